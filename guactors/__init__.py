@@ -1,0 +1,85 @@
+"""guactors: remote functions, actors and programs on your own machines.
+
+::
+
+    import guactors as gu
+
+    @gu.remote
+    def square(x):
+        return x * x
+
+    gu.init()
+    print(gu.get([square.remote(i) for i in range(10)]))
+
+Owns: the narrow door. Names load on first use, so that the import costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from guactors import errors as exceptions
+
+if TYPE_CHECKING:
+    from guactors.api import (
+        ActorClass,
+        ActorHandle,
+        ObjectRef,
+        ObjectRefGenerator,
+        RemoteFunction,
+        available_resources,
+        cancel,
+        cluster_resources,
+        get,
+        get_actor,
+        get_runtime_context,
+        init,
+        is_initialized,
+        kill,
+        method,
+        nodes,
+        put,
+        remote,
+        shutdown,
+        wait,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "exceptions",
+    "get",
+    "get_actor",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "method",
+    "nodes",
+    "put",
+    "remote",
+    "shutdown",
+    "wait",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from guactors import api
+
+        value = getattr(api, name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'guactors' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

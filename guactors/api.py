@@ -1,0 +1,236 @@
+"""The public Python API, with Ray core's names and meanings.
+
+Owns: the process's one session, and the argument checks of the public functions. Must never: hold
+logic that another room could hold.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from guactors.context import RuntimeContext, runtime_context
+from guactors.errors import NotInitialized, UsageError
+from guactors.refs import ObjectRef, ObjectRefGenerator, current_session, set_current_session
+from guactors.remote_actor import ActorClass, ActorHandle, find_actor, method
+from guactors.remote_function import RemoteFunction
+from guactors.session import Session
+
+_lock = threading.Lock()
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    resources: dict[str, float] | None = None,
+    namespace: str | None = None,
+    key: str | None = None,
+    log_to_driver: bool = True,
+    log_dedup: bool | None = None,
+    ignore_reinit_error: bool = False,
+    timeout: float = 10.0,
+) -> RuntimeContext:
+    """Join a grid, or start one inside this process's life.
+
+    ``address``: ``gu://HOST:PORT?key=...`` as ``gu hub`` prints it, ``auto`` for the grid that
+    ``gu up`` started here, None for GU_ADDRESS and, where that is unset, an embedded grid with
+    ``num_cpus`` (default: all), removed at exit. ``log_to_driver``: show what workers print.
+    ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``timeout``: seconds to
+    reach the hub. Raises HubUnreachable, AuthFailed, VersionMismatch, UsageError.
+    """
+    with _lock:
+        present = current_session()
+        if present is not None and not present.closed:
+            if ignore_reinit_error:
+                return runtime_context()
+            raise UsageError("init() was called before; call shutdown() first")
+        from guactors.embedding import open_session
+
+        session = open_session(
+            address or os.environ.get("GU_ADDRESS") or None,
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            resources=resources or {},
+            namespace=namespace,
+            key=key,
+            echo=log_to_driver,
+            fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
+            timeout=timeout,
+        )
+        set_current_session(session)
+        atexit.register(shutdown)
+        return runtime_context()
+
+
+def shutdown() -> None:
+    """Leave the grid: everything pending ends with SessionClosed, an embedded grid is removed."""
+    with _lock:
+        session = current_session()
+        set_current_session(None)
+        atexit.unregister(shutdown)
+        if session is not None:
+            session.close()
+
+
+def is_initialized() -> bool:
+    """Whether this process has a session."""
+    session = current_session()
+    return session is not None and not session.closed
+
+
+def auto_init() -> Session:
+    """The session; started with defaults on first use."""
+    session = current_session()
+    if session is None or session.closed:
+        init()
+        session = current_session()
+        assert session is not None
+    return session
+
+
+def _need_session(what: str) -> Session:
+    session = current_session()
+    if session is None or session.closed:
+        raise NotInitialized(f"{what} needs a grid: call init() first")
+    return session
+
+
+def remote(*args: Any, **options: Any) -> Any:
+    """Decorator: a function or class whose calls run elsewhere. ``@remote`` or
+    ``@remote(num_cpus=2, ...)``."""
+    if len(args) == 1 and not options and callable(args[0]):
+        return _wrap(args[0], {})
+    if args:
+        raise UsageError("@remote takes options by name, as in @remote(num_cpus=2)")
+    return lambda target: _wrap(target, options)
+
+
+def _wrap(target: Any, options: dict[str, Any]) -> RemoteFunction | ActorClass:
+    if isinstance(target, RemoteFunction | ActorClass):
+        raise UsageError(f"{target!r} is remote already; use .options() for other options")
+    if isinstance(target, type):
+        return ActorClass(target, options)
+    if callable(target):
+        return RemoteFunction(target, options)
+    raise UsageError(f"@remote is for functions and classes, not for {type(target).__name__}")
+
+
+def get(refs: Any, *, timeout: float | None = None) -> Any:
+    """The value of a ref, or the values of a list of refs in order.
+
+    Raises the first failed one's error as its own type, GetTimeout after ``timeout`` seconds (0:
+    only what is there already)."""
+    if type(refs) is ObjectRef:
+        return refs._session.get_one(refs._id, timeout)
+    if isinstance(refs, ObjectRefGenerator):
+        raise TypeError("get() takes no generator; iterate over it and get() each ref")
+    if not isinstance(refs, list | tuple):
+        raise TypeError(f"get() takes a ref or a list of refs, not {type(refs).__name__}")
+    for ref in refs:
+        if type(ref) is not ObjectRef:
+            raise TypeError(f"get() takes refs; the list has a {type(ref).__name__}")
+    if not refs:
+        return []
+    return refs[0]._session.get_many([ref._id for ref in refs], timeout)
+
+
+def put(value: Any) -> ObjectRef:
+    """Store an immutable copy of ``value``; it lives as long as a reference to it."""
+    if isinstance(value, ObjectRef):
+        raise TypeError("put() of an ObjectRef makes no sense: the value is stored already")
+    return auto_init().put(value)
+
+
+def wait(
+    refs: Sequence[Any],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[Any], list[Any]]:
+    """(ready, not ready) as soon as ``num_returns`` are ready or ``timeout`` seconds are over; the
+    order of ``refs`` is kept in both. A generator counts as ready when its next item is there."""
+    if not isinstance(refs, list):
+        raise TypeError(f"wait() takes a list of refs, not {type(refs).__name__}")
+    if not refs:
+        return [], []
+    if len({id(ref) for ref in refs}) < len(refs) or len(set(refs)) < len(refs):
+        raise ValueError("wait() takes each ref once")
+    if not 1 <= num_returns <= len(refs):
+        raise ValueError(f"num_returns={num_returns} is not between 1 and {len(refs)} refs")
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout={timeout} is negative")
+    for ref in refs:
+        if not isinstance(ref, ObjectRef | ObjectRefGenerator):
+            raise TypeError(f"wait() takes refs; the list has a {type(ref).__name__}")
+    session = refs[0]._session
+    by_id = {ref._id: ref for ref in refs}
+    ready, rest = session.wait([ref._id for ref in refs], num_returns, timeout)
+    return [by_id[id] for id in ready], [by_id[id] for id in rest]
+
+
+def cancel(
+    ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True
+) -> None:
+    """End the call that makes ``ref``: queued, it never runs; running, a task is interrupted
+    (``force``: its worker is killed), an async actor call is cancelled, another actor call is
+    flagged. Finished calls stay finished. ``recursive``: the calls it made, too."""
+    if not isinstance(ref, ObjectRef | ObjectRefGenerator):
+        raise TypeError(f"cancel() takes a ref, not {type(ref).__name__}")
+    ref._session.cancel(ref._id, force=force, recursive=recursive)
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor now: calls that run or wait fail with ActorKilled. ``no_restart=False`` lets
+    ``max_restarts`` bring it back."""
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(f"kill() takes an actor handle, not {type(actor).__name__}")
+    _need_session("kill()")
+    actor.__guactors_kill__(no_restart)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """The live actor of that name. Raises NoSuchActor (a ValueError)."""
+    return find_actor(auto_init(), name, namespace)
+
+
+def get_runtime_context() -> RuntimeContext:
+    """Where this code runs: ids of node, worker, task, actor."""
+    auto_init()
+    return runtime_context()
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The providers, as dicts with Ray's keys where they apply."""
+    return auto_init().nodes()
+
+
+def cluster_resources() -> dict[str, float]:
+    """What all providers offer together."""
+    return _sum("Resources")
+
+
+def available_resources() -> dict[str, float]:
+    """What is free of it now."""
+    return _sum("Free")
+
+
+def _sum(field: str) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for node in nodes():
+        for name, amount in node[field].items():
+            total[name] = total.get(name, 0.0) + amount
+    return total
+
+
+__all__ = [
+    "ActorClass", "ActorHandle", "ObjectRef", "ObjectRefGenerator", "RemoteFunction",
+    "available_resources", "cancel", "cluster_resources", "get", "get_actor",
+    "get_runtime_context", "init", "is_initialized", "kill", "method", "nodes", "put", "remote",
+    "shutdown", "wait",
+]  # fmt: skip

@@ -1,0 +1,214 @@
+"""Actor handles: where each actor is, what waits for it, and what its death means for each call.
+
+Owns: per actor the order of calls, the incarnation they went to, the grace in which a broken link
+waits for the hub's word on what happened. Must never: choose a provider (the hub does).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from guactors.caller.effects import Dial, Effect, Hangup, SendHub
+from guactors.caller.objects import ObjectTable
+from guactors.caller.targets import Target
+from guactors.caller.tasks import Task
+from guactors.errors import ActorDied, ActorKilled, ActorUnavailable, Death, PeerLost
+from guactors.messages import ActorUpdate, CreateActor, DeathReport, WatchActor
+
+DOUBT = 2.0
+"""Seconds a call on a broken link waits for the hub to say what became of the actor."""
+WINDOW = 4096
+"""Unanswered calls one caller may have at one actor; more wait here, not in the actor's memory."""
+ON_PURPOSE = frozenset({"killed", "released", "session_ended"})
+
+
+class RemoteActor:
+    """One actor as this process knows it. ``state`` as in ActorUpdate; ``creation`` is kept until
+    the hub confirms it, to be told again after a relink."""
+
+    __slots__ = (
+        "broken_at", "creation", "death", "error", "handles", "id", "incarnation", "name", "queue",
+        "shared", "state", "target",
+    )  # fmt: skip
+
+    def __init__(self, id: str, name: str) -> None:
+        self.id = id
+        self.name = name
+        self.state = "pending"
+        self.incarnation = -1
+        self.target: Target | None = None
+        self.queue: deque[Task] = deque()
+        self.death: Death | None = None
+        self.error = b""
+        self.broken_at = 0.0
+        self.creation: CreateActor | None = None
+        self.handles = 0
+        self.shared = False
+
+    def __repr__(self) -> str:
+        return f"<RemoteActor {self.id} {self.name} {self.state} #{self.incarnation}>"
+
+
+class ActorBook:
+    """All actors this process holds handles of."""
+
+    def __init__(self, objects: ObjectTable) -> None:
+        self.objects = objects
+        self.actors: dict[str, RemoteActor] = {}
+        self.by_peer: dict[str, RemoteActor] = {}
+        self.dirty: list[Target] = []
+
+    @property
+    def effects(self) -> list[Effect]:
+        return self.objects.effects
+
+    def watch(self, id: str, name: str) -> RemoteActor:
+        """A handle arrived or was found; ask the hub for the actor's state once."""
+        actor = self.actors.get(id)
+        if actor is None:
+            actor = self.actors[id] = RemoteActor(id, name)
+            self.effects.append(SendHub(WatchActor(id)))
+        return actor
+
+    def add(self, id: str, name: str) -> RemoteActor:
+        """An actor that this process is about to make."""
+        actor = self.actors[id] = RemoteActor(id, name)
+        return actor
+
+    def create(self, actor: RemoteActor, message: CreateActor) -> None:
+        """Have the hub make it; told again after a relink until the hub has confirmed it."""
+        actor.creation = message
+        self.effects.append(SendHub(message))
+
+    def forget(self, actor: RemoteActor) -> None:
+        """It was never made."""
+        self.actors.pop(actor.id, None)
+
+    def submit(self, actor: RemoteActor, task: Task, now: float) -> None:
+        """Queue a call; it leaves when all before it have left and its dependencies are there."""
+        if actor.state == "dead":
+            self.refuse(actor, task)
+            return
+        actor.queue.append(task)
+        self.dispatch(actor, now)
+
+    def dispatch(self, actor: RemoteActor, now: float) -> None:
+        target = actor.target
+        if target is None or target.lost:
+            return
+        queue = actor.queue
+        while queue and queue[0].unmet == 0 and len(target.in_flight) < WINDOW:
+            if not target.outbox:
+                self.dirty.append(target)
+            target.add(queue.popleft(), self.objects, {}, now)
+
+    def refuse(self, actor: RemoteActor, task: Task) -> None:
+        """Settle a call to a dead actor with its cause of death."""
+        if actor.error:
+            for id in task.results():
+                self.objects.settle(id, actor.error, error=True)
+            return
+        death = actor.death or Death("released")
+        kind: type[PeerLost] = ActorKilled if death.cause in ON_PURPOSE else ActorDied
+        call = f"{actor.name}.{task.method}" if task.method else actor.name
+        for id in task.results():
+            self.objects.fail(id, kind(f"the actor of {call} is gone", death))
+
+    # --- events -----------------------------------------------------------------------------
+
+    def on_update(self, message: ActorUpdate, now: float) -> list[Task]:
+        """The hub's word. Returns calls that are settled now and need no more bookkeeping."""
+        actor = self.actors.get(message.actor)
+        if actor is None or message.incarnation < actor.incarnation or actor.state == "dead":
+            return []
+        actor.creation = None
+        if message.state == "alive":
+            return self._alive(actor, message, now)
+        if message.state == "pending":
+            actor.state = "pending"
+            return []
+        actor.state = message.state
+        actor.death = death_of(message.death)
+        actor.error = message.error
+        over = self._owed(actor, actor.death)
+        if message.state == "dead":
+            while actor.queue:
+                task = actor.queue.popleft()
+                self.refuse(actor, task)
+                over.append(task)
+        return over
+
+    def _alive(self, actor: RemoteActor, message: ActorUpdate, now: float) -> list[Task]:
+        over: list[Task] = []
+        actor.state = "alive"
+        if actor.target is not None:
+            # Of a broken link the hub may know less than we do: on_tick ends the doubt.
+            if message.incarnation == actor.incarnation:
+                return over
+            over = self._owed(actor, Death("link_lost", "replaced by a restart"))
+        actor.incarnation = message.incarnation
+        actor.target = Target(message.worker, message.endpoints)
+        actor.broken_at = 0.0
+        self.by_peer[message.worker] = actor
+        self.effects.append(Dial(message.worker, message.endpoints))
+        self.dispatch(actor, now)
+        return over
+
+    def _owed(self, actor: RemoteActor, death: Death | None) -> list[Task]:
+        """The present incarnation is over: retry what may be retried, settle the rest."""
+        target = actor.target
+        if target is None:
+            return []
+        actor.target = None
+        self.by_peer.pop(target.peer, None)
+        self.effects.append(Hangup(target.peer))
+        owed = sorted(target.in_flight.values(), key=lambda task: task.id)
+        target.in_flight.clear()
+        target.outbox.clear()
+        target.lost = True
+        again, over = [], []
+        for task in owed:
+            if actor.state != "dead" and task.retries != 0 and not task.cancelled:
+                task.retries -= task.retries > 0
+                task.attempt += 1
+                again.append(task)
+                continue
+            over.append(task)
+            if actor.state == "dead":
+                self.refuse(actor, task)
+            else:
+                error = ActorUnavailable(f"{actor.name}.{task.method} was lost", death)
+                for id in task.results():
+                    self.objects.fail(id, error)
+        actor.queue.extendleft(reversed(again))
+        return over
+
+    def on_link_down(self, actor: RemoteActor, now: float) -> None:
+        """The link broke. The hub knows more: give it a moment, see :data:`DOUBT`."""
+        if actor.target is not None:
+            actor.target.lost = True
+            actor.broken_at = now
+            self.effects.append(SendHub(WatchActor(actor.id)))
+
+    def on_tick(self, now: float) -> list[Task]:
+        """Links in doubt for too long: the calls are lost, the actor is dialled again."""
+        over: list[Task] = []
+        for actor in self.actors.values():
+            if actor.broken_at and now - actor.broken_at >= DOUBT:
+                actor.broken_at = 0.0
+                over += self._owed(actor, Death("link_lost", "no word from the hub"))
+                self.effects.append(SendHub(WatchActor(actor.id)))
+        return over
+
+    def next_wake(self) -> float | None:
+        return min((a.broken_at + DOUBT for a in self.actors.values() if a.broken_at), default=None)
+
+
+def death_of(report: DeathReport | None) -> Death | None:
+    """The wire form as the public record."""
+    if report is None:
+        return None
+    return Death(
+        report.cause, report.detail, report.exit_code, report.signal, report.stderr_tail,
+        report.rss_bytes, report.worker, report.provider,
+    )  # fmt: skip

@@ -1,0 +1,283 @@
+"""Stateless tasks: how much to ask the hub for, and which lease runs what.
+
+Owns: one demand per shape, its queue, its leases, and the measured service time of functions from
+which pipelining depth and demand follow. Must never: touch actors, or keep a clock.
+
+Depth: an unknown function goes out one call at a time; a known one fills about :data:`IN_FLIGHT`
+seconds of a worker's time. Short calls are thereby batched, long ones never queue behind each other
+while another lease is free; what was sent too early is taken back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import ceil
+
+from guactors.caller.effects import Dial, Effect, Hangup, SendHub, SendPeer
+from guactors.caller.objects import ObjectTable
+from guactors.caller.targets import Target
+from guactors.caller.tasks import Task
+from guactors.messages import Define, LeaseGranted, ReturnLease, SetDemand, Shape, TakeBack
+
+IN_FLIGHT = 0.005
+"""Seconds of work on the wire per lease."""
+PREFETCH_BELOW = 0.05
+"""Functions shorter than this keep one call waiting behind the running one."""
+DEEPEST = 256
+WORTH_A_LEASE = 0.010
+"""Seconds of queued work that justify asking for one lease more."""
+MOST_DEMAND = 10_000
+TAKE_BACK_AFTER = 0.010
+"""A call may wait so long behind another before a dry lease takes it over."""
+
+
+class Lease:
+    """A worker that runs our tasks of one shape."""
+
+    __slots__ = ("idle_since", "id", "key", "listed", "recalled", "taking_back", "target")
+
+    def __init__(self, id: str, key: str, target: Target, now: float) -> None:
+        self.id = id
+        self.key = key
+        self.target = target
+        self.idle_since = now
+        self.recalled = False
+        self.listed = False
+        self.taking_back = False
+
+
+class Demand:
+    """The queue of one shape, the leases that drain it, and what the hub was told last."""
+
+    __slots__ = ("infeasible_since", "key", "leases", "queue", "ready", "reason", "shape", "told")
+
+    def __init__(self, key: str, shape: Shape) -> None:
+        self.key = key
+        self.shape = shape
+        self.queue: deque[Task] = deque()
+        self.leases: dict[str, Lease] = {}
+        self.ready: deque[Lease] = deque()
+        self.told = 0
+        self.infeasible_since = 0.0
+        self.reason = ""
+
+
+class LeaseBook:
+    """All demands and leases of one caller."""
+
+    def __init__(self, objects: ObjectTable, blobs: dict[bytes, Define], linger: float) -> None:
+        self.objects = objects
+        self.blobs = blobs
+        self.linger = linger
+        self.demands: dict[str, Demand] = {}
+        self.by_peer: dict[str, Lease] = {}
+        self.by_id: dict[str, Lease] = {}
+        self.service: dict[bytes, float] = {}
+        self.dirty: list[Target] = []
+
+    @property
+    def effects(self) -> list[Effect]:
+        return self.objects.effects
+
+    # --- events -----------------------------------------------------------------------------
+
+    def submit(self, demand: Demand, task: Task, now: float) -> None:
+        """A task whose dependencies are there."""
+        demand.queue.append(task)
+        self.dispatch(demand, now)
+
+    def requeue(self, demand: Demand, tasks: list[Task], now: float) -> None:
+        """Tasks that did not run after all, to the front, in their order."""
+        demand.queue.extendleft(reversed(tasks))
+        self.dispatch(demand, now)
+
+    def on_granted(self, message: LeaseGranted, now: float) -> None:
+        """A lease; one that nobody needs any more goes straight back."""
+        demand = self.demands.get(message.key)
+        if demand is None or message.lease in self.by_id:
+            if demand is None:
+                self.effects.append(SendHub(ReturnLease(message.lease)))
+            return
+        demand.infeasible_since = 0.0
+        target = Target(message.worker, message.endpoints, message.provider)
+        lease = Lease(message.lease, demand.key, target, now)
+        demand.leases[lease.id] = lease
+        self.by_id[lease.id] = lease
+        self.by_peer[target.peer] = lease
+        self.effects.append(Dial(target.peer, message.endpoints))
+        self._list(demand, lease)
+        self.dispatch(demand, now)
+
+    def on_recalled(self, lease: Lease, now: float) -> None:
+        """Others wait: take no more, get back what has not started, return it when it is empty."""
+        lease.recalled = True
+        if lease.target.in_flight:
+            self._take_back(lease, len(lease.target.in_flight))
+        else:
+            self.give_back(lease)
+
+    def on_replied(self, lease: Lease, now: float) -> None:
+        """Calls were answered; refill the worker."""
+        target = lease.target
+        demand = self.demands[lease.key]
+        if not target.in_flight:
+            lease.idle_since = now
+            if lease.recalled:
+                self.give_back(lease)
+                return
+        self._list(demand, lease)
+        if demand.queue:
+            self.dispatch(demand, now)
+        elif not target.in_flight:
+            self._help_others(demand, now)
+
+    def measure(self, fn: bytes, seconds: float) -> None:
+        """One more observation of a function's service time."""
+        old = self.service.get(fn)
+        self.service[fn] = seconds if old is None else old + 0.3 * (seconds - old)
+
+    def on_bounced(self, lease: Lease, ids: list[int], blocked: bool, now: float) -> list[Task]:
+        """Unstarted calls came back; they go to the front of the queue. Returns the cancelled ones
+        among them, which nobody runs any more."""
+        target = lease.target
+        lease.taking_back = False
+        target.blocked = target.blocked or blocked
+        back = [target.in_flight.pop(id) for id in ids if id in target.in_flight]
+        back.sort(key=lambda task: task.id)
+        cancelled = [task for task in back if task.cancelled]
+        if not target.in_flight:
+            lease.idle_since = now
+            if lease.recalled:
+                self.give_back(lease)
+        self.requeue(self.demands[lease.key], [t for t in back if not t.cancelled], now)
+        return cancelled
+
+    def on_unblocked(self, lease: Lease, now: float) -> None:
+        lease.target.blocked = False
+        demand = self.demands[lease.key]
+        self._list(demand, lease)
+        self.dispatch(demand, now)
+
+    def remove(self, lease: Lease) -> list[Task]:
+        """The lease is over; what it still owed."""
+        demand = self.demands[lease.key]
+        demand.leases.pop(lease.id, None)
+        self.by_id.pop(lease.id, None)
+        self.by_peer.pop(lease.target.peer, None)
+        if lease.listed:
+            demand.ready.remove(lease)
+            lease.listed = False
+        lease.target.lost = True
+        owed = sorted(lease.target.in_flight.values(), key=lambda task: task.id)
+        lease.target.in_flight.clear()
+        lease.target.outbox.clear()
+        lease.target.buffers.clear()
+        return owed
+
+    def give_back(self, lease: Lease, *, dead: bool = False) -> None:
+        """Return an empty (or dead) lease to the hub. The link stays while loans cross it."""
+        peer = lease.target.peer
+        self.remove(lease)
+        demand = self.demands[lease.key]
+        self.effects.append(SendHub(ReturnLease(lease.id, dead)))
+        if not (self.objects.lends_to(peer) or self.objects.borrows_from(peer)):
+            self.effects.append(Hangup(peer))
+        self._tell(demand, len(demand.leases) + (1 if demand.queue else 0))
+
+    def on_tick(self, now: float) -> None:
+        """Return leases that lingered long enough; rebalance; update demand."""
+        for demand in self.demands.values():
+            if not demand.queue:
+                for lease in list(demand.leases.values()):
+                    if not lease.target.in_flight and now - lease.idle_since >= self.linger:
+                        self.give_back(lease)
+            if not demand.queue and any(not x.target.in_flight for x in demand.leases.values()):
+                self._help_others(demand, now)
+
+    def next_wake(self, now: float) -> float | None:
+        """When the next idle lease is due, or None."""
+        wakes = []
+        for demand in self.demands.values():
+            busy = idle = False
+            for lease in demand.leases.values():
+                if lease.target.in_flight:
+                    busy = busy or len(lease.target.in_flight) > 1
+                else:
+                    idle = True
+                    wakes.append(lease.idle_since + self.linger)
+            if busy and idle:
+                wakes.append(now + TAKE_BACK_AFTER)
+        return min(wakes, default=None)
+
+    # --- dispatch ---------------------------------------------------------------------------
+
+    def depth(self, fn: bytes) -> int:
+        """Calls of ``fn`` one worker may hold at a time."""
+        service = self.service.get(fn)
+        if service is None:
+            return 1
+        if service * DEEPEST <= IN_FLIGHT:
+            return DEEPEST
+        return max(2 if service < PREFETCH_BELOW else 1, int(IN_FLIGHT / service))
+
+    def dispatch(self, demand: Demand, now: float) -> None:
+        """Send what fits, share it evenly over the leases with room, and tell the hub of the rest."""
+        queue, ready = demand.queue, demand.ready
+        while queue and ready:
+            lease = ready[0]
+            target = lease.target
+            # A task whose worker died goes out alone, so that the next death names the culprit.
+            depth = 1 if queue[0].attempt else self.depth(queue[0].fn)
+            room = depth - len(target.in_flight)
+            if room <= 0 or lease.recalled or target.blocked:
+                ready.popleft()
+                lease.listed = False
+                continue
+            if len(ready) > 1:
+                room = min(room, max(1, len(queue) // len(ready)))
+                ready.rotate(-1)
+            if not target.outbox:
+                self.dirty.append(target)
+            for _ in range(min(room, len(queue))):
+                target.add(queue.popleft(), self.objects, self.blobs, now)
+        if queue:
+            service = self.service.get(queue[0].fn)
+            waiting = len(queue)
+            worth = waiting if service is None else ceil(waiting * service / WORTH_A_LEASE)
+            extra = min(waiting, worth)
+            if extra > 1 or not demand.leases or self._stuck(demand):
+                self._tell(demand, min(len(demand.leases) + extra, MOST_DEMAND))
+
+    def _stuck(self, demand: Demand) -> bool:
+        """Whether no lease will take more for a while."""
+        return all(
+            lease.target.blocked or lease.recalled or len(lease.target.in_flight) > 0
+            for lease in demand.leases.values()
+        )
+
+    def _tell(self, demand: Demand, count: int) -> None:
+        """Tell the hub the number of leases wanted, held ones included, when it is news."""
+        if count > demand.told or (count < demand.told and not demand.queue):
+            demand.told = count
+            self.effects.append(SendHub(SetDemand(demand.key, demand.shape, count)))
+
+    def _list(self, demand: Demand, lease: Lease) -> None:
+        if not lease.listed and not lease.recalled and not lease.target.blocked:
+            lease.listed = True
+            demand.ready.append(lease)
+
+    def _help_others(self, demand: Demand, now: float) -> None:
+        """A lease ran dry: take unstarted calls back from one that has had them for long."""
+        for lease in demand.leases.values():
+            flight = lease.target.in_flight
+            if len(flight) < 2 or lease.taking_back or lease.target.blocked:
+                continue
+            last = next(reversed(flight.values()))
+            if now - max(last.sent_at, lease.target.last_reply) >= TAKE_BACK_AFTER:
+                self._take_back(lease, len(flight) // 2)
+
+    def _take_back(self, lease: Lease, count: int) -> None:
+        lease.taking_back = True
+        for effect in lease.target.flush():
+            self.effects.append(effect)
+        self.effects.append(SendPeer(lease.target.peer, TakeBack(count)))

@@ -1,0 +1,294 @@
+"""Values this process holds, waits for, lends and borrows.
+
+Owns: the object table: one entry per value with its references, loans in both directions, and the
+tasks that wait for it. Must never: unpickle, send anything itself (it returns effects), or block.
+
+A value travels between neighbours only: whoever sends a reference lends it, whoever receives it
+fetches from the lender. An entry lives while a local reference, a loan to a neighbour, a value that
+contains it, or a task that needs it holds it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from guactors.caller.effects import Effect, SendPeer
+from guactors.caller.tasks import Buffers, Task
+from guactors.errors import OwnerDied
+from guactors.messages import Fetch, Object, RefWord, Release, Value
+
+
+class Entry:
+    """One object. ``data`` is None until it is there; ``error`` marks a pickled exception.
+
+    ``holds`` counts all that keeps it; ``origin`` is set for a borrowed one, whose ``lenders`` are
+    the neighbours it was borrowed from; ``watched`` asks that settling be reported."""
+
+    __slots__ = (
+        "buffers", "contains", "data", "dependents", "error", "fetchers", "fetching", "holds", "id",
+        "lenders", "origin", "task", "watched",
+    )  # fmt: skip
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.data: bytes | None = None
+        self.buffers: Buffers = ()
+        self.error = False
+        self.holds = 0
+        self.contains: list[int] | None = None
+        self.dependents: list[Task] | None = None
+        self.fetchers: list[tuple[str, int]] | None = None
+        self.origin: RefWord | None = None
+        self.lenders: Counter[str] | None = None
+        self.fetching = False
+        self.watched = False
+        self.task: Task | None = None
+
+    def __repr__(self) -> str:
+        state = "error" if self.error else "ready" if self.data is not None else "pending"
+        return f"<Entry {self.id} {state} holds={self.holds} origin={self.origin}>"
+
+
+class ObjectTable:
+    """All entries of one process, ``me`` being the owner id it signs references with."""
+
+    def __init__(self, me: str) -> None:
+        self.me = me
+        self.entries: dict[int, Entry] = {}
+        self.settled: list[int] = []
+        self.effects: list[Effect] = []
+        self.on_ready: Callable[[Task], None] = lambda task: None
+        self._next = 1
+        self._borrowed: dict[tuple[str, int], int] = {}
+        self._loans: dict[str, Counter[int]] = {}
+
+    # --- making and dropping ---------------------------------------------------------------
+
+    def new(self, count: int = 1) -> int:
+        """Reserve ``count`` consecutive pending entries, each held once; the first id."""
+        first = self._next
+        self._next = first + count
+        entries = self.entries
+        for id in range(first, self._next):
+            entry = entries[id] = Entry(id)
+            entry.holds = 1
+        return first
+
+    def settle(
+        self,
+        id: int,
+        data: bytes,
+        buffers: Buffers = (),
+        *,
+        error: bool = False,
+        contains: list[int] | None = None,
+    ) -> None:
+        """The value is there. A second value for the same id is dropped (late retry)."""
+        entry = self.entries.get(id)
+        if entry is None or entry.data is not None:
+            for inner in contains or ():
+                self.drop(inner)
+            return
+        entry.data = data
+        entry.buffers = buffers
+        entry.error = error
+        entry.contains = contains
+        entry.task = None
+        if entry.watched:
+            self.settled.append(id)
+        if entry.dependents:
+            waiting, entry.dependents = entry.dependents, None
+            for task in waiting:
+                task.unmet -= 1
+                if task.unmet == 0:
+                    self.on_ready(task)
+        if entry.fetchers:
+            fetchers, entry.fetchers = entry.fetchers, None
+            for neighbour, request in fetchers:
+                self._answer(neighbour, request, entry)
+
+    def fail(self, id: int, error: BaseException) -> None:
+        """Settle with an error of our own."""
+        self.settle(id, pickle.dumps(error, 5), error=True)
+
+    def hold(self, id: int) -> None:
+        """One more reason to keep it."""
+        self.entries[id].holds += 1
+
+    def drop(self, id: int) -> None:
+        """One reason less; at none the entry and its loans go."""
+        entry = self.entries.get(id)
+        if entry is None:
+            return
+        entry.holds -= 1
+        if entry.holds > 0:
+            return
+        del self.entries[id]
+        for inner in entry.contains or ():
+            self.drop(inner)
+        if entry.origin is not None:
+            del self._borrowed[entry.origin.owner, entry.origin.object]
+            for lender, count in (entry.lenders or {}).items():
+                self.effects.append(SendPeer(lender, Release([entry.origin] * count)))
+
+    # --- waiting ----------------------------------------------------------------------------
+
+    def depend(self, task: Task) -> bool:
+        """Hold the task's dependencies; True when all are there already."""
+        task.unmet = 0
+        for id in task.deps:
+            entry = self.entries[id]
+            entry.holds += 1
+            if entry.data is None:
+                task.unmet += 1
+                if entry.dependents is None:
+                    entry.dependents = []
+                entry.dependents.append(task)
+                self.need(id)
+        return task.unmet == 0
+
+    def need(self, id: int) -> None:
+        """Somebody here wants the value: fetch it where it is borrowed and not yet asked for."""
+        entry = self.entries[id]
+        if entry.origin is None or entry.data is not None or entry.fetching:
+            return
+        lender = next(iter(entry.lenders or ()), "")
+        if not lender:
+            self.fail(id, OwnerDied(f"{entry.origin.owner} no longer lends object {id}"))
+            return
+        entry.fetching = True
+        self.effects.append(SendPeer(lender, Fetch(id, entry.origin)))
+
+    # --- lending and borrowing --------------------------------------------------------------
+
+    def word(self, id: int) -> RefWord:
+        """The reference as it travels."""
+        origin = self.entries[id].origin
+        return origin if origin is not None else RefWord(self.me, id)
+
+    def lend(self, ids: Iterable[int], neighbour: str) -> list[RefWord]:
+        """Keep these until the neighbour releases them or is lost."""
+        words = []
+        loans = self._loans.setdefault(neighbour, Counter())
+        for id in ids:
+            self.entries[id].holds += 1
+            loans[id] += 1
+            words.append(self.word(id))
+        return words
+
+    def borrow(self, words: Iterable[RefWord], neighbour: str) -> list[int]:
+        """Local ids for references that a neighbour lent us, each held once more."""
+        ids = []
+        for word in words:
+            id = self.find(word)
+            if id is None:
+                id = self.new()
+                self._adopt(id, word)
+            else:
+                self.entries[id].holds += 1
+            lenders = self.entries[id].lenders
+            if lenders is None:
+                self.effects.append(SendPeer(neighbour, Release([word])))
+            else:
+                lenders[neighbour] += 1
+            ids.append(id)
+        return ids
+
+    def _adopt(self, id: int, word: RefWord) -> None:
+        entry = self.entries[id]
+        entry.origin = word
+        entry.lenders = Counter()
+        self._borrowed[word.owner, word.object] = id
+
+    def find(self, word: RefWord) -> int | None:
+        """The local id of a reference, or None where it is unknown here."""
+        if word.owner == self.me:
+            return word.object if word.object in self.entries else None
+        return self._borrowed.get((word.owner, word.object))
+
+    def stray(self, word: RefWord) -> int:
+        """An id, held once, for a reference that came outside any message (a user's own pickle):
+        nobody lends it, so its value arrives only if it is already here."""
+        id = self.find(word)
+        if id is not None:
+            self.entries[id].holds += 1
+            return id
+        id = self.new()
+        self._adopt(id, word)
+        return id
+
+    def on_release(self, neighbour: str, words: Iterable[RefWord]) -> None:
+        """A neighbour gives loans back; unknown ones are ignored, they ended with a lost link."""
+        loans = self._loans.get(neighbour)
+        for word in words:
+            id = self.find(word)
+            if loans is not None and id is not None and loans[id] > 0:
+                loans[id] -= 1
+                self.drop(id)
+
+    def on_fetch(self, neighbour: str, request: int, word: RefWord) -> None:
+        """Answer now, or when the value comes."""
+        id = self.find(word)
+        if id is None:
+            gone = OwnerDied(f"{self.me} no longer holds object {word.object} of {word.owner}")
+            value = Value(pickle.dumps(gone, 5), 0, True)
+            self.effects.append(SendPeer(neighbour, Object(request, value)))
+            return
+        entry = self.entries[id]
+        if entry.data is not None:
+            self._answer(neighbour, request, entry)
+            return
+        entry.fetchers = [*(entry.fetchers or ()), (neighbour, request)]
+        self.need(id)
+
+    def on_object(self, neighbour: str, request: int, value: Value, buffers: Buffers) -> None:
+        """A value that was fetched."""
+        contains = self.borrow(value.refs, neighbour) if value.refs else None
+        self.settle(request, value.data, buffers, error=value.error, contains=contains)
+
+    def _answer(self, neighbour: str, request: int, entry: Entry) -> None:
+        value = self.value(entry, neighbour)
+        self.effects.append(SendPeer(neighbour, Object(request, value), list(entry.buffers)))
+
+    def value(self, entry: Entry, neighbour: str) -> Value:
+        """A ready entry as it travels to a neighbour, what it contains lent along."""
+        refs = self.lend(entry.contains, neighbour) if entry.contains else []
+        return Value(entry.data or b"", len(entry.buffers), entry.error, refs)
+
+    def lends_to(self, neighbour: str) -> bool:
+        """Whether the neighbour still holds loans of ours."""
+        return any(self._loans.get(neighbour, {}).values())
+
+    def lends(self) -> bool:
+        """Whether anybody holds loans of ours."""
+        return any(any(loans.values()) for loans in self._loans.values())
+
+    def borrows_from(self, neighbour: str) -> bool:
+        """Whether something here was borrowed from the neighbour."""
+        return any(neighbour in (self.entries[id].lenders or ()) for id in self._borrowed.values())
+
+    def on_neighbour_lost(self, neighbour: str) -> None:
+        """Its loans are over; what we still had to fetch from it has no source left."""
+        for id, count in self._loans.pop(neighbour, Counter()).items():
+            for _ in range(count):
+                self.drop(id)
+        for id in list(self._borrowed.values()):
+            entry = self.entries.get(id)
+            if entry is None or not entry.lenders or neighbour not in entry.lenders:
+                continue
+            del entry.lenders[neighbour]
+            if entry.fetching and entry.data is None:
+                entry.fetching = False
+                self.need(id)
+
+    def check(self) -> None:
+        """Invariants, for tests."""
+        for id, entry in self.entries.items():
+            assert entry.id == id
+            assert entry.holds > 0, entry
+            assert entry.data is None or not entry.dependents, entry
+        for loans in self._loans.values():
+            assert all(count >= 0 for count in loans.values())
+            assert all(id in self.entries for id, count in loans.items() if count)

@@ -1,0 +1,100 @@
+"""A worker as its caller sees it: what was sent, what is not yet answered.
+
+Owns: batching of calls into frames. Must never: decide where a task goes (``leases``, ``actors``).
+"""
+
+from __future__ import annotations
+
+from guactors.caller.effects import SendPeer
+from guactors.caller.objects import ObjectTable
+from guactors.caller.tasks import Task
+from guactors.messages import Call, Calls, Define, Endpoint, Value
+
+BATCH = 32
+"""Calls in one frame at the most: beyond it the first call of the frame would wait for the last."""
+
+
+class Target:
+    """The outbox and the unanswered calls of one worker."""
+
+    __slots__ = (
+        "blocked", "buffers", "defined", "endpoints", "in_flight", "last_reply", "lost", "outbox",
+        "peer", "provider",
+    )  # fmt: skip
+
+    def __init__(self, peer: str, endpoints: list[Endpoint], provider: str = "") -> None:
+        self.peer = peer
+        self.endpoints = endpoints
+        self.provider = provider
+        self.in_flight: dict[int, Task] = {}
+        self.outbox: list[Call] = []
+        self.buffers: list[bytes | memoryview] = []
+        self.defined: set[bytes] = set()
+        self.blocked = False
+        self.lost = False
+        self.last_reply = 0.0
+
+    def add(self, task: Task, objects: ObjectTable, blobs: dict[bytes, Define], now: float) -> None:
+        """Put one call into the outbox, its function's definition before it."""
+        if task.fn and task.fn not in self.defined:
+            self.defined.add(task.fn)
+            objects.effects.append(SendPeer(self.peer, blobs[task.fn]))
+        deps: list[Value] = []
+        self.buffers.extend(task.buffers)
+        for id in task.deps:
+            entry = objects.entries[id]
+            deps.append(objects.value(entry, self.peer))
+            self.buffers.extend(entry.buffers)
+        refs = objects.lend(task.lent, self.peer) if task.lent else []
+        remaining = max(task.deadline - now, 1e-3) if task.deadline else 0.0
+        task.peer = self.peer
+        task.sent_at = now
+        self.in_flight[task.id] = task
+        self.outbox.append(
+            Call(
+                task.id,
+                task.fn,
+                task.method,
+                task.args,
+                len(task.buffers),
+                deps,
+                task.returns,
+                task.priority,
+                remaining,
+                task.attempt,
+                task.group,
+                refs,
+            )  # fmt: skip
+        )
+
+    def urgent(self) -> bool:
+        """Whether to flush now: nothing on the wire would wake us later, or the frame is full."""
+        waiting = len(self.outbox)
+        return waiting == len(self.in_flight) or waiting >= BATCH
+
+    def flush(self) -> list[SendPeer]:
+        """The outbox as one frame, or nothing."""
+        if not self.outbox:
+            return []
+        effect = SendPeer(self.peer, Calls(self.outbox), self.buffers)
+        self.outbox = []
+        self.buffers = []
+        return [effect]
+
+    def forget(self, task: Task) -> bool:
+        """Remove a call that was not sent yet; False when it is on the wire."""
+        for i, call in enumerate(self.outbox):
+            if call.id == task.id:
+                start = sum(_frames(c) for c in self.outbox[:i])
+                del self.buffers[start : start + _frames(call)]
+                del self.outbox[i]
+                self.in_flight.pop(task.id, None)
+                return True
+        return False
+
+    def __repr__(self) -> str:
+        return f"<Target {self.peer} in_flight={len(self.in_flight)} outbox={len(self.outbox)}>"
+
+
+def _frames(call: Call) -> int:
+    return call.buffers + sum(dep.buffers for dep in call.deps)

@@ -1,0 +1,154 @@
+"""``gu up`` and ``gu down``: a whole grid on this machine in the background, and its end.
+
+Owns: how many of what is started. Must never: start a process itself (``runtimes.launch`` does), or
+signal one that is not the recorded one.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable
+from typing import Annotated
+
+import psutil
+import typer
+
+from guactors.cli.console import fail, note, print_json, waiting
+from guactors.cli.network import check_free, check_tcp, join_address
+from guactors.cli.options import AsJson
+from guactors.config import HubConfig, NodeConfig, ProviderConfig
+from guactors.grid_client import GridClient
+from guactors.grid_file import (
+    AUTO,
+    GridFile,
+    grid_file_path,
+    read_grid_file,
+    remove_grid_file,
+    write_grid_file,
+)
+from guactors.home import home, hub_identity, new_run_dir
+from guactors.ids import fresh
+from guactors.machine import detect_resources
+from guactors.runtimes.launch import launch_node
+from guactors.transport.zmq_link import new_keypair
+
+START_WITHIN = 30.0
+END_WITHIN = 5.0
+_LOOK_EVERY = 0.05
+
+
+def up(
+    providers: Annotated[int, typer.Option(min=1, max=64, help="How many providers.")] = 1,
+    cpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="CPUs that each offers.", show_default="this machine's, shared out"
+        ),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(callback=check_tcp, help="Where the hub listens, port 0: any free one."),
+    ] = "tcp://127.0.0.1:0",
+    as_json: AsJson = False,
+) -> None:
+    """Start a hub and providers on this machine, in the background."""
+    running = read_grid_file()
+    if running is not None and running.process() is not None:
+        fail(f"a grid is up already (pid {running.pid}); gu status shows it, gu down ends it")
+    check_free(listen)
+    with waiting(f"starting a hub and {providers} provider(s)"):
+        grid = _start(providers, cpus, listen)
+        _await_providers(providers)
+    if as_json:
+        print_json({"address": grid.address, "pid": grid.pid, "pids": grid.pids})
+        return
+    typer.echo(f"hub and {providers} provider(s) are up, pid {grid.pid}")
+    note('gu status shows the grid, gu down ends it; programs find it with gu.init("auto")')
+    note(f"the address to join it from elsewhere (a secret) is in {grid_file_path()}")
+
+
+def down() -> None:
+    """End the grid that this user runs on this machine."""
+    grid = read_grid_file()
+    if grid is None:
+        note("no grid of this user runs here")
+        return
+    process = grid.process()
+    if process is None:
+        remove_grid_file(grid.pid)
+        note(f"the grid of pid {grid.pid} had ended already")
+        return
+    with waiting("ending the grid"):
+        _end(process)
+    remove_grid_file(grid.pid)
+    typer.echo(f"the grid of pid {grid.pid} is down")
+
+
+def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
+    identity = hub_identity(new_keypair)
+    run_dir = str(new_run_dir())
+    there = detect_resources()
+    share = {name: value / providers for name, value in there.items()}
+    share["CPU"] = cpus or max(1.0, there["CPU"] // providers)
+    host = socket.gethostname().split(".")[0]
+    config = NodeConfig(
+        hub=HubConfig(
+            hub=fresh("hub"),
+            listen=[f"ipc://{run_dir}/hub", listen],
+            run_dir=run_dir,
+            identity=identity,
+        ),
+        providers=[
+            ProviderConfig(
+                provider=fresh("provider"),
+                name=host if providers == 1 else f"{host}-{number}",
+                hub=[],
+                resources=share,
+                run_dir=run_dir,
+                identity=identity,
+            )
+            for number in range(1, providers + 1)
+        ],
+        scratch=[run_dir],
+    )
+    node = launch_node(config, timeout=START_WITHIN, log=home() / "grid.log")
+    try:
+        address = join_address(node.hub_endpoints, identity.member_secret)
+        grid = write_grid_file(address, node.hub_endpoints, node.pid, node.pids)
+    except BaseException:
+        node.close()
+        raise
+    node.detach()
+    return grid
+
+
+def _await_providers(count: int) -> None:
+    """Until the hub counts so many providers; what it counts can be used."""
+    deadline = time.monotonic() + START_WITHIN
+    with GridClient(AUTO) as client:
+        while time.monotonic() < deadline:
+            peers = client.grid().peers
+            if sum(peer.role == "provider" and bool(peer.total) for peer in peers) >= count:
+                return
+            time.sleep(_LOOK_EVERY)
+    fail(f"not all of the {count} providers joined the hub; see {home() / 'grid.log'}")
+
+
+def _end(process: psutil.Process) -> None:
+    """Ask the launcher to end its grid; after END_WITHIN kill it and all below it."""
+    family = _living(process.children(recursive=True))
+    process.terminate()
+    _, left = psutil.wait_procs([process, *family], timeout=END_WITHIN)
+    for one in left:
+        try:
+            one.kill()
+        except psutil.NoSuchProcess:
+            continue
+    _, left = psutil.wait_procs(left, timeout=END_WITHIN)
+    if left:
+        fail(f"these processes do not end: {', '.join(str(one.pid) for one in left)}")
+
+
+def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running()]

@@ -1,0 +1,46 @@
+"""Options that several commands share, and the reading of their values.
+
+Owns: their names and help texts. Must never: act on them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        envvar="GU_ADDRESS",
+        help="The hub: gu://HOST:PORT?key=..., or auto for the grid that runs on this machine.",
+        show_default="auto",
+    ),
+]
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+_BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """``512MiB``, ``4G``, ``1.5 GB`` or bare bytes, as bytes. Raises typer.BadParameter."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no size; write it like 512MiB or 4GB")
+    number, unit, binary = match.groups()
+    return int(float(number) * (_BINARY if binary else _UNITS)[unit.lower()])
+
+
+def parse_pairs(texts: list[str], option: str) -> dict[str, str]:
+    """``["K=V", ...]`` as a dict. Raises typer.BadParameter that names ``option``."""
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"{option} {text!r} is not of the form NAME=VALUE")
+        pairs[name] = value
+    return pairs

@@ -1,0 +1,109 @@
+"""``gu run``: a program on the grid, its two output streams here, its exit status ours.
+
+Owns: the copying of output, and what Ctrl-C means. Must never: use more of the grid than programs
+can (it is a streaming task, ``runtimes/program.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+
+import typer
+
+import guactors as gu
+from guactors.cli.console import USAGE, fail, waiting
+from guactors.cli.options import Address, parse_pairs, parse_size
+from guactors.errors import InternalError, Stopped, TaskError
+from guactors.grid_file import AUTO
+from guactors.refs import ObjectRef, ObjectRefGenerator
+from guactors.runtimes.program import Chunk, run_program
+
+RUNTIMES = ("native",)
+SIGNALLED = 128
+CANCEL_WITHIN = 5.0
+"""Seconds given to the far side to say that the program is gone."""
+
+
+def run(
+    program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]...", show_default=False)],
+    runtime: Annotated[str, typer.Option(help=f"One of {', '.join(RUNTIMES)}.")] = RUNTIMES[0],
+    priority: Annotated[int, typer.Option(help="Bigger goes first.")] = 0,
+    cpus: Annotated[float, typer.Option(min=0.0, help="CPUs it needs.")] = 1.0,
+    memory: Annotated[str | None, typer.Option(help="Memory it needs, such as 2GiB.")] = None,
+    on: Annotated[str, typer.Option(metavar="PEER", help="A provider, by name or id.")] = "",
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated.")] = None,
+    cwd: Annotated[
+        str, typer.Option(help="Directory there.", show_default="a fresh one, removed afterwards")
+    ] = "",
+    address: Address = None,
+) -> None:
+    """Run a program on a provider. Streams its output and ends with its exit status: 128 plus the
+    number for a signal, 127 if there is no such program there."""
+    if runtime not in RUNTIMES:
+        fail(f"no runtime {runtime!r}; there is {', '.join(RUNTIMES)}", USAGE)
+    variables = parse_pairs(env or [], "--env")
+    options: dict[str, object] = {"num_cpus": cpus, "priority": priority, "max_retries": 0}
+    if memory:
+        options["memory"] = parse_size(memory)
+    if on:
+        options["provider"] = on
+    gu.init(address or os.environ.get("GU_ADDRESS") or AUTO, log_to_driver=False)
+    try:
+        task = gu.remote(run_program).options(name=os.path.basename(program[0]), **options)
+        status = _follow(task.remote(program, variables, cwd))
+    finally:
+        gu.shutdown()
+    raise SystemExit(status)
+
+
+def _follow(stream: ObjectRefGenerator) -> int:
+    """Copy the output until the end; the status to exit with."""
+    try:
+        for kind, data in _chunks(stream):
+            if kind == "exit":
+                assert isinstance(data, int)
+                return data if data >= 0 else SIGNALLED - data
+            assert isinstance(data, bytes)
+            _write(sys.stdout.buffer if kind == "out" else sys.stderr.buffer, data)
+    except KeyboardInterrupt:
+        _cancel(stream)
+        return SIGNALLED + signal.SIGINT
+    except BrokenPipeError:
+        _cancel(stream)
+        # Python flushes stdout once more at its end; that must not fail as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SIGNALLED + int(getattr(signal, "SIGPIPE", 13))
+    except TaskError as error:
+        fail(f"the program could not be run: {error.cause or error}")
+    except Stopped as error:
+        fail(f"the program was stopped: {error}")
+    raise InternalError("the program's end was never reported: please report this as a bug")
+
+
+def _chunks(stream: ObjectRefGenerator) -> Iterator[Chunk]:
+    with waiting("waiting for a provider"):
+        first = next(stream)
+    yield _get(first)
+    for ref in stream:
+        yield _get(ref)
+
+
+def _get(ref: ObjectRef) -> Chunk:
+    chunk: Chunk = gu.get(ref)
+    return chunk
+
+
+def _write(stream: BinaryIO, data: bytes) -> None:
+    stream.write(data)
+    stream.flush()
+
+
+def _cancel(stream: ObjectRefGenerator) -> None:
+    """End the program there and wait until that is done, but not for ever."""
+    done = stream.completed()
+    gu.cancel(done)
+    gu.wait([done], timeout=CANCEL_WITHIN)

@@ -1,0 +1,124 @@
+"""``gu status``, ``gu peers``, ``gu inf``: what there is and how busy it is.
+
+Owns: which facts are shown. Must never: change anything in the grid.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from guactors import inf as inf_words
+from guactors.cli.console import USAGE, amount, fail, print_json, print_table, size, span
+from guactors.cli.options import Address, AsJson
+from guactors.grid_client import GridClient
+from guactors.messages import GridInfo, PeerInfo
+
+
+def status(address: Address = None, as_json: AsJson = False) -> None:
+    """Show the grid: hub, resources, load and actors."""
+    with GridClient(address) as client:
+        grid = client.grid()
+        shown = client.address.shown
+    if as_json:
+        print_json(grid)
+        return
+    roles = Counter(peer.role for peer in grid.peers if peer.state != "lost")
+    typer.echo(f"hub        {grid.hub} at {shown}, version {grid.version}, up {span(grid.uptime)}")
+    typer.echo(f"peers      {_count(roles['provider'], 'provider')}, {_callers(roles)}")
+    for name, (free, total) in sorted(_resources(grid).items()):
+        typer.echo(f"{name:<10} {amount(name, free)} of {amount(name, total)} free")
+    typer.echo(f"work       {_count(grid.leases, 'lease')}, {grid.waiting} waiting")
+    states = Counter(actor.state for actor in grid.actors)
+    listed = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    typer.echo(f"actors     {listed or 'none'}")
+    typer.echo(f"sessions   {grid.sessions}")
+    if grid.protocol_faults:
+        typer.echo(f"faults     {grid.protocol_faults} messages were not ours")
+
+
+def peers(address: Address = None, as_json: AsJson = False) -> None:
+    """List every process that is linked to the hub."""
+    with GridClient(address) as client:
+        found = [peer for peer in client.grid().peers if peer.peer != client.peer]
+    if as_json:
+        print_json(found)
+        return
+    columns = (
+        *("NAME", "ROLE", "STATE", ">CPU FREE", ">MEMORY FREE", ">WORKERS", ">LEASES"),
+        *(">ACTORS", ">HEARD", "PEER", ">PID", "LABELS"),
+    )
+    order = {"hub": 0, "provider": 1}
+    print_table(
+        columns,
+        (_row(peer) for peer in sorted(found, key=lambda p: (order.get(p.role, 2), p.name))),
+    )
+
+
+def inf(
+    peer: Annotated[str, typer.Argument(help="A provider, by name or id.")],
+    topic: Annotated[
+        str | None, typer.Argument(help=f"One of {', '.join(inf_words.TOPICS)}; default: all.")
+    ] = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a provider's machine: processor, memory, storage, operating system (GiB)."""
+    if topic is not None and topic not in inf_words.TOPICS:
+        fail(f"no topic {topic!r}; there are {', '.join(inf_words.TOPICS)}", USAGE)
+    with GridClient(address) as client:
+        answer = client.info(peer)
+    wanted = [topic] if topic else list(inf_words.TOPICS)
+    answers = {name: inf_words.facts(answer.info, name) for name in wanted}
+    if as_json:
+        print_json(answers[topic] if topic else answers)
+        return
+    print_table(
+        ("TOPIC", "FIELD", "VALUE"),
+        (
+            (name, field, ", ".join(map(str, value)) if isinstance(value, list) else value)
+            for name, found in answers.items()
+            for field, value in found.items()
+        ),
+    )
+
+
+def _row(peer: PeerInfo) -> tuple[object, ...]:
+    provider = peer.role == "provider"
+    total, free = peer.total, peer.free
+    return (
+        peer.name or "-",
+        peer.role,
+        peer.state,
+        f"{free.get('CPU', 0):g}/{total.get('CPU', 0):g}" if provider else "-",
+        f"{size(free.get('memory', 0))}" if provider else "-",
+        peer.workers if provider else "-",
+        peer.leases,
+        peer.actors,
+        span(peer.last_heard) + " ago",
+        peer.peer,
+        peer.pid,
+        " ".join(f"{key}={value}" for key, value in sorted(peer.labels.items())) or "-",
+    )
+
+
+def _resources(grid: GridInfo) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for peer in grid.peers:
+        if peer.role != "provider" or peer.state == "lost":
+            continue
+        for name, total in peer.total.items():
+            free, whole = found.get(name, (0.0, 0.0))
+            found[name] = (free + peer.free.get(name, 0.0), whole + total)
+    return found
+
+
+def _callers(roles: Counter[str]) -> str:
+    # One caller is this command itself.
+    return _count(max(0, roles["caller"] + roles["worker"] - 1), "caller")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

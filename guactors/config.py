@@ -1,0 +1,107 @@
+"""What each process is told at its start, as plain structs that cross a pipe as msgpack.
+
+Owns: the start-up words of hub, provider and worker, and the timings all rooms share. Must never:
+read the environment or the disk (``home.py`` does), or be shown in argv or a log: two fields are
+secrets.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from guactors.messages import Endpoint
+
+
+class Timing(Struct, frozen=True):
+    """Seconds. One place, so that the simulation and the processes agree."""
+
+    heartbeat: float = 1.0
+    """Between two pings on an otherwise silent control lane."""
+    silent_after: float = 2.5
+    """Nothing heard for so long: shown as silent."""
+    lost_after: float = 10.0
+    """Nothing heard for so long: treated as gone."""
+    relink_grace: float = 0.4
+    """A broken link may be replaced by a new one of the same peer for so long."""
+    rejoin_grace: float = 10.0
+    """After a hub restart: how long reported leases and sessions wait for their caller."""
+    linger: float = 0.5
+    """An idle lease is kept so long by its caller."""
+    redial_first: float = 0.05
+    redial_most: float = 2.0
+    """Bounds of the jittered exponential back-off between two dials."""
+    sample: float = 2.0
+    """Between two Samples of a provider."""
+
+
+class Identity(Struct, frozen=True):
+    """A process's keys for TCP. Public keys and secrets are z85 text of Curve25519 keys.
+
+    ``member_*``: the pair every member of the grid dials with, and the only client key a listener
+    admits. ``server_*``: this process's own pair as a listener (empty: it makes a fresh one)."""
+
+    member_public: str = ""
+    member_secret: str = ""
+    server_public: str = ""
+    server_secret: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"Identity(member_public={self.member_public!r}, server_public={self.server_public!r})"
+        )
+
+
+class HubConfig(Struct, frozen=True):
+    """``hub``: its id. ``listen``: addresses to bind (ipc and/or tcp). ``run_dir``: 0700 directory
+    for sockets."""
+
+    hub: str
+    listen: list[str]
+    run_dir: str
+    identity: Identity = Identity()
+    timing: Timing = Timing()
+
+
+class ProviderConfig(Struct, frozen=True):
+    """``hub``: endpoints to dial, in order of preference. ``resources``: what it offers (CPU,
+    memory, GPU, custom). ``listen_host``: address its workers bind TCP on, empty for ipc only.
+    ``warm``: unbound workers kept ready."""
+
+    provider: str
+    name: str
+    hub: list[Endpoint]
+    resources: dict[str, float]
+    run_dir: str
+    labels: dict[str, str] = {}
+    listen_host: str = ""
+    warm: int = 1
+    identity: Identity = Identity()
+    timing: Timing = Timing()
+
+
+class WorkerConfig(Struct, frozen=True):
+    """``endpoint``: the provider's listener on this machine. ``hub``: as in ProviderConfig, for
+    calls the user's code makes from inside the worker."""
+
+    worker: str
+    provider: str
+    provider_name: str
+    endpoint: Endpoint
+    hub: list[Endpoint]
+    run_dir: str
+    listen_host: str = ""
+    identity: Identity = Identity()
+    timing: Timing = Timing()
+
+
+class NodeConfig(Struct, frozen=True):
+    """What one launcher runs on this machine. A provider with an empty ``hub`` joins this ``hub``.
+
+    ``embedded``: it ends with the process that launched it. ``path``: the import path of the
+    workers, empty for the launcher's own. ``scratch``: directories it removes at its end."""
+
+    hub: HubConfig | None = None
+    providers: list[ProviderConfig] = []
+    embedded: bool = False
+    path: list[str] = []
+    scratch: list[str] = []

@@ -1,0 +1,115 @@
+"""How a session comes about: join a grid, or launch one of our own.
+
+Owns: the way from ``init``'s arguments to a connected Session, and the end of an embedded grid. Loaded
+at the first ``init``, so that ``import guactors`` stays light.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from guactors.config import HubConfig, Identity, NodeConfig, ProviderConfig, Timing
+from guactors.errors import UsageError
+from guactors.grid_file import find_hub
+from guactors.home import host_id, new_run_dir
+from guactors.ids import fresh
+from guactors.machine import detect_resources
+from guactors.messages import Endpoint, Hello
+from guactors.runtimes.launch import NodeProcess, launch_node
+from guactors.session import Session
+from guactors.transport import open_transport
+from guactors.versions import own_versions
+
+
+def open_session(
+    address: str | None,
+    *,
+    num_cpus: float | None,
+    num_gpus: float | None,
+    resources: dict[str, float],
+    namespace: str | None,
+    key: str | None,
+    echo: bool,
+    fold: bool,
+    timeout: float,
+) -> Session:
+    """A session that the hub has welcomed. Raises as ``init``."""
+    if address is not None:
+        if num_cpus is not None or num_gpus is not None or resources:
+            raise UsageError(
+                "num_cpus, num_gpus and resources describe an embedded grid; a grid that is "
+                "joined has its own"
+            )
+        hub = find_hub(_with_key(address, key))
+        return _connect(hub.endpoints, hub.identity, namespace, echo, fold, timeout)
+    node, run_dir = _launch(num_cpus, num_gpus, resources, max(timeout, 30.0))
+    try:
+        session = _connect(node.hub_endpoints, Identity(), namespace, echo, fold, timeout)
+    except BaseException:
+        _remove(node, run_dir)
+        raise
+    session.on_close.append(lambda: _remove(node, run_dir))
+    return session
+
+
+def _with_key(address: str, key: str | None) -> str:
+    """``tcp://HOST:PORT`` with a separate ``key`` is the same as a join address."""
+    if key is None or "key=" in address:
+        return address
+    text = Path(key).read_text().strip() if os.path.exists(key) else key
+    place = address.split("://", 1)[-1]
+    return f"gu://{place}?key={text}"
+
+
+def _connect(
+    endpoints: list[Endpoint],
+    identity: Identity,
+    namespace: str | None,
+    echo: bool,
+    fold: bool,
+    timeout: float,
+) -> Session:
+    session_id = fresh("session")
+    hello = Hello(
+        fresh("caller"),
+        "caller",
+        own_versions(),
+        os.getpid(),
+        host_id(),
+        session_id,
+        True,
+        "driver",
+        # An anonymous namespace per session, as in Ray.
+        namespace or session_id,
+    )
+    transport = open_transport(identity)
+    session = Session(transport, endpoints, hello, Timing(), echo=echo, fold=fold)
+    session.on_close.append(transport.close)
+    session.start(timeout)
+    return session
+
+
+def _launch(
+    num_cpus: float | None, num_gpus: float | None, extra: dict[str, float], timeout: float
+) -> tuple[NodeProcess, Path]:
+    resources = {**detect_resources(), **extra}
+    if num_cpus is not None:
+        resources["CPU"] = float(num_cpus)
+    if num_gpus is not None:
+        resources["GPU"] = float(num_gpus)
+    run_dir = new_run_dir()
+    hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], str(run_dir))
+    provider = ProviderConfig(fresh("provider"), "local", [], resources, str(run_dir))
+    try:
+        node = launch_node(NodeConfig(hub, [provider], embedded=True), timeout=timeout)
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    return node, run_dir
+
+
+def _remove(node: NodeProcess, run_dir: Path) -> None:
+    node.close()
+    shutil.rmtree(run_dir, ignore_errors=True)

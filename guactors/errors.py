@@ -1,0 +1,236 @@
+"""Every error guactors raises, in one tree that says first who is to blame.
+
+::
+
+    GuactorsError
+    ├── UsageError                 the caller's mistake, nothing was sent
+    │   ├── NotInitialized         a call before init()
+    │   ├── NotSerializable        an argument or result that cannot be pickled (also TypeError)
+    │   ├── UnknownOption          an option nobody knows (also ValueError, TypeError)
+    │   ├── NameTaken              an actor of that name exists (also ValueError)
+    │   └── NoSuchActor            no live actor has that name (also ValueError)
+    ├── TaskError                  the user's own code raised; also an instance of the raised type
+    ├── Stopped                    somebody asked for the end of it
+    │   ├── TaskCancelled          cancel() reached it first
+    │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
+    ├── CallTimeout                timeout= of the call passed (also TimeoutError)
+    ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
+    ├── PeerLost                   a process or the wire between went away
+    │   ├── WorkerDied             the process that ran it ended
+    │   ├── ActorDied              the actor is gone for good
+    │   ├── ActorUnavailable       the actor restarts; this call was lost (at most once)
+    │   ├── ProviderLost           the machine is gone
+    │   ├── OwnerDied              the process that held the value is gone
+    │   ├── HubUnreachable         nobody answers at the hub's address
+    │   └── SessionClosed          shutdown() while it was pending
+    ├── Refused                    somebody said no
+    │   ├── AuthFailed             the other side does not know our key, or is not whom we expect
+    │   ├── VersionMismatch        protocol or Python versions that cannot work together
+    │   ├── Unschedulable          no provider could ever run it
+    │   └── MailboxFull            back-pressure: try later
+    ├── ProtocolError              what arrived is not ours, too deep, too large, or truncated
+    └── InternalError              our bug: please report it
+
+A message says who, where, why, and what to do. Must never: import anything of the package; carry
+secrets. Errors pickle, because they travel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class GuactorsError(Exception):
+    """Base of all errors of this package; never raised itself."""
+
+
+class UsageError(GuactorsError):
+    """The caller's mistake; nothing was sent."""
+
+
+class NotInitialized(UsageError):
+    """An operation that needs a grid came before ``init()`` or after ``shutdown()``."""
+
+
+class NotSerializable(UsageError, TypeError):
+    """An argument or result cannot be pickled; the message names the path to the culprit."""
+
+
+class UnknownOption(UsageError, ValueError, TypeError):
+    """An option that does not exist, or has an impossible value; names the nearest match."""
+
+
+class NameTaken(UsageError, ValueError):
+    """A live actor of that name exists in the namespace."""
+
+
+class NoSuchActor(UsageError, ValueError):
+    """No live actor of that name is in the namespace."""
+
+
+class TaskError(GuactorsError):
+    """The user's own code raised on a worker.
+
+    What ``get`` raises is an instance of both this class and the original type where that type can
+    be subclassed; ``cause`` is the original exception, ``remote_traceback`` its text.
+    """
+
+    cause: BaseException | None = None
+    remote_traceback: str = ""
+
+
+class Stopped(GuactorsError):
+    """Somebody asked for the end of it."""
+
+
+class TaskCancelled(Stopped):
+    """``cancel()`` reached the call before it finished."""
+
+
+class CallTimeout(GuactorsError, TimeoutError):
+    """The ``timeout=`` of the call passed: a queued call never ran, a running one was stopped."""
+
+
+class GetTimeout(GuactorsError, TimeoutError):
+    """The ``timeout=`` of ``get`` passed; the call itself goes on."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a process ended: the facts the provider saw.
+
+    ``cause`` is one of :data:`DEATH_CAUSES`; ``exit_code`` or ``signal`` is set where the process
+    itself was seen to end; ``stderr_tail`` is the last 4096 bytes at most; ``rss_bytes`` the peak
+    resident memory, 0 where unknown.
+    """
+
+    cause: str
+    detail: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    stderr_tail: str = ""
+    rss_bytes: int = 0
+    worker: str = ""
+    provider: str = ""
+
+    def describe(self) -> str:
+        """One paragraph for a person: cause, status, memory, and the last words."""
+        parts = [self.cause]
+        if self.signal is not None:
+            parts.append(f"signal {self.signal}")
+        if self.exit_code is not None:
+            parts.append(f"exit status {self.exit_code}")
+        if self.rss_bytes:
+            parts.append(f"peak memory {self.rss_bytes / 2**20:.0f} MiB")
+        if self.worker:
+            parts.append(f"worker {self.worker}")
+        if self.provider:
+            parts.append(f"provider {self.provider}")
+        text = ", ".join(parts)
+        if self.detail:
+            text += f": {self.detail}"
+        if self.stderr_tail:
+            text += f"\nlast words on stderr:\n{self.stderr_tail}"
+        return text
+
+
+DEATH_CAUSES = frozenset({
+    "exited",            # the process ended by itself
+    "signal",            # a signal ended it, nobody here sent it
+    "out_of_memory",     # the kernel's OOM killer, or our monitor
+    "killed",            # kill() or cancel(force=True)
+    "released",          # its last handle went away, or its lease was given back
+    "session_ended",     # its session is over
+    "provider_lost",     # the machine is gone, the process with it
+    "unresponsive",      # it no longer answered and was ended
+    "start_failed",      # it never came up
+    "creation_failed",   # the actor's constructor raised
+    "link_lost",         # the wire to it broke, its fate is unknown
+})  # fmt: skip
+
+
+class PeerLost(GuactorsError):
+    """A process, or the wire to it, went away; ``death`` holds what is known."""
+
+    def __init__(self, message: str = "", death: Death | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.death = death
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.death.describe()}" if self.death else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.death)
+
+
+class WorkerDied(PeerLost):
+    """The worker process that ran the task ended."""
+
+
+class ActorDied(PeerLost):
+    """The actor is gone for good."""
+
+
+class ActorKilled(Stopped, ActorDied):
+    """The actor was ended on purpose."""
+
+
+class ActorUnavailable(PeerLost):
+    """The actor is restarting and this call was lost with the old one; a new call may work."""
+
+
+class ProviderLost(PeerLost):
+    """The provider that ran the work is gone."""
+
+
+class OwnerDied(PeerLost):
+    """The process that owned the value is gone, and the value with it."""
+
+
+class HubUnreachable(PeerLost):
+    """Nobody answers at the hub's address."""
+
+
+class SessionClosed(PeerLost):
+    """The session ended while the call was pending."""
+
+
+class Refused(GuactorsError):
+    """Somebody said no; asking again unchanged will not help."""
+
+
+class AuthFailed(Refused):
+    """The handshake failed: the hub does not know our key, or is not the one we expect."""
+
+
+class VersionMismatch(Refused):
+    """Two versions that cannot work together; the message names both."""
+
+
+class Unschedulable(Refused):
+    """No provider could ever run it; the message says what was asked and the most there is."""
+
+
+class MailboxFull(Refused):
+    """The receiver's mailbox, or a handle's pending limit, is full."""
+
+
+class ProtocolError(GuactorsError):
+    """What arrived is not ours. ``kind`` is one of :data:`PROTOCOL_FAULTS`."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+PROTOCOL_FAULTS = frozenset({"version", "malformed", "too_large", "too_many_frames", "unexpected"})
+
+
+class InternalError(GuactorsError):
+    """Our bug. Please report it with the message."""

@@ -1,0 +1,137 @@
+"""Where guactors keeps things on this machine: its home, its run directories, its keys.
+
+Owns: paths, modes (0700 and 0600), the host id, the identity file. Must never: start a process or
+talk to one. ``GU_HOME`` moves the home; the default is the platform's directory for user data.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from guactors.config import Identity
+from guactors.errors import UsageError
+
+HUB_IDENTITY = "hub-identity.json"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SHORT_TMP = Path("/tmp")
+_IPC_PATH_MOST = 90
+"""Bytes of a run directory's path: a Unix socket address has 108 (macOS 104) with the file name."""
+
+KeyPair = tuple[str, str]
+"""Public and secret key, as ``transport.zmq_link.new_keypair`` makes them."""
+
+
+def home() -> Path:
+    """The home directory of guactors, made with mode 0700 if it is missing."""
+    given = os.environ.get("GU_HOME")
+    return private_directory(Path(given) if given else _user_data() / "guactors")
+
+
+def _user_data() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+
+
+def private_directory(path: Path) -> Path:
+    """``path`` as a directory that is ours and nobody else may enter; made, with its parents, if
+    missing. Raises UsageError when it belongs to somebody else or is no directory."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{path} is needed as a directory, but is a file: move it away") from None
+    if hasattr(os, "getuid"):
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) and not path.is_dir():
+            raise UsageError(f"{path} is no directory: set GU_HOME to one of your own")
+        if path.stat().st_uid != os.getuid():
+            raise UsageError(f"{path} belongs to another user: set GU_HOME to one of your own")
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o700)
+    return path
+
+
+def new_run_dir() -> Path:
+    """A fresh directory, mode 0700, for the sockets of one grid or process; its path is short,
+    since a Unix socket's address is. Whoever asks for it sees to its removal."""
+    import tempfile  # here and below, for its many imports would cost every start
+
+    base = Path(tempfile.gettempdir())
+    if len(os.fsencode(base)) > _IPC_PATH_MOST - len("/gu-12345678") and _SHORT_TMP.is_dir():
+        base = _SHORT_TMP
+    return Path(tempfile.mkdtemp(prefix="gu-", dir=base))
+
+
+@cache
+def host_id() -> str:
+    """Equal for two processes exactly when they run on the same machine since its last boot (in
+    the same container), so that ipc addresses and pids of one mean something to the other."""
+    try:
+        boot = _BOOT_ID.read_text().strip()
+        # Containers share the kernel's boot id, not the file system the sockets are in.
+        mount = os.stat("/proc/self/ns/mnt").st_ino
+    except OSError:
+        import uuid
+
+        return f"{uuid.getnode():012x}"
+    return f"{boot}-{mount:x}"
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600, whole or not at all, readable by nobody else at any moment."""
+    import tempfile
+
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def hub_identity(new_keypair: Callable[[], KeyPair], directory: Path | None = None) -> Identity:
+    """The keys of the hub of this home: loaded, or made with ``new_keypair`` and saved.
+
+    Raises UsageError when the file is damaged or others may read it."""
+    path = (directory or home()) / HUB_IDENTITY
+    if path.exists():
+        return load_identity(path)
+    member, server = new_keypair(), new_keypair()
+    identity = Identity(*member, *server)
+    save_identity(path, identity)
+    return identity
+
+
+def save_identity(path: Path, identity: Identity) -> None:
+    """Write an identity, mode 0600."""
+    write_private(path, msgspec.json.format(msgspec.json.encode(identity)))
+
+
+def load_identity(path: Path) -> Identity:
+    """Read an identity. Raises UsageError when it is missing, damaged, or readable by others."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the keys in {path} cannot be read: {error.strerror}") from None
+    if sys.platform != "win32" and mode & 0o077:
+        raise UsageError(
+            f"the keys in {path} may be read by others (mode {mode:o}): whoever could has them; "
+            f"remove the file to make new ones, or run chmod 600 {path} if nobody did"
+        )
+    try:
+        return msgspec.json.decode(data, type=Identity)
+    except msgspec.DecodeError:
+        # The decoder's message may quote what it read, and that may be a secret.
+        raise UsageError(f"the keys in {path} are damaged: restore or remove the file") from None

@@ -1,0 +1,218 @@
+"""The hub process: the HubActor, and the beginning and end of the whole.
+
+Owns: the order of start and stop, and the routes between the actors of the hub. Must never: decide
+anything; :class:`guactors.hub_state.HubState` and the rooms behind it do.
+
+``run_hub`` serves inside a running event loop, ``run_hub_process`` is a process's whole life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from guactors.actors import Actor, ActorRef, ActorSystem, Priority
+from guactors.actors.supervision import Cause
+from guactors.config import HubConfig
+from guactors.errors import GuactorsError, InternalError
+from guactors.hub_state import HubState
+from guactors.messages import Endpoint, Output
+from guactors.room_actor import RoomActor, Tick
+from guactors.scheduler_actor import SchedulerActor
+from guactors.scheduling import events as e
+from guactors.session_actor import SessionActor
+from guactors.stats_actor import StatsActor
+from guactors.transport import open_transport
+from guactors.transport.base import Lane
+from guactors.versions import own_versions
+from guactors.hub_wire import Wire
+
+log = logging.getLogger("guactors.hub")
+
+OnReady = Callable[[list[Endpoint]], None]
+Report = Callable[[dict[str, Any]], None]
+
+
+class HubActor(RoomActor):
+    """Listens, and carries events and effects between the links and the rooms, which are its
+    children. ``failed`` is called with the cause when one of them has died."""
+
+    def __init__(
+        self,
+        config: HubConfig,
+        on_ready: OnReady,
+        failed: Callable[[Cause], None],
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._on_ready = on_ready
+        self._failed = failed
+        self._pending = 0
+        self._sessions: dict[str, ActorRef] = {}
+        self.room: HubState = HubState(
+            config.hub, config.timing, own_versions(), self.context.now()
+        )
+
+    def on_start(self) -> None:
+        """Open the doors last, when everybody behind them is there."""
+        context, timing = self.context, self._config.timing
+        self.hub = context.self_ref
+        self._rooms = {
+            e.RoomName.SCHEDULER: context.spawn(
+                SchedulerActor, self.hub, timing, name="scheduler", mailbox_size=None
+            ),
+            e.RoomName.STATS: context.spawn(StatsActor, self.hub, name="stats", mailbox_size=None),
+        }
+        self._wire = Wire(open_transport(self._config.identity), self._hear, lambda: self._pending)
+        endpoints = self._wire.listen(self._config.listen)
+        super().on_start()
+        self._on_ready(endpoints)
+
+    def on_stop(self, _cause: Cause) -> None:
+        """Say goodbye, so that the peers need not find out by themselves."""
+        now = self.context.now()
+        self.carry(self.room.handle(e.Stopping(), now), now)
+        self._wire.close()
+
+    def on_child_death(self, ref: ActorRef, cause: Cause) -> None:
+        """A room never ends by itself, but for a session that is over."""
+        if ref not in self._sessions.values() and ref not in self._rooms.values():
+            return
+        self._failed(cause)
+
+    def _hear(self, event: e.Event, lane: Lane | None) -> None:
+        self._pending += 1
+        priority = Priority.NORMAL if lane is Lane.DATA else Priority.HIGH
+        if isinstance(event, e.Arrived) and isinstance(event.message, Output):
+            priority = Priority.LOW
+        self.context.self_ref.tell(event, priority=priority)
+
+    def think(self, message: e.Event | Tick | list[e.Effect], now: float) -> list[e.Effect]:
+        """An event from the wire, or effects from a room."""
+        if isinstance(message, list):
+            return message
+        if not isinstance(message, Tick):
+            self._pending -= 1
+        return super().think(message, now)
+
+    def carry(self, effects: list[e.Effect], now: float) -> None:
+        """To the wire and to the rooms."""
+        todo = deque(effects)
+        while todo:
+            effect = todo.popleft()
+            match effect:
+                case e.Send(link, message):
+                    gone = self._wire.send(link, message)
+                    if gone is not None:
+                        log.info("link %s is gone: %s", link, gone.reason)
+                        todo.extend(self.room.handle(gone, now))
+                case e.Drop(link, reason):
+                    log.info("link %s is dropped: %s", link, reason)
+                    self._wire.drop(link)
+                case e.ToPeer(peer, message):
+                    todo.extend(self.room.deliver(peer, message))
+                case e.ToRoom(e.RoomName.HUB, event):
+                    todo.extend(self.room.handle(event, now))
+                    self._close_sessions()
+                case e.ToRoom(room, event):
+                    self._rooms[room].tell(event)
+                case e.ToSession(session, event):
+                    self._session(session).tell(event)
+
+    def _session(self, session: str) -> ActorRef:
+        ref = self._sessions.get(session)
+        if ref is None:
+            ref = self._sessions[session] = self.context.spawn(
+                SessionActor, self.hub, session, self._config.timing, mailbox_size=None
+            )
+        return ref
+
+    def _close_sessions(self) -> None:
+        for session in [x for x in self._sessions if x not in self.room.sessions]:
+            self.context.stop(self._sessions.pop(session))
+
+
+async def run_hub(config: HubConfig, *, on_ready: OnReady, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set. ``on_ready`` gets the endpoints once they are bound.
+
+    Raises what binding raises (OSError, PermissionError, ValueError: each names the address), and
+    InternalError when a room has failed."""
+    causes: list[Cause] = []
+    over = asyncio.Event()
+
+    def failed(cause: Cause) -> None:
+        causes.append(cause)
+        over.set()
+
+    async with ActorSystem("hub") as system:
+        system.spawn(_Watchman, config, on_ready, failed, name="watchman")
+        waits = [asyncio.create_task(event.wait()) for event in (stop, over)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        # What the shutdown itself ends is no failure.
+        found = causes[:1]
+    for cause in found:
+        _raise(cause)
+
+
+class _Watchman(Actor):
+    """The HubActor's parent, who learns why it ended."""
+
+    def __init__(
+        self, config: HubConfig, on_ready: OnReady, failed: Callable[[Cause], None]
+    ) -> None:
+        self._failed = failed
+        self.context.spawn(HubActor, config, on_ready, failed, name="hub", mailbox_size=None)
+
+    def on_child_death(self, _ref: ActorRef, cause: Cause) -> None:
+        self._failed(cause)
+
+
+def _raise(cause: Cause) -> None:
+    error = getattr(cause, "error", None)
+    if isinstance(error, OSError | ValueError | GuactorsError):
+        raise error
+    raise InternalError(f"the hub failed, please report this: {cause!r}") from error
+
+
+def run_hub_process(config: HubConfig, report: Report) -> int:
+    """A hub's whole life, until SIGTERM or SIGINT; returns the exit status.
+
+    ``report`` gets ``{"event": "ready", "endpoints": [...]}`` once it serves, or ``{"event":
+    "error", "kind": ..., "text": ...}`` when it cannot."""
+    # The selector loop on every platform: Windows' other one cannot wait for sockets of libzmq.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        try:
+            runner.run(_until_signalled(config, report))
+        except (OSError, ValueError, GuactorsError) as error:
+            text = f"hub {config.hub}: {error}"
+            report({"event": "error", "kind": type(error).__name__, "text": text})
+            return 1
+    return 0
+
+
+async def _until_signalled(config: HubConfig, report: Report) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if sys.platform == "win32":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+        else:
+            loop.add_signal_handler(number, stop.set)
+
+    def on_ready(endpoints: list[Endpoint]) -> None:
+        report({"event": "ready", "hub": config.hub, "endpoints": to_fields(endpoints)})
+
+    await run_hub(config, on_ready=on_ready, stop=stop)
+
+
+def to_fields(endpoints: list[Endpoint]) -> list[dict[str, Any]]:
+    """Endpoints as plain JSON objects."""
+    names = Endpoint.__struct_fields__
+    return [{name: getattr(endpoint, name) for name in names} for endpoint in endpoints]

@@ -1,0 +1,187 @@
+"""The hub's sockets: listeners in, listeners out, and what does not fit through at once.
+
+Owns: the listeners, which link is on which of them, the outboxes. Must never: know what a message
+means, or block. Part of the HubActor's shell, apart from it only in the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from guactors.errors import ProtocolError
+from guactors.ids import LinkKey
+from guactors.messages import Endpoint, Message, Output, ToHub
+from guactors.outbox_state import Outboxes
+from guactors.scheduling.events import Arrived, BadFrame, Disturbed, Event, LinkGone
+from guactors.transport.base import Frame, Lane, LinkFull, Listener, PeerGone, Transport
+from guactors.transport.frames import Decoder, encode, lane_of
+
+log = logging.getLogger("guactors.hub")
+
+BATCH = 256
+"""Messages read from one listener before the others, and the actors, get their turn."""
+MOST_PENDING = 5000
+"""Messages read and not yet thought about, at which reading pauses: the rest waits in the peers."""
+PAUSE = 0.005
+RETRY = 0.01
+"""Seconds until a full link is tried again."""
+MOST_STRANGERS = 10_000
+"""Links remembered with their listener; beyond that, forgotten ones must speak first again."""
+
+_DECODER: Decoder[Message] = Decoder(ToHub)
+
+
+class Wire:
+    """``hear`` gets an event per arrival, with its lane or None, on the loop's thread. ``pending``
+    tells how many of those are still to be thought about."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        hear: Callable[[Event, Lane | None], None],
+        pending: Callable[[], int],
+    ) -> None:
+        self.dropped_output = 0
+        self._transport = transport
+        self._hear = hear
+        self._pending = pending
+        self._listeners: list[Listener] = []
+        self._listener_of: dict[LinkKey, Listener] = {}
+        self._outboxes = Outboxes()
+        self._due: set[int] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def listen(self, addresses: list[str]) -> list[Endpoint]:
+        """Bind them all; raises what ``Transport.listen`` raises, with nothing left bound."""
+        try:
+            for address in addresses:
+                self._listeners.append(self._transport.listen(address))
+        except Exception:
+            self.close()
+            raise
+        for index, listener in enumerate(self._listeners):
+            for fd in listener.filenos():
+                self._loop.add_reader(fd, self._read, index)
+            self._soon(index)
+        return [listener.endpoint for listener in self._listeners]
+
+    def close(self) -> None:
+        """Unbind everything."""
+        if self._retry is not None:
+            self._retry.cancel()
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            for fd in listener.filenos():
+                self._loop.remove_reader(fd)
+            listener.close()
+        self._transport.close()
+
+    # --- in -------------------------------------------------------------------------------------
+
+    def _soon(self, index: int, delay: float = 0.0) -> None:
+        """Read again without being called by the descriptor, which only tells of changes."""
+        if index in self._due:
+            return
+        self._due.add(index)
+        again = partial(self._read_due, index)
+        if delay:
+            self._loop.call_later(delay, again)
+        else:
+            self._loop.call_soon(again)
+
+    def _read_due(self, index: int) -> None:
+        self._due.discard(index)
+        self._read(index)
+
+    def _read(self, index: int) -> None:
+        if index >= len(self._listeners):
+            return
+        listener = self._listeners[index]
+        if self._pending() > MOST_PENDING:
+            self._soon(index, PAUSE)
+            return
+        if listener.disturbed():
+            self._hear(Disturbed(), None)
+        for _ in range(BATCH):
+            got = listener.receive()
+            if got is None:
+                return
+            self._arrived(listener, *got)
+        self._soon(index)
+
+    def _arrived(
+        self, listener: Listener, link: LinkKey, lane: Lane, frames: Sequence[Frame]
+    ) -> None:
+        if link not in self._listener_of:
+            while len(self._listener_of) >= MOST_STRANGERS:
+                del self._listener_of[next(iter(self._listener_of))]
+            self._listener_of[link] = listener
+        try:
+            message, _ = _DECODER.decode(frames)
+        except ProtocolError as error:
+            self._hear(BadFrame(link, error.kind, error.detail), lane)
+        else:
+            self._hear(Arrived(link, message, lane), lane)
+
+    # --- out ------------------------------------------------------------------------------------
+
+    def send(self, link: LinkKey, message: Message) -> LinkGone | None:
+        """Send it now or when there is room; an event when there is no such link, or no hope."""
+        lane = lane_of(message)
+        try:
+            frame = encode(message)
+        except ProtocolError:
+            log.exception("a message to %s was not sent", link)
+            return None
+        if self._outboxes.waiting(link, lane):
+            sent = False
+        else:
+            try:
+                sent = self._try(link, lane, frame)
+            except PeerGone:
+                return LinkGone(link)
+        if sent:
+            return None
+        if isinstance(message, Output):
+            self.dropped_output += 1
+            return None
+        if not self._outboxes.put(link, lane, frame):
+            return LinkGone(link, "it takes nothing and its queue here is full")
+        self._retry_later()
+        return None
+
+    def _try(self, link: LinkKey, lane: Lane, frame: bytes) -> bool:
+        listener = self._listener_of.get(link)
+        if listener is None:
+            raise PeerGone(f"no link {link}")
+        try:
+            listener.send(link, lane, [frame])
+        except LinkFull:
+            return False
+        if listener in self._listeners:
+            self._soon(self._listeners.index(listener))
+        return True
+
+    def _retry_later(self) -> None:
+        if self._retry is None:
+            self._retry = self._loop.call_later(RETRY, self._flush)
+
+    def _flush(self) -> None:
+        self._retry = None
+        for link, lane in self._outboxes:
+            try:
+                self._outboxes.flush(link, lane, partial(self._try, link, lane))
+            except PeerGone:
+                self._outboxes.drop(link)
+                self._hear(LinkGone(link), None)
+        if len(self._outboxes):
+            self._retry_later()
+
+    def drop(self, link: LinkKey) -> None:
+        """Forget the link and what waits for it."""
+        self._outboxes.drop(link)
+        self._listener_of.pop(link, None)

@@ -1,0 +1,710 @@
+"""Every message that crosses a process border, one tagged union per direction.
+
+Owns: the words on the wire. Must never: do I/O, hold behaviour, import anything but ids and the
+struct library. ``docs/protocol.md`` is written from this file.
+
+Encoding (``transport/frames.py``): one version byte, then a msgpack array ``[tag, field, ...]``.
+Fields are positional: new ones go at the end with a default, none is ever removed or retyped within
+a protocol version. Type checks happen in the decoder, before anything is built. ``bytes`` fields
+named ``payload``, ``blob`` or ``data`` hold user pickles only workers and callers open; the hub
+and the provider pass them on. Large buffers follow the header as further frames of the same
+multipart message, ``buffers`` says how many belong to the value.
+
+Tags: 1-19 common, 20-49 caller and hub, 50-79 hub and provider, 80-89 provider and worker,
+90-119 caller and worker.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+PROTOCOL_VERSION = 1
+
+Name = Annotated[str, Meta(max_length=256)]
+Text = Annotated[str, Meta(max_length=65536)]
+Id = Annotated[str, Meta(max_length=64)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Amount = Annotated[float, Meta(ge=0, le=1e15)]
+
+
+class Word(Struct, array_like=True, frozen=True, gc=False):
+    """A part of messages, without a tag of its own."""
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+class Endpoint(Word, frozen=True):
+    """Where a listener is reached. ``control`` and ``data`` are addresses (``ipc://``, ``tcp://``,
+    ``inproc://``), equal where both lanes share one port; ``server_key`` is the listener's z85
+    CURVE key, empty for ipc and inproc; ``host`` limits ipc endpoints to one machine."""
+
+    control: Name
+    data: Name
+    server_key: Name = ""
+    host: Name = ""
+
+
+class Versions(Word, frozen=True):
+    """What a process is made of; equal ``python`` minor versions are needed to share pickles."""
+
+    guactors: Name
+    python: Name
+    cloudpickle: Name = ""
+
+
+class Shape(Word, frozen=True):
+    """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
+    ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match; ``provider`` pins to a
+    provider id or name. Bigger ``priority`` goes first."""
+
+    resources: dict[Name, Amount]
+    priority: int = 0
+    labels: dict[Name, Name] = {}
+    provider: Name = ""
+
+
+class DeathReport(Word, frozen=True):
+    """:class:`guactors.errors.Death` on the wire, same fields in the same order."""
+
+    cause: Name
+    detail: Text = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    stderr_tail: Text = ""
+    rss_bytes: Count = 0
+    worker: Name = ""
+    provider: Name = ""
+
+
+class ActorSpec(Word, frozen=True):
+    """What the hub must know of an actor; class and arguments are in the payload it never opens.
+
+    ``owner`` is the caller that made it. ``placement`` is what the chosen provider must have in
+    total, ``shape`` what the actor holds while it lives. ``max_restarts`` -1 is endless. ``handle``:
+    what other processes build handles from, opaque here."""
+
+    actor: Id
+    session: Id
+    owner: Id
+    class_name: Name
+    shape: Shape
+    placement: dict[Name, Amount] = {}
+    name: Name = ""
+    namespace: Name = ""
+    detached: bool = False
+    max_restarts: int = 0
+    max_concurrency: Count = 0
+    handle: bytes = b""
+
+
+class LeaseReport(Word, frozen=True):
+    """A lease as its provider knows it (inventory after a reconnect)."""
+
+    lease: Id
+    session: Id
+    caller: Id
+    shape: Shape
+    worker: Id
+    endpoints: list[Endpoint]
+
+
+class ActorReport(Word, frozen=True):
+    """A live actor as its provider knows it (inventory after a reconnect)."""
+
+    spec: ActorSpec
+    incarnation: Count
+    worker: Id
+    endpoints: list[Endpoint]
+    payload: bytes
+
+
+class MachineInfo(Word, frozen=True):
+    """The Golem roadmap's ``inf`` answers, in GiB for ``*_gib``, percent for ``cpu_percent``."""
+
+    os_name: Name = ""
+    os_release: Name = ""
+    architecture: Name = ""
+    bits: list[int] = []
+    cores: Count = 0
+    threads: Count = 0
+    cpu_percent: float = 0.0
+    load1: float = 0.0
+    memory_total_gib: float = 0.0
+    memory_available_gib: float = 0.0
+    storage_total_gib: float = 0.0
+    storage_free_gib: float = 0.0
+    host: Name = ""
+
+
+class PeerInfo(Word, frozen=True):
+    """One row of ``gu peers``. ``state`` is ``up``, ``silent`` or ``lost``; ages in seconds."""
+
+    peer: Id
+    role: Name
+    name: Name
+    state: Name
+    address: Name
+    pid: Count
+    age: float
+    last_heard: float
+    total: dict[Name, Amount] = {}
+    free: dict[Name, Amount] = {}
+    workers: Count = 0
+    leases: Count = 0
+    actors: Count = 0
+    labels: dict[Name, Name] = {}
+
+
+class ActorInfo(Word, frozen=True):
+    """One live or lately dead actor, as the hub knows it. ``state``: see :class:`ActorUpdate`."""
+
+    spec: ActorSpec
+    state: Name
+    incarnation: Count
+    provider: Id = ""
+
+
+class GridInfo(Word, frozen=True):
+    """The whole grid in one answer, for ``gu status``, ``nodes()`` and ``cluster_resources()``."""
+
+    hub: Id
+    version: Name
+    uptime: float
+    peers: list[PeerInfo]
+    sessions: Count
+    leases: Count
+    waiting: Count
+    actors: list[ActorInfo]
+    protocol_faults: Count = 0
+
+
+class RefWord(Word, frozen=True):
+    """A reference on its way: the owner, and the number it knows the object by. The sender lends
+    it: it keeps the object until the receiver's Release, or until the link is gone."""
+
+    owner: Id
+    object: Count
+
+
+class Value(Word, frozen=True):
+    """A pickled value (or, where ``error``, a pickled exception), the number of its out-of-band
+    buffers, which follow as frames, and the references inside it."""
+
+    data: bytes
+    buffers: Count = 0
+    error: bool = False
+    refs: list[RefWord] = []
+
+
+class Message(Struct, array_like=True, frozen=True, gc=False):
+    """Base of all messages; each has a tag of its own."""
+
+
+# --- common: any link ---------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, tag=1):
+    """First message of the dialling side, on both lanes. ``role``: caller, provider, worker.
+    ``root`` is true for the process whose end ends the session."""
+
+    peer: Id
+    role: Name
+    versions: Versions
+    pid: Count
+    host: Name
+    session: Id = ""
+    root: bool = False
+    name: Name = ""
+    namespace: Name = ""
+
+
+class Welcome(Message, frozen=True, tag=2):
+    """The listener's answer to Hello, on the control lane."""
+
+    peer: Id
+    versions: Versions
+
+
+class Ping(Message, frozen=True, tag=3):
+    """Heartbeat; the answer is a Pong with the same number."""
+
+    number: Count
+
+
+class Pong(Message, frozen=True, tag=4):
+    """Answer to Ping."""
+
+    number: Count
+
+
+class Goodbye(Message, frozen=True, tag=5):
+    """The sender leaves on purpose; what it owned is to be released now."""
+
+    reason: Name = ""
+
+
+class Fault(Message, frozen=True, tag=6):
+    """A typed refusal. ``kind`` is an error class name of ``guactors.errors``; ``request`` the
+    request it answers, 0 for the link as a whole."""
+
+    kind: Name
+    detail: Text
+    request: Count = 0
+
+
+# --- caller -> hub ------------------------------------------------------------------------------
+
+
+class SetDemand(Message, frozen=True, tag=20):
+    """I could use ``count`` leases' worth of work of this shape now. Absolute and repeatable: the
+    last one counts. ``key`` names the demand within the caller."""
+
+    key: Id
+    shape: Shape
+    count: Count
+
+
+class ReturnLease(Message, frozen=True, tag=21):
+    """The caller is done with the lease; its worker runs nothing of it any more. ``dead`` says that
+    the caller saw its link to the worker break."""
+
+    lease: Id
+    dead: bool = False
+
+
+class CreateActor(Message, frozen=True, tag=22):
+    """Data lane. Answered by ActorUpdate (pending), or Fault(request) for a taken name."""
+
+    request: Count
+    spec: ActorSpec
+    payload: bytes
+
+
+class WatchActor(Message, frozen=True, tag=23):
+    """Tell me now, and from now on, how the actor fares (ActorUpdate)."""
+
+    actor: Id
+
+
+class FindActor(Message, frozen=True, tag=24):
+    """Answered by Found or Fault(request, kind UsageError)."""
+
+    request: Count
+    name: Name
+    namespace: Name
+
+
+class KillActor(Message, frozen=True, tag=25):
+    """``no_restart`` false counts as a crash. ``released``: graceful, after its queued calls."""
+
+    actor: Id
+    no_restart: bool = True
+    released: bool = False
+
+
+class AskGrid(Message, frozen=True, tag=26):
+    """Answered by Grid."""
+
+    request: Count
+
+
+class AskInfo(Message, frozen=True, tag=27):
+    """The machine info of a provider (id or name); answered by Info or Fault."""
+
+    request: Count
+    peer: Name
+
+
+class HeldLeases(Message, frozen=True, tag=28):
+    """After a reconnect: the leases the caller still holds; the hub revokes those it must."""
+
+    leases: list[Id]
+
+
+class Relay(Message, frozen=True, tag=29):
+    """Both directions, data lane: pass ``frame`` (an encoded message, opaque to the hub) between
+    two callers that have no link. The hub sets ``peer`` to the other side."""
+
+    peer: Id
+    frame: bytes
+
+
+# --- hub -> caller ------------------------------------------------------------------------------
+
+
+class LeaseGranted(Message, frozen=True, tag=30):
+    """The worker waits for Calls of this demand."""
+
+    key: Id
+    lease: Id
+    worker: Id
+    provider: Id
+    endpoints: list[Endpoint]
+
+
+class LeaseRecalled(Message, frozen=True, tag=31):
+    """Others wait: finish what runs, take back the rest, return the lease."""
+
+    lease: Id
+
+
+class LeaseLost(Message, frozen=True, tag=32):
+    """The lease is over, its worker gone."""
+
+    lease: Id
+    death: DeathReport
+
+
+class DemandInfeasible(Message, frozen=True, tag=33):
+    """No provider now in the grid could ever run the shape. Sent again never; a provider that
+    joins later may still serve it, the caller decides whether to wait."""
+
+    key: Id
+    reason: Text
+
+
+class ActorUpdate(Message, frozen=True, tag=34):
+    """``state``: pending, alive, restarting, dead. ``endpoints`` when alive. ``error`` is the
+    pickled constructor error (a Value) when ``death.cause`` is creation_failed."""
+
+    actor: Id
+    state: Name
+    incarnation: Count
+    worker: Id = ""
+    endpoints: list[Endpoint] = []
+    death: DeathReport | None = None
+    error: bytes = b""
+
+
+class Found(Message, frozen=True, tag=35):
+    """Answer to FindActor; ``handle`` is the payload-free part a handle is built from."""
+
+    request: Count
+    spec: ActorSpec
+
+
+class Grid(Message, frozen=True, tag=36):
+    """Answer to AskGrid."""
+
+    request: Count
+    info: GridInfo
+
+
+class Info(Message, frozen=True, tag=37):
+    """Answer to AskInfo; ``age`` of the sample in seconds."""
+
+    request: Count
+    peer: Id
+    info: MachineInfo
+    age: float
+
+
+class Output(Message, frozen=True, tag=38):
+    """Lines a worker of the session printed. ``stream`` is 1 or 2; ``name`` what ran there.
+    Provider -> hub -> root caller, data lane; dropped under pressure, ``dropped`` says how many."""
+
+    session: Id
+    worker: Id
+    pid: Count
+    provider: Name
+    stream: Count
+    name: Name
+    lines: list[Text]
+    dropped: Count = 0
+
+
+# --- provider -> hub ----------------------------------------------------------------------------
+
+
+class Offer(Message, frozen=True, tag=50):
+    """After Hello: what the provider has, and what already runs there."""
+
+    resources: dict[Name, Amount]
+    labels: dict[Name, Name]
+    leases: list[LeaseReport]
+    actors: list[ActorReport]
+    info: MachineInfo
+
+
+class LeaseStarted(Message, frozen=True, tag=51):
+    """A worker is bound to the lease."""
+
+    lease: Id
+    worker: Id
+    endpoints: list[Endpoint]
+
+
+class LeaseEnded(Message, frozen=True, tag=52):
+    """The lease's worker is gone, or never came (start_failed)."""
+
+    lease: Id
+    death: DeathReport
+
+
+class WorkerBlocked(Message, frozen=True, tag=53):
+    """The lease's task waits in get(); its CPU is free for others until WorkerResumed."""
+
+    lease: Id
+
+
+class WorkerResumed(Message, frozen=True, tag=54):
+    """The lease's task runs again and counts again, even if that overbooks the provider."""
+
+    lease: Id
+
+
+class ActorStarted(Message, frozen=True, tag=55):
+    """The constructor ran; the actor answers calls."""
+
+    actor: Id
+    incarnation: Count
+    worker: Id
+    endpoints: list[Endpoint]
+
+
+class ActorEnded(Message, frozen=True, tag=56):
+    """The actor's worker is gone; ``error`` as in ActorUpdate."""
+
+    actor: Id
+    incarnation: Count
+    death: DeathReport
+    error: bytes = b""
+
+
+class Sample(Message, frozen=True, tag=57):
+    """Every few seconds: fresh figures and counts."""
+
+    info: MachineInfo
+    workers: Count
+
+
+# --- hub -> provider ----------------------------------------------------------------------------
+
+
+class StartLease(Message, frozen=True, tag=60):
+    """Bind a worker of the session (or a fresh one) to the lease. ``namespace`` is the session's,
+    the worker learns it in Bind."""
+
+    lease: Id
+    session: Id
+    caller: Id
+    shape: Shape
+    namespace: Name = ""
+
+
+class StopLease(Message, frozen=True, tag=61):
+    """The lease is over. ``kill`` when its caller is gone or the worker may still be busy;
+    otherwise the worker is kept for the session."""
+
+    lease: Id
+    kill: bool = False
+
+
+class StartActor(Message, frozen=True, tag=62):
+    """Data lane. Load the class in a worker of its own."""
+
+    spec: ActorSpec
+    incarnation: Count
+    payload: bytes
+
+
+class StopActor(Message, frozen=True, tag=63):
+    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report."""
+
+    actor: Id
+    cause: Name
+    graceful: bool = False
+
+
+class EndSession(Message, frozen=True, tag=64):
+    """Kill everything of the session but its detached actors."""
+
+    session: Id
+
+
+# --- provider <-> worker ------------------------------------------------------------------------
+
+
+class WorkerReady(Message, frozen=True, tag=80):
+    """Worker -> provider, control lane, after Hello: listening at ``endpoints``."""
+
+    endpoints: list[Endpoint]
+
+
+class Bind(Message, frozen=True, tag=81):
+    """Provider -> worker: you now work for this session (once in a worker's life)."""
+
+    session: Id
+    namespace: Name
+    lease: Id = ""
+
+
+class LoadActor(Message, frozen=True, tag=82):
+    """Provider -> worker, data lane: become this actor."""
+
+    spec: ActorSpec
+    incarnation: Count
+    payload: bytes
+
+
+class ActorLoaded(Message, frozen=True, tag=83):
+    """Worker -> provider: the constructor ended; empty ``error`` means well."""
+
+    actor: Id
+    error: bytes = b""
+
+
+class Blocked(Message, frozen=True, tag=84):
+    """Worker -> provider: the main thread entered (or left) a blocking get()."""
+
+    blocked: bool
+
+
+class Leave(Message, frozen=True, tag=85):
+    """Provider -> worker: exit after the queued calls (``graceful``) or now."""
+
+    graceful: bool = False
+
+
+# --- caller -> worker ---------------------------------------------------------------------------
+
+
+class Call(Word, frozen=True):
+    """One call. ``fn`` is a function id for tasks, empty for actor methods, whose name is
+    ``method``. ``args`` is the pickled ``(args, kwargs)``, in which placeholders stand for
+    ``deps``. Frames: first the buffers of args, then those of each dep.
+
+    ``returns``: number of results, -1 for a stream. ``remaining``: seconds left of the call's
+    timeout, 0 for none. ``group``: concurrency group."""
+
+    id: Count
+    fn: Annotated[bytes, Meta(max_length=32)]
+    method: Name
+    args: bytes
+    buffers: Count = 0
+    deps: list[Value] = []
+    returns: int = 1
+    priority: int = 0
+    remaining: float = 0.0
+    attempt: Count = 0
+    group: Name = ""
+    refs: list[RefWord] = []
+
+
+class Define(Message, frozen=True, tag=90):
+    """Data lane, before the first Call that uses it on this link."""
+
+    fn: Annotated[bytes, Meta(max_length=32)]
+    name: Name
+    blob: bytes
+
+
+class Calls(Message, frozen=True, tag=91):
+    """Data lane: a batch, in order."""
+
+    calls: list[Call]
+
+
+class CancelCall(Message, frozen=True, tag=92):
+    """Control lane. Queued: dropped. Running: interrupted (sync), cancelled (async) or flagged;
+    ``timeout``: because its time ran out."""
+
+    call: Count
+    timeout: bool = False
+    recursive: bool = True
+
+
+class TakeBack(Message, frozen=True, tag=93):
+    """Control lane: bounce up to ``count`` calls that have not started, latest first."""
+
+    count: Count
+
+
+class Fetch(Message, frozen=True, tag=95):
+    """Control lane, both ways, borrower to lender: send the value when there is one (Object)."""
+
+    request: Count
+    ref: RefWord
+
+
+class Release(Message, frozen=True, tag=96):
+    """Control lane, both ways, borrower to lender: a loan of each of these refs is over."""
+
+    refs: list[RefWord]
+
+
+# --- worker -> caller ---------------------------------------------------------------------------
+
+
+class Reply(Word, frozen=True):
+    """The outcome of one call: one Value per return, or one error Value."""
+
+    id: Count
+    values: list[Value]
+    attempt: Count = 0
+
+
+class Replies(Message, frozen=True, tag=100):
+    """Data lane: a batch. Frames: the buffers of each value in turn."""
+
+    replies: list[Reply]
+
+
+class StreamItem(Message, frozen=True, tag=101):
+    """Data lane: item ``index`` (from 0) of a streaming call; its end is a Reply."""
+
+    call: Count
+    index: Count
+    value: Value
+
+
+class Bounced(Message, frozen=True, tag=102):
+    """Control lane: these calls were not started and will not be; ``blocked`` when the worker
+    waits in get() and takes no more until Unblocked."""
+
+    calls: list[Count]
+    blocked: bool = False
+
+
+class Unblocked(Message, frozen=True, tag=103):
+    """Control lane: calls are welcome again."""
+
+
+class Object(Message, frozen=True, tag=104):
+    """Answer to Fetch, data lane, both ways; who has it no longer sends an OwnerDied error."""
+
+    request: Count
+    value: Value
+
+
+Common = Hello | Welcome | Ping | Pong | Goodbye | Fault
+CallerToHub = (
+    Common | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
+    | AskGrid | AskInfo | HeldLeases | Relay
+)  # fmt: skip
+HubToCaller = (
+    Common | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate | Found
+    | Grid | Info | Output | Relay
+)  # fmt: skip
+ProviderToHub = (
+    Common | Offer | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed | ActorStarted
+    | ActorEnded | Sample | Output
+)  # fmt: skip
+HubToProvider = Common | StartLease | StopLease | StartActor | StopActor | EndSession
+ToHub = CallerToHub | ProviderToHub
+WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked
+ProviderToWorker = Common | Bind | LoadActor | Leave
+CallerToWorker = (
+    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Object
+)  # fmt: skip
+WorkerToCaller = (
+    Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object
+)  # fmt: skip
+
+BULK = (
+    CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
+)  # fmt: skip
+"""Messages of the data lane; all others go on the control lane."""

@@ -1,0 +1,61 @@
+"""What makes an actor: its pickled class, constructor arguments, and its methods' defaults.
+
+Owns: the inner encoding of an actor's payload, opaque to hub and provider. Pure.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+
+class MethodInfo(Struct, array_like=True, frozen=True):
+    """Defaults of one method; ``returns`` -1 streams, ``retries`` None means the actor's."""
+
+    returns: int = 1
+    retries: int | None = None
+    timeout: float | None = None
+    priority: int = 0
+
+
+class RawValue(Struct, array_like=True, frozen=True):
+    """A pickled value with its out-of-band buffers."""
+
+    data: bytes
+    buffers: list[bytes]
+
+
+class ActorPayload(Struct, array_like=True, frozen=True):
+    """All that a worker needs to build, or rebuild, the actor."""
+
+    cls: bytes
+    args: bytes
+    buffers: list[bytes]
+    deps: list[RawValue]
+
+
+class HandleInfo(Struct, array_like=True, frozen=True):
+    """What a handle knows of its class; ``retries`` of calls lost with the actor."""
+
+    class_name: str
+    methods: dict[str, MethodInfo]
+    retries: int = 0
+
+
+_payloads = msgspec.msgpack.Decoder(ActorPayload)
+_handles = msgspec.msgpack.Decoder(HandleInfo)
+
+
+def encode(payload: ActorPayload | HandleInfo) -> bytes:
+    """Either of them as bytes."""
+    return msgspec.msgpack.encode(payload)
+
+
+def decode_payload(data: bytes) -> ActorPayload:
+    """Raises msgspec.DecodeError for anything else."""
+    return _payloads.decode(data)
+
+
+def decode_handle(data: bytes) -> HandleInfo:
+    """Raises msgspec.DecodeError for anything else."""
+    return _handles.decode(data)

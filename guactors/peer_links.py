@@ -1,0 +1,177 @@
+"""The caller's links to the workers it calls.
+
+Owns: dialling, introducing, sending, draining, and noticing the loss of each link. Must never:
+interpret a work message, or wait.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from guactors.errors import ProtocolError
+from guactors.messages import Endpoint, Hello, Message, Ping, Pong, WorkerToCaller
+from guactors.transport.base import Frame, Lane, Link, LinkFull, LinkState, SendError, Transport
+from guactors.transport.frames import Decoder, encode, lane_of
+from guactors.transport.poller import Poller
+
+DRAIN = 256
+"""Messages taken from one link before the others get their turn."""
+
+OnMessage = Callable[[str, Message, Sequence[Frame]], None]
+
+
+def choose(endpoints: Sequence[Endpoint], host: str) -> Endpoint | None:
+    """The best endpoint reachable from here: a local socket on the same machine, else TCP."""
+    if os.environ.get("GU_TRANSPORT") != "tcp":
+        for endpoint in endpoints:
+            if endpoint.control.startswith("ipc://"):
+                if endpoint.host == host and os.path.exists(endpoint.control[6:]):
+                    return endpoint
+            elif not endpoint.control.startswith("tcp://"):
+                return endpoint
+    return next((e for e in endpoints if e.control.startswith("tcp://")), None)
+
+
+class PeerLinks:
+    """Links by worker id. ``on_message`` and ``on_lost`` are called from ``drain``."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        poller: Poller,
+        hello: Hello,
+        *,
+        on_message: OnMessage,
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._transport = transport
+        self._poller = poller
+        self._hello = encode(hello)
+        self._host = hello.host
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._decoder: Decoder[Message] = Decoder(WorkerToCaller)
+        self._links: dict[str, Link] = {}
+        self._by_fd: dict[int, tuple[str, Link]] = {}
+        self._fds: dict[str, tuple[int, ...]] = {}
+        self._suspects: dict[str, Link] = {}
+        self._backlog: dict[str, list[tuple[Lane, list[Frame]]]] = {}
+        self._broken: list[str] = []
+
+    def dial(self, peer: str, endpoints: Sequence[Endpoint]) -> None:
+        """Open a link; an unreachable worker is reported lost by the next drain."""
+        endpoint = choose(endpoints, self._host)
+        if endpoint is None:
+            self._broken.append(peer)
+            return
+        self.hang_up(peer)
+        link = self._transport.dial(endpoint)
+        self._links[peer] = link
+        fds = self._fds[peer] = tuple(link.filenos())
+        for fd in fds:
+            self._by_fd[fd] = (peer, link)
+            self._poller.add(fd)
+        for lane in Lane:
+            self._send(peer, link, lane, [self._hello])
+
+    def hang_up(self, peer: str) -> None:
+        """Close a link, if there is one."""
+        link = self._links.pop(peer, None)
+        self._suspects.pop(peer, None)
+        self._backlog.pop(peer, None)
+        for fd in self._fds.pop(peer, ()):
+            self._by_fd.pop(fd, None)
+            self._poller.remove(fd)
+        if link is not None:
+            link.close()
+
+    def knows(self, peer: str) -> bool:
+        """Whether there is a link to ``peer``."""
+        return peer in self._links
+
+    def send(self, peer: str, message: Message, buffers: Sequence[Frame]) -> None:
+        """Send, or keep while the link is full; a lost link drops it and is reported."""
+        link = self._links.get(peer)
+        if link is not None:
+            self._send(peer, link, lane_of(message), [encode(message), *buffers])
+
+    def _send(self, peer: str, link: Link, lane: Lane, frames: list[Frame]) -> None:
+        waiting = self._backlog.get(peer)
+        if waiting:
+            waiting.append((lane, frames))
+            return
+        try:
+            link.send(lane, frames)
+            # A send may consume the signal of a message that came meanwhile.
+            self._suspects[peer] = link
+        except LinkFull:
+            self._backlog.setdefault(peer, []).append((lane, frames))
+        except SendError:
+            self._broken.append(peer)
+
+    def drain(self, ready: Sequence[int]) -> bool:
+        """Receive from links with news; True when some may have more."""
+        links = self._suspects
+        self._suspects = {}
+        for fd in ready:
+            found = self._by_fd.get(fd)
+            if found is not None:
+                links[found[0]] = found[1]
+        more = False
+        for peer, link in links.items():
+            more = self._drain_one(peer, link) or more
+        for peer in list(self._backlog):
+            self._resend(peer)
+        while self._broken:
+            peer = self._broken.pop()
+            self.hang_up(peer)
+            self._on_lost(peer)
+        return more
+
+    def suspect(self) -> bool:
+        """Whether something was sent since the last drain: drain again before sleeping."""
+        return bool(self._suspects)
+
+    def _drain_one(self, peer: str, link: Link) -> bool:
+        receive, decode, deliver = link.receive, self._decoder.decode, self._on_message
+        count = 0
+        while count < DRAIN:
+            got = receive()
+            if got is None:
+                if not count and link.state() is LinkState.DOWN:
+                    self._broken.append(peer)
+                return False
+            count += 1
+            try:
+                message, buffers = decode(got[1])
+            except ProtocolError:
+                # A worker that talks nonsense is as good as lost: its calls must be answered.
+                self._broken.append(peer)
+                return False
+            if type(message) is Ping:
+                self._send(peer, link, Lane.CONTROL, [encode(Pong(message.number))])
+            else:
+                deliver(peer, message, buffers)
+        self._suspects[peer] = link
+        return True
+
+    def _resend(self, peer: str) -> None:
+        waiting = self._backlog.pop(peer, [])
+        link = self._links.get(peer)
+        if link is not None:
+            for lane, frames in waiting:
+                self._send(peer, link, lane, frames)
+
+    def owns(self, fd: int) -> bool:
+        """Whether the descriptor is one of a worker link."""
+        return fd in self._by_fd
+
+    def backed_up(self) -> bool:
+        """Whether something waits for room."""
+        return bool(self._backlog)
+
+    def close(self) -> None:
+        """Close every link."""
+        for peer in list(self._links):
+            self.hang_up(peer)

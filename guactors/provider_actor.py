@@ -1,0 +1,380 @@
+"""The provider's shell: sockets, clock and processes around :class:`ProviderCore`.
+
+Owns: the listener for its workers, the link to the hub, the worker processes, one RuntimeActor a
+worker, and the timer. Must never: decide anything about leases, actors or workers.
+
+:func:`run_provider_process` is a provider's whole life, in a process that has no thread yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from guactors import errors
+from guactors.actors import Actor, ActorRef, ActorSystem, Priority, Timer
+from guactors.actors.supervision import Cause, Failed, describe
+from guactors.config import ProviderConfig
+from guactors.errors import Death, GuactorsError, ProtocolError
+from guactors.home import host_id
+from guactors.ids import fresh
+from guactors.machine import Machine
+from guactors.messages import Hello
+from guactors.provider_crew import Crew
+from guactors.provider_link import HubLink
+from guactors.provider_state import (
+    Dial,
+    DropHub,
+    DropWorker,
+    Effect,
+    GiveUp,
+    KillWorker,
+    Note,
+    ProviderCore,
+    Ready,
+    SendHub,
+    SendWorker,
+    StartWorker,
+    TakeSample,
+)
+from guactors.runtime_actor import (
+    Deliver,
+    Happened,
+    Kill,
+    Said,
+    Unlinked,
+)
+from guactors.runtimes import open_workers
+from guactors.runtimes.base import (
+    Ended,
+    OutputLines,
+    ProcessEvent,
+    Report,
+    Started,
+    WorkerProcesses,
+)
+from guactors.runtimes.entry import WORKER_ENTRY
+from guactors.transport import open_transport
+from guactors.transport.base import LinkState, Listener, Transport
+from guactors.versions import own_versions
+
+log = logging.getLogger("guactors.provider")
+
+BATCH = 256
+"""Messages of the hub read in a row before others get their turn."""
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+@dataclass(frozen=True, slots=True)
+class Pump:
+    """Some descriptor may have news."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The core wanted to be woken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first message; answered when all is begun, or with the error that prevents it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the provider in good order."""
+
+
+class ProviderActor(Actor):
+    """``done`` gets None when the provider has stopped, or the error that ended it."""
+
+    def __init__(
+        self,
+        config: ProviderConfig,
+        processes: WorkerProcesses,
+        transport: Transport,
+        listener: Listener,
+        report: Report,
+        done: asyncio.Future[None],
+    ) -> None:
+        self._config = config
+        self._crew = Crew(config, processes, listener, self._nudge)
+        self._hub = HubLink(transport, self._nudge)
+        self._readers = self._crew.filenos()
+        self._report = report
+        self._done = done
+        self._hub_up = False
+        self._pumping = False
+        self._timer: Timer | None = None
+        self._wake_at = float("inf")
+        host = host_id()
+        self._machine = Machine(host, config.run_dir)
+        hello = Hello(
+            config.provider, "provider", own_versions(), os.getpid(), host, name=config.name
+        )
+        self._core = ProviderCore(config, hello, fresh=fresh, random=random.random)
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Start the warm workers, dial the hub."""
+        for fd in self._readers:
+            asyncio.get_running_loop().add_reader(fd, self._nudge)
+        self._turn(self._core.start(self.context.now()))
+
+    def on_stop(self, cause: Cause) -> None:
+        """Whatever the reason: no process, socket or descriptor stays."""
+        self._hub.drop()
+        for fd in self._readers:
+            asyncio.get_running_loop().remove_reader(fd)
+        self._crew.close()
+        if not self._done.done():
+            if isinstance(cause, Failed):
+                self._done.set_exception(cause.error)
+            else:
+                self._done.set_result(None)
+
+    def receive(self, message: object) -> None:
+        """Think about one event, do what follows, and read on."""
+        core, now = self._core, self.context.now()
+        effects: Sequence[Effect] = ()
+        match message:
+            case Pump():
+                self._pumping = False
+            case Tick():
+                self._timer, self._wake_at = None, float("inf")
+                effects = core.on_tick(now)
+            case Said(worker, said):
+                effects = core.on_worker_message(worker, said, now)
+            case Happened(event):
+                effects = self._on_process_event(event)
+            case Unlinked(worker):
+                effects = core.on_worker_link_lost(worker, now)
+            case Begin():
+                self._begin()
+                return
+            case Stop():
+                self._stop(now)
+                return
+        self._turn(effects)
+
+    def on_child_death(self, ref: ActorRef, cause: Cause) -> None:
+        """A RuntimeActor that failed leaves a process without a keeper: end that too."""
+        worker = self._crew.orphan(ref)
+        if worker is not None:
+            log.error("the keeper of worker %s is gone: %s", worker, describe(cause))
+            death = Death("exited", "the provider lost track of it and ended it")
+            self._turn(self._core.on_worker_ended(worker, death, self.context.now()))
+
+    def _stop(self, now: float) -> None:
+        self._perform(self._core.stop(now))
+        self.context.stop()
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def _nudge(self) -> None:
+        """Look at the descriptors again, soon."""
+        if not self._pumping:
+            self._pumping = True
+            self.context.self_ref.tell(Pump())
+
+    def _turn(self, effects: Sequence[Effect]) -> None:
+        """Do these, read all sources, and sleep until somebody has news or it is time."""
+        self._perform(effects)
+        # Every source must be seen empty after the last send, or its descriptor may stay silent.
+        busy = [self._read_hub(), self._read_workers()]
+        if any(busy):
+            self._nudge()
+        self._sleep()
+
+    def _sleep(self) -> None:
+        now = self.context.now()
+        waits = [self._hub.flush(), self._crew.wake_after()]
+        times = [now + wait for wait in waits if wait is not None]
+        wake = self._core.next_wake(now)
+        if wake is not None:
+            times.append(wake)
+        at = min(times, default=float("inf"))
+        # An early Tick is harmless, so a timer is replaced by an earlier one only.
+        if at < self._wake_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wake_at = at
+            self._timer = self.context.schedule(max(0.0, at - now), Tick())
+
+    def _read_hub(self) -> bool:
+        state = self._hub.state()
+        if state is None:
+            return False
+        if state is LinkState.UP and not self._hub_up:
+            self._hub_up = True
+            self._perform(self._core.on_hub_up(self._machine.info(), self.context.now()))
+        heard = self._hear_hub()
+        # What it said last counts, so the end comes after it.
+        if not heard and self._hub.state() is LinkState.DOWN:
+            down = self._hub.down()
+            self._lose_hub(down.cause, down.detail)
+        elif self._hub.congested():
+            self._lose_hub("lost", "the hub does not read what it is sent")
+        return heard > 0
+
+    def _hear_hub(self) -> int:
+        heard = 0
+        try:
+            while heard < BATCH and (message := self._hub.receive()) is not None:
+                heard += 1
+                self._perform(self._core.on_hub_message(message, self.context.now()))
+        except ProtocolError as fault:
+            self._lose_hub("protocol", str(fault))
+        return heard
+
+    def _lose_hub(self, cause: str, detail: str) -> None:
+        self._hub.drop()
+        self._hub_up = False
+        self._perform(self._core.on_hub_down(cause, detail, self.context.now()))
+
+    def _read_workers(self) -> bool:
+        if self._crew.disturbed():
+            self._perform(self._core.on_disturbed())
+        heard = self._crew.read_links()
+        happened, left = self._crew.read_processes()
+        for event in left:
+            self._perform(self._on_process_event(event))
+        return heard or happened
+
+    def _on_process_event(self, event: ProcessEvent) -> Sequence[Effect]:
+        match event:
+            case Started(worker, pid):
+                return self._core.on_worker_started(worker, pid)
+            case Ended(worker, death):
+                return self._core.on_worker_ended(worker, death, self.context.now())
+            case OutputLines(worker=worker):
+                return self._core.on_output(
+                    worker, event.stream, event.name, event.lines, event.dropped
+                )
+
+    # --- doing ----------------------------------------------------------------------------------
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self._perform_one(effect)
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case SendWorker(worker, message):
+                self._crew.tell(worker, Deliver(message))
+            case SendHub(message):
+                self._hub.send(message)
+            case StartWorker(worker):
+                self._crew.start(worker, self.context)
+            case KillWorker(worker, cause):
+                self._crew.tell(worker, Kill(cause))
+            case DropWorker(worker):
+                self._crew.drop(worker, self.context)
+            case Dial(endpoint):
+                self._hub_up = False
+                down = self._hub.dial(endpoint)
+                if down is not None:
+                    self._lose_hub(down.cause, down.detail)
+            case DropHub(reason):
+                log.info("leaving the hub: %s", reason)
+                self._hub_up = False
+                self._hub.drop()
+            case TakeSample():
+                self._perform(self._core.on_sample(self._machine.info()))
+            case Note(level, text):
+                log.log(LEVELS[level], "%s", text)
+            case Ready():
+                self._report({"event": "ready", "provider": self._config.provider})
+            case GiveUp(kind, detail):
+                self._done.set_exception(getattr(errors, kind)(detail))
+                self.context.stop()
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def _listen_address(config: ProviderConfig) -> str:
+    """Where the workers find us: a socket file, or where there is none a port of this machine."""
+    if sys.platform == "win32":
+        return "tcp://127.0.0.1:0"
+    return f"ipc://{config.run_dir}/{config.provider}"
+
+
+async def run_provider(
+    config: ProviderConfig, processes: WorkerProcesses, report: Report, stop: asyncio.Event
+) -> None:
+    """Serve until ``stop`` is set, inside a running loop; closes ``processes`` at the end.
+
+    Raises a GuactorsError when the hub refuses us or no worker comes up, OSError when the listener
+    cannot be opened."""
+    transport = open_transport(config.identity)
+    try:
+        listener = transport.listen(_listen_address(config))
+        await _serve(config, processes, transport, listener, report, stop)
+    finally:
+        transport.close()
+
+
+async def _serve(
+    config: ProviderConfig,
+    processes: WorkerProcesses,
+    transport: Transport,
+    listener: Listener,
+    report: Report,
+    stop: asyncio.Event,
+) -> None:
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    parts = (config, processes, transport, listener, report, done)
+    async with ActorSystem(config.name) as system:
+        provider = system.spawn(ProviderActor, *parts, name="provider", mailbox_size=None)
+        await provider.ask(Begin())
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((done, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            provider.tell(Stop(), priority=Priority.HIGH)
+        stopped.cancel()
+        await done
+
+
+def run_provider_process(
+    config: ProviderConfig,
+    report: Report,
+    *,
+    entry: str = WORKER_ENTRY,
+    processes: WorkerProcesses | None = None,
+) -> int:
+    """A provider's whole life; returns the exit status, 0 after SIGTERM or SIGINT.
+
+    Call it in a process without threads and ZeroMQ contexts: the zygote is forked here. ``report``
+    gets ``{"event": "ready", ...}`` or ``{"event": "error", "text": ...}``. ``entry`` is what
+    workers run; ``processes`` is what does, where the caller has forked the zygote already."""
+    processes = processes or open_workers(entry)
+    try:
+        asyncio.run(_until_signalled(config, processes, report))
+    except (GuactorsError, OSError) as error:
+        text = f"provider {config.name}: {error}"
+        report({"event": "error", "kind": type(error).__name__, "text": text})
+        return 1
+    finally:
+        processes.close()
+    return 0
+
+
+async def _until_signalled(
+    config: ProviderConfig, processes: WorkerProcesses, report: Report
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if sys.platform == "win32":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+        else:
+            loop.add_signal_handler(number, stop.set)
+    await run_provider(config, processes, report, stop)

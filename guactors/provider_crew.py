@@ -1,0 +1,159 @@
+"""A provider's workers from the shell's side: which actor keeps which, and whose link is whose.
+
+Owns: the RuntimeActors, the listener's routing table, the descriptors of both. Must never: decide
+when a worker starts or ends; ``provider_state`` does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from guactors.actors import ActorRef
+from guactors.actors.actor import ActorContext
+from guactors.config import ProviderConfig, WorkerConfig
+from guactors.errors import ProtocolError
+from guactors.ids import LinkKey
+from guactors.messages import Fault, Hello, Message, WorkerToProvider
+from guactors.runtime_actor import Arrived, Linked, RuntimeActor
+from guactors.runtimes.base import ProcessEvent, WorkerProcesses
+from guactors.transport.base import Frame, Lane, Listener, SendError
+from guactors.transport.frames import Decoder, encode
+
+log = logging.getLogger("guactors.provider")
+
+BATCH = 256
+"""Messages read in a row before others get their turn."""
+
+_DECODER: Decoder[Message] = Decoder(WorkerToProvider)
+
+
+class Crew:
+    """``nudge``: called when the descriptors should be looked at again."""
+
+    def __init__(
+        self,
+        config: ProviderConfig,
+        processes: WorkerProcesses,
+        listener: Listener,
+        nudge: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._processes = processes
+        self._listener = listener
+        self._nudge = nudge
+        self._keepers: dict[str, ActorRef] = {}
+        self._greeted: dict[tuple[LinkKey, Lane], str] = {}
+
+    def filenos(self) -> tuple[int, ...]:
+        """Readable when there may be news."""
+        return (*self._listener.filenos(), *self._processes.filenos())
+
+    def wake_after(self) -> float | None:
+        """Seconds until there is news without a readable descriptor."""
+        return self._processes.wake_after()
+
+    def close(self) -> None:
+        """End every worker; blocks for up to two seconds."""
+        self._processes.close()
+
+    # --- keepers --------------------------------------------------------------------------------
+
+    def tell(self, worker: str, message: object) -> None:
+        """To its keeper; nobody is there once the worker has ended."""
+        keeper = self._keepers.get(worker)
+        if keeper is not None:
+            keeper.tell(message)
+
+    def start(self, worker: str, context: ActorContext) -> None:
+        """A keeper, which starts the process; a child of ``context``'s actor."""
+        config = self._config
+        birth = WorkerConfig(
+            worker=worker,
+            provider=config.provider,
+            provider_name=config.name,
+            endpoint=self._listener.endpoint,
+            hub=config.hub,
+            run_dir=config.run_dir,
+            listen_host=config.listen_host,
+            identity=config.identity,
+            timing=config.timing,
+        )
+        parts = (birth, self._processes, self._listener, self._nudge)
+        self._keepers[worker] = context.spawn(RuntimeActor, *parts, name=worker, mailbox_size=None)
+
+    def drop(self, worker: str, context: ActorContext) -> None:
+        """The worker has ended."""
+        keeper = self._keepers.pop(worker, None)
+        if keeper is not None:
+            context.stop(keeper)
+        self._greeted = {link: name for link, name in self._greeted.items() if name != worker}
+
+    def orphan(self, keeper: ActorRef) -> str | None:
+        """A keeper is gone although its worker had not ended: the worker, which is killed."""
+        for worker, known in list(self._keepers.items()):
+            if known is keeper:
+                del self._keepers[worker]
+                self._processes.kill(worker)
+                return worker
+        return None
+
+    # --- news -----------------------------------------------------------------------------------
+
+    def disturbed(self) -> bool:
+        """As ``Listener.disturbed``."""
+        return self._listener.disturbed()
+
+    def read_links(self) -> bool:
+        """Hand what workers sent to their keepers; whether there was anything."""
+        for count in range(BATCH):
+            got = self._listener.receive()
+            if got is None:
+                return count > 0
+            key, lane, frames = got
+            worker = self._greeted.get((key, lane))
+            if worker is not None:
+                self.tell(worker, Arrived(frames))
+            else:
+                self._introduce(key, lane, frames)
+        return True
+
+    def _introduce(self, key: LinkKey, lane: Lane, frames: Sequence[Frame]) -> None:
+        """The first message on each lane of a link must be the Hello of a worker of ours; the core
+        hears of the one on the control lane."""
+        try:
+            message, _ = _DECODER.decode(frames)
+        except ProtocolError as fault:
+            self._refuse(key, f"{key} sent what is not ours: {fault}")
+            return
+        if not isinstance(message, Hello) or message.peer not in self._keepers:
+            self._refuse(key, f"{_describe(message)} is from no worker of ours")
+            return
+        self._greeted[key, lane] = message.peer
+        self.tell(message.peer, Linked(key, lane))
+        if lane is Lane.CONTROL:
+            self.tell(message.peer, Arrived(frames))
+
+    def _refuse(self, key: LinkKey, why: str) -> None:
+        log.warning("%s", why)
+        fault = Fault("UsageError", f"provider {self._config.name} listens to its workers: {why}")
+        try:
+            self._listener.send(key, Lane.CONTROL, [encode(fault)])
+        except SendError as error:
+            log.info("and it is gone: %r", error)
+
+    def read_processes(self) -> tuple[bool, list[ProcessEvent]]:
+        """Hand what happened to their keepers; whether there was anything, and what is left of
+        workers that have no keeper any more."""
+        events = self._processes.events()
+        left = []
+        for event in events:
+            if event.worker in self._keepers:
+                self.tell(event.worker, event)
+            else:
+                left.append(event)
+        return bool(events), left
+
+
+def _describe(message: Message) -> str:
+    return f"Hello of {message.peer}" if isinstance(message, Hello) else type(message).__name__

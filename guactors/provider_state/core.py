@@ -1,0 +1,284 @@
+"""What a provider thinks: every event it can meet, answered with a list of effects.
+
+Owns: leases, actors and workers of one machine, and what the hub is told of them. Must never: do
+I/O, read a clock, draw randomness of its own. Called by ``provider_actor`` and by the simulation.
+
+While the hub is away everything keeps running. The Offer after a reconnect lists every lease that
+has a worker and every actor; an actor whose constructor still runs, or that waits for a worker, is
+listed with no ``endpoints``, and ActorStarted follows. A lease that still waits for a worker when
+the line breaks is given back (LeaseEnded, link_lost): its caller's demand stands and is served
+anew.
+
+The two lanes of a link promise no order between them, so StopActor and EndSession can overtake the
+StartActor they mean. What they said is held against it for five seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from guactors.config import ProviderConfig
+from guactors.errors import Death
+from guactors.messages import (
+    ActorLoaded,
+    Blocked,
+    Endpoint,
+    EndSession,
+    Fault,
+    Goodbye,
+    Hello,
+    MachineInfo,
+    Message,
+    Offer,
+    Output,
+    Ping,
+    Pong,
+    Sample,
+    StartActor,
+    StartLease,
+    StopActor,
+    StopLease,
+    Welcome,
+    WorkerReady,
+)
+from guactors.provider_state.effects import (
+    DropWorker,
+    Effect,
+    GiveUp,
+    Note,
+    Ready,
+    SendHub,
+    SendWorker,
+    StartWorker,
+)
+from guactors.provider_state.hub_line import HubLine
+from guactors.provider_state.orders import Orders
+from guactors.provider_state.pool import Pool
+from guactors.provider_state.watch import Watch
+from guactors.provider_state.workers import Fresh, Hosting, Leased, Starting, Worker
+
+IDLE_PATIENCE = 5.0
+"""Seconds an idle worker has to end by itself when it is let go."""
+HOPELESS = 3
+"""So many failed starts before the first good one, and the provider gives up."""
+
+
+class ProviderCore:
+    """One provider.
+
+    ``hello``: what it says of itself on every new link. ``fresh``: id factory
+    (:func:`guactors.ids.fresh`). ``random``: floats in [0, 1), for jitter. All times are monotonic
+    seconds. Every ``on_*`` returns effects in the order in which they must be carried out.
+    """
+
+    def __init__(
+        self, config: ProviderConfig, hello: Hello, *, fresh: Fresh, random: Callable[[], float]
+    ) -> None:
+        self.config = config
+        self._hello = hello
+        self._line = HubLine(config, hello, random)
+        self._pool = Pool(config.warm, config.resources.get("CPU", 1.0), fresh)
+        self._watch = Watch(self._pool, config.timing)
+        self._orders = Orders(config.name, self._pool, self._watch, self._line)
+        self._ready_told = False
+        self._worker_was_ready = False
+        self._stopping = False
+
+    # --- the provider itself --------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Effect]:
+        """The first effects of all: the warm workers, and the dial."""
+        return [*self._settle(now), *self._line.dial()]
+
+    def stop(self, now: float) -> list[Effect]:
+        """The provider ends: say goodbye. The shell kills all workers after this."""
+        self._stopping = True
+        return self._line.tell(Goodbye("the provider stops"), now)
+
+    # --- the hub --------------------------------------------------------------------------------
+
+    def on_hub_up(self, info: MachineInfo, now: float) -> list[Effect]:
+        """The dialled link stands. ``info``: fresh figures of this machine."""
+        offer = Offer(
+            self.config.resources,
+            self.config.labels,
+            self._orders.lease_reports(),
+            self._orders.actor_reports(),
+            info,
+        )
+        effects = self._line.on_up(offer, now)
+        return effects + [SendHub(message) for message in self._orders.blocked_leases()]
+
+    def on_hub_down(self, cause: str, detail: str, now: float) -> list[Effect]:
+        """The link broke, or the dial failed; ``cause`` as in transport.base.Down."""
+        if self._stopping:
+            return []
+        return self._line.on_down(cause, detail, now) + self._settle(now)
+
+    def on_hub_message(self, message: Message, now: float) -> list[Effect]:
+        """Any message of ``HubToProvider``."""
+        self._line.on_heard(now)
+        match message:
+            case StartLease():
+                effects = self._orders.start_lease(message, now)
+            case StopLease():
+                effects = self._orders.stop_lease(message, now)
+            case StartActor():
+                effects = self._orders.start_actor(message, now)
+            case StopActor():
+                effects = self._orders.stop_actor(message, now)
+            case EndSession(session):
+                effects = self._orders.end_session(session, now)
+            case _:
+                effects = self._on_common(message, now)
+        return effects + self._settle(now)
+
+    def _on_common(self, message: Message, now: float) -> list[Effect]:
+        match message:
+            case Welcome():
+                self._line.on_welcome()
+            case Ping():
+                return self._line.on_ping(message)
+            case Goodbye(reason):
+                return self._line.on_goodbye(reason, now)
+            case Fault():
+                return self._line.on_fault(message, now)
+        return []
+
+    def on_sample(self, info: MachineInfo) -> list[Effect]:
+        """The figures that TakeSample asked for."""
+        return self._line.on_sample(Sample(info, len(self._pool.workers)))
+
+    # --- workers --------------------------------------------------------------------------------
+
+    def on_worker_started(self, worker: str, pid: int) -> list[Effect]:
+        """The process exists."""
+        known = self._pool.workers.get(worker)
+        if known is not None:
+            known.pid = pid
+        return []
+
+    def on_worker_ended(self, worker: str, death: Death, now: float) -> list[Effect]:
+        """The process is gone and reaped; ``death`` is what the process layer saw."""
+        known = self._pool.workers.get(worker)
+        if known is None:
+            return []
+        effects: list[Effect] = [DropWorker(worker)]
+        if known.ending is None:
+            effects.append(Note("warning", f"worker {worker} ended: {death.describe()}"))
+        return effects + self._orders.ended(known, death, now) + self._settle(now)
+
+    def on_worker_link_lost(self, worker: str, now: float) -> list[Effect]:
+        """Its connection broke; if its process lives on, it is ended soon."""
+        known = self._pool.workers.get(worker)
+        if known is not None:
+            self._watch.link_lost(known, now)
+        return []
+
+    def on_disturbed(self) -> list[Effect]:
+        """Some worker's connection broke, nobody knows whose."""
+        return self._watch.probe()
+
+    def on_worker_message(self, worker: str, message: Message, now: float) -> list[Effect]:
+        """Any message of ``WorkerToProvider``, of a worker we started."""
+        known = self._pool.workers.get(worker)
+        if known is None:
+            return []
+        self._watch.heard(known, now)
+        effects: list[Effect] = []
+        match message:
+            case Hello():
+                self._watch.hello(known, now)
+                welcome = Welcome(self.config.provider, self._hello.versions)
+                effects = [SendWorker(worker, welcome)]
+            case Ping(number):
+                effects = [SendWorker(worker, Pong(number))]
+            case WorkerReady(endpoints):
+                self._on_ready(known, endpoints, now)
+            case ActorLoaded():
+                effects = self._orders.loaded(known, message, now)
+            case Blocked(blocked):
+                effects = self._orders.blocked(known, blocked, now)
+            case Goodbye(reason):
+                effects = self._watch.farewell(known, reason, now)
+        return effects + self._settle(now)
+
+    def _on_ready(self, worker: Worker, endpoints: list[Endpoint], now: float) -> None:
+        worker.endpoints = endpoints
+        if isinstance(worker.state, Starting) and worker.ending is None:
+            self._pool.ready(worker, now)
+            self._worker_was_ready = True
+
+    def on_output(
+        self, worker: str, stream: int, name: str, lines: tuple[str, ...], dropped: int
+    ) -> list[Effect]:
+        """Lines it printed; ``dropped`` before them are lost, as are all while the hub is away."""
+        known = self._pool.workers.get(worker)
+        if known is None:
+            return []
+        if not known.session:
+            return [Note("info", f"worker {worker}: {line}") for line in lines]
+        known.lost_lines += dropped
+        if not self._line.up:
+            known.lost_lines += len(lines)
+            return []
+        lost, known.lost_lines = known.lost_lines, 0
+        text = list(lines)
+        return [
+            SendHub(
+                Output(known.session, worker, known.pid, self.config.name, stream, name, text, lost)
+            )
+        ]
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def on_tick(self, now: float) -> list[Effect]:
+        """Whatever is due; too early is harmless."""
+        effects = self._line.on_tick(now)
+        effects += self._watch.tick(now)
+        return effects + self._settle(now)
+
+    def next_wake(self, now: float) -> float | None:
+        """When to call on_tick at the latest, if no other event comes before."""
+        parts = (self._line, self._pool, self._watch)
+        times = [time for part in parts if (time := part.next_wake(now)) is not None]
+        return min(times, default=None)
+
+    def _settle(self, now: float) -> list[Effect]:
+        """After any event: bind, let go, start. Binding comes first, the new fork can wait."""
+        if self._stopping:
+            return []
+        effects = [] if self._line.up else self._orders.give_back(now)
+        effects += self._orders.serve(now)
+        for worker in self._pool.surplus(now):
+            effects += self._watch.dismiss(worker, "released", now, IDLE_PATIENCE, graceful=True)
+        effects += [StartWorker(worker) for worker in self._pool.to_start(now)]
+        return effects + self._readiness()
+
+    def _readiness(self) -> list[Effect]:
+        """Once: that we serve, or that no worker of ours ever comes up."""
+        if self._ready_told:
+            return []
+        if not self._worker_was_ready and self._pool.failures >= HOPELESS:
+            self._ready_told = True
+            return [GiveUp("WorkerDied", f"no worker comes up: {self._orders.last_failure}")]
+        if not self._line.welcome or (self.config.warm and not self._worker_was_ready):
+            return []
+        self._ready_told = True
+        return [Ready()]
+
+    # --- tests and statistics -------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise InternalError if the state contradicts itself."""
+        self._pool.check()
+
+    def counts(self) -> dict[str, int]:
+        """How many workers, leases, actors there are and how many orders wait."""
+        states = [worker.state for worker in self._pool.workers.values()]
+        return {
+            "workers": len(states),
+            "leases": sum(isinstance(state, Leased) for state in states),
+            "actors": sum(isinstance(state, Hosting) for state in states),
+            "waiting": len(self._pool.pending),
+        }

@@ -1,0 +1,254 @@
+"""All workers of one provider, and the orders that wait for one.
+
+Owns: who is free for whom, how many processes to start and when, which idle ones are too many or
+too old. Must never: send or say anything; ``core`` asks, and turns the answers into effects.
+
+Rules. A session's idle worker takes its session's next lease (the last used first, its imports are
+still in the caches). Everybody else gets an unbound worker; actors always do, because they must not
+meet what earlier tasks left in the process. ``warm`` unbound ones are kept ready; a replacement is
+started a moment after one was taken, so that the fork does not compete with the first call.
+"""
+
+from __future__ import annotations
+
+from guactors.errors import InternalError
+from guactors.messages import StartLease
+from guactors.provider_state.workers import (
+    Fresh,
+    Hosting,
+    Idle,
+    Leased,
+    Order,
+    Spent,
+    Starting,
+    Unbound,
+    Worker,
+)
+
+START_TIMEOUT = 30.0
+"""Seconds from the order to start a process until it must have said WorkerReady."""
+IDLE_LIMIT = 60.0
+"""Seconds a worker stays idle before it is let go."""
+WARM_PAUSE = 0.02
+"""Seconds between taking a warm worker and starting the next."""
+FIRST_RETRY, LAST_RETRY = 0.5, 30.0
+"""Bounds of the pause after a warm worker failed to start; it doubles."""
+
+
+def order_key(order: Order) -> str:
+    """The lease's or actor's id."""
+    return order.lease if isinstance(order, StartLease) else order.spec.actor
+
+
+def order_session(order: Order) -> str:
+    """The session that pays for it."""
+    return order.session if isinstance(order, StartLease) else order.spec.session
+
+
+class Pool:
+    """``warm``: unbound workers to keep; ``cpus`` bounds idle workers and simultaneous starts."""
+
+    def __init__(self, warm: int, cpus: float, fresh: Fresh) -> None:
+        self.warm = warm
+        self.most_idle = max(2, int(2 * cpus))
+        self.most_starting = max(4, int(2 * cpus))
+        self.workers: dict[str, Worker] = {}
+        self.pending: dict[str, Order] = {}
+        self.serving: dict[str, str] = {}
+        """Lease or actor id -> its worker's id."""
+        self._fresh = fresh
+        self._unbound: dict[str, None] = {}
+        self._idle: dict[str, dict[str, None]] = {}
+        self._starting: dict[str, None] = {}
+        self._warm_at = 0.0
+        self.failures = 0
+        """Failed starts since the last good one."""
+
+    # --- who is there ---------------------------------------------------------------------------
+
+    def find(self, key: str) -> Worker | None:
+        """The worker that serves this lease or actor."""
+        worker = self.serving.get(key)
+        return None if worker is None else self.workers[worker]
+
+    def of_session(self, session: str) -> list[Worker]:
+        """Every worker bound to the session."""
+        return [worker for worker in self.workers.values() if worker.session == session]
+
+    def unbound(self) -> int:
+        """How many wait for any session."""
+        return len(self._unbound)
+
+    # --- starting -------------------------------------------------------------------------------
+
+    def to_start(self, now: float) -> list[str]:
+        """Ids of the workers to start now; they count as starting from here on."""
+        ready_or_coming = len(self._unbound) + len(self._starting)
+        missing = len(self.pending) - ready_or_coming
+        if now >= self._warm_at:
+            missing += self.warm
+        missing = min(missing, self.most_starting - len(self._starting))
+        started = [self._fresh("worker") for _ in range(missing)]
+        for worker in started:
+            self.workers[worker] = Worker(worker, Starting(now))
+            self._starting[worker] = None
+        return started
+
+    def ready(self, worker: Worker, now: float) -> None:
+        """It said WorkerReady for the first time."""
+        worker.move(Unbound(now))
+        del self._starting[worker.worker]
+        self._unbound[worker.worker] = None
+        self.failures = 0
+
+    def start_failed(self, now: float) -> Order | None:
+        """A process did not come up: the order that must be answered for it, if any waits. Without
+        one, the next warm start waits longer each time."""
+        pause = min(LAST_RETRY, FIRST_RETRY * 2.0**self.failures)
+        self.failures = min(self.failures + 1, 16)
+        self._warm_at = now + pause
+        if not self.pending:
+            return None
+        return self.pending.pop(next(iter(self.pending)))
+
+    # --- matching -------------------------------------------------------------------------------
+
+    def match(self, now: float) -> list[tuple[Order, Worker, bool]]:
+        """Give free workers to pending orders, first come first served; each pair is bound from
+        here on. The third part is true where the worker has no session before."""
+        pairs: list[tuple[Order, Worker, bool]] = []
+        if not self.pending or not (self._unbound or self._idle):
+            return pairs
+        for key, order in list(self.pending.items()):
+            worker = self._take(order)
+            if worker is None:
+                continue
+            del self.pending[key]
+            self.serving[key] = worker.worker
+            first = not worker.session
+            worker.session = order_session(order)
+            worker.move(Leased(order) if isinstance(order, StartLease) else Hosting(order))
+            pairs.append((order, worker, first))
+        if pairs:
+            self._warm_at = max(self._warm_at, now + WARM_PAUSE)
+        return pairs
+
+    def _take(self, order: Order) -> Worker | None:
+        idle = self._idle.get(order.session) if isinstance(order, StartLease) else None
+        if idle:
+            name, _ = idle.popitem()
+            if not idle:
+                del self._idle[order_session(order)]
+        elif self._unbound:
+            name = next(iter(self._unbound))
+            del self._unbound[name]
+        else:
+            return None
+        return self.workers[name]
+
+    def to_idle(self, worker: Worker, now: float) -> None:
+        """Its lease is over; it waits for the session's next."""
+        self.disown(worker)
+        worker.move(Idle(now))
+        self._idle.setdefault(worker.session, {})[worker.worker] = None
+
+    def to_spent(self, worker: Worker) -> None:
+        """Whatever it was, it is now only to end."""
+        self.disown(worker)
+        self._unfree(worker)
+        worker.move(Spent())
+
+    def disown(self, worker: Worker) -> None:
+        """Its lease or actor is looked up here no longer (the worker's state stays)."""
+        order = worker.order
+        if order is not None and self.serving.get(order_key(order)) == worker.worker:
+            del self.serving[order_key(order)]
+
+    def unavailable(self, worker: Worker) -> None:
+        """Its end is decided: nobody may be given it, though it still counts as what it is."""
+        self._unfree(worker)
+
+    def forget(self, worker: Worker) -> None:
+        """Its process is gone."""
+        self.disown(worker)
+        self._unfree(worker)
+        del self.workers[worker.worker]
+
+    def _unfree(self, worker: Worker) -> None:
+        self._starting.pop(worker.worker, None)
+        self._unbound.pop(worker.worker, None)
+        idle = self._idle.get(worker.session)
+        if idle is not None and worker.worker in idle:
+            del idle[worker.worker]
+            if not idle:
+                del self._idle[worker.session]
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def start_overdue(self, now: float) -> list[Worker]:
+        """Those that did not become ready in time."""
+        return [
+            worker
+            for worker in map(self.workers.__getitem__, self._starting)
+            if isinstance(worker.state, Starting) and now >= worker.state.since + START_TIMEOUT
+        ]
+
+    def surplus(self, now: float) -> list[Worker]:
+        """Free workers to let go: idle too long, or the longest idle of too many."""
+        idle = [self.workers[name] for names in self._idle.values() for name in names]
+        idle.sort(key=_since)
+        many = idle[: max(0, len(idle) - self.most_idle)]
+        old = [worker for worker in idle[len(many) :] if now >= _since(worker) + IDLE_LIMIT]
+        return (
+            many + old + [worker for worker in self._spare() if now >= _since(worker) + IDLE_LIMIT]
+        )
+
+    def _spare(self) -> list[Worker]:
+        """Unbound workers beyond ``warm``: orders that were withdrawn leave them behind."""
+        names = list(self._unbound)
+        return [self.workers[name] for name in names[: max(0, len(names) - self.warm)]]
+
+    def next_wake(self, now: float) -> float | None:
+        """When to_start, start_overdue or surplus may have news."""
+        times = [_since(self.workers[name]) + START_TIMEOUT for name in self._starting]
+        times += [
+            _since(self.workers[name]) + IDLE_LIMIT
+            for names in self._idle.values()
+            for name in names
+        ]
+        times += [_since(worker) + IDLE_LIMIT for worker in self._spare()]
+        if now < self._warm_at and len(self._unbound) + len(self._starting) < self.warm:
+            times.append(self._warm_at)
+        return min(times, default=None)
+
+    # --- tests ----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise InternalError if the books do not agree with each other."""
+        idle = {name for names in self._idle.values() for name in names}
+        for group, state in ((self._starting, Starting), (self._unbound, Unbound), (idle, Idle)):
+            for name in group:
+                worker = self.workers.get(name)
+                if worker is None or not isinstance(worker.state, state) or worker.ending:
+                    raise InternalError(f"{name} is booked as {state.__name__} but is {worker}")
+        for key, name in self.serving.items():
+            order = self.workers[name].order
+            if order is None or order_key(order) != key:
+                raise InternalError(f"{name} is booked for {key} but works for {order}")
+            if key in self.pending:
+                raise InternalError(f"{key} both waits and is served by {name}")
+        for worker in self.workers.values():
+            bound = isinstance(worker.state, Idle | Leased | Hosting)
+            if bound != bool(worker.session) and not isinstance(worker.state, Spent):
+                raise InternalError(f"{worker} and its session {worker.session!r} do not agree")
+            free = isinstance(worker.state, Unbound) and not worker.ending
+            if free and worker.worker not in self._unbound:
+                raise InternalError(f"{worker.worker} is free but nobody knows")
+        if not all(self._idle.values()):
+            raise InternalError("an empty set of idle workers was kept")
+
+
+def _since(worker: Worker) -> float:
+    if isinstance(worker.state, Starting | Unbound | Idle):
+        return worker.state.since
+    raise InternalError(f"{worker} has no age")

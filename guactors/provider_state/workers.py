@@ -1,0 +1,164 @@
+"""One worker as its provider knows it: what it is at, and how it is to end.
+
+Owns: the states of a worker (one frozen class each, with the data of that state) and the moves
+between them. Must never: decide who gets a worker (``pool``) or say anything (``core``).
+
+::
+
+    Starting ──> Unbound ──> Idle <──> Leased
+                    │                    (a session's worker stays with its session)
+                    └──────> Hosting     (an actor's worker ends with the actor)
+    any ──> Spent: it does nothing for anybody any more and is to end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from guactors.errors import DEATH_CAUSES, Death, InternalError
+from guactors.messages import DeathReport, Endpoint, StartActor, StartLease
+from guactors.transport.liveness import Liveness
+
+Order = StartLease | StartActor
+"""What the hub wants a worker for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """Its process was asked for and has not said WorkerReady."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """Ready, and still free for any session."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Bound to its session, without a lease."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """Runs the calls of one lease; ``blocked`` while its main thread waits in get()."""
+
+    order: StartLease
+    blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """Is one actor; ``alive`` once the constructor has returned."""
+
+    order: StartActor
+    alive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Nobody waits for it any more."""
+
+
+State = Starting | Unbound | Idle | Leased | Hosting | Spent
+
+MOVES: dict[type[State], tuple[type[State], ...]] = {
+    Starting: (Unbound, Spent),
+    Unbound: (Idle, Leased, Hosting, Spent),
+    Idle: (Leased, Spent),
+    Leased: (Leased, Idle, Spent),
+    Hosting: (Hosting, Spent),
+    Spent: (Spent,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Its end was decided: ``cause`` and ``detail`` go into the death report. ``kill_at`` is when
+    politeness ends; None: SIGKILL is on its way."""
+
+    cause: str
+    detail: str = ""
+    kill_at: float | None = None
+
+
+@dataclass(slots=True)
+class Worker:
+    """``session`` is empty while unbound; ``liveness`` exists from Hello on; ``link_lost_at`` is
+    when its connection broke although its process lives; ``lost_lines`` of its output could not be
+    passed on."""
+
+    worker: str
+    state: State
+    pid: int = 0
+    session: str = ""
+    endpoints: list[Endpoint] = field(default_factory=list)
+    liveness: Liveness | None = None
+    ending: Ending | None = None
+    link_lost_at: float | None = None
+    lost_lines: int = 0
+    history: list[str] = field(default_factory=list)
+
+    def move(self, state: State) -> None:
+        """Go to ``state``. Raises InternalError with the worker's history for an impossible
+        move."""
+        if type(state) not in MOVES[type(self.state)]:
+            trail = " ".join([*self.history, type(self.state).__name__])
+            raise InternalError(
+                f"worker {self.worker} cannot go to {type(state).__name__} after: {trail}"
+            )
+        if type(state) is not type(self.state):
+            self.history = [*self.history[-7:], type(self.state).__name__]
+        self.state = state
+
+    @property
+    def order(self) -> Order | None:
+        """The lease or actor it works for."""
+        return self.state.order if isinstance(self.state, Leased | Hosting) else None
+
+    def end(self, cause: str, detail: str = "", kill_at: float | None = None) -> bool:
+        """Decide its end. The first cause stands, but a kill overtakes a polite end. False when
+        nothing new was decided."""
+        if self.ending is None:
+            self.ending = Ending(cause, detail, kill_at)
+            return True
+        if kill_at is None and self.ending.kill_at is not None:
+            self.ending = Ending(self.ending.cause, self.ending.detail)
+            return True
+        return False
+
+
+def report(worker: Worker, death: Death, provider: str) -> DeathReport:
+    """The death as the hub is told: what the process layer saw, under the cause that was decided
+    here, if one was. ``provider`` is the provider's name."""
+    cause, detail = death.cause, death.detail
+    if worker.ending is not None:
+        cause = worker.ending.cause
+        detail = "; ".join(part for part in (worker.ending.detail, death.detail) if part)
+    elif isinstance(worker.state, Starting):
+        cause = "start_failed"
+    return DeathReport(
+        cause=cause,
+        detail=detail[:4096],
+        exit_code=death.exit_code,
+        signal=death.signal,
+        stderr_tail=death.stderr_tail[-4096:],
+        rss_bytes=death.rss_bytes,
+        worker=worker.worker,
+        provider=provider[:256],
+    )
+
+
+def known_cause(cause: str, otherwise: str) -> tuple[str, str]:
+    """A cause from the wire as ``(cause, detail)``: an unknown word becomes the detail."""
+    return (cause, "") if cause in DEATH_CAUSES else (otherwise, cause)
+
+
+Fresh = Callable[[str], str]
+"""An id factory, as :func:`guactors.ids.fresh`."""

@@ -1,0 +1,198 @@
+"""Who polls: the thread that waits does the I/O itself, a background thread only when nobody waits.
+
+Owns: the session's lock, its poller and its one background thread. Must never: know what the service
+does.
+
+A hand-over between threads costs two context switches and the interpreter's lock, more than a whole
+call. So a thread that waits becomes the **leader**: it polls and serves until what it waits for is
+there. Other waiting threads sleep until the leader has news for them. The background thread leads
+when no other thread has led for :data:`HOLD_OFF` seconds, and gives way at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from guactors.transport.poller import Poller
+
+HOLD_OFF = 0.002
+"""Seconds without a waiting thread before the background thread polls."""
+LONGEST = 0.5
+"""Longest sleep, a bound on the harm of a missed edge."""
+BLOCK_AFTER = 0.001
+"""Seconds of waiting after which the host process is told that it blocks."""
+_BACKGROUND = -1
+
+
+class Host(Protocol):
+    """The worker around the session, when there is one: told when its main thread waits."""
+
+    def entering(self) -> bool:
+        """This thread is about to wait; True if it is the thread that runs calls."""
+
+    def blocking(self) -> None:
+        """It has waited for a while."""
+
+    def serve(self) -> None:
+        """One round of the service: look after the host's own descriptors while it waits."""
+
+    def leaving(self) -> None:
+        """It goes on."""
+
+
+class Pump:
+    """``service(ready_fds)`` is called with the lock held; it returns the seconds until it wants to
+    be called again, None for never."""
+
+    def __init__(self, name: str, service: Callable[[list[int]], float | None]) -> None:
+        self.lock = threading.RLock()
+        self.poller = Poller()
+        self.host: Host | None = None
+        self._service = service
+        self._leader = 0
+        self._last_lead = 0.0
+        self._waiters: set[threading.Event] = set()
+        self._idle = threading.Event()
+        self._closing = False
+        self._kicked = False
+        self._thread = threading.Thread(target=self._background, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the background thread."""
+        self._thread.start()
+
+    def kick(self) -> None:
+        """There is work for the service that no descriptor will announce."""
+        if not self._kicked:
+            self._kicked = True
+            self.poller.wake()
+
+    def news(self) -> None:
+        """Something settled: sleeping waiters look again. Called by the service."""
+        for event in self._waiters:
+            event.set()
+
+    def serve(self, ready: list[int]) -> float | None:
+        """One round of the service; the lock must be held."""
+        self._kicked = False
+        return self._service(ready)
+
+    def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
+        """Serve, or sleep while another thread serves, until ``done()``; False on timeout."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        host = self.host
+        hosted = host is not None and host.entering()
+        try:
+            return self._wait(done, deadline, host if hosted else None)
+        finally:
+            if hosted and host is not None:
+                host.leaving()
+
+    def _wait(self, done: Callable[[], bool], deadline: float | None, host: Host | None) -> bool:
+        while True:
+            event: threading.Event | None = None
+            with self.lock:
+                delay = self.serve([])
+                if done():
+                    return True
+                if self._closing:
+                    return False
+                if self._leader in (0, _BACKGROUND):
+                    if self._leader == _BACKGROUND:
+                        self.poller.wake()
+                    self._leader = threading.get_ident()
+                else:
+                    event = threading.Event()
+                    self._waiters.add(event)
+            if event is None:
+                return self._lead(done, deadline, delay, host)
+            left = LONGEST if deadline is None else min(LONGEST, deadline - time.monotonic())
+            if host is not None:
+                host.blocking()
+                host = None
+            event.wait(max(left, 0.0))
+            with self.lock:
+                self._waiters.discard(event)
+                if done():
+                    return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+
+    def _lead(
+        self,
+        done: Callable[[], bool],
+        deadline: float | None,
+        delay: float | None,
+        host: Host | None,
+    ) -> bool:
+        wait, lock = self.poller.wait, self.lock
+        began = time.monotonic() if host is not None or deadline is not None else 0.0
+        now = began
+        rounds = 0
+        try:
+            while True:
+                timeout = LONGEST if delay is None or delay > LONGEST else delay
+                if deadline is not None:
+                    timeout = min(timeout, deadline - now)
+                if host is not None:
+                    timeout = min(timeout, BLOCK_AFTER)
+                ready = wait(timeout)
+                rounds += 1
+                with lock:
+                    delay = self.serve(ready)
+                    if done():
+                        return True
+                    if self._closing:
+                        return False
+                if host is not None or deadline is not None:
+                    now = time.monotonic()
+                    if host is not None and now - began >= BLOCK_AFTER:
+                        host.blocking()
+                        host = None
+                    if deadline is not None and now >= deadline:
+                        return False
+        finally:
+            with lock:
+                self._leader = 0
+                self._last_lead = time.monotonic()
+                self.news()
+            if rounds > 3:
+                # A long wait: the background thread sleeps deeply and is to take over.
+                self._idle.set()
+
+    def _background(self) -> None:
+        delay: float | None = 0.0
+        while not self._closing:
+            with self.lock:
+                since = time.monotonic() - self._last_lead
+                mine = self._leader in (0, _BACKGROUND) and since >= HOLD_OFF
+                if mine:
+                    self._leader = _BACKGROUND
+                led = self._leader not in (0, _BACKGROUND)
+            if not mine:
+                self._idle.wait(LONGEST if led and since > 1.0 else HOLD_OFF)
+                self._idle.clear()
+                delay = 0.0
+                continue
+            ready = self.poller.wait(LONGEST if delay is None else min(delay, LONGEST))
+            with self.lock:
+                if self._closing:
+                    break
+                delay = self.serve(ready)
+                if self._leader == _BACKGROUND:
+                    self._leader = 0
+                    self._last_lead = 0.0
+
+    def close(self) -> None:
+        """End the background thread and every wait (they return False)."""
+        with self.lock:
+            self._closing = True
+            self.news()
+        self._idle.set()
+        self.poller.wake()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(2.0)
+        self.poller.close()

@@ -1,0 +1,181 @@
+"""``@remote`` functions.
+
+Owns: turning a call's Python arguments into a Task. Must never: know how it is sent.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from guactors import values
+from guactors.caller.tasks import STREAM, Task
+from guactors.messages import Define
+from guactors.options import TASK, check_options, shape_of
+from guactors.refs import ObjectRef, ObjectRefGenerator
+from guactors.session import Session
+from guactors.values import Packed, Placeholder
+
+DEFAULT_RETRIES = 3
+
+
+def function_id(blob: bytes) -> bytes:
+    """The name of a pickled function or class."""
+    return hashlib.blake2b(blob, digest_size=16).digest()
+
+
+def pack_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> tuple[Packed, list[ObjectRef]]:
+    """Serialized arguments, and the references that are arguments themselves."""
+    deps: list[ObjectRef] = []
+    for arg in args:
+        if type(arg) is ObjectRef:
+            break
+    else:
+        if not kwargs or not any(type(v) is ObjectRef for v in kwargs.values()):
+            return values.pack_arguments(args, kwargs, lambda: f"arguments of {name}: "), deps
+
+    def stand_in(arg: Any) -> Any:
+        if type(arg) is not ObjectRef:
+            return arg
+        deps.append(arg)
+        return Placeholder(len(deps) - 1)
+
+    args = tuple(stand_in(arg) for arg in args)
+    kwargs = {key: stand_in(arg) for key, arg in kwargs.items()}
+    return values.pack_arguments(args, kwargs, lambda: f"arguments of {name}: "), deps
+
+
+def submit(
+    session: Session,
+    home: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    returns: int,
+    name: str,
+    fn: bytes = b"",
+    method: str = "",
+    priority: int = 0,
+    timeout: float | None = None,
+    retries: int = 0,
+    retry_errors: object = None,
+) -> Any:
+    """Send one call; its ref, list of refs, generator, or None, by ``returns``."""
+    packed, deps = pack_call(args, kwargs, name)
+    with session.lock:
+        id = session.new_ids(returns)
+        task = Task(
+            id,
+            fn=fn,
+            method=method,
+            name=name,
+            args=packed.data,
+            buffers=packed.buffers,
+            deps=[ref.id for ref in deps] if deps else (),
+            lent=[ref.id for ref in packed.refs] if packed.refs else (),
+            returns=returns,
+            priority=priority,
+            deadline=time.monotonic() + timeout if timeout else 0.0,
+            retries=retries,
+            retry_errors=retry_errors,
+        )
+        session.submit(home, task)
+    if returns == 1:
+        return ObjectRef(id, session)
+    if returns == STREAM:
+        return ObjectRefGenerator(id, session)
+    if returns == 0:
+        session.released.append(id)
+        return None
+    return [ObjectRef(id + i, session) for i in range(returns)]
+
+
+def returns_of(target: Callable[..., Any], options: Mapping[str, Any]) -> int:
+    """Number of results; generators stream unless told otherwise."""
+    given = options.get("num_returns")
+    if given == "streaming":
+        return STREAM
+    if given is not None:
+        return int(given)
+    streams = inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target)
+    return STREAM if streams else 1
+
+
+class RemoteFunction:
+    """A function that runs elsewhere: ``f.remote(...)``. ``f.options(...)`` is a copy with other
+    options; ``f.local(...)`` runs it here."""
+
+    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        self._function = function
+        self._options = check_options(options, TASK)
+        own = getattr(function, "__qualname__", type(function).__name__)
+        self._name = str(self._options.get("name") or own)
+        self._returns = returns_of(function, self._options)
+        self._shape = shape_of(self._options, 1.0)
+        self._timeout = self._options.get("timeout")
+        self._retries = self._options.get("max_retries", DEFAULT_RETRIES)
+        self._retry_errors = self._options.get("retry_exceptions") or None
+        self._blob: bytes | None = None
+        self._fn = b""
+        self._home: tuple[Session, Any] | None = None
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"{self._name} is a remote function: call {self._name}.remote(...), or "
+            f"{self._name}.local(...) to run it in this process"
+        )
+
+    def local(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it here and now."""
+        return self._function(*args, **kwargs)
+
+    def options(self, **options: Any) -> RemoteFunction:
+        """A copy with other options."""
+        other = RemoteFunction(self._function, {**self._options, **options})
+        other._blob, other._fn = self._blob, self._fn
+        return other
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit a call; returns its ref (list of refs, generator, or None by num_returns)."""
+        from guactors.api import auto_init
+
+        session = auto_init()
+        return submit(
+            session,
+            self._demand(session),
+            args,
+            kwargs,
+            returns=self._returns,
+            name=self._name,
+            fn=self._fn,
+            timeout=self._timeout,
+            retries=self._retries,
+            retry_errors=self._retry_errors,
+        )
+
+    def _demand(self, session: Session) -> Any:
+        home = self._home
+        if home is not None and home[0] is session:
+            return home[1]
+        if self._blob is None:
+            self._blob = values.pack_code(self._function, self._name)
+            self._fn = function_id(self._blob)
+        blob = self._blob
+        with session.lock:
+            session.core.blobs[self._fn] = Define(self._fn, self._name[:256], blob)
+            demand = session.core.demand(self._shape)
+        self._home = (session, demand)
+        return demand
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFunction, (self._function, self._options)
+
+    def __repr__(self) -> str:
+        return f"<remote function {self._name}>"

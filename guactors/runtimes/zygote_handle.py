@@ -1,0 +1,91 @@
+"""The provider's hold on its zygote: bring it up, talk to it, see it end.
+
+Owns: the zygote's pid, the channel, the lifeline. Must never: know the workers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from guactors.runtimes import process, zygote
+from guactors.runtimes.channel import Channel, FromZygote
+from guactors.runtimes.command import environment, python_module
+
+_END_WITHIN = 1.5
+
+
+class ZygoteHandle:
+    """One zygote, from its start to its end.
+
+    It is forked from this process while that has a single thread (its pages are shared then), and
+    started as a fresh Python otherwise. Raises OSError when the system gives no process."""
+
+    def __init__(self, entry: str) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        lifeline, self._lifeline = os.pipe()
+        try:
+            if process.single_threaded():
+                self.pid = _fork(theirs.fileno(), lifeline, entry)
+            else:
+                self.pid = _spawn(theirs.fileno(), lifeline, entry)
+        except OSError:
+            ours.close()
+            os.close(self._lifeline)
+            raise
+        finally:
+            theirs.close()
+            os.close(lifeline)
+        ours.setblocking(False)
+        self.channel: Channel[FromZygote] = Channel(ours, FromZygote)
+
+    def gone(self) -> str:
+        """After the channel's end: reap it, and say how it ended. From then on its workers are
+        children of this process (where the platform lets us adopt them)."""
+        self._let_go()
+        ended = process.reap_within(self.pid, _END_WITHIN)
+        if ended is None:
+            return self._finish_off()
+        return _describe(ended[0])
+
+    def close(self) -> None:
+        """End it, and with it every worker and its group."""
+        self._let_go()
+        if process.reap_within(self.pid, _END_WITHIN) is None:
+            self._finish_off()
+
+    def _let_go(self) -> None:
+        self.channel.close()
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+    def _finish_off(self) -> str:
+        if self.pid in process.children():
+            process.kill_group(self.pid)
+            process.reap(self.pid, block=True)
+        return "it no longer answered and was killed"
+
+
+def _fork(channel_fd: int, lifeline: int, entry: str) -> int:
+    parent = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        zygote.serve(channel_fd, lifeline, parent, entry)
+    return pid
+
+
+def _spawn(channel_fd: int, lifeline: int, entry: str) -> int:
+    words = (str(channel_fd), str(lifeline), str(os.getpid()), entry, os.pathsep.join(sys.path))
+    command = python_module("guactors.runtimes.zygote", *words)
+    for fd in (channel_fd, lifeline):
+        os.set_inheritable(fd, True)
+    return os.posix_spawn(command[0], command, environment())
+
+
+def _describe(status: int) -> str:
+    code, number = process.split_status(status)
+    return f"it exited with status {code}" if number is None else f"signal {number} ended it"

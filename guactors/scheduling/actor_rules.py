@@ -1,0 +1,254 @@
+"""The life of a user actor: created, placed, alive, restarted, dead.
+
+Owns: what is said to callers and providers about actors, restarts, and the races between the two
+lanes of a link (a kill or a watch may overtake the creation it belongs to). Must never: choose a
+provider, or open a payload.
+"""
+
+from __future__ import annotations
+
+from guactors.messages import (
+    ActorEnded,
+    ActorStarted,
+    CreateActor,
+    DeathReport,
+    Fault,
+    KillActor,
+    StartActor,
+    StopActor,
+)
+from guactors.scheduling.actors import ActorRecord
+from guactors.scheduling.demand import Demand
+from guactors.scheduling.desk import Caller, Desk
+from guactors.scheduling.judge import Judge
+from guactors.scheduling.placement import Slot, actor_need
+
+MOST_FAILURES = 3
+"""Starts that may fail one after the other before the actor is given up."""
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Bounds of the pause before a restart; the first restart of a healthy actor has none."""
+HEALTHY = 10.0
+"""An actor that lived so long starts its pauses anew."""
+FINAL_CAUSES = frozenset({"released", "session_ended", "creation_failed", "killed"})
+"""Ends after which there is no restart."""
+OVERTAKEN = 5.0
+"""Seconds for which a kill waits for the creation that it overtook."""
+
+
+class ActorRules:
+    """Works on ``desk``; every method takes what happened and leaves effects there."""
+
+    def __init__(self, desk: Desk, judge: Judge) -> None:
+        self._desk = desk
+        self._judge = judge
+        self._early_kills: dict[str, KillActor] = {}
+
+    # --- callers --------------------------------------------------------------------------------
+
+    def create(self, caller: Caller, message: CreateActor, now: float) -> ActorRecord | None:
+        """A new actor, or one told again after a reconnect. None where it was refused."""
+        desk, spec = self._desk, message.spec
+        known = desk.actors.find(spec.actor)
+        if known is not None:
+            desk.say(caller.peer, known.update())
+            return known
+        refusal = self._refusal(message)
+        if refusal is not None:
+            desk.say(caller.peer, refusal)
+            return None
+        record = ActorRecord(
+            spec, message.payload, actor_need(spec.shape, spec.placement, caller.python)
+        )
+        desk.actors.add(record)
+        kill = self._early_kills.pop(spec.actor, None)
+        if spec.session in desk.ended_sessions and not spec.detached:
+            reason = desk.ended_sessions[spec.session].reason
+            self.bury(record, DeathReport("session_ended", reason))
+        elif kill is not None:
+            self.kill(kill, now)
+        else:
+            desk.tell_callers(record)
+            self.queue(record, now)
+        return record
+
+    def _refusal(self, message: CreateActor) -> Fault | None:
+        spec = message.spec
+        if spec.detached and not spec.name:
+            text = (
+                f"the detached actor {spec.class_name} has no name, so nobody could find it again"
+            )
+            return Fault("UsageError", text, message.request)
+        holder = self._desk.actors.named(spec.namespace, spec.name) if spec.name else None
+        if holder is None:
+            return None
+        text = (
+            f"the name {spec.name!r} in namespace {spec.namespace!r} is taken by {holder.id} "
+            f"({holder.spec.class_name}, {holder.state}, made by {holder.spec.owner}): choose "
+            "another, or get that actor by its name"
+        )
+        return Fault("NameTaken", text, message.request)
+
+    def kill(self, message: KillActor, now: float) -> None:
+        """End it, for good or as if by a crash."""
+        desk = self._desk
+        record = desk.actors.live.get(message.actor)
+        if record is None:
+            if desk.actors.find(message.actor) is None:
+                self._early_kills[message.actor] = message
+                desk.agenda.put(now + OVERTAKEN, lambda _: self._forget_kill(message.actor))
+            return
+        if not message.no_restart and not message.released:
+            if record.slot is not None:
+                record.crashing = True
+                desk.say(record.slot.peer, StopActor(record.id, "killed"))
+            return
+        # A graceful end may still be turned into a hard one, never the other way round.
+        if record.stopping == "killed":
+            return
+        cause = record.stopping = "released" if message.released else "killed"
+        if not message.released:
+            desk.actors.free_name(record)
+        if record.slot is None:
+            self.bury(record, DeathReport(cause, "it had not started yet"))
+        else:
+            desk.say(record.slot.peer, StopActor(record.id, cause, message.released))
+
+    def _forget_kill(self, actor: str) -> None:
+        self._early_kills.pop(actor, None)
+
+    def caller_left(self, peer: str, reason: str) -> None:
+        """What it owned ends with it."""
+        self._desk.actors.forget(peer)
+        death = DeathReport("released", f"its owner {peer} is gone: {reason}")
+        for record in self._desk.actors.owned_by(peer):
+            self.finish(record, death)
+
+    def session_over(self, session: str, reason: str) -> None:
+        """Providers end its processes by themselves."""
+        death = DeathReport("session_ended", reason)
+        for record in self._desk.actors.of_session(session):
+            self.bury(record, death)
+
+    # --- placing --------------------------------------------------------------------------------
+
+    def queue(self, record: ActorRecord, now: float) -> None:
+        """Let it wait for a place."""
+        spec = record.spec
+        if self._desk.actors.live.get(record.id) is not record or record.slot is not None:
+            return
+        if self._desk.demands.find(spec.owner, record.id) is None:
+            demand = self._desk.demands.add(
+                spec.owner, record.id, record.need, spec.shape, 1, is_actor=True
+            )
+            self._judge.judge(demand, now)
+
+    def start(self, demand: Demand, slot: Slot, _now: float) -> None:
+        """``slot`` was chosen for the actor of ``demand``."""
+        desk = self._desk
+        record = desk.actors.live[demand.key]
+        desk.demands.served(demand)
+        desk.demands.remove(demand)
+        desk.seat(record, slot)
+        record.number(record.starts)
+        desk.say(slot.peer, StartActor(record.spec, record.incarnation, record.payload))
+
+    # --- providers ------------------------------------------------------------------------------
+
+    def started(self, slot: Slot, message: ActorStarted, now: float) -> None:
+        """Its constructor ran."""
+        desk = self._desk
+        record = desk.actors.live.get(message.actor)
+        if record is None or record.slot is not slot:
+            cause = "released" if record is None else "killed"
+            desk.say(slot.peer, StopActor(message.actor, cause))
+            return
+        if message.incarnation < record.incarnation or record.state == "alive":
+            return
+        record.number(message.incarnation)
+        record.state, record.alive_since, record.death = "alive", now, None
+        record.worker, record.endpoints = message.worker, message.endpoints
+        desk.tell_callers(record)
+
+    def ended(self, slot: Slot, message: ActorEnded, now: float) -> None:
+        """Its worker is gone. Deaths can be told twice: the second is news to nobody."""
+        record = self._desk.actors.live.get(message.actor)
+        if record is None or record.slot is not slot or message.incarnation != record.incarnation:
+            return
+        self.died(record, message.death, message.error, now)
+
+    def provider_left(self, slot: Slot, reason: str, now: float) -> None:
+        """Every actor on it is gone."""
+        death = self._desk.died_with(slot, reason)
+        for record in [self._desk.actors.live[x] for x in sorted(slot.actors)]:
+            self.died(record, death, b"", now)
+
+    # --- deaths ---------------------------------------------------------------------------------
+
+    def died(self, record: ActorRecord, death: DeathReport, error: bytes, now: float) -> None:
+        """This incarnation is over: restart it, or let it be dead."""
+        was_alive = record.state == "alive"
+        if record.stopping:
+            final = True
+        elif death.cause == "killed" and record.crashing:
+            final = False
+        else:
+            final = death.cause in FINAL_CAUSES
+        record.crashing = False
+        self._desk.unseat(record)
+        if death.cause == "start_failed" and not final:
+            record.failures += 1
+            if record.failures >= MOST_FAILURES:
+                self.bury(record, death, error)
+            else:
+                self._again(record, death, FIRST_PAUSE * 2 ** (record.failures - 1), now)
+        elif not was_alive and death.cause in ("provider_lost", "link_lost") and not final:
+            # It never ran to its owner's knowledge: moving it is no restart.
+            self._again(record, death, 0.0, now)
+        elif final or not self._may_restart(record):
+            self.bury(record, death, error)
+        else:
+            self._restart(record, death, was_alive, now)
+
+    @staticmethod
+    def _may_restart(record: ActorRecord) -> bool:
+        return record.spec.max_restarts < 0 or record.restarts < record.spec.max_restarts
+
+    def _restart(
+        self, record: ActorRecord, death: DeathReport, was_alive: bool, now: float
+    ) -> None:
+        healthy = was_alive and now - record.alive_since >= HEALTHY
+        record.failures = 0 if healthy else record.failures + 1
+        pause = 0.0
+        if record.failures > 1:
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(record.failures - 2, 16))
+        record.restarts += 1
+        record.state = "restarting"
+        self._again(record, death, pause, now)
+
+    def _again(self, record: ActorRecord, death: DeathReport, pause: float, now: float) -> None:
+        record.death = death
+        if record.state == "alive":
+            record.state = "restarting"
+        self._desk.tell_callers(record)
+        if pause:
+            self._desk.agenda.put(now + pause, lambda then: self.queue(record, then))
+        else:
+            self.queue(record, now)
+
+    def finish(self, record: ActorRecord, death: DeathReport) -> None:
+        """End it from this side, at once."""
+        if record.slot is not None:
+            self._desk.say(record.slot.peer, StopActor(record.id, death.cause))
+        self.bury(record, death)
+
+    def bury(self, record: ActorRecord, death: DeathReport, error: bytes = b"") -> None:
+        """Dead for good: out of everything but the memory, and everybody is told."""
+        desk = self._desk
+        demand = desk.demands.find(record.spec.owner, record.id)
+        if demand is not None:
+            desk.demands.remove(demand)
+        desk.unseat(record)
+        record.state, record.death, record.error = "dead", death, error
+        desk.tell_callers(record)
+        desk.actors.bury(record)

@@ -1,0 +1,165 @@
+"""User actors as the hub knows them: records, names, watchers, and the memory of the dead.
+
+Owns: the record of an actor over all its restarts, and the indices over them. Must never: decide
+about one (``actor_rules`` does), open a payload, or grow without bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from guactors.messages import ActorInfo, ActorSpec, ActorUpdate, DeathReport, Endpoint
+from guactors.scheduling.placement import Need, Slot
+
+MOST_DEAD = 10_000
+"""So many dead actors are remembered, for those who ask late."""
+
+
+@dataclass(eq=False, slots=True)
+class ActorRecord:
+    """One actor. ``state`` as in ActorUpdate; with a ``slot`` but not alive it is being started."""
+
+    spec: ActorSpec
+    payload: bytes
+    need: Need
+    state: str = "pending"
+    incarnation: int = 0
+    starts: int = 0
+    """The number of the next incarnation."""
+    slot: Slot | None = None
+    slot_epoch: int = 0
+    worker: str = ""
+    endpoints: list[Endpoint] = field(default_factory=list)
+    death: DeathReport | None = None
+    error: bytes = b""
+    watchers: set[str] = field(default_factory=set)
+    restarts: int = 0
+    failures: int = 0
+    """Starts that failed, one after the other."""
+    stopping: str = ""
+    """The cause with which it was asked to end for good."""
+    crashing: bool = False
+    """It was asked to end as if by a crash."""
+    alive_since: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.spec.actor
+
+    def number(self, incarnation: int) -> None:
+        """This is now the current incarnation."""
+        self.incarnation = incarnation
+        self.starts = max(self.starts, incarnation + 1)
+
+    def update(self) -> ActorUpdate:
+        """What watchers are told."""
+        alive = self.state == "alive"
+        return ActorUpdate(
+            self.spec.actor,
+            self.state,
+            self.incarnation,
+            self.worker if alive else "",
+            self.endpoints if alive else [],
+            self.death,
+            self.error,
+        )
+
+    def info(self) -> ActorInfo:
+        """Its row in a listing."""
+        place = self.slot.peer if self.slot is not None else ""
+        return ActorInfo(self.spec, self.state, self.incarnation, place)
+
+
+class ActorBook:
+    """Live actors, their names, and the latest dead."""
+
+    def __init__(self) -> None:
+        self.live: dict[str, ActorRecord] = {}
+        self._dead: dict[str, ActorRecord] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        self._owned: dict[str, dict[str, ActorRecord]] = {}
+        self._watched: dict[str, dict[str, ActorRecord]] = {}
+
+    def __iter__(self) -> Iterator[ActorRecord]:
+        return iter(self.live.values())
+
+    def find(self, actor: str) -> ActorRecord | None:
+        """Alive or remembered."""
+        return self.live.get(actor) or self._dead.get(actor)
+
+    def named(self, namespace: str, name: str) -> ActorRecord | None:
+        """The live actor of that name."""
+        actor = self._names.get((namespace, name))
+        return None if actor is None else self.live.get(actor)
+
+    def add(self, record: ActorRecord) -> None:
+        """A new one; its name, if it has one and nobody else has it, is taken."""
+        self._dead.pop(record.id, None)
+        self.live[record.id] = record
+        self._owned.setdefault(record.spec.owner, {})[record.id] = record
+        if record.spec.name:
+            self._names.setdefault((record.spec.namespace, record.spec.name), record.id)
+
+    def free_name(self, record: ActorRecord) -> None:
+        """The name may be taken by another from now on."""
+        key = (record.spec.namespace, record.spec.name)
+        if self._names.get(key) == record.id:
+            del self._names[key]
+
+    def bury(self, record: ActorRecord) -> None:
+        """It is dead for good: keep the certificate, not the payload."""
+        self.free_name(record)
+        self.live.pop(record.id, None)
+        _discard(self._owned, record.spec.owner, record.id)
+        for peer in record.watchers:
+            _discard(self._watched, peer, record.id)
+        record.payload = b""
+        record.watchers.clear()
+        self._dead[record.id] = record
+        while len(self._dead) > MOST_DEAD:
+            del self._dead[next(iter(self._dead))]
+
+    def owned_by(self, owner: str) -> list[ActorRecord]:
+        """Live actors that end with their owner."""
+        return [r for r in self._owned.get(owner, {}).values() if not r.spec.detached]
+
+    def of_session(self, session: str) -> list[ActorRecord]:
+        """Live actors that end with their session."""
+        return [r for r in self if r.spec.session == session and not r.spec.detached]
+
+    def watch(self, record: ActorRecord, peer: str) -> None:
+        """The peer wants to know how a live actor fares."""
+        record.watchers.add(peer)
+        self._watched.setdefault(peer, {})[record.id] = record
+
+    def forget(self, peer: str) -> None:
+        """The peer is gone and watches no more."""
+        for record in self._watched.pop(peer, {}).values():
+            record.watchers.discard(peer)
+
+    def recent_dead(self, count: int) -> list[ActorRecord]:
+        """The latest ``count`` dead, latest first."""
+        return list(islice(reversed(self._dead.values()), count))
+
+    def check(self) -> None:
+        """The indices agree."""
+        for (namespace, name), actor in self._names.items():
+            record = self.live.get(actor)
+            assert record is not None, f"the name {name!r} is held by the dead {actor}"
+            assert (record.spec.namespace, record.spec.name) == (namespace, name)
+        for record in self:
+            assert record.id in self._owned[record.spec.owner]
+            assert all(record.id in self._watched[peer] for peer in record.watchers)
+            assert record.state in ("pending", "alive", "restarting"), record
+            assert record.state != "alive" or record.slot is not None
+            if record.slot is not None:
+                assert record.id in record.slot.actors, f"{record.id} is not on {record.slot!r}"
+
+
+def _discard(index: dict[str, dict[str, ActorRecord]], key: str, actor: str) -> None:
+    entries = index.get(key, {})
+    entries.pop(actor, None)
+    if not entries:
+        index.pop(key, None)

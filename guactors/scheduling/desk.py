@@ -1,0 +1,207 @@
+"""Everything the scheduler knows, in one place, for the rules that work on it.
+
+Owns: callers, providers, leases, demands, actors, the agenda, and the effects collected so far; and
+the few operations that must keep several of them in step. Must never: decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from guactors.config import Timing
+from guactors.messages import DeathReport, Message
+from guactors.scheduling.actors import ActorBook, ActorRecord
+from guactors.scheduling.agenda import Agenda
+from guactors.scheduling.demand import DemandBook
+from guactors.scheduling.events import Effect, ToPeer
+from guactors.scheduling.leases import Lease, LeaseBook
+from guactors.scheduling.placement import Need, Slot, feasible
+
+SETTLING = 0.5
+"""Seconds beyond the longest redial pause until all who knew the last hub should be back."""
+
+
+@dataclass(eq=False, slots=True)
+class Caller:
+    """A caller as the scheduler sees it."""
+
+    peer: str
+    session: str
+    python: str
+    root: bool = False
+    namespace: str = ""
+    epoch: int = 0
+    """Counts its links: what was sent on an earlier one may be lost."""
+    claims: set[str] = field(default_factory=set)
+    """Leases it says it holds, which no provider has reported yet."""
+
+
+class EndedSession(NamedTuple):
+    """Why and when."""
+
+    reason: str
+    at: float
+
+
+class Desk:
+    """The scheduler's state. ``fresh`` draws ids, ``started`` is when the hub began."""
+
+    def __init__(self, timing: Timing, fresh: Callable[[str], str], started: float) -> None:
+        self.timing = timing
+        self.fresh = fresh
+        self.started = started
+        self.callers: dict[str, Caller] = {}
+        self.slots: dict[str, Slot] = {}
+        self.demands = DemandBook()
+        self.leases = LeaseBook()
+        self.actors = ActorBook()
+        self.agenda = Agenda()
+        self.out: list[Effect] = []
+        self.roomier: dict[str, Slot] = {}
+        """Providers that have got more room since the last placement."""
+        self.ended_sessions: dict[str, EndedSession] = {}
+        """The latest sessions that ended, for those who were away."""
+        self._feasible: dict[Need, list[Slot]] = {}
+
+    def say(self, peer: str, message: Message) -> None:
+        """Send to a peer."""
+        self.out.append(ToPeer(peer, message))
+
+    def tell_callers(self, record: ActorRecord) -> None:
+        """How the actor fares, to its owner and to all who watch it."""
+        update = record.update()
+        for peer in sorted({record.spec.owner, *record.watchers}):
+            if peer in self.callers:
+                self.say(peer, update)
+
+    def namespace_of(self, caller: Caller) -> str:
+        """Of its session: its own word, or its root's."""
+        if caller.namespace:
+            return caller.namespace
+        roots = (c for c in self.callers.values() if c.root and c.session == caller.session)
+        return next((root.namespace for root in roots), "")
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def settled_at(self) -> float:
+        """From then on, who is not here is not there."""
+        return self.started + self.timing.redial_most + SETTLING
+
+    def rejoined_at(self) -> float:
+        """From then on, nobody waits any more for what the last hub left behind."""
+        return self.started + self.timing.rejoin_grace
+
+    # --- providers ------------------------------------------------------------------------------
+
+    def candidates(self, need: Need) -> list[Slot]:
+        """Providers that could meet the need if they were empty."""
+        found = self._feasible.get(need)
+        if found is None:
+            found = [slot for slot in self.slots.values() if feasible(slot, need)]
+            if len(self._feasible) > 10_000:
+                self._feasible.clear()
+            self._feasible[need] = found
+        return found
+
+    def inventory_changed(self) -> None:
+        """A provider came, went, or has other resources: everything may fit elsewhere now."""
+        self._feasible.clear()
+        for queue in self.demands.queues.values():
+            queue.blocked = False
+
+    def died_with(self, slot: Slot, reason: str) -> DeathReport:
+        """The death of whatever was on a lost provider."""
+        return DeathReport("provider_lost", detail=reason, provider=slot.name or slot.peer)
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    def put_lease(self, lease: Lease) -> None:
+        """Book a new lease: in the books, in its pool, in its demand."""
+        self.leases.add(lease)
+        if not lease.blocked:
+            lease.slot.pool.take(lease.need.hold)
+        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+        demand = self.demands.find(lease.caller, lease.key)
+        if demand is not None:
+            demand.held.add(lease.id)
+            self.demands.refresh(demand)
+
+    def drop_lease(self, lease: Lease) -> None:
+        """Take a lease out of everything."""
+        self.leases.remove(lease)
+        if not lease.blocked:
+            self.give(lease.slot, lease.need)
+        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+        demand = self.demands.find(lease.caller, lease.key)
+        if demand is not None:
+            demand.held.discard(lease.id)
+            if demand.count or demand.held:
+                self.demands.refresh(demand)
+            else:
+                self.demands.remove(demand)
+
+    def block_lease(self, lease: Lease, blocked: bool) -> None:
+        """Its worker waits and takes no room, or runs again and does, fitting or not."""
+        if lease.blocked == blocked:
+            return
+        self.leases.set_blocked(lease, blocked)
+        if blocked:
+            self.give(lease.slot, lease.need)
+        else:
+            lease.slot.pool.take(lease.need.hold)
+        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+
+    def give(self, slot: Slot, need: Need) -> None:
+        """Room comes back."""
+        slot.pool.give(need.hold)
+        self.roomier[slot.peer] = slot
+
+    # --- actors ---------------------------------------------------------------------------------
+
+    def seat(self, record: ActorRecord, slot: Slot) -> None:
+        """Book the actor on a provider."""
+        record.slot = slot
+        record.slot_epoch = slot.epoch
+        slot.actors.add(record.id)
+        slot.pool.take(record.need.hold)
+
+    def unseat(self, record: ActorRecord) -> None:
+        """It is on no provider any more."""
+        slot = record.slot
+        if slot is not None:
+            slot.actors.discard(record.id)
+            self.give(slot, record.need)
+        record.slot = None
+        record.worker = ""
+        record.endpoints = []
+
+    # --- invariants -----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Everything agrees with everything else."""
+        self.demands.check()
+        self.leases.check()
+        self.actors.check()
+        for slot in self.slots.values():
+            used: dict[str, int] = {}
+            needs = [
+                self.leases.by_id[x].need for x in slot.leases if not self.leases.by_id[x].blocked
+            ]
+            needs += [self.actors.live[x].need for x in slot.actors]
+            for need in needs:
+                for name, amount in need.hold:
+                    used[name] = used.get(name, 0) + amount
+            taken = {name: amount for name, amount in slot.pool.used.items() if amount}
+            assert taken == used, f"{slot!r} has {taken} taken, its holdings sum to {used}"
+        for lease in self.leases:
+            assert self.slots.get(lease.slot.peer) is lease.slot, (
+                f"{lease.id} is on a lost provider"
+            )
+            demand = self.demands.find(lease.caller, lease.key)
+            assert demand is None or lease.id in demand.held
+        for demand in self.demands:
+            if not demand.is_actor:
+                assert demand.caller in self.callers, f"{demand} of a lost caller"
+                assert demand.held <= self.leases.by_id.keys()

@@ -1,0 +1,235 @@
+"""The life of a lease: wanted, granted, blocked, recalled, returned, lost.
+
+Owns: what is said to callers and providers about leases. Must never: choose a provider
+(``placement`` does), choose a victim (``recall`` does), or merge inventories (``rejoin`` does).
+"""
+
+from __future__ import annotations
+
+from guactors.messages import (
+    DeathReport,
+    DemandInfeasible,
+    Fault,
+    LeaseEnded,
+    LeaseGranted,
+    LeaseLost,
+    LeaseRecalled,
+    LeaseStarted,
+    ReturnLease,
+    SetDemand,
+    StartLease,
+    StopLease,
+)
+from guactors.scheduling.demand import Demand
+from guactors.scheduling.desk import Caller, Desk
+from guactors.scheduling.judge import Judge
+from guactors.scheduling.leases import Lease, LeaseState
+from guactors.scheduling.placement import Need, Slot, lease_need
+
+MOST_FAILURES = 3
+"""Starts that may fail one after the other before the demand is refused."""
+FIRST_PAUSE = 0.1
+"""Seconds before the second start; doubled with each failure."""
+
+
+class LeaseRules:
+    """Works on ``desk``; every method takes what happened and leaves effects there."""
+
+    def __init__(self, desk: Desk, judge: Judge) -> None:
+        self._desk = desk
+        self._judge = judge
+
+    # --- callers --------------------------------------------------------------------------------
+
+    def set_demand(self, caller: Caller, message: SetDemand, now: float) -> None:
+        """So much of this shape, from now on."""
+        desk = self._desk
+        if not caller.session:
+            text = f"caller {caller.peer} asked for workers but named no session in its Hello"
+            desk.say(caller.peer, Fault("UsageError", text))
+            return
+        if caller.session in desk.ended_sessions:
+            reason = desk.ended_sessions[caller.session].reason
+            desk.say(caller.peer, Fault("SessionClosed", f"session {caller.session}: {reason}"))
+            return
+        need = lease_need(message.shape, caller.python)
+        demand = desk.demands.find(caller.peer, message.key)
+        if demand is None:
+            if not message.count:
+                return
+            demand = desk.demands.add(caller.peer, message.key, need, message.shape, message.count)
+            self._adopt(demand)
+        elif demand.need != need:
+            demand.count, demand.infeasible = message.count, False
+            desk.demands.move(demand, need, message.shape)
+        if message.count != demand.count:
+            demand.count = message.count
+        if demand.given_up:
+            demand.given_up, demand.failures = False, 0
+        if not demand.count and not demand.held:
+            desk.demands.remove(demand)
+            return
+        desk.demands.refresh(demand)
+        self._judge.judge(demand, now)
+
+    def _adopt(self, demand: Demand) -> None:
+        """Leases of this caller that a provider reported, but whose demand nobody remembered."""
+        for lease in self._desk.leases.of_caller(demand.caller):
+            if not lease.key and lease.need == demand.need:
+                lease.key = demand.key
+                demand.held.add(lease.id)
+
+    def give_back(self, caller: Caller, message: ReturnLease) -> None:
+        """The caller is done with it."""
+        lease = self._desk.leases.by_id.get(message.lease)
+        caller.claims.discard(message.lease)
+        if lease is not None and lease.caller == caller.peer:
+            self.end(lease, kill=message.dead)
+
+    def caller_left(self, peer: str) -> None:
+        """Its demands are void and its workers may be busy."""
+        desk = self._desk
+        for lease in desk.leases.of_caller(peer):
+            self.end(lease, kill=True)
+        for demand in desk.demands.of_caller(peer):
+            if not demand.is_actor:
+                desk.demands.remove(demand)
+        desk.demands.forget(peer)
+
+    # --- granting and ending --------------------------------------------------------------------
+
+    def start(self, demand: Demand, slot: Slot, now: float) -> None:
+        """``slot`` was chosen for one more lease of ``demand``."""
+        desk = self._desk
+        caller = desk.callers[demand.caller]
+        lease = Lease(
+            desk.fresh("lease"), caller.session, caller.peer, demand.key, demand.need, slot,
+            LeaseState.STARTING, now, slot_epoch=slot.epoch,
+        )  # fmt: skip
+        desk.demands.served(demand)
+        desk.put_lease(lease)
+        desk.say(slot.peer, self._order(lease, demand, caller))
+
+    def _order(self, lease: Lease, demand: Demand, caller: Caller) -> StartLease:
+        namespace = self._desk.namespace_of(caller)
+        return StartLease(lease.id, lease.session, lease.caller, demand.shape, namespace)
+
+    def end(self, lease: Lease, *, kill: bool) -> None:
+        """End it from this side."""
+        self._desk.drop_lease(lease)
+        self._desk.say(lease.slot.peer, StopLease(lease.id, kill))
+
+    def lose(self, lease: Lease, death: DeathReport) -> None:
+        """Its worker is gone."""
+        self._desk.drop_lease(lease)
+        if lease.caller in self._desk.callers:
+            self._desk.say(lease.caller, LeaseLost(lease.id, death))
+
+    def revoke(self, lease: Lease, death: DeathReport) -> None:
+        """End it on both sides."""
+        self._desk.say(lease.slot.peer, StopLease(lease.id, kill=True))
+        self.lose(lease, death)
+
+    def recall(self, lease: Lease, need: Need, now: float) -> None:
+        """Ask for it back, for somebody who waits with ``need``."""
+        lease.recalled_at, lease.recalled_for = now, need
+        self._desk.say(lease.caller, LeaseRecalled(lease.id))
+
+    # --- providers ------------------------------------------------------------------------------
+
+    def started(self, slot: Slot, message: LeaseStarted, now: float) -> None:
+        """A worker is bound: pass it on, unless nobody wants it any more."""
+        desk = self._desk
+        lease = desk.leases.by_id.get(message.lease)
+        if lease is None or lease.slot is not slot:
+            desk.say(slot.peer, StopLease(message.lease, kill=True))
+            return
+        if lease.state is not LeaseState.STARTING:
+            return
+        demand = desk.demands.find(lease.caller, lease.key)
+        if demand is None or demand.count < len(demand.held):
+            self.end(lease, kill=False)
+            return
+        demand.failures = 0
+        lease.worker, lease.endpoints = message.worker, message.endpoints
+        self.grant(lease, now)
+
+    def grant(self, lease: Lease, now: float) -> None:
+        """Hand it to its caller."""
+        desk = self._desk
+        lease.state, lease.since = LeaseState.GRANTED, now
+        lease.caller_epoch = desk.callers[lease.caller].epoch
+        desk.say(
+            lease.caller,
+            LeaseGranted(lease.key, lease.id, lease.worker, lease.slot.peer, lease.endpoints),
+        )
+
+    def ended(self, slot: Slot, message: LeaseEnded, now: float) -> None:
+        """Its worker is gone, or never came. Deaths can be told twice: the second is news to
+        nobody."""
+        lease = self._desk.leases.by_id.get(message.lease)
+        if lease is None or lease.slot is not slot:
+            return
+        if lease.state is LeaseState.STARTING:
+            self.fail(lease, message.death, now)
+        else:
+            self.lose(lease, message.death)
+
+    def fail(self, lease: Lease, death: DeathReport, now: float) -> None:
+        """It ended before anybody had it: try again, with pauses, not for ever."""
+        desk = self._desk
+        desk.drop_lease(lease)
+        demand = desk.demands.find(lease.caller, lease.key)
+        if demand is None or death.cause in ("link_lost", "provider_lost"):
+            return
+        demand.failures += 1
+        if demand.failures >= MOST_FAILURES:
+            demand.given_up = True
+            text = f"{demand.failures} workers in a row did not start; the last: {_describe(death)}"
+            desk.say(demand.caller, DemandInfeasible(demand.key, text))
+        else:
+            demand.not_before = now + FIRST_PAUSE * 2 ** (demand.failures - 1)
+            desk.agenda.put(demand.not_before, lambda then: self._resume(demand, then))
+        desk.demands.refresh(demand)
+
+    def _resume(self, demand: Demand, now: float) -> None:
+        if demand.not_before and now >= demand.not_before:
+            demand.not_before = 0.0
+            if self._desk.demands.find(demand.caller, demand.key) is demand:
+                self._desk.demands.refresh(demand)
+
+    def set_blocked(self, slot: Slot, lease_id: str, blocked: bool) -> None:
+        """Its worker waits in get(), or goes on."""
+        lease = self._desk.leases.by_id.get(lease_id)
+        if lease is not None and lease.slot is slot:
+            self._desk.block_lease(lease, blocked)
+
+    def provider_left(self, slot: Slot, reason: str, now: float) -> None:
+        """Everything on it is gone."""
+        desk = self._desk
+        death = desk.died_with(slot, reason)
+        for lease in [desk.leases.by_id[x] for x in sorted(slot.leases)]:
+            if lease.state is LeaseState.STARTING:
+                self.fail(lease, death, now)
+            else:
+                self.lose(lease, death)
+
+    def session_over(self, session: str, reason: str) -> None:
+        """Its providers are told to kill all of it, so only the books and the callers are left."""
+        desk = self._desk
+        death = DeathReport("session_ended", detail=reason)
+        for lease in [lease for lease in desk.leases if lease.session == session]:
+            self.lose(lease, death)
+        for caller in [c for c in desk.callers.values() if c.session == session]:
+            for demand in desk.demands.of_caller(caller.peer):
+                if not demand.is_actor:
+                    desk.demands.remove(demand)
+
+
+def _describe(death: DeathReport) -> str:
+    text = f"{death.cause} on {death.provider or 'its provider'}"
+    if death.detail:
+        text += f": {death.detail}"
+    if death.stderr_tail:
+        text += f"\nlast words on stderr:\n{death.stderr_tail}"
+    return text

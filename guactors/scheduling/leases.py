@@ -1,0 +1,125 @@
+"""Leases as the hub knows them, and the indices over them.
+
+Owns: the record of a lease, by id and by caller. Must never: grant or end one (``lease_rules``
+does), or touch a pool.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from guactors.messages import Endpoint
+from guactors.scheduling.placement import Need, Slot
+
+
+class LeaseState(enum.Enum):
+    """A lease's life."""
+
+    STARTING = "starting"
+    """StartLease is on its way, nobody works with it yet."""
+    GRANTED = "granted"
+    """The caller has it."""
+    UNCLAIMED = "unclaimed"
+    """A provider reports it; its caller has until ``deadline`` to say that it holds it."""
+    MISSING = "missing"
+    """The caller has it, its provider came back without it; the death is awaited until
+    ``deadline``."""
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """One lease. ``key`` is empty while the demand it came from is unknown (after a hub
+    restart)."""
+
+    id: str
+    session: str
+    caller: str
+    key: str
+    need: Need
+    slot: Slot
+    state: LeaseState
+    since: float
+    """When it was granted, or sent to start."""
+    slot_epoch: int = 0
+    """The provider's link on which StartLease went out."""
+    caller_epoch: int = 0
+    """The caller's link on which LeaseGranted went out."""
+    worker: str = ""
+    endpoints: list[Endpoint] = field(default_factory=list)
+    blocked: bool = False
+    recalled_at: float | None = None
+    recalled_for: Need | None = None
+    deadline: float = 0.0
+
+
+class LeaseBook:
+    """All leases, by id and by caller; both in the order they came."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Lease] = {}
+        self._by_caller: dict[str, dict[str, Lease]] = {}
+        self._working: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self.by_id.values())
+
+    def add(self, lease: Lease) -> None:
+        """A new one."""
+        self.by_id[lease.id] = lease
+        self._by_caller.setdefault(lease.caller, {})[lease.id] = lease
+        lease.slot.leases.add(lease.id)
+        if not lease.blocked:
+            self._working[lease.caller] = self.held(lease.caller) + 1
+
+    def remove(self, lease: Lease) -> None:
+        """One that ended."""
+        del self.by_id[lease.id]
+        lease.slot.leases.discard(lease.id)
+        own = self._by_caller[lease.caller]
+        del own[lease.id]
+        if not own:
+            del self._by_caller[lease.caller]
+        if not lease.blocked:
+            self._less(lease.caller)
+
+    def set_blocked(self, lease: Lease, blocked: bool) -> None:
+        """Blocked leases do not count as held."""
+        if lease.blocked == blocked:
+            return
+        lease.blocked = blocked
+        if blocked:
+            self._less(lease.caller)
+        else:
+            self._working[lease.caller] = self.held(lease.caller) + 1
+
+    def _less(self, caller: str) -> None:
+        self._working[caller] -= 1
+        if not self._working[caller]:
+            del self._working[caller]
+
+    def held(self, caller: str) -> int:
+        """How many leases of the caller take room now."""
+        return self._working.get(caller, 0)
+
+    def holders(self) -> list[str]:
+        """Callers that hold room, those with the most first."""
+        return sorted(self._working, key=lambda caller: -self._working[caller])
+
+    def of_caller(self, caller: str) -> list[Lease]:
+        """Its leases, oldest first."""
+        return list(self._by_caller.get(caller, {}).values())
+
+    def check(self) -> None:
+        """The indices agree."""
+        counted: dict[str, int] = {}
+        for lease in self:
+            assert lease.id in lease.slot.leases, f"{lease.id} is not on {lease.slot!r}"
+            assert self._by_caller[lease.caller][lease.id] is lease
+            if not lease.blocked:
+                counted[lease.caller] = counted.get(lease.caller, 0) + 1
+        assert counted == self._working, f"held counts drifted: {counted} != {self._working}"

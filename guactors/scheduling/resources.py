@@ -1,0 +1,100 @@
+"""Arithmetic of resources: exact amounts, and the pool of one provider.
+
+Owns: the step of 0.0001 in which amounts are counted, and the sums. Must never: know who holds
+what.
+
+Amounts are integers of that step, because a pool that takes and gives 0.1 often enough in floats
+ends up with a CPU that is never quite free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+STEP = 10_000
+"""Steps per unit."""
+
+LIGHT = ""
+"""Places for leases that ask for nothing; hidden. Without a bound, a caller that says
+``num_cpus=0`` and has a long queue would get a process per call."""
+LIGHT_PLACES = 64
+LIGHT_PER_CPU = 16
+
+Units = tuple[tuple[str, int], ...]
+"""Sorted (name, steps) pairs without zeros: hashable, so that equal shapes share a queue."""
+
+
+def to_units(resources: Mapping[str, float], *, cpu: float = 0.0) -> Units:
+    """Exact amounts; ``cpu`` is what an absent ``CPU`` means."""
+    amounts = {"CPU": cpu, **resources}
+    steps = ((name, round(amount * STEP)) for name, amount in sorted(amounts.items()))
+    return tuple((name, amount) for name, amount in steps if amount > 0)
+
+
+def overlap(one: Units, other: Units) -> bool:
+    """Whether taking one could leave less for the other."""
+    names = {name for name, _ in one}
+    return any(name in names for name, _ in other)
+
+
+class Pool:
+    """What a provider has and how much of it is taken."""
+
+    __slots__ = ("total", "used")
+
+    def __init__(self, total: Mapping[str, float]) -> None:
+        self.total: dict[str, int] = {}
+        self.used: dict[str, int] = {}
+        self.resize(total)
+
+    def resize(self, total: Mapping[str, float]) -> None:
+        """A new inventory; what is taken stays taken, even if that is now more than there is."""
+        self.total = dict(to_units(total))
+        cpus = self.total.get("CPU", 0) // STEP
+        self.total[LIGHT] = (LIGHT_PLACES + LIGHT_PER_CPU * cpus) * STEP
+        for name in self.total:
+            self.used.setdefault(name, 0)
+
+    def holds(self, units: Units) -> bool:
+        """Whether the empty pool would be enough."""
+        return all(self.total.get(name, 0) >= amount for name, amount in units)
+
+    def fits(self, units: Units) -> bool:
+        """Whether what is free is enough."""
+        total, used = self.total, self.used
+        return all(total.get(name, 0) - used.get(name, 0) >= amount for name, amount in units)
+
+    def take(self, units: Units) -> None:
+        """Count it as taken, whether it fits or not."""
+        for name, amount in units:
+            self.used[name] = self.used.get(name, 0) + amount
+
+    def give(self, units: Units) -> None:
+        """The opposite of take."""
+        for name, amount in units:
+            self.used[name] -= amount
+
+    def load_with(self, units: Units) -> float:
+        """How full the fullest of the wanted resources would be, 0 to 1 (more when overbooked)."""
+        fullest = 0.0
+        for name, amount in units:
+            total = self.total.get(name, 0)
+            share = (self.used.get(name, 0) + amount) / total if total else 1.0
+            fullest = max(fullest, share)
+        return fullest
+
+    def overbooked(self) -> bool:
+        """Whether more is taken than there is."""
+        return any(amount > self.total.get(name, 0) for name, amount in self.used.items())
+
+    def free(self) -> dict[str, float]:
+        """What is free, never below zero."""
+        return {
+            name: max(0, total - self.used.get(name, 0)) / STEP
+            for name, total in self.total.items()
+            if name != LIGHT
+        }
+
+    def amounts(self) -> dict[str, float]:
+        """All there is."""
+        return {name: total / STEP for name, total in self.total.items() if name != LIGHT}

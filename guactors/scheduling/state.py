@@ -1,0 +1,332 @@
+"""The scheduler: events in, effects out; composed of the rules beside it.
+
+Owns: the table from events to rules, and the round that places what waits. Must never: do I/O, read
+a clock, draw randomness of its own.
+
+One round serves the highest priority first; within it the caller that holds least (see ``demand``).
+A queue that finds no room is marked and left alone until some provider has more. One provider is
+then kept free for it from lower priorities, and from equals once it starves, or a big need would
+never find room among small ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from msgspec.structs import replace
+
+from guactors import messages as m
+from guactors.config import Timing
+from guactors.scheduling import events as e
+from guactors.scheduling.actor_rules import ActorRules
+from guactors.scheduling.demand import Queue
+from guactors.scheduling.desk import Caller, Desk, EndedSession
+from guactors.scheduling.judge import Judge
+from guactors.scheduling.lease_rules import LeaseRules
+from guactors.scheduling.lookups import Lookups
+from guactors.scheduling.placement import Need, Slot, choose, contends
+from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, SLICE, victims, wanting
+from guactors.scheduling.rejoin import Rejoin
+
+MOST_ENDED = 256
+"""So many ended sessions are remembered, for providers that were away when they ended."""
+
+
+class SchedulerState:
+    """A :class:`guactors.scheduling.events.Room`."""
+
+    def __init__(self, timing: Timing, fresh: Callable[[str], str], now: float) -> None:
+        self.desk = Desk(timing, fresh, now)
+        judge = Judge(self.desk)
+        self._leases = LeaseRules(self.desk, judge)
+        self._actors = ActorRules(self.desk, judge)
+        self._lookups = Lookups(self.desk)
+        self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
+        self._orders = 0
+        self._looked = -math.inf
+        """When leases to recall were looked for."""
+        self._news = False
+        """Somebody has begun to wait since."""
+
+    def __repr__(self) -> str:
+        desk = self.desk
+        return (
+            f"<SchedulerState providers={len(desk.slots)} callers={len(desk.callers)} "
+            f"leases={len(desk.leases)} waiting={desk.demands.waiting()} "
+            f"actors={len(desk.actors.live)}>"
+        )
+
+    # --- the room -------------------------------------------------------------------------------
+
+    def handle(self, event: e.Event, now: float) -> list[e.Effect]:
+        """Take one event."""
+        if isinstance(event, e.FromPeer):
+            self._from_peer(event, now)
+        else:
+            self._EVENTS[type(event)](self, event, now)
+        return self._conclude(now)
+
+    def on_tick(self, now: float) -> list[e.Effect]:
+        """Do what has become due."""
+        self.desk.agenda.run(now)
+        return self._conclude(now)
+
+    def next_wake(self, _now: float) -> float | None:
+        """When something becomes due."""
+        wake = self.desk.agenda.next()
+        if wanting(self.desk):
+            wake = self._look_at() if wake is None else min(wake, self._look_at())
+        return wake
+
+    def _conclude(self, now: float) -> list[e.Effect]:
+        self._place(now)
+        self._recall(now)
+        out, self.desk.out = self.desk.out, []
+        return out
+
+    def check(self) -> None:
+        """Every invariant holds."""
+        self.desk.check()
+
+    # --- placing --------------------------------------------------------------------------------
+
+    def _place(self, now: float) -> None:
+        desk = self.desk
+        roomier, desk.roomier = desk.roomier, {}
+        queues = desk.demands.queues
+        if all(queue.blocked for queue in queues.values()) and not roomier:
+            return
+        levels: dict[int, list[Queue]] = {}
+        for queue in queues.values():
+            levels.setdefault(queue.need.priority, []).append(queue)
+        kept: list[tuple[Need, Slot]] = []
+        for priority in sorted(levels, reverse=True):
+            stuck = self._place_level(levels[priority], roomier, kept, now)
+            for queue in stuck:
+                self._keep(queue, kept)
+
+    def _place_level(
+        self,
+        level: list[Queue],
+        roomier: dict[str, Slot],
+        kept: list[tuple[Need, Slot]],
+        now: float,
+    ) -> list[Queue]:
+        """Serve the queues of one priority in turn; returns those that found no room."""
+        desk = self.desk
+        stuck: list[Queue] = []
+        while level:
+            queue = level[0] if len(level) == 1 else min(level, key=_turn)
+            slots = desk.candidates(queue.need)
+            if queue.blocked:
+                slots = [slot for slot in slots if slot.peer in roomier]
+            closed = {slot.peer for need, slot in kept if contends(need, queue.need)}
+            slot = choose(slots, queue.need, closed)
+            if slot is None:
+                level.remove(queue)
+                if self._starves(queue, now):
+                    self._keep(queue, kept)
+                else:
+                    stuck.append(queue)
+                continue
+            queue.blocked_since, queue.recalling = None, False
+            demand = desk.demands.head(queue)
+            rules = self._actors if demand.is_actor else self._leases
+            rules.start(demand, slot, now)
+            if not queue.waiting:
+                level.remove(queue)
+        return stuck
+
+    def _starves(self, queue: Queue, now: float) -> bool:
+        """Mark the queue as blocked; true if equals must leave it a place as well: its head has
+        nothing and has waited for a while, or leases were asked back for it, in vain otherwise."""
+        queue.blocked = True
+        if queue.blocked_since is None:
+            queue.blocked_since = now
+        self._news = True
+        starved = _turn(queue)[0][0] == 0 and now - queue.blocked_since >= SLICE
+        return starved or queue.recalling
+
+    def _keep(self, queue: Queue, kept: list[tuple[Need, Slot]]) -> None:
+        best = _to_keep(self.desk.candidates(queue.need), queue.need)
+        if best is not None:
+            kept.append((queue.need, best))
+
+    def _recall(self, now: float) -> None:
+        if now < self._look_at() or not wanting(self.desk):
+            return
+        self._looked, self._news = now, False
+        for lease, queue in victims(self.desk, now):
+            queue.recalling = True
+            self._leases.recall(lease, queue.need, now)
+
+    def _look_at(self) -> float:
+        return self._looked + (PAUSE if self._news else LOOK_AGAIN)
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def _caller_joined(self, event: e.CallerJoined, _now: float) -> None:
+        caller = self.desk.callers.get(event.peer)
+        if caller is None:
+            caller = Caller(event.peer, event.session, event.python)
+            self.desk.callers[event.peer] = caller
+        caller.session, caller.python, caller.root = event.session, event.python, event.root
+        caller.namespace = event.namespace
+        caller.epoch += 1
+        if event.root:
+            self.desk.ended_sessions.pop(event.session, None)
+        for demand in self.desk.demands.of_caller(event.peer):
+            demand.infeasible = False
+
+    def _caller_left(self, event: e.CallerLeft, _now: float) -> None:
+        if self.desk.callers.pop(event.peer, None) is None:
+            return
+        self._leases.caller_left(event.peer)
+        self._actors.caller_left(event.peer, event.reason)
+        self._lookups.caller_left(event.peer)
+
+    def _provider_joined(self, event: e.ProviderJoined, now: float) -> None:
+        slot = self.desk.slots.get(event.peer)
+        if slot is None:
+            self._orders += 1
+            slot = Slot(event.peer, event.name, event.python, self._orders)
+            self.desk.slots[event.peer] = slot
+        slot.name, slot.python, slot.up, slot.joined = event.name, event.python, True, now
+        slot.epoch += 1
+        # Until its Offer tells what runs there nothing more is put on it.
+        slot.offered = False
+        self.desk.inventory_changed()
+
+    def _provider_away(self, event: e.ProviderAway, _now: float) -> None:
+        slot = self.desk.slots.get(event.peer)
+        if slot is not None:
+            slot.up = False
+
+    def _provider_back(self, event: e.ProviderBack, _now: float) -> None:
+        slot = self.desk.slots.get(event.peer)
+        if slot is not None:
+            slot.up = True
+            self.desk.roomier[slot.peer] = slot
+
+    def _provider_left(self, event: e.ProviderLeft, now: float) -> None:
+        slot = self.desk.slots.get(event.peer)
+        if slot is None:
+            return
+        # Off the list first, or what it had would be placed on it again.
+        slot.up = slot.offered = False
+        self.desk.inventory_changed()
+        self._leases.provider_left(slot, event.reason, now)
+        self._actors.provider_left(slot, event.reason, now)
+        del self.desk.slots[event.peer]
+        self.desk.roomier.pop(event.peer, None)
+        self.desk.inventory_changed()
+
+    def _session_over(self, event: e.SessionOver, now: float) -> None:
+        desk = self.desk
+        if any(c.root and c.session == event.session for c in desk.callers.values()):
+            # A root came back just when the session was declared over.
+            return
+        desk.ended_sessions[event.session] = EndedSession(event.reason, now)
+        while len(desk.ended_sessions) > MOST_ENDED:
+            del desk.ended_sessions[next(iter(desk.ended_sessions))]
+        for peer in desk.slots:
+            desk.say(peer, m.EndSession(event.session))
+        self._leases.session_over(event.session, event.reason)
+        self._actors.session_over(event.session, event.reason)
+
+    def _grid_asked(self, event: e.GridAsked, _now: float) -> None:
+        desk = self.desk
+        info = replace(
+            event.info,
+            peers=[self._peer_row(row) for row in event.info.peers],
+            leases=len(desk.leases),
+            waiting=desk.demands.waiting(),
+            actors=self._lookups.listing(),
+        )
+        desk.say(event.peer, m.Grid(event.request, info))
+
+    def _peer_row(self, row: m.PeerInfo) -> m.PeerInfo:
+        slot = self.desk.slots.get(row.peer)
+        if slot is None:
+            leases = self.desk.leases.of_caller(row.peer)
+            return replace(row, leases=len(leases)) if leases else row
+        return replace(
+            row,
+            total=slot.pool.amounts(),
+            free=slot.pool.free() if slot.up else {},
+            leases=len(slot.leases),
+            actors=len(slot.actors),
+            labels=slot.labels,
+        )
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def _from_peer(self, event: e.FromPeer, now: float) -> None:
+        slot = self.desk.slots.get(event.peer)
+        if slot is not None:
+            self._from_provider(slot, event.message, now)
+            return
+        caller = self.desk.callers.get(event.peer)
+        if caller is not None:
+            self._from_caller(caller, event.message, now)
+
+    def _from_caller(self, caller: Caller, message: m.Message, now: float) -> None:
+        match message:
+            case m.SetDemand():
+                self._leases.set_demand(caller, message, now)
+            case m.ReturnLease():
+                self._leases.give_back(caller, message)
+            case m.CreateActor():
+                record = self._actors.create(caller, message, now)
+                if record is not None:
+                    self._lookups.appeared(record)
+            case m.KillActor():
+                self._actors.kill(message, now)
+            case m.WatchActor():
+                self._lookups.watch(caller.peer, message, now)
+            case m.FindActor():
+                self._lookups.find(caller.peer, message, now)
+            case m.HeldLeases():
+                self._rejoin.held(caller, message, now)
+
+    def _from_provider(self, slot: Slot, message: m.Message, now: float) -> None:
+        match message:
+            case m.Offer():
+                self._rejoin.offer(slot, message, now)
+            case m.LeaseStarted():
+                self._leases.started(slot, message, now)
+            case m.LeaseEnded():
+                self._leases.ended(slot, message, now)
+            case m.WorkerBlocked():
+                self._leases.set_blocked(slot, message.lease, True)
+            case m.WorkerResumed():
+                self._leases.set_blocked(slot, message.lease, False)
+            case m.ActorStarted():
+                self._actors.started(slot, message, now)
+            case m.ActorEnded():
+                self._actors.ended(slot, message, now)
+
+    _EVENTS: ClassVar[dict[type[e.Event], Callable[[SchedulerState, Any, float], None]]] = {
+        e.CallerJoined: _caller_joined,
+        e.CallerLeft: _caller_left,
+        e.ProviderJoined: _provider_joined,
+        e.ProviderAway: _provider_away,
+        e.ProviderBack: _provider_back,
+        e.ProviderLeft: _provider_left,
+        e.SessionOver: _session_over,
+        e.GridAsked: _grid_asked,
+    }
+
+
+def _turn(queue: Queue) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    ranks = queue.peek()
+    assert ranks is not None
+    return ranks
+
+
+def _to_keep(candidates: list[Slot], need: Need) -> Slot | None:
+    """The provider that is nearest to having room for the need."""
+    there = [slot for slot in candidates if slot.up]
+    return min(there, key=lambda slot: (slot.pool.load_with(need.hold), slot.order), default=None)

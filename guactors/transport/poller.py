@@ -1,0 +1,84 @@
+"""Sleeping until one of many descriptors has news, or another thread calls.
+
+Owns: the operating system's readiness call and one wake-up pipe. Must never: read the descriptors it
+watches. Any thread may call ``wake``; several may be in ``wait`` at a time (each then sees the same news,
+who drains first wins).
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+import socket
+import sys
+
+_EPOLL = sys.platform == "linux"
+
+
+class Poller:
+    """A set of readable descriptors."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._wake_fd = self._reader.fileno()
+        self._woken = False
+        if _EPOLL:
+            self._epoll = select.epoll()
+        else:
+            self._selector = selectors.DefaultSelector()
+        self.add(self._wake_fd)
+
+    def add(self, fd: int) -> None:
+        """Watch ``fd`` for readability."""
+        if _EPOLL:
+            self._epoll.register(fd, select.EPOLLIN)
+        else:
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def remove(self, fd: int) -> None:
+        """Watch it no longer; one that was never added, or is closed already, is ignored."""
+        try:
+            if _EPOLL:
+                self._epoll.unregister(fd)
+            else:
+                self._selector.unregister(fd)
+        except (KeyError, OSError, ValueError):
+            return
+
+    def wait(self, timeout: float | None) -> list[int]:
+        """Descriptors with news, empty after ``timeout`` seconds (None: no limit) or a wake."""
+        if timeout is not None and timeout < 0:
+            timeout = 0.0
+        if _EPOLL:
+            ready = [fd for fd, _ in self._epoll.poll(timeout)]
+        else:
+            ready = [key.fd for key, _ in self._selector.select(timeout)]
+        if self._woken and self._wake_fd in ready:
+            self._woken = False
+            try:
+                self._reader.recv(4096)
+            except BlockingIOError:
+                pass  # another waiting thread took it
+        if self._wake_fd in ready:
+            ready.remove(self._wake_fd)
+        return ready
+
+    def wake(self) -> None:
+        """Make a ``wait`` in progress, or the next one, return."""
+        if not self._woken:
+            self._woken = True
+            try:
+                self._writer.send(b"w")
+            except (BlockingIOError, OSError):
+                return  # full means that it wakes anyway, closed that nobody waits
+
+    def close(self) -> None:
+        """Release its descriptors."""
+        if _EPOLL:
+            self._epoll.close()
+        else:
+            self._selector.close()
+        self._reader.close()
+        self._writer.close()

@@ -1,0 +1,414 @@
+"""The transport between processes: ZeroMQ over ipc, and over TCP with CurveZMQ. The only file that
+imports zmq, so that one page holds every one of libzmq's surprises.
+
+Owns: sockets, their options, the reading of their events, the authentication thread. Must never:
+block, open an unencrypted TCP port, admit a key but the grid's, or decode a message.
+
+A link is two DEALERs (control, data); a listener is two ROUTERs, or one for both lanes where they
+share a port. Not to be interrupted: an exception that a signal handler raises inside ``send`` or
+``receive`` may cut a message in half.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import zmq
+from zmq.utils import z85
+
+from guactors.config import Identity
+from guactors.errors import ProtocolError
+from guactors.ids import LinkKey, fresh
+from guactors.messages import Endpoint
+from guactors.transport import addresses, verdicts, zap
+from guactors.transport.base import Frame, Lane, LinkFull, PeerGone
+from guactors.transport.frames import CONTROL_HEADER_LIMIT, DATA_HEADER_LIMIT
+from guactors.transport.links import (
+    LANES,
+    LINGER_MS,
+    PREFIX,
+    PortLink,
+    PortListener,
+    SharedPortListener,
+)
+
+HANDSHAKE_SECONDS: Final = 3.0
+"""A dial that has not got this far by then is DOWN, unreachable."""
+
+_ZAP_ADDRESS: Final = "inproc://zeromq.zap.01"
+_SLACK: Final = 1 << 16
+_ZERO_COPY: Final = 1 << 16
+_MAX_SOCKETS: Final = 1 << 14
+_BACKLOG: Final = 1024
+# With its reconnecting switched off (RECONNECT_IVL=-1) libzmq throws away what it has received and
+# we have not read when a connection breaks. A day comes to the same and loses nothing.
+_NEVER_MS: Final = 86_400_000
+
+# Plain ints: combining zmq's enums costs more than the calls they are for.
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+Socket = zmq.Socket[bytes]
+
+
+def new_keypair() -> tuple[str, str]:
+    """A fresh Curve25519 pair: public and secret key as z85 text."""
+    public, secret = zmq.curve_keypair()
+    return public.decode(), secret.decode()
+
+
+def derive_public(secret: str) -> str:
+    """The z85 public key that belongs to the z85 ``secret``. Raises ValueError for no such key."""
+    try:
+        return zmq.curve_public(secret.encode()).decode()
+    except (zmq.ZMQError, UnicodeError) as fault:
+        raise ValueError("not the z85 text of a Curve25519 secret key") from fault
+
+
+def library() -> tuple[str, str, bool]:
+    """Versions of pyzmq and libzmq, and whether this libzmq can encrypt; for ``gu doctor``."""
+    return zmq.__version__, zmq.zmq_version(), bool(zmq.has("curve"))
+
+
+class _ZmqPort:
+    """One socket, its monitor, and its hot methods bound once; see ``links.Port``.
+
+    The methods of the backend class are bound: those of its subclass spend more time on options we
+    never use than the calls themselves take.
+    """
+
+    def __init__(self, sock: Socket, events: int, max_frame: int) -> None:
+        self.sock = sock
+        self._monitor: Socket = sock.get_monitor_socket(events)
+        base: Any = super(zmq.Socket, sock)
+        self._put: Callable[..., Any] = base.send
+        self._recv: Callable[..., Any] = base.recv
+        self._get: Callable[[int], int] = base.get
+        self._max_frame = max_frame
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        try:
+            if len(frames) == 1 and len(frames[0]) < _ZERO_COPY:
+                self._put(frames[0], _NOBLOCK)
+            else:
+                self._check_sizes(frames)
+                self._put_all(frames)
+        except zmq.Again:
+            raise LinkFull("the link's queue is full; keep the message and try later") from None
+
+    def send_to(self, route: bytes, frames: Sequence[Frame]) -> None:
+        put = self._put
+        try:
+            if len(frames) == 1 and len(frames[0]) < _ZERO_COPY:
+                put(route, _MORE)
+                put(frames[0], _NOBLOCK)
+            else:
+                self._check_sizes(frames)
+                put(route, _MORE)
+                self._put_all(frames)
+        except zmq.Again:
+            raise LinkFull(f"the queue to {route!r} is full; keep it and try later") from None
+        except zmq.ZMQError as fault:
+            if fault.errno != errno.EHOSTUNREACH:
+                raise
+            raise PeerGone(f"no peer is connected as {route!r}") from None
+
+    def take(self) -> list[Frame] | None:
+        if not self._get(_EVENTS) & _POLLIN:
+            return None
+        frame = self._recv(_NOBLOCK, False)
+        if frame.more or len(frame) >= _ZERO_COPY:
+            return self._rest(frame)
+        return [frame.bytes]
+
+    def take_from(self) -> tuple[bytes, list[Frame]] | None:
+        if not self._get(_EVENTS) & _POLLIN:
+            return None
+        recv = self._recv
+        route = recv(_NOBLOCK)
+        frame = recv(_NOBLOCK, False)
+        if frame.more or len(frame) >= _ZERO_COPY:
+            return route, self._rest(frame)
+        return route, [frame.bytes]
+
+    def events(self) -> list[tuple[int, int]]:
+        found = []
+        while int(self._monitor.get(zmq.EVENTS)) & _POLLIN:
+            found.append(struct.unpack("=hi", self._monitor.recv_multipart(_NOBLOCK)[0]))
+        return found
+
+    def filenos(self) -> tuple[int, ...]:
+        return int(self.sock.get(zmq.FD)), int(self._monitor.get(zmq.FD))
+
+    def close(self, linger: int) -> None:
+        self.sock.disable_monitor()
+        self._monitor.close(0)
+        self.sock.close(linger)
+
+    def _rest(self, frame: zmq.Frame) -> list[Frame]:
+        """All frames of the message that begins with ``frame``; the large ones are views."""
+        frames: list[Frame] = []
+        while True:
+            frames.append(frame.bytes if len(frame) < _ZERO_COPY else frame.buffer)
+            if not frame.more:
+                return frames
+            frame = self._recv(_NOBLOCK, False)
+
+    def _put_all(self, frames: Sequence[Frame]) -> None:
+        """Send ``frames`` as one message; if the first one fails, none was sent."""
+        last = len(frames) - 1
+        for place, frame in enumerate(frames):
+            view = memoryview(frame)
+            # What its owner may still write to is copied now.
+            copy = view.nbytes < _ZERO_COPY or not view.readonly
+            self._put(frame, _NOBLOCK if place == last else _MORE, copy)
+
+    def _check_sizes(self, frames: Sequence[Frame]) -> None:
+        """Refuse what the receiver's MAXMSGSIZE would answer by cutting the link."""
+        for frame in frames:
+            size = frame.nbytes if isinstance(frame, memoryview) else len(frame)
+            if size > self._max_frame:
+                raise ProtocolError(
+                    "too_large",
+                    f"a frame of {size} bytes, the limit is {self._max_frame}; send large values "
+                    "in parts or by reference",
+                )
+
+
+class _Doorkeeper:
+    """The thread that answers libzmq's question whether a client key may come in.
+
+    Where it does not answer nobody enters (ZAP_ENFORCE_DOMAIN). It ends with its context.
+    """
+
+    def __init__(self, context: zmq.Context[Socket], member: bytes) -> None:
+        self._context = context
+        self._member = member
+        self._thread: threading.Thread | None = None
+
+    def ensure(self) -> None:
+        """Start the thread, also again should it have died."""
+        if self._thread is None or not self._thread.is_alive():
+            sock = self._context.socket(zmq.REP)
+            sock.linger = 0
+            sock.bind(_ZAP_ADDRESS)
+            self._thread = threading.Thread(
+                target=self._serve, args=(sock,), name="guactors-zap", daemon=True
+            )
+            self._thread.start()
+
+    def watch(self) -> None:
+        """Start the thread again should it have died."""
+        if self._thread is not None:
+            self.ensure()
+
+    def _serve(self, sock: Socket) -> None:
+        try:
+            while True:
+                sock.send_multipart(zap.answer(sock.recv_multipart(), self._member))
+        except zmq.ContextTerminated:
+            return
+        finally:
+            sock.close(0)
+
+
+class ZmqTransport:
+    """Links and listeners over ipc and TCP+CURVE; owns one ZeroMQ context.
+
+    ``identity``: the keys for TCP; may be empty where only ipc is used. ``high_water``: messages
+    that may wait per lane and direction, on each side. ``max_message``: bytes of one frame.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        high_water: int = 50_000,
+        max_message: int = DATA_HEADER_LIMIT + _SLACK,
+    ) -> None:
+        self._identity = identity
+        self._high_water = high_water
+        self._max_message = max_message
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+        self._doorkeeper = _Doorkeeper(self._context, z85.decode(identity.member_public.encode()))
+        self._made: set[PortLink | PortListener] = set()
+        self._server = (identity.server_public, identity.server_secret)
+        self._closed = False
+
+    def listen(self, address: str, *, data_address: str | None = None) -> PortListener:
+        """Bind ``ipc:///PATH`` or ``tcp://HOST:PORT``. Without ``data_address``, ipc and TCP on any
+        free port (0 or ``*``) get a second socket for the data lane, a fixed TCP port serves both.
+        Raises OSError naming the address, ValueError for an address of no such kind and for TCP
+        without the grid's keys."""
+        places = addresses.places_of(address, data_address)
+        tcp = address.startswith(addresses.TCP)
+        if tcp:
+            self._open_doors(address)
+        ports: list[_ZmqPort] = []
+        try:
+            for lane, place in enumerate(places):
+                limit = self._limit(Lane(lane) if len(places) == 2 else Lane.DATA)
+                sock = self._router(place, limit)
+                ports.append(_ZmqPort(sock, verdicts.LISTENER_EVENTS, limit))
+            bound = [_bind(port.sock, place) for port, place in zip(ports, places, strict=True)]
+        except BaseException:
+            for port in ports:
+                port.close(0)
+            raise
+        endpoint = Endpoint(
+            control=bound[0], data=bound[-1], server_key=self._server[0] if tcp else ""
+        )
+        kind = PortListener if len(ports) == 2 else SharedPortListener
+        listener = kind(endpoint, ports, self._made.discard, self._doorkeeper.watch)
+        self._made.add(listener)
+        return listener
+
+    def dial(self, endpoint: Endpoint) -> PortLink:
+        """Start a link. Raises ValueError for TCP without keys and for an address that is none."""
+        for place in (endpoint.control, endpoint.data):
+            if place.startswith(addresses.TCP):
+                addresses.split_tcp(place)
+                if not (endpoint.server_key and self._identity.member_secret):
+                    raise ValueError(
+                        f"{place}: TCP needs the listener's key and the grid's member key; "
+                        "there is no unencrypted TCP"
+                    )
+            elif not place.startswith(addresses.IPC):
+                raise ValueError(f"{place!r}: only ipc:// and tcp:// can be dialled")
+        key = LinkKey(fresh("link"))
+        ports: list[_ZmqPort] = []
+        try:
+            for lane, place in zip(LANES, (endpoint.control, endpoint.data), strict=True):
+                limit = self._limit(lane)
+                sock = self._dealer(PREFIX[lane] + key.encode(), endpoint, limit)
+                ports.append(_ZmqPort(sock, verdicts.LINK_EVENTS, limit))
+                sock.connect(place)
+        except BaseException:
+            for port in ports:
+                port.close(0)
+            raise
+        link = PortLink(key, endpoint, (ports[0], ports[1]), threading.Lock(), self._made.discard)
+        self._made.add(link)
+        return link
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for one in list(self._made):
+            one.close()
+        # term() waits for the linger of every socket. A thread of its own bounds the wait, should
+        # somebody else have opened a socket in this context.
+        ending = threading.Thread(target=self._context.term, name="guactors-term", daemon=True)
+        ending.start()
+        ending.join(1.0)
+
+    def _limit(self, lane: Lane) -> int:
+        return CONTROL_HEADER_LIMIT + _SLACK if lane is Lane.CONTROL else self._max_message
+
+    def _open_doors(self, address: str) -> None:
+        if not self._identity.member_public:
+            raise ValueError(
+                f"{address}: TCP needs the grid's member key; there is no unencrypted TCP"
+            )
+        if not self._server[0]:
+            self._server = new_keypair()
+        self._doorkeeper.ensure()
+
+    def _socket(self, kind: int, place: str, limit: int) -> Socket:
+        if self._closed:
+            raise PeerGone("this transport is closed")
+        sock = self._context.socket(kind)
+        sock.set_hwm(self._high_water)
+        sock.setsockopt(zmq.LINGER, LINGER_MS)
+        sock.setsockopt(zmq.MAXMSGSIZE, limit)
+        if place.startswith(f"{addresses.TCP}["):
+            sock.setsockopt(zmq.IPV6, 1)
+        return sock
+
+    def _router(self, place: str, limit: int) -> Socket:
+        sock = self._socket(zmq.ROUTER, place, limit)
+        sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        sock.setsockopt(zmq.BACKLOG, _BACKLOG)
+        if place.startswith(addresses.TCP):
+            sock.setsockopt(zmq.CURVE_SERVER, 1)
+            sock.setsockopt(zmq.CURVE_PUBLICKEY, self._server[0].encode())
+            sock.setsockopt(zmq.CURVE_SECRETKEY, self._server[1].encode())
+            sock.setsockopt(zmq.ZAP_DOMAIN, zap.DOMAIN)
+            sock.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        return sock
+
+    def _dealer(self, route: bytes, endpoint: Endpoint, limit: int) -> Socket:
+        sock = self._socket(zmq.DEALER, endpoint.control, limit)
+        sock.setsockopt(zmq.ROUTING_ID, route)
+        sock.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
+        sock.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
+        sock.setsockopt(zmq.CONNECT_TIMEOUT, int(HANDSHAKE_SECONDS * 1000))
+        if endpoint.control.startswith(addresses.TCP):
+            sock.setsockopt(zmq.CURVE_SERVERKEY, endpoint.server_key.encode())
+            sock.setsockopt(zmq.CURVE_PUBLICKEY, self._identity.member_public.encode())
+            sock.setsockopt(zmq.CURVE_SECRETKEY, self._identity.member_secret.encode())
+        return sock
+
+
+def _bind(sock: Socket, place: str) -> str:
+    """Bind and return the address that others can dial."""
+    ipc = place.startswith(addresses.IPC)
+    if ipc:
+        path = addresses.ipc_path(place)
+        _own_directory(os.path.dirname(path))
+        _clear_stale(place, path)
+    try:
+        sock.bind(place if ipc else _resolve(place))
+    except zmq.ZMQError as fault:
+        raise OSError(fault.errno, f"cannot listen on {place}: {fault.strerror}") from fault
+    return place if ipc else str(sock.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip("\0")
+
+
+def _resolve(place: str) -> str:
+    """``place`` with a numeric host, the only kind libzmq binds."""
+    host, port = addresses.split_tcp(place)
+    if host == "*":
+        return place
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as fault:
+        raise OSError(
+            errno.EADDRNOTAVAIL, f"cannot listen on {place}: no such host ({fault.strerror})"
+        ) from fault
+    return addresses.join_tcp(str(found[0][4][0]), port)
+
+
+def _own_directory(directory: str) -> None:
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    # On Windows the rights come from the user's profile directory.
+    if hasattr(os, "getuid"):
+        facts = os.lstat(directory)
+        fault = addresses.directory_fault(directory, facts.st_mode, facts.st_uid, os.getuid())
+        if fault:
+            raise PermissionError(errno.EACCES, fault)
+
+
+def _clear_stale(place: str, path: str) -> None:
+    """Remove a socket file that nobody serves any more: libzmq would take over a live one too."""
+    if not os.path.lexists(path):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        code = probe.connect_ex(path)
+    if code != errno.ECONNREFUSED:
+        code = errno.EADDRINUSE if code in {0, errno.EAGAIN} else code
+        raise OSError(code, f"cannot listen on {place}: {os.strerror(code)}")
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(errno.EEXIST, f"cannot listen on {place}: a file that is no socket is there")
+    os.unlink(path)

@@ -1,0 +1,28 @@
+"""The process that runs user code.
+
+``intake`` what waits to run · ``outbox`` what waits to be answered · ``execution`` one call from bytes
+to bytes · ``runners`` on which thread or loop calls run · ``control`` the control lane's thread ·
+``process`` the whole, with its sockets.
+
+Must never: run user code on the control thread, or let an exception of the user's end the process.
+"""
+
+from __future__ import annotations
+
+from guactors.config import WorkerConfig
+
+PRELOAD = (
+    "cloudpickle",
+    "guactors.worker.blocking",
+    "guactors.worker.process",
+    "guactors.worker.runners",
+)
+"""Imported once, before workers are forked (``runtimes/zygote.py``)."""
+
+
+def run_worker(config: WorkerConfig, lifeline: int) -> int:
+    """Entry of a worker process; returns its exit status. ``lifeline``: a descriptor that becomes
+    readable when the provider is gone."""
+    from guactors.worker.process import Worker
+
+    return Worker(config, lifeline).run()

@@ -1,0 +1,301 @@
+"""The control lane's thread: it answers while user code runs.
+
+Owns: the control sockets of the worker's listeners and the link to the provider. Must never: run user
+code, or take longer than a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from guactors.errors import OwnerDied, ProtocolError
+from guactors.messages import (
+    Bind,
+    Bounced,
+    Call,
+    CallerToWorker,
+    CancelCall,
+    Fault,
+    Fetch,
+    Goodbye,
+    Hello,
+    Leave,
+    LoadActor,
+    Message,
+    Object,
+    Ping,
+    Pong,
+    ProviderToWorker,
+    Release,
+    TakeBack,
+    Value,
+    Welcome,
+    WorkerReady,
+)
+from guactors.refs import present_session
+from guactors.transport.base import Frame, Lane, Link, Listener, LinkState, SendError, Transport
+from guactors.transport.frames import Decoder, encode, lane_of
+from guactors.transport.poller import Poller
+from guactors.versions import own_versions
+from guactors.worker.outbox import PATIENCE
+
+if TYPE_CHECKING:
+    from guactors.worker.process import Worker
+
+LONGEST = 5.0
+WATCH = 0.002
+"""Seconds between two looks at unsent replies while the main thread is busy."""
+
+
+class Control:
+    """The thread and its sockets."""
+
+    def __init__(self, worker: Worker, lifeline: int) -> None:
+        self._worker = worker
+        self._lifeline = lifeline
+        self._poller = Poller()
+        self._callers: Decoder[Message] = Decoder(CallerToWorker)
+        self._provider: Decoder[Message] = Decoder(ProviderToWorker)
+        self._link: Link | None = None
+        self._watching = False
+        self._suspects: list[str] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="guactors-control", daemon=True)
+
+    def start(self, transport: Transport) -> None:
+        """Dial the provider, say that the worker is ready, start the thread."""
+        worker = self._worker
+        if self._lifeline >= 0:
+            self._poller.add(self._lifeline)
+        for listener in worker.listeners:
+            for fd in listener.filenos(Lane.CONTROL):
+                self._poller.add(fd)
+        link = self._link = transport.dial(worker.config.endpoint)
+        for fd in link.filenos():
+            self._poller.add(fd)
+        hello = encode(worker.hello())
+        for lane in Lane:
+            link.send(lane, [hello])
+        link.send(Lane.CONTROL, [encode(WorkerReady(worker.endpoints()))])
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and close the link."""
+        self._stopping = True
+        self._poller.wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(1.0)
+        if self._link is not None:
+            self._link.close()
+
+    # --- sending, from any thread -----------------------------------------------------------------
+
+    def send(self, link: str, message: Message) -> None:
+        """To a caller, control lane."""
+        listener = self._worker.home_of(link)
+        if listener is None:
+            return
+        with self._worker.control_lock:
+            try:
+                listener.send(link, Lane.CONTROL, [encode(message)])  # type: ignore[arg-type]
+            except SendError:
+                self._suspects.append(link)
+        if threading.current_thread() is not self._thread:
+            self._poller.wake()
+
+    def tell_provider(self, message: Message) -> None:
+        """To the provider."""
+        with self._worker.control_lock:
+            if self._link is not None:
+                try:
+                    self._link.send(lane_of(message), [encode(message)])
+                except SendError:
+                    return  # the provider is gone, the lifeline ends this process
+        if threading.current_thread() is not self._thread:
+            self._poller.wake()
+
+    def suspect(self, link: str) -> None:
+        """A send to the link failed; it is looked at by the thread."""
+        self._suspects.append(link)
+        self._poller.wake()
+
+    def watch_outbox(self) -> None:
+        """The main thread runs calls while replies wait: see that they leave in time."""
+        if not self._watching:
+            self._watching = True
+            self._poller.wake()
+
+    def fault(self, listener: Listener, link: str, error: ProtocolError) -> None:
+        """Answer what is not ours."""
+        with self._worker.control_lock:
+            try:
+                fault = Fault("ProtocolError", str(error)[:1000])
+                listener.send(link, Lane.CONTROL, [encode(fault)])  # type: ignore[arg-type]
+            except SendError:
+                return  # whoever sent it is gone
+
+    def unknown(self, message: Fetch) -> Object:
+        """The answer to a Fetch for something this worker never had."""
+        error = OwnerDied(f"worker {self._worker.config.worker} does not hold {message.ref}")
+        return Object(message.request, Value(pickle.dumps(error, 5), 0, True))
+
+    # --- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        worker = self._worker
+        while not self._stopping:
+            ready = self._poller.wait(WATCH if self._watching else LONGEST)
+            if self._stopping:
+                return
+            if self._lifeline in ready:
+                os._exit(1)
+            for listener in worker.listeners:
+                self._serve_callers(listener)
+            self._serve_provider()
+            if self._watching:
+                self._watch()
+            while self._suspects:
+                worker.on_link_gone(self._suspects.pop())
+            worker.serve_session()
+
+    def _watch(self) -> None:
+        worker = self._worker
+        with worker.lock:
+            if worker.outbox.count and time.monotonic() - worker.outbox.since > PATIENCE:
+                worker.flush()
+                worker.poller.wake()
+            if not worker.outbox.count and not worker.intake.mailbox:
+                self._watching = False
+
+    def _serve_callers(self, listener: Listener) -> None:
+        while True:
+            with self._worker.control_lock:
+                got = listener.receive(Lane.CONTROL)
+            if got is None:
+                break
+            try:
+                message, buffers = self._callers.decode(got[2])
+            except ProtocolError as error:
+                self.fault(listener, got[0], error)
+                continue
+            self._on_caller(listener, got[0], message, buffers)
+        with self._worker.control_lock:
+            disturbed = listener.disturbed()
+        if disturbed:
+            self._probe()
+
+    def _probe(self) -> None:
+        """Some caller's connection broke: sending to each finds out whose."""
+        for link, _ in self._worker.known_links():
+            self.send(link, Ping(0))
+
+    def _on_caller(
+        self, listener: Listener, link: str, message: Message, buffers: Sequence[Frame]
+    ) -> None:
+        worker = self._worker
+        match message:
+            case Hello():
+                worker.home(link, listener)
+                self.send(link, Welcome(worker.config.worker, own_versions()))
+            case Ping(number):
+                self.send(link, Pong(number))
+            case CancelCall():
+                self._cancel(link, message)
+            case TakeBack(count):
+                with worker.lock:
+                    worker.drain(time.monotonic())
+                    ids = worker.intake.take_back(link, count)
+                self.send(link, Bounced(ids))
+                worker.poller.wake()
+            case Fetch() | Release():
+                worker.for_session.append((link, message, buffers))
+            case Goodbye():
+                self._suspects.append(link)
+            case _:
+                pass
+
+    def _cancel(self, link: str, message: CancelCall) -> None:
+        from guactors.worker.execution import ended_early, failure
+
+        worker = self._worker
+        with worker.lock:
+            worker.drain(time.monotonic())
+            item = worker.intake.cancel(link, message.call)
+            if item is not None:
+                item.running.timed_out = message.timeout
+                name = worker.code.name(item.call)
+                reply, _ = failure(item, ended_early(item.running, name), name)
+                worker.outbox.add(link, reply, (), time.monotonic())
+                worker.flush()
+            elif not worker.runner.cancel(link, message.call, timeout=message.timeout):
+                if len(worker.early) < 10_000:
+                    worker.early.add((link, message.call))
+        worker.poller.wake()
+        session = present_session()
+        if message.recursive and session is not None:
+            session.cancel_children((link, message.call))
+
+    def cancel_early(self, link: str, calls: Sequence[Call]) -> None:
+        """Calls whose cancellation overtook them. The worker's lock is held."""
+        from guactors.worker.execution import ended_early, failure
+
+        for call in calls:
+            if (link, call.id) in self._worker.early:
+                self._worker.early.discard((link, call.id))
+                item = self._worker.intake.cancel(link, call.id)
+                if item is not None:
+                    name = self._worker.code.name(call)
+                    reply, _ = failure(item, ended_early(item.running, name), name)
+                    self._worker.outbox.add(link, reply, (), time.monotonic())
+
+    def interrupt_main(self) -> None:
+        """Make the main thread look at its running call's cancellation."""
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(self._worker.main_thread, signal.SIGINT)
+        else:
+            import _thread
+
+            _thread.interrupt_main()
+
+    def _serve_provider(self) -> None:
+        link = self._link
+        assert link is not None
+        while True:
+            with self._worker.control_lock:
+                got = link.receive()
+            if got is None:
+                break
+            try:
+                message, _ = self._provider.decode(got[1])
+            except ProtocolError:
+                # Our own provider talks nonsense: end, and be reported as dead.
+                os._exit(1)
+            self._on_provider(message)
+        if link.state() is LinkState.DOWN and not self._stopping:
+            os._exit(1)
+
+    def _on_provider(self, message: Message) -> None:
+        worker = self._worker
+        match message:
+            case Ping(number):
+                self.tell_provider(Pong(number))
+            case Bind(session, namespace):
+                worker.session_id = session
+                worker.namespace = namespace
+            case LoadActor():
+                worker.to_load = message
+                worker.poller.wake()
+            case Leave(graceful):
+                if not graceful:
+                    os._exit(0)
+                worker.leaving = True
+                worker.poller.wake()
+                worker.runner.wake()
+            case _:
+                pass

@@ -1,0 +1,154 @@
+"""One call from bytes to bytes: find the code, open the arguments, run it, close the result.
+
+Owns: the function table and the translation of user exceptions. Must never: touch a socket or a lock,
+or let an exception out of ``run`` other than those that end a process.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from guactors import values
+from guactors.context import Running, running
+from guactors.errors import CallTimeout, GuactorsError, TaskCancelled, VersionMismatch
+from guactors.messages import Call, Define, RefWord, Reply, Value
+from guactors.transport.base import Frame
+from guactors.values import Packed
+from guactors.worker.intake import Item
+
+Lend = Callable[[str, Sequence[Any]], list[RefWord]]
+Outcome = tuple[Reply, Sequence[Frame]]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised in the running call when it is cancelled."""
+
+
+class Code:
+    """Functions by id, opened at their first call; or the methods of one actor."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[bytes, Define] = {}
+        self._functions: dict[bytes, Callable[..., Any]] = {}
+        self.instance: Any = None
+
+    def define(self, message: Define) -> None:
+        self._blobs[message.fn] = message
+
+    def name(self, call: Call) -> str:
+        """What to call it in logs and errors."""
+        if call.fn:
+            known = self._blobs.get(call.fn)
+            return known.name if known is not None else call.fn.hex()
+        return f"{type(self.instance).__name__}.{call.method}"
+
+    def find(self, call: Call) -> Callable[..., Any]:
+        """The function or bound method. Raises what opening it raises."""
+        if not call.fn:
+            method = getattr(self.instance, call.method)
+            return method  # type: ignore[no-any-return]
+        function = self._functions.get(call.fn)
+        if function is None:
+            blob = self._blobs.get(call.fn)
+            if blob is None:
+                raise GuactorsError(f"function {call.fn.hex()} was never sent to this worker")
+            function = self._functions[call.fn] = open_code(blob.blob, blob.name)
+        return function
+
+
+def open_code(blob: bytes, name: str) -> Any:
+    """Unpickle a function or class. Raises VersionMismatch or ImportError that name the cause."""
+    try:
+        return values.unpack(blob)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{name} needs module {error.name!r}, which this provider does not have: install it "
+            "there, or import it where both sides find it",
+            name=error.name,
+        ) from error
+    except (TypeError, ValueError, SystemError) as error:
+        raise VersionMismatch(
+            f"{name} cannot be opened here ({error}); caller and provider may run different "
+            "Python versions"
+        ) from error
+
+
+def arguments(item: Item) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call's arguments, dependencies in their places; raises a failed dependency's error."""
+    call = item.call
+    if not call.deps:
+        return values.unpack_arguments(call.args, item.buffers, ())
+    position = call.buffers
+    deps = []
+    for dep in call.deps:
+        end = position + dep.buffers
+        if dep.error:
+            raise values.unpack_error(dep.data)
+        deps.append(values.unpack(dep.data, item.buffers[position:end]))
+        position = end
+    return values.unpack_arguments(call.args, item.buffers[: call.buffers], deps)
+
+
+def split(result: Any, returns: int, name: str) -> Sequence[Any]:
+    """The results of a call with several. Raises ValueError when their number is wrong."""
+    if returns == 1:
+        return (result,)
+    if returns == 0:
+        return (None,)
+    if not isinstance(result, tuple | list) or len(result) != returns:
+        got = f"{len(result)} values" if isinstance(result, tuple | list) else repr(type(result))
+        raise ValueError(f"{name} has num_returns={returns} but returned {got}")
+    return result
+
+
+def success(item: Item, result: Any, name: str, lend: Lend) -> Outcome:
+    """A finished call's reply; results that do not pickle make it a failed one."""
+    call = item.call
+    if type(result) in values.SIMPLE and call.returns == 1:
+        packed = values.pack(result, str)
+        return Reply(call.id, [Value(packed.data)], call.attempt), ()
+    out: list[Value] = []
+    buffers: list[Frame] = []
+    try:
+        for i, part in enumerate(split(result, call.returns, name)):
+            which = f" [{i}]" if call.returns > 1 else ""
+            packed = values.pack(part, lambda: f"the result of {name}{which}")  # noqa: B023
+            out.append(to_value(packed, item.link, lend))
+            buffers.extend(packed.buffers)
+    except Exception as error:
+        return failure(item, error, name)
+    return Reply(call.id, out, call.attempt), buffers
+
+
+def to_value(packed: Packed, link: str, lend: Lend) -> Value:
+    """A packed value on its way to ``link``, its references lent."""
+    refs = lend(link, packed.refs) if packed.refs else []
+    return Value(packed.data, len(packed.buffers), False, refs)
+
+
+def failure(item: Item, error: BaseException, name: str) -> Outcome:
+    """A failed call's reply."""
+    if isinstance(error, KeyboardInterrupt) and item.running.cancelled:
+        error = ended_early(item.running, name)
+    data = values.pack_error(error, name)
+    return Reply(item.call.id, [Value(data, 0, True)], item.call.attempt), ()
+
+
+def ended_early(call: Running, name: str) -> GuactorsError:
+    """Why a call that was told to end did."""
+    if call.timed_out:
+        return CallTimeout(f"{name} did not finish within its timeout")
+    return TaskCancelled(f"{name} was cancelled")
+
+
+def enter(item: Item, name: str) -> None:
+    """The call becomes the running one of this thread or task."""
+    item.running.name = name
+    running.set(item.running)
+
+
+def is_stream(result: Any) -> bool:
+    """Whether a streaming call gave something to iterate over."""
+    return inspect.isgenerator(result) or hasattr(result, "__next__")

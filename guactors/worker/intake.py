@@ -1,0 +1,76 @@
+"""What waits to run: accepted calls in priority order.
+
+Owns: the mailbox, expiry of queued calls, taking back and cancelling what has not started. Pure; the
+worker's lock is held around every method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from guactors.actors.mailbox import Priority, PriorityMailbox
+from guactors.context import Running
+from guactors.messages import Call
+from guactors.transport.base import Frame
+
+
+class Item:
+    """One accepted call. ``link``: whom to answer; ``expires``: absolute, 0 for never."""
+
+    __slots__ = ("buffers", "call", "expires", "link", "running")
+
+    def __init__(self, link: str, call: Call, buffers: Sequence[Frame], expires: float) -> None:
+        self.link = link
+        self.call = call
+        self.buffers = buffers
+        self.expires = expires
+        self.running = Running((link, call.id), call.method)
+
+
+def level(priority: int) -> Priority:
+    """The mailbox level of a call's priority."""
+    if priority == 0:
+        return Priority.NORMAL
+    return Priority.HIGH if priority > 0 else Priority.LOW
+
+
+class Intake:
+    """Calls accepted and not started."""
+
+    def __init__(self) -> None:
+        self.mailbox: PriorityMailbox[Item] = PriorityMailbox(capacity=None)
+
+    def add(self, link: str, calls: Sequence[Call], buffers: Sequence[Frame], now: float) -> None:
+        """Accept a batch; each call takes its buffers from the front."""
+        position = 0
+        put = self.mailbox.put
+        for call in calls:
+            own: Sequence[Frame] = ()
+            count = call.buffers
+            if call.deps:
+                count += sum(dep.buffers for dep in call.deps)
+            if count:
+                own = buffers[position : position + count]
+                position += count
+            expires = now + call.remaining if call.remaining else 0.0
+            put(Item(link, call, own, expires), level(call.priority), now)
+
+    def cancel(self, link: str, call: int) -> Item | None:
+        """Take out a call that has not started; None when it is not here."""
+        return self.mailbox.remove(lambda item: item.link == link and item.call.id == call)
+
+    def take_back(self, link: str, count: int) -> list[int]:
+        """Take out up to ``count`` calls of a caller, the last ones first; their ids."""
+        back = self.mailbox.take_back(count, lambda item: item.link == link)
+        return [item.call.id for item in back]
+
+    def bounce_all(self) -> dict[str, list[int]]:
+        """Take out everything, by caller."""
+        bounced: dict[str, list[int]] = {}
+        for item in self.mailbox.clear():
+            bounced.setdefault(item.link, []).append(item.call.id)
+        return bounced
+
+    def forget(self, link: str) -> int:
+        """The caller is gone: nobody wants its calls. How many there were."""
+        return len(self.mailbox.take_back(len(self.mailbox), lambda item: item.link == link))

@@ -1,0 +1,338 @@
+"""The worker as a whole: sockets, links to callers and to the provider, and what is shared by its
+threads.
+
+Owns: the data lane, the worker's lock, and every send. Must never: run user code (``runners`` do), or
+hold the lock while it does.
+
+Locks, in the order in which they may be taken: session lock, ``lock`` (intake, outbox, data lane),
+``control_lock`` (control lanes).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from guactors.config import WorkerConfig
+from guactors.context import Place, set_place
+from guactors.errors import ProtocolError
+from guactors.home import host_id
+from guactors.ids import fresh
+from guactors.messages import (
+    ActorLoaded,
+    ActorSpec,
+    Blocked,
+    Bounced,
+    Calls,
+    CallerToWorker,
+    Define,
+    Endpoint,
+    Fetch,
+    Hello,
+    LoadActor,
+    Message,
+    Object,
+    RefWord,
+    Release,
+    Reply,
+    Unblocked,
+)
+from guactors.refs import present_session, set_session_factory
+from guactors.session import Session
+from guactors.transport import open_transport
+from guactors.transport.base import Frame, Lane, LinkFull, Listener, SendError
+from guactors.transport.frames import Decoder, encode, lane_of
+from guactors.transport.poller import Poller
+from guactors.versions import own_versions
+from guactors.worker.control import Control
+from guactors.worker.execution import Code
+from guactors.worker.intake import Intake, Item
+from guactors.worker.outbox import BATCH, Outbox
+from guactors.worker.printing import name_streams
+
+if TYPE_CHECKING:
+    from guactors.worker.runners import Runner
+
+DRAIN = 256
+DRAIN_EVERY = 0.001
+"""Seconds after which arrivals are looked at even though calls wait: they may be more urgent."""
+MOST_EARLY = 10_000
+
+
+class Worker:
+    """One worker process; ``run`` is its life."""
+
+    def __init__(self, config: WorkerConfig, lifeline: int) -> None:
+        self.config = config
+        self.lock = threading.Lock()
+        self.control_lock = threading.Lock()
+        self.poller = Poller()
+        self.intake = Intake()
+        self.outbox = Outbox()
+        self.code = Code()
+        self.spec: ActorSpec | None = None
+        self.session_id = ""
+        self.namespace = ""
+        self.to_load: LoadActor | None = None
+        self.leaving = False
+        self.exit_status = 0
+        self.blocked = False
+        self.early: set[tuple[str, int]] = set()
+        self.for_session: deque[tuple[str, Message, Sequence[Frame]]] = deque()
+        self.main_thread = threading.get_ident()
+        self.runner: Runner
+        self._homes: dict[str, Listener] = {}
+        self._backlog: dict[str, deque[tuple[Lane, list[Frame]]]] = {}
+        self._drained_at = 0.0
+        self._decoder: Decoder[Message] = Decoder(CallerToWorker)
+        self._transport = open_transport(config.identity)
+        self.listeners = self._listen()
+        self.data_fds = [fd for one in self.listeners for fd in one.filenos(Lane.DATA)]
+        for fd in self.data_fds:
+            self.poller.add(fd)
+        self.control = Control(self, lifeline)
+
+    def _listen(self) -> list[Listener]:
+        place = f"ipc://{self.config.run_dir}/{self.config.worker}"
+        listeners = [self._transport.listen(f"{place}.c", data_address=f"{place}.d")]
+        if self.config.listen_host:
+            free = f"tcp://{self.config.listen_host}:0"
+            listeners.append(self._transport.listen(free, data_address=free))
+        return listeners
+
+    def endpoints(self) -> list[Endpoint]:
+        """Where callers find this worker."""
+        host = host_id()
+        return [
+            Endpoint(e.control, e.data, e.server_key, host)
+            for e in (one.endpoint for one in self.listeners)
+        ]
+
+    def hello(self) -> Hello:
+        """How this process introduces itself to its provider."""
+        config = self.config
+        return Hello(config.worker, "worker", own_versions(), os.getpid(), host_id())
+
+    def run(self) -> int:
+        """Serve until told to leave; the exit status."""
+        from guactors.worker.runners import SyncRunner
+
+        name_streams()
+        set_place(Place(self.config.provider, self.config.worker))
+        set_session_factory(self._open_session)
+        self.control.start(self._transport)
+        try:
+            runner: Any = SyncRunner(self)
+            while runner is not None:
+                runner = runner.run()
+        finally:
+            self._close()
+        return self.exit_status
+
+    def _close(self) -> None:
+        set_session_factory(None)
+        session = present_session()
+        if session is not None:
+            session.close()
+        with self.lock:
+            self.flush()
+        self.control.close()
+        for listener in self.listeners:
+            listener.close()
+        self._transport.close()
+        self.poller.close()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+
+    def _open_session(self) -> Session:
+        """The session of user code that calls others from in here."""
+        from guactors.context import running
+        from guactors.worker.blocking import BlockingHost
+
+        config = self.config
+        hello = Hello(
+            fresh("caller"),
+            "caller",
+            own_versions(),
+            os.getpid(),
+            host_id(),
+            self.session_id,
+            False,
+            config.worker,
+            self.namespace,
+        )
+        host = BlockingHost(self)
+        session = Session(self._transport, config.hub, hello, config.timing, echo=False, host=host)
+        host.session = session
+        session.send_neighbour = self.send
+        session.current_parent = lambda: getattr(running.get(), "key", None)
+        session.start()
+        return session
+
+    # --- the data lane; self.lock is held ---------------------------------------------------------
+
+    def next_item(self, now: float) -> Item | None:
+        """The next call to run, or None."""
+        mailbox = self.intake.mailbox
+        if not mailbox or now - self._drained_at > DRAIN_EVERY:
+            self.drain(now)
+        return mailbox.take()
+
+    def drain(self, now: float) -> None:
+        """Accept what has arrived on the data lane."""
+        self._drained_at = now
+        for listener in self.listeners:
+            receive = listener.receive
+            for _ in range(DRAIN):
+                got = receive(Lane.DATA)
+                if got is None:
+                    break
+                self._on_data(listener, got[0], got[2], now)
+        if self._backlog:
+            for link in list(self._backlog):
+                self._resend(link)
+
+    def _on_data(self, listener: Listener, link: str, frames: Sequence[Frame], now: float) -> None:
+        try:
+            message, buffers = self._decoder.decode(frames)
+        except ProtocolError as error:
+            self.control.fault(listener, link, error)
+            return
+        if type(message) is Calls:
+            calls = message.calls
+            if self.blocked and not self.spec:
+                self.send(link, Bounced([call.id for call in calls], True), ())
+                return
+            self.intake.add(link, calls, buffers, now)
+            if self.early:
+                self.control.cancel_early(link, calls)
+        elif type(message) is Define:
+            self.code.define(message)
+        elif type(message) is Hello:
+            self._homes[link] = listener
+        elif isinstance(message, Object):
+            self.for_session.append((link, message, buffers))
+
+    def finish(self, item: Item, reply: Reply, buffers: Sequence[Frame], now: float) -> None:
+        """A call ended: answer now, or with the next ones."""
+        self.outbox.add(item.link, reply, buffers, now)
+        if self.outbox.count >= BATCH or not self.intake.mailbox:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send every waiting reply."""
+        if self.outbox.count:
+            for link, message, buffers in self.outbox.take():
+                self._send_data(link, [encode(message), *buffers])
+
+    def _send_data(self, link: str, frames: list[Frame]) -> None:
+        listener = self._homes.get(link)
+        if listener is None:
+            return
+        waiting = self._backlog.get(link)
+        if waiting:
+            waiting.append((Lane.DATA, frames))
+            return
+        try:
+            listener.send(link, Lane.DATA, frames)  # type: ignore[arg-type]
+        except LinkFull:
+            self._backlog.setdefault(link, deque()).append((Lane.DATA, frames))
+        except SendError:
+            self.control.suspect(link)
+
+    def _resend(self, link: str) -> None:
+        waiting = self._backlog.pop(link, deque())
+        for _, frames in waiting:
+            self._send_data(link, frames)
+
+    # --- sending from any thread ------------------------------------------------------------------
+
+    def send(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
+        """To a caller. On the data lane the lock must not be held, unless by the drain itself."""
+        if lane_of(message) is Lane.CONTROL:
+            self.control.send(link, message)
+            return
+        with self.lock:
+            self._send_data(link, [encode(message), *buffers])
+        if threading.get_ident() != self.main_thread:
+            self.poller.wake()
+
+    def stream(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
+        """A stream's item; replies finished before it leave first."""
+        with self.lock:
+            self.flush()
+            self._send_data(link, [encode(message), *buffers])
+
+    def lend(self, link: str, refs: Sequence[Any]) -> list[RefWord]:
+        """Lend references inside a result to the caller that gets it."""
+        session = present_session()
+        if session is None:
+            return []
+        with session.lock:
+            return session.core.objects.lend([ref.id for ref in refs], link)
+
+    def serve_session(self) -> None:
+        """Hand the session what arrived for it. Without the lock."""
+        while self.for_session:
+            link, message, buffers = self.for_session.popleft()
+            session = present_session()
+            if session is not None:
+                session.on_neighbour(link, message, buffers)
+            elif isinstance(message, Fetch):
+                self.send(link, self.control.unknown(message), ())
+            elif isinstance(message, Release):
+                continue
+
+    def on_link_gone(self, link: str) -> None:
+        """A caller is gone, and with it the interest in its calls."""
+        with self.lock:
+            self._homes.pop(link, None)
+            self._backlog.pop(link, None)
+            self.intake.forget(link)
+        session = present_session()
+        if session is not None:
+            session.on_neighbour_lost(link)
+
+    def known_links(self) -> list[tuple[str, Listener]]:
+        """Every caller's link with the listener it came by."""
+        with self.lock:
+            return list(self._homes.items())
+
+    def home(self, link: str, listener: Listener) -> None:
+        """A caller introduced itself on the control lane."""
+        with self.lock:
+            self._homes.setdefault(link, listener)
+
+    def home_of(self, link: str) -> Listener | None:
+        return self._homes.get(link)
+
+    # --- blocking in get() ------------------------------------------------------------------------
+
+    def set_blocked(self, blocked: bool) -> None:
+        """The task waits in get (or goes on): its CPU is free, and nothing queues behind it."""
+        if self.spec is not None:
+            return
+        with self.lock:
+            self.blocked = blocked
+            links = list(self._homes)
+            bounced: dict[str, list[int]] = {}
+            if blocked:
+                self.flush()
+                self.drain(time.monotonic())
+                bounced = self.intake.bounce_all()
+        self.control.tell_provider(Blocked(blocked))
+        for link in links:
+            if blocked:
+                self.control.send(link, Bounced(bounced.get(link, []), True))
+            else:
+                self.control.send(link, Unblocked())
+
+    def loaded(self, error: bytes) -> None:
+        """Tell the provider how the constructor ended."""
+        assert self.spec is not None
+        self.control.tell_provider(ActorLoaded(self.spec.actor, error))

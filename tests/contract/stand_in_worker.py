@@ -1,0 +1,108 @@
+"""A worker that does one thing, named by its id: ``w-<body>-<anything>``. Files it writes go to
+its ``run_dir``, so that a test can wait for them."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from guactors.config import WorkerConfig
+
+
+def run_worker(config: WorkerConfig, lifeline: int) -> int:
+    body = config.worker.split("-")[1]
+    status: int | None = globals()[f"do_{body}"](config, lifeline)
+    return status or 0
+
+
+def do_wait(config: WorkerConfig, lifeline: int) -> None:
+    """Until the provider is gone."""
+    print("waiting", flush=True)
+    select.select([lifeline], [], [])
+
+
+def do_deaf(config: WorkerConfig, lifeline: int) -> None:
+    """Deaf to SIGTERM, SIGINT and the lifeline."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print("deaf")
+    time.sleep(300)
+
+
+def do_exit(config: WorkerConfig, lifeline: int) -> int:
+    print("to out")
+    print("to err", file=sys.stderr)
+    return 7
+
+
+def do_raise(config: WorkerConfig, lifeline: int) -> int:
+    raise ValueError("no such luck")
+
+
+def do_lines(config: WorkerConfig, lifeline: int) -> None:
+    sys.stdout.write("before\n\x1efirst\x1fone\ntwo\n\x1esecond\x1fthree\nunfinished")
+    sys.stdout.flush()
+
+
+def do_partial(config: WorkerConfig, lifeline: int) -> None:
+    print("prompt> ", end="", flush=True)
+    select.select([lifeline], [], [])
+
+
+def do_chatter(config: WorkerConfig, lifeline: int) -> None:
+    for number in range(1000):
+        print(f"{number} " + "x" * 10_000)
+    print("last words", file=sys.stderr)
+
+
+def do_verbose(config: WorkerConfig, lifeline: int) -> int:
+    print("y" * 10_000 + "END", file=sys.stderr)
+    return 1
+
+
+def do_family(config: WorkerConfig, lifeline: int) -> None:
+    """Has a child in its group that would live on."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    (Path(config.run_dir) / f"{config.worker}.child").write_text(str(child.pid))
+    print("family", flush=True)
+    select.select([lifeline], [], [])
+
+
+def do_look(config: WorkerConfig, lifeline: int) -> int:
+    """Report what a worker finds itself with."""
+    handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    print("leader", os.getpgid(0) == os.getpid(), os.getsid(0) == os.getpid())
+    print("stdin", repr(sys.stdin.read()))
+    print("signals", signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, handler)
+    print("fds", [fd for fd in range(3, 64) if _is_open(fd) and not _same(fd, lifeline)])
+    print("name", config.provider_name, "argv clean", config.identity.member_secret not in _argv())
+    return 0
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _same(one: int, other: int) -> bool:
+    return os.path.samestat(os.fstat(one), os.fstat(other))
+
+
+def _argv() -> str:
+    return Path("/proc/self/cmdline").read_text() if Path("/proc/self/cmdline").exists() else ""
+
+
+def do_daemon(config: WorkerConfig, lifeline: int) -> None:
+    """Leaves behind a process that left its group."""
+    sleeper = [sys.executable, "-c", "import time; time.sleep(300)"]
+    child = subprocess.Popen(sleeper, start_new_session=True)
+    (Path(config.run_dir) / f"{config.worker}.child").write_text(str(child.pid))
+    child.returncode = 0

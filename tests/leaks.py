@@ -1,0 +1,117 @@
+"""What a test may leave behind: nothing. Snapshots of the process and the machine, and their
+difference.
+
+Owns: the list of kinds that count as leaks. Must never: clean up, which would hide the leak.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+KINDS = ("fds", "threads", "processes", "shm", "dirs")
+SETTLE = 3.0
+"""Seconds until what is on its way out must be gone."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is, by kind: one readable line each, under a key that tells twins apart."""
+
+    found: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def since(self, before: Snapshot, kinds: tuple[str, ...]) -> list[str]:
+        """Lines for everything of ``kinds`` that ``before`` did not have."""
+        return [
+            f"{kind}: {line}"
+            for kind in kinds
+            for key, line in self.found[kind].items()
+            if key not in before.found[kind]
+        ]
+
+
+def take(home: Path, run_root: Path) -> Snapshot:
+    """The present state. ``home``: GU_HOME of the test, by which processes that left our family
+    tree are known; ``run_root``: where ``gu-*`` directories with sockets appear."""
+    return Snapshot({
+        "fds": _fds(),
+        "threads": _threads(),
+        "processes": _processes(home),
+        "shm": _names(Path("/dev/shm"), "*"),
+        "dirs": _names(run_root, "gu-*"),
+    })  # fmt: skip
+
+
+def settle(before: Snapshot, home: Path, run_root: Path, kinds: tuple[str, ...]) -> list[str]:
+    """The leaks that are still there after :data:`SETTLE` seconds; returns as soon as none is."""
+    deadline = time.monotonic() + SETTLE
+    collected = False
+    while True:
+        leaks = take(home, run_root).since(before, kinds)
+        if not leaks or time.monotonic() > deadline:
+            return leaks
+        if not collected:
+            gc.collect()
+            collected = True
+        time.sleep(0.02)
+
+
+def _fds() -> dict[str, str]:
+    table = Path("/proc/self/fd")
+    if not table.exists():
+        return {}
+    found = {}
+    for entry in os.listdir(table):
+        try:
+            target = os.readlink(table / entry)
+        except FileNotFoundError:  # the descriptor of this very listing
+            continue
+        found[f"{entry} {target}"] = f"{entry} -> {target}"
+    return found
+
+
+def _threads() -> dict[str, str]:
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():
+        return {}
+    found = {}
+    for entry in os.listdir(tasks):
+        try:
+            name = (tasks / entry / "comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):  # ended while we looked
+            continue
+        found[entry] = f"{entry} {name}"
+    return found
+
+
+def _processes(home: Path) -> dict[str, str]:
+    me = psutil.Process()
+    family = {child.pid: child for child in me.children(recursive=True)}
+    for process in psutil.process_iter():
+        if process.pid in family or process.pid == me.pid:
+            continue
+        try:
+            ours = process.environ().get("GU_HOME", "").startswith(str(home))
+        except psutil.Error:  # gone, or somebody else's
+            continue
+        if ours:
+            family[process.pid] = process
+    found = {}
+    for pid, process in family.items():
+        try:
+            line = f"{pid} {process.status()} {' '.join(process.cmdline())[:200]}"
+        except psutil.NoSuchProcess:
+            continue
+        found[f"{pid} {process.create_time()}"] = line
+    return found
+
+
+def _names(directory: Path, pattern: str) -> dict[str, str]:
+    if not directory.is_dir():
+        return {}
+    return {str(path): str(path) for path in directory.glob(pattern)}

@@ -1,0 +1,196 @@
+"""A provider core on the bench: events go in, effects are sorted into trays, invariants are checked
+after each event. While time passes, hub and workers answer pings, but those in ``mute``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import count
+from typing import Any, TypeVar
+
+from guactors.config import ProviderConfig, Timing
+from guactors.errors import Death
+from guactors.messages import (
+    ActorLoaded,
+    ActorSpec,
+    Endpoint,
+    Hello,
+    MachineInfo,
+    Message,
+    Ping,
+    Pong,
+    Shape,
+    StartActor,
+    StartLease,
+    Versions,
+    Welcome,
+    WorkerReady,
+)
+from guactors.provider_state import (
+    DropWorker,
+    Effect,
+    KillWorker,
+    ProviderCore,
+    SendHub,
+    SendWorker,
+    StartWorker,
+)
+
+M = TypeVar("M", bound=Message)
+
+VERSIONS = Versions("0", "3.11.7")
+HELLO = Hello("p-1", "provider", VERSIONS, 1, "here", name="tester")
+HUB = Endpoint("ipc:///run/hub", "ipc:///run/hub")
+OTHER_HUB = Endpoint("tcp://10.0.0.1:1", "tcp://10.0.0.1:1", "key")
+
+
+def endpoint(worker: str) -> Endpoint:
+    return Endpoint(f"ipc:///run/{worker}", f"ipc:///run/{worker}", host="here")
+
+
+class Bench:
+    """``now`` is moved by ``pass_time``; ``other`` collects the effects without a tray."""
+
+    def __init__(self, *, up: bool = True, **options: Any) -> None:
+        given = {"resources": {"CPU": 2.0}, "hub": [HUB], "timing": Timing(), **options}
+        config = ProviderConfig(provider="p-1", name="tester", run_dir="/run", **given)
+        numbers = count(1)
+        self.core = ProviderCore(
+            config, HELLO, fresh=lambda kind: f"{kind[0]}-{next(numbers)}", random=lambda: 0.5
+        )
+        self.now = 1000.0
+        self.to_hub: list[Message] = []
+        self.to_worker: dict[str, list[Message]] = {}
+        self.starting: list[str] = []
+        self.killed: dict[str, str] = {}
+        self.other: list[Effect] = []
+        self.mute: set[str] = set()
+        self.pinged: list[str] = []
+        self.do(self.core.start(self.now))
+        if up:
+            self.hub_up()
+            self.to_hub.clear()
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def do(self, effects: Iterable[Effect]) -> list[Effect]:
+        done = list(effects)
+        for effect in done:
+            match effect:
+                case SendHub(Ping()):
+                    self.pinged.append("hub")
+                case SendWorker(worker, Ping()):
+                    self.pinged.append(worker)
+                case SendHub(message):
+                    self.to_hub.append(message)
+                case SendWorker(worker, message):
+                    self.to_worker.setdefault(worker, []).append(message)
+                case StartWorker(worker):
+                    self.starting.append(worker)
+                case KillWorker(worker, cause):
+                    assert worker not in self.killed, "killed twice"
+                    self.killed[worker] = cause
+                case DropWorker(worker):
+                    self.to_worker.pop(worker, None)
+                case _:
+                    self.other.append(effect)
+        self.core.check()
+        return done
+
+    def hub_up(self) -> None:
+        self.do(self.core.on_hub_up(MachineInfo(), self.now))
+        self.hub(Welcome("h-1", VERSIONS))
+
+    def hub_down(self) -> None:
+        self.do(self.core.on_hub_down("lost", "", self.now))
+
+    def hub(self, message: Message) -> list[Effect]:
+        return self.do(self.core.on_hub_message(message, self.now))
+
+    def says(self, worker: str, message: Message) -> list[Effect]:
+        return self.do(self.core.on_worker_message(worker, message, self.now))
+
+    def come_up(self, worker: str) -> None:
+        """The process starts, says hello, and is ready."""
+        self.starting.remove(worker)
+        self.do(self.core.on_worker_started(worker, 77))
+        self.says(worker, Hello(worker, "worker", VERSIONS, 77, "here"))
+        self.says(worker, WorkerReady([endpoint(worker)]))
+
+    def all_up(self) -> list[str]:
+        """Every process that was asked for comes up; their ids."""
+        came: list[str] = []
+        while self.starting:
+            came.append(self.starting[0])
+            self.come_up(self.starting[0])
+        return came
+
+    def ends(self, worker: str, death: Death | None = None) -> list[Effect]:
+        if worker in self.starting:
+            self.starting.remove(worker)
+        death = death or Death("killed" if worker in self.killed else "exited")
+        return self.do(self.core.on_worker_ended(worker, death, self.now))
+
+    def pass_time(self, seconds: float) -> list[Effect]:
+        """Tick at every moment the core asks for, as the shell would."""
+        end = self.now + seconds
+        effects: list[Effect] = []
+        for _ in range(10_000):
+            wake = self.core.next_wake(self.now)
+            if wake is None or wake > end:
+                break
+            self.now = max(self.now, wake)
+            effects += self.do(self.core.on_tick(self.now))
+            self._answer_pings()
+        else:
+            raise AssertionError("the core asks to be woken without end")
+        self.now = end
+        return effects
+
+    def _answer_pings(self) -> None:
+        pinged, self.pinged = self.pinged, []
+        for peer in pinged:
+            if peer in self.mute:
+                continue
+            if peer == "hub":
+                self.hub(Pong(0))
+            else:
+                self.says(peer, Pong(0))
+
+    # --- questions ------------------------------------------------------------------------------
+
+    def said(self, kind: type[M]) -> list[M]:
+        """What the hub was told of this kind; taken out of the tray."""
+        found = [message for message in self.to_hub if isinstance(message, kind)]
+        self.to_hub = [message for message in self.to_hub if not isinstance(message, kind)]
+        return found
+
+    def told(self, worker: str, kind: type[M]) -> list[M]:
+        """What the worker was told of this kind; taken out of the tray."""
+        tray = self.to_worker.get(worker, [])
+        found = [message for message in tray if isinstance(message, kind)]
+        self.to_worker[worker] = [message for message in tray if not isinstance(message, kind)]
+        return found
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def lease(self, name: str = "l-1", session: str = "s-1") -> list[Effect]:
+        return self.hub(start_lease(name, session))
+
+    def actor(self, name: str = "a-1", session: str = "s-1", **options: Any) -> list[Effect]:
+        return self.hub(start_actor(name, session, **options))
+
+    def alive(self, worker: str, actor: str = "a-1") -> None:
+        self.says(worker, ActorLoaded(actor))
+
+
+def start_lease(name: str = "l-1", session: str = "s-1") -> StartLease:
+    return StartLease(name, session, "c-1", Shape({"CPU": 1.0}), "space")
+
+
+def start_actor(
+    name: str = "a-1", session: str = "s-1", *, incarnation: int = 1, detached: bool = False
+) -> StartActor:
+    spec = ActorSpec(
+        name, session, "c-1", "Counter", Shape({}), namespace="space", detached=detached
+    )
+    return StartActor(spec, incarnation, b"class")

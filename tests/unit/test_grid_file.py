@@ -1,0 +1,95 @@
+"""The record of the grid on this machine, and what an address stands for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from guactors.errors import HubUnreachable, UsageError
+from guactors.grid_file import (
+    GridFile,
+    find_hub,
+    grid_file_path,
+    read_grid_file,
+    remove_grid_file,
+    write_grid_file,
+)
+from guactors.home import write_private
+from guactors.join import JoinAddress, format_join
+from guactors.messages import Endpoint
+from guactors.transport.zmq_link import derive_public, new_keypair
+
+IPC = Endpoint("ipc:///run/hub", "ipc:///run/hub.d", host="here")
+
+
+@pytest.fixture
+def join() -> JoinAddress:
+    return JoinAddress("127.0.0.1", 61621, new_keypair()[0], new_keypair()[1])
+
+
+def test_nothing_is_recorded_at_first() -> None:
+    assert read_grid_file() is None
+    with pytest.raises(HubUnreachable, match="gu up"):
+        find_hub("auto")
+
+
+def test_the_record_is_private_and_comes_back(join: JoinAddress) -> None:
+    written = write_grid_file(format_join(join), [IPC], os.getpid(), {"hub": 7})
+    assert read_grid_file() == written
+    assert written.process() is not None
+    assert written.endpoints() == [IPC]
+    if os.name == "posix":
+        assert stat.S_IMODE(grid_file_path().stat().st_mode) == 0o600
+
+
+def test_auto_is_the_recorded_grid(join: JoinAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_grid_file(format_join(join), [IPC], os.getpid(), {})
+    for address in ("auto", None):
+        found = find_hub(address)
+        assert found.endpoints == [IPC]
+        assert found.identity.member_secret == join.member_secret
+        assert found.identity.member_public == derive_public(join.member_secret)
+    monkeypatch.setenv("GU_ADDRESS", format_join(join))
+    assert find_hub().endpoints[0].control == "tcp://127.0.0.1:61621"
+
+
+def test_a_join_address_has_the_hubs_key_and_shows_no_secret(join: JoinAddress) -> None:
+    found = find_hub(format_join(join))
+    [endpoint] = found.endpoints
+    assert endpoint.server_key == join.hub_public
+    assert found.shown == "tcp://127.0.0.1:61621"
+    assert join.member_secret not in repr(found)
+
+
+def test_a_process_with_the_same_number_is_not_the_grid(join: JoinAddress) -> None:
+    grid = GridFile(format_join(join), [], pid=os.getpid(), created=1.0)
+    assert grid.process() is None
+    write_private(grid_file_path(), msgspec.json.encode(grid))
+    with pytest.raises(HubUnreachable, match="has ended"):
+        find_hub()
+
+
+def test_only_the_recorded_grid_is_forgotten(join: JoinAddress) -> None:
+    write_grid_file(format_join(join), [IPC], os.getpid(), {})
+    remove_grid_file(os.getpid() + 1)
+    assert read_grid_file() is not None
+    remove_grid_file(os.getpid())
+    assert read_grid_file() is None
+    remove_grid_file(os.getpid())
+
+
+def test_a_damaged_record_names_the_file_and_quotes_nothing(gu_home: Path) -> None:
+    write_private(grid_file_path(), b'{"address": "gu://secret')
+    with pytest.raises(UsageError, match="damaged") as raised:
+        read_grid_file()
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_what_is_no_address_is_refused() -> None:
+    with pytest.raises(UsageError, match="gu://"):
+        find_hub("tcp://127.0.0.1:1")
