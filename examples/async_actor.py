@@ -84,7 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     gu.init()
     try:
-        asyncio.run(demo(Exchange.remote(), options.readers))
+        # mypy does not follow class decorators.
+        exchange = Exchange.remote()  # type: ignore[attr-defined]
+        asyncio.run(demo(exchange, options.readers))
     finally:
         gu.shutdown()
     return 0

@@ -122,7 +122,8 @@ def main(argv: list[str] | None = None) -> int:
     cut = len(images) * 4 // 5
     gu.init()
     try:
-        server = ParameterServer.remote(images.shape[1])
+        # mypy does not follow class decorators.
+        server = ParameterServer.remote(images.shape[1])  # type: ignore[attr-defined]
         shards = [
             gu.put((images[first : cut : options.workers], digits[first : cut : options.workers]))
             for first in range(options.workers)

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress import TransferSpeedColumn as SpeedColumn
@@ -262,14 +263,14 @@ def ranking(survey: Survey, least: int = RANKED_FROM) -> list[Ranked]:
     return sorted(rows, key=lambda row: (-row.mean, row.package))
 
 
-def table(rows: list[Ranked], total: Tally) -> Table:
-    """The result for a person."""
-    shown = Table(title="Decisions per function", caption=summary(total))
+def table(rows: list[Ranked], width: int) -> Table:
+    """The result for a person whose terminal has ``width`` columns."""
+    shown = Table(title="Decisions per function", box=SIMPLE_HEAD)
     shown.add_column("package")
-    for heading in ("mean", "functions", "classes", "lines"):
+    for heading in ("mean", "funcs", "classes", "lines"):
         shown.add_column(heading, justify="right")
-    shown.add_column("most complex", overflow="fold")
-    shown.add_column("longest", overflow="fold")
+    for heading in ("most complex", "longest"):
+        shown.add_column(heading, no_wrap=True, max_width=max(12, (width - 55) // 2))
     for row in rows:
         tally = row.tally
         shown.add_row(
@@ -280,8 +281,8 @@ def table(rows: list[Ranked], total: Tally) -> Table:
 
 
 def record(best: tuple[int, str]) -> str:
-    """``(67, "json/decoder.py:f")`` as ``f (67)``."""
-    return f"{best[1].rpartition(':')[2]} ({best[0]})"
+    """``(67, "json/decoder.py:f")`` as ``67 f``: where room is short, the name is cut."""
+    return f"{best[0]} {best[1].rpartition(':')[2]}"
 
 
 def summary(total: Tally) -> str:
@@ -300,7 +301,7 @@ def chart(rows: list[Ranked], total: Tally, seconds: float) -> str:
             label=row.package,
             value=row.mean,
             text=f"{row.mean:.1f}",
-            count=f"{row.tally['functions']:,}",
+            number=f"{row.tally['functions']:,}",
             note=record(row.tally["worst"]),
         )
         for row in rows
@@ -350,7 +351,9 @@ def main(argv: list[str] | None = None) -> int:
         report = {"seconds": seconds, "cpus": cpus, "total": total, "packages": survey}
         print(json.dumps(report, indent=2))
     else:
-        Console().print(table(rows, total))
+        screen = Console()
+        screen.print(table(rows, screen.width))
+        print(summary(total))
         print(f"{total['bytes'] / 1e6:.1f} MB on {cpus:g} CPUs in {seconds:.1f} s")
     if options.chart and rows:
         options.chart.write_text(chart(rows, total, seconds), encoding="utf-8")

@@ -32,7 +32,7 @@ class Bar(NamedTuple):
     label: str
     value: float
     text: str
-    count: str = ""
+    number: str = ""
     note: str = ""
 
 
@@ -89,7 +89,7 @@ def remarks(line: float, bar: Bar) -> list[str]:
     """The two notes of a row."""
     start = WIDTH - MARGIN - NOTES
     return [
-        label(start + COUNT, line, bar.count, fill=QUIET, size=11.5, anchor="end"),
+        label(start + COUNT, line, bar.number, fill=QUIET, size=11.5, anchor="end"),
         label(start + COUNT + 20, line, bar.note, fill=QUIET, size=11.5),
     ]
 

@@ -44,14 +44,14 @@ sphere { <0, 1.5, 0>, 1.5 pigment { rgb 0.06 } finish { reflection 0.75 specular
 """
 
 BAND = """
-dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && cd "$dir" || exit 1
 printf '%s' "$1" > scene.pov
 povray +Iscene.pov +Oband.ppm +FP +W$2 +H$3 +SR$4 +ER$5 +A +WT1 -D -GA 2> log \\
     || { tail -n 5 log >&2; exit 1; }
 row=$(($2 * 3))
 tail -c $((row * $3)) band.ppm | tail -c +$((row * ($4 - 1) + 1)) | head -c $((row * ($5 - $4 + 1)))
 """
-"""What runs on the provider. Arguments: scene, width, height, first and last row, counted from 1.
+"""What runs on the provider, in a fresh directory that ``gu run`` makes and removes. Arguments:
+scene, width, height, first and last row, counted from 1.
 POV-Ray writes the whole picture with all other rows black; only the band's own rows are sent."""
 
 
@@ -69,11 +69,11 @@ def grid() -> Iterator[dict[str, str]]:
         return
     with tempfile.TemporaryDirectory(prefix="tiles-") as home:
         env = {**os.environ, "GU_HOME": home}
-        subprocess.run([gu_command(), "up"], env=env, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([gu_command(), "up"], env=env, check=True, capture_output=True)
         try:
             yield env
         finally:
-            subprocess.run([gu_command(), "down"], env=env, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([gu_command(), "down"], env=env, check=True, capture_output=True)
 
 
 def bands(height: int, count: int) -> list[tuple[int, int]]:

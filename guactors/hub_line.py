@@ -41,7 +41,7 @@ _KINDS: dict[str, type[GuactorsError]] = {
 
 class HubLine:
     """``on_up()`` after each Welcome, ``on_message(message)`` for work. ``watch`` and ``unwatch`` are
-    called with descriptors as links come and go."""
+    called with links as they come and go; ``rng`` gives the jitter between two dials."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class HubLine:
         on_message: Callable[[Message], None],
         watch: Callable[[Link], None],
         unwatch: Callable[[Link], None],
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self.up = False
         self.suspect = False
@@ -70,7 +71,7 @@ class HubLine:
         self._watch = watch
         self._unwatch = unwatch
         self._decoder: Decoder[Message] = Decoder(HubToCaller)
-        self._backoff = Backoff(timing.redial_first, timing.redial_most, random.random)
+        self._backoff = Backoff(timing.redial_first, timing.redial_most, rng)
         self._link: Link | None = None
         self._liveness = Liveness(timing)
         self._redial_at = 0.0

@@ -209,7 +209,7 @@ class Cell:
             self.inbox.refuse(partial(self._refusal, "is being drained and takes nothing new"))
             self.signal(Nudge())
 
-    def stop_group(self) -> list[Cell]:
+    def group(self) -> list[Cell]:
         """The siblings that share its AllForOne, without itself; empty for one-for-one."""
         mine = self.supervision
         if not isinstance(mine, AllForOne):

@@ -258,7 +258,7 @@ class Life:
         if isinstance(decision, GoOn):
             return
         cell = self._cell
-        for sibling in cell.stop_group():
+        for sibling in cell.group():
             if isinstance(decision, RestartAfter):
                 sibling.signal(GroupRestart(Stopped(f"the failure of {cell.path}"), decision.delay))
             else:

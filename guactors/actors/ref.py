@@ -19,7 +19,8 @@ class ActorRef(ABC):
     """A handle to one actor, valid over its restarts, from any thread.
 
     Delivery: at most once; messages of one sender at one priority arrive in the order sent. A
-    message to a local actor is handed over as it is, not copied: treat it as read-only.
+    local actor is handed the message itself, and its answer comes back itself, not a copy: treat
+    both as read-only.
     """
 
     __slots__ = ("__weakref__",)

@@ -58,8 +58,9 @@ class _Peer:
 
 
 class Served:
-    """Named actors of ``system`` behind ``listener``; see ``remote.serve``. ``faults`` counts
-    messages that were not ours, ``dropped`` tells that found no room or no actor."""
+    """Named actors of ``system`` behind ``listener``; see ``remote.serve``. ``endpoint`` is where
+    to dial; ``faults`` counts messages that were not ours, ``dropped`` tells that found no room or
+    no actor."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Served:
         self._listener = listener
         self._served = None if actors is None else frozenset(actors)
         self._codec = codec
+        self.endpoint = listener.endpoint
         self._peers: dict[LinkKey, _Peer] = {}
         self._closed = False
         self.faults = 0
@@ -240,6 +242,6 @@ class Served:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._peers)} peers"
         return (
-            f"<Served {self._system.name!r} on {self._listener.endpoint.control}, {state}, "
+            f"<Served {self._system.name!r} on {self.endpoint.control}, {state}, "
             f"{self.faults} faults, {self.dropped} dropped>"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated
 
 import psutil
@@ -137,18 +137,30 @@ def _await_providers(count: int) -> None:
 
 def _end(process: psutil.Process) -> None:
     """Ask the launcher to end its grid; after END_WITHIN kill it and all below it."""
-    family = _living(process.children(recursive=True))
+    family = [process, *process.children(recursive=True)]
     process.terminate()
-    _, left = psutil.wait_procs([process, *family], timeout=END_WITHIN)
+    left = _wait_gone(family)
     for one in left:
-        try:
+        with suppress(psutil.NoSuchProcess):
             one.kill()
-        except psutil.NoSuchProcess:
-            continue
-    _, left = psutil.wait_procs(left, timeout=END_WITHIN)
+    left = _wait_gone(left)
     if left:
         fail(f"these processes do not end: {', '.join(str(one.pid) for one in left)}")
 
 
-def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if process.is_running()]
+def _wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still live after END_WITHIN seconds. What is dead and not reaped is gone: they
+    are no children of ours, and whoever has to reap them may take its time."""
+    deadline = time.monotonic() + END_WITHIN
+    while True:
+        processes = [process for process in processes if _lives(process)]
+        if not processes or time.monotonic() > deadline:
+            return processes
+        time.sleep(_LOOK_EVERY / 2)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -78,7 +78,7 @@ def inf(
     print_table(
         ("TOPIC", "FIELD", "VALUE"),
         (
-            (name, field, ", ".join(map(str, value)) if isinstance(value, list) else value)
+            (name, field, _shown(value))
             for name, found in answers.items()
             for field, value in found.items()
         ),
@@ -113,6 +113,12 @@ def _resources(grid: GridInfo) -> dict[str, tuple[float, float]]:
             free, whole = found.get(name, (0.0, 0.0))
             found[name] = (free + peer.free.get(name, 0.0), whole + total)
     return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _callers(roles: Counter[str]) -> str:

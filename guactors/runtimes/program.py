@@ -113,7 +113,7 @@ def _output(program: subprocess.Popen[bytes]) -> Iterator[Chunk]:
             _kill_rest(program)
             patience = DRY
         try:
-            chunk = chunks.get(timeout=POLL)
+            chunk = _wait(chunks)
         except queue.Empty:
             patience -= POLL
             if patience <= 0:
@@ -126,6 +126,12 @@ def _output(program: subprocess.Popen[bytes]) -> Iterator[Chunk]:
     while program.poll() is None:  # in slices: an interrupt must get through
         with suppress(subprocess.TimeoutExpired):
             program.wait(POLL)
+
+
+def _wait(chunks: queue.Queue[Chunk | None]) -> Chunk | None:
+    """The next chunk; raises queue.Empty after POLL. Its name tells the worker that a call may be
+    interrupted here, unlike elsewhere in this package (``worker/runners.py``)."""
+    return chunks.get(timeout=POLL)
 
 
 def _read(name: str, stream: IO[bytes], chunks: queue.Queue[Chunk | None]) -> None:

@@ -9,7 +9,9 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 DEADLINE = 10.0
 """Seconds until a test that waits is taken for one that waits in vain."""
@@ -33,8 +35,15 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     """Return once ``holds()``; the test's deadline ends the wait for what never does."""
-    while not holds():
+    while not holds():  # noqa: ASYNC110 - what it waits for has no event
         await asyncio.sleep(0.001)
+
+
+async def until(probe: Callable[[], Awaitable[T]], holds: Callable[[T], object]) -> T:
+    """The first thing that ``probe`` gives for which ``holds``."""
+    while not holds(found := await probe()):  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.001)
+    return found
 
 
 def eventually_sync(holds: Callable[[], bool]) -> None:

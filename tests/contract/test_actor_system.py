@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import pickle
 from typing import Any
 
@@ -31,7 +30,7 @@ from guactors.errors import (
     TaskCancelled,
     UsageError,
 )
-from tests.contract.on_loop import eventually, on_loop
+from tests.contract.on_loop import eventually, on_loop, until
 
 
 class Recorder(Actor):
@@ -170,9 +169,8 @@ async def test_scheduled_messages_come_unless_cancelled() -> None:
 
     async with ActorSystem("t") as system:
         ref = system.spawn(Clockwork)
-        while len(await ref.ask("all")) < 2:
-            await asyncio.sleep(0.005)
-        assert await ref.ask("all") == ["sooner", "later"]
+        got = await until(lambda: ref.ask("all"), lambda got: len(got) == 2)
+        assert got == ["sooner", "later"]
 
 
 # --- errors and time-outs ------------------------------------------------------------------------
@@ -330,7 +328,7 @@ async def test_stop_ends_after_the_current_message_and_answers_the_queue() -> No
         event.set()
         assert await stopping == Stopped("ActorSystem.stop")
         assert await current is event
-        with pytest.raises(ActorKilled, match="stopped by ActorSystem.stop"):
+        with pytest.raises(ActorKilled, match=r"stopped by ActorSystem.stop"):
             await queued
         assert journal == ["in", "out", "stop Stopped"]
         assert system.statistics().dead_letters == 1
@@ -466,7 +464,7 @@ async def test_waiting_for_ones_own_end_is_refused() -> None:
 
     async with ActorSystem("t") as system:
         for verb in ("stop", "drain", "shutdown", "wait_dead"):
-            with pytest.raises(UsageError, match="itself|current message"):
+            with pytest.raises(UsageError, match=r"itself|current message"):
                 await system.spawn(Ouroboros).ask(verb, timeout=5)
 
 
@@ -508,8 +506,7 @@ async def test_watchers_are_told_once_with_the_cause_even_of_the_long_dead() -> 
         await system.stop(ref)
         assert await watcher.ask("all") == [Terminated(ref, Stopped("ActorSystem.stop"))]
         await watcher.ask(ref)
-        while len(await watcher.ask("all")) < 2:
-            await asyncio.sleep(0)
+        await until(lambda: watcher.ask("all"), lambda got: len(got) == 2)
 
 
 @on_loop
@@ -537,7 +534,7 @@ async def test_local_refs_do_not_pickle() -> None:
 
 
 @on_loop
-async def test_an_idle_actor_costs_no_wake_ups(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_idle_actor_costs_no_wake_ups() -> None:
     async with ActorSystem("t") as system:
         refs = [system.spawn(kind) for kind in (Recorder, Gate) for _ in range(100)]
         await asyncio.gather(*(ref.ask("x") for ref in refs))
@@ -550,4 +547,3 @@ async def test_an_idle_actor_costs_no_wake_ups(caplog: pytest.LogCaptureFixture)
         finally:
             loop.call_soon = usual  # type: ignore[method-assign]
         assert len(calls) <= 2, calls
-        caplog.set_level(logging.INFO)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,10 +99,8 @@ def test_nothing_but_protocol_errors_comes_of_a_flipped_byte(
     frame = bytearray(encode(message)[0])
     frame[place % len(frame)] = value
     for decode in (decode_question, decode_answer):
-        try:
-            decode([bytes(frame)])
-        except ProtocolError as error:
-            assert error.kind in {"version", "malformed"}
+        with suppress(ProtocolError):
+            assert isinstance(decode([bytes(frame)]), Message)
 
 
 def test_deep_nesting_is_a_protocol_error() -> None:

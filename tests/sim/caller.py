@@ -1,0 +1,220 @@
+"""A calling process in the simulation: what ``session`` does, around the real CallerCore, HubLine and
+PeerLinks.
+
+Owns: the rounds of service, and who is told when a value is there. Must never: decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from guactors.caller.core import CallerCore
+from guactors.caller.effects import Dial, Hangup, SendHub
+from guactors.caller.tasks import Task
+from guactors.hub_line import HubLine
+from guactors.messages import Define, Fault, Hello, Message
+from guactors.peer_links import PeerLinks
+from guactors.transport.base import Frame
+from tests.sim import hub
+from tests.sim.clock import Alarm
+from tests.sim.network import SimLink, SimListener, SimTransport
+from tests.sim.program import FUNCTIONS
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+RETRY_FULL = 0.001
+Neighbour = Callable[[str, Message, Sequence[Frame]], None]
+
+
+class _NoPoller:
+    """News is pushed here, so nobody polls."""
+
+    def add(self, fd: int) -> None: ...
+
+    def remove(self, fd: int) -> None: ...
+
+
+def _wants_retry(task: Task, data: bytes) -> bool:
+    return b"UserError" in data
+
+
+class SimCaller:
+    """``neighbour`` sends to callers that dialled the worker this one lives in."""
+
+    def __init__(
+        self,
+        world: World,
+        transport: SimTransport,
+        hello: Hello,
+        neighbour: Neighbour | None = None,
+    ) -> None:
+        self.peer = hello.peer
+        self.session = hello.session
+        self.closed = False
+        self.faults: list[Fault] = []
+        self.transport = transport
+        self._world = world
+        self._clock = world.clock
+        self._neighbour = neighbour
+        self._waiters: dict[int, list[Callable[[int], None]]] = {}
+        self._ready: set[int] = set()
+        self._due = False
+        self._next_tick = 0.0
+        timing = world.timing
+        self.core = world.caller_core(self.peer, linger=timing.linger, retry_error=_wants_retry)
+        for fn in FUNCTIONS:
+            self.core.blobs[fn] = Define(fn, "program", b"code")
+        poller: Any = _NoPoller()
+        self.links = PeerLinks(
+            transport, poller, hello, on_message=self._on_peer, on_lost=self._on_lost
+        )
+        self.hub = HubLine(
+            transport,
+            [hub.ENDPOINT],
+            hello,
+            timing,
+            on_up=lambda: self.core.on_hub_up(self._clock.now),
+            on_message=self._on_hub,
+            watch=lambda link: None,
+            unwatch=lambda link: None,
+            rng=world.rng.random,
+        )
+        self._alarm = Alarm(self._clock, self._service)
+        self._kick()
+
+    def __repr__(self) -> str:
+        return f"<SimCaller {self.peer}>"
+
+    # --- service ----------------------------------------------------------------------------------
+
+    def news(self, source: SimLink | SimListener) -> None:
+        """One of the links may have something."""
+        self._ready.add(source.number)
+        self._kick()
+
+    def _kick(self) -> None:
+        if not self._due:
+            self._due = True
+            self._clock.after(0.0, self._service)
+
+    def _service(self) -> None:
+        self._due = False
+        if self.closed or self.transport.dead:
+            return
+        now, core = self._clock.now, self.core
+        ready, self._ready = list(self._ready), set()
+        more = self.links.drain(ready)
+        if now >= self._next_tick or not all(self.links.owns(fd) for fd in ready):
+            wake = self.hub.service(now)
+            core.on_tick(now)
+            due = core.next_wake(now)
+            self._next_tick = min(wake, due) if due is not None else wake
+        core.flush()
+        self._carry_out()
+        self._alarm.set(self._next_tick)
+        if more or self.links.backed_up():
+            self._clock.after(RETRY_FULL, self._kick)
+
+    def after_core(self) -> None:
+        """Carry out what the core decided after a direct call."""
+        if self.core.dirty:
+            if self.core.urgent():
+                self.core.flush()
+            else:
+                self._kick()
+        self._carry_out()
+        due = self.core.next_wake(self._clock.now)
+        if due is not None and due < self._next_tick:
+            self._next_tick = due
+            self._alarm.set(due)
+
+    def _carry_out(self) -> None:
+        links = self.links
+        for effect in self.core.take_effects():
+            if isinstance(effect, SendHub):
+                self.hub.send(effect.message)
+            elif isinstance(effect, Dial):
+                links.dial(effect.peer, effect.endpoints)
+            elif isinstance(effect, Hangup):
+                links.hang_up(effect.peer)
+            elif links.knows(effect.peer):
+                links.send(effect.peer, effect.message, effect.buffers)
+            elif self._neighbour is not None:
+                self._neighbour(effect.peer, effect.message, effect.buffers)
+        self.core.check()
+        settled, self.core.objects.settled = self.core.objects.settled, []
+        for id in settled:
+            for told in self._waiters.pop(id, ()):
+                told(id)
+
+    def _on_peer(self, peer: str, message: Message, buffers: Sequence[Frame]) -> None:
+        self.core.on_peer(peer, message, buffers, self._clock.now)
+
+    def _on_lost(self, peer: str) -> None:
+        self._world.note(f"{self.peer} lost its link to {peer}")
+        self.core.on_link_down(peer, self._clock.now)
+
+    def _on_hub(self, message: Message) -> None:
+        if isinstance(message, Fault):
+            self.faults.append(message)
+        else:
+            self.core.on_hub(message, self._clock.now)
+
+    # --- what user code does ------------------------------------------------------------------------
+
+    def submit(self, home: Any, task: Task) -> int:
+        """Hand in a call; its first id."""
+        self.core.submit(home, task, self._clock.now)
+        self.after_core()
+        return task.id
+
+    def cancel(self, id: int, *, force: bool = False, recursive: bool = True) -> None:
+        self.core.cancel(id, self._clock.now, force=force, recursive=recursive)
+        self.after_core()
+
+    def cancel_children(self, parent: object) -> None:
+        self.core.cancel_children(parent, self._clock.now)
+        self.after_core()
+
+    def when_there(self, id: int, told: Callable[[int], None]) -> None:
+        """Call ``told`` once the object has a value; for a stream, at its next news."""
+        entry = self.core.objects.entries[id]
+        entry.watched = True
+        if entry.data is not None:
+            self._clock.after(0.0, lambda: told(id))
+            return
+        self._waiters.setdefault(id, []).append(told)
+        if entry.origin is not None:
+            self.core.objects.need(id)
+            self.after_core()
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """References to these are gone."""
+        for id in ids:
+            self.core.objects.drop(id)
+        self.after_core()
+
+    # --- the worker around it -----------------------------------------------------------------------
+
+    def on_neighbour(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
+        self.core.on_peer(link, message, buffers, self._clock.now)
+        self.core.flush()
+        self._carry_out()
+
+    def on_neighbour_lost(self, link: str) -> None:
+        self.core.on_link_down(link, self._clock.now)
+        self.after_core()
+
+    # --- the end ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """shutdown()."""
+        if self.closed:
+            return
+        self.closed = True
+        self.core.close()
+        self._carry_out()
+        self.hub.close()
+        self.links.close()
