@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from dataclasses import dataclass
+from typing import Protocol
 
 from guactors.refs import current_session
 
@@ -23,16 +24,16 @@ class Place:
     incarnation: int = 0
 
 
-class Running:
+class Running(Protocol):
     """One call that runs here; ``cancelled`` is set when it should end."""
 
-    __slots__ = ("cancelled", "key", "name", "timed_out")
+    name: str
+    cancelled: bool
+    timed_out: bool
 
-    def __init__(self, key: object, name: str) -> None:
-        self.key = key
-        self.name = name
-        self.cancelled = False
-        self.timed_out = False
+    @property
+    def key(self) -> object:
+        """Names the call within this process."""
 
 
 _place = Place()

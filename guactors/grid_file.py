@@ -7,6 +7,7 @@ Owns: ``grid.json`` in GU_HOME (mode 0600: it holds the join address, which is a
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -38,12 +39,13 @@ class Place(Struct, frozen=True):
 class GridFile(Struct, frozen=True):
     """``address``: to join it from elsewhere, ``gu://...``. ``hub``: where it listens, nearest
     first. ``pid``, ``created``: the process whose end is the grid's, and its start (epoch seconds).
-    ``pids``: of hub and providers by name, as of the start."""
+    ``pids``: of hub and providers by name, as of the start. ``run_dir``: where its sockets are."""
 
     address: str
     hub: list[Place]
     pid: int
     created: float
+    run_dir: str
     pids: dict[str, int] = {}
 
     def process(self) -> psutil.Process | None:
@@ -75,7 +77,7 @@ def grid_file_path() -> Path:
 
 
 def write_grid_file(
-    address: str, endpoints: list[Endpoint], pid: int, pids: dict[str, int]
+    address: str, endpoints: list[Endpoint], pid: int, run_dir: str, pids: dict[str, int]
 ) -> GridFile:
     """Record a running grid; ``endpoints`` nearest first."""
     grid = GridFile(
@@ -83,6 +85,7 @@ def write_grid_file(
         hub=[Place(e.control, e.data, e.server_key, e.host) for e in endpoints],
         pid=pid,
         created=psutil.Process(pid).create_time(),
+        run_dir=run_dir,
         pids=pids,
     )
     write_private(grid_file_path(), msgspec.json.format(msgspec.json.encode(grid)))
@@ -109,6 +112,16 @@ def remove_grid_file(pid: int) -> None:
     grid = read_grid_file()
     if grid is not None and grid.pid == pid:
         grid_file_path().unlink(missing_ok=True)
+
+
+def running_grid() -> GridFile | None:
+    """The recorded grid if it runs. Of one that was killed, what it left behind is removed."""
+    grid = read_grid_file()
+    if grid is None or grid.process() is not None:
+        return grid
+    shutil.rmtree(grid.run_dir, ignore_errors=True)
+    remove_grid_file(grid.pid)
+    return None
 
 
 def find_hub(address: str | None = None) -> HubAddress:

@@ -165,7 +165,7 @@ class HubLine:
 
     def _lose(self, why: str, now: float) -> None:
         link, self._link = self._link, None
-        self.up = False
+        self.up = self.suspect = False
         self.last_down = why
         self._overflow.clear()
         self._redial_at = now + self._backoff.next()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from guactors.errors import ProtocolError
-from guactors.messages import Endpoint, Hello, Message, Ping, Pong, WorkerToCaller
+from guactors.messages import Endpoint, Hello, Message, Ping, Pong, Replies, WorkerToCaller
 from guactors.transport.base import Frame, Lane, Link, LinkFull, LinkState, SendError, Transport
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
@@ -53,11 +53,13 @@ class PeerLinks:
         self._on_lost = on_lost
         self._decoder: Decoder[Message] = Decoder(WorkerToCaller)
         self._links: dict[str, Link] = {}
-        self._by_fd: dict[int, tuple[str, Link]] = {}
-        self._fds: dict[str, tuple[int, ...]] = {}
-        self._suspects: dict[str, Link] = {}
+        self._by_fd: dict[int, tuple[str, Link, Lane]] = {}
+        self._fds: dict[str, list[int]] = {}
+        self._suspects: dict[tuple[str, Lane], Link] = {}
         self._backlog: dict[str, list[tuple[Lane, list[Frame]]]] = {}
         self._broken: list[str] = []
+        self.strangers = False
+        """Whether the last ``drain`` was given descriptors of somebody else."""
 
     def dial(self, peer: str, endpoints: Sequence[Endpoint]) -> None:
         """Open a link; an unreachable worker is reported lost by the next drain."""
@@ -68,17 +70,18 @@ class PeerLinks:
         self.hang_up(peer)
         link = self._transport.dial(endpoint)
         self._links[peer] = link
-        fds = self._fds[peer] = tuple(link.filenos())
-        for fd in fds:
-            self._by_fd[fd] = (peer, link)
-            self._poller.add(fd)
         for lane in Lane:
+            for fd in link.filenos(lane):
+                self._by_fd[fd] = (peer, link, lane)
+                self._fds.setdefault(peer, []).append(fd)
+                self._poller.add(fd)
             self._send(peer, link, lane, [self._hello])
 
     def hang_up(self, peer: str) -> None:
         """Close a link, if there is one."""
         link = self._links.pop(peer, None)
-        self._suspects.pop(peer, None)
+        for lane in Lane:
+            self._suspects.pop((peer, lane), None)
         self._backlog.pop(peer, None)
         for fd in self._fds.pop(peer, ()):
             self._by_fd.pop(fd, None)
@@ -86,25 +89,23 @@ class PeerLinks:
         if link is not None:
             link.close()
 
-    def knows(self, peer: str) -> bool:
-        """Whether there is a link to ``peer``."""
-        return peer in self._links
-
-    def send(self, peer: str, message: Message, buffers: Sequence[Frame]) -> None:
-        """Send, or keep while the link is full; a lost link drops it and is reported."""
+    def send(self, peer: str, message: Message, buffers: Sequence[Frame]) -> bool:
+        """Send, or keep while the link is full; a lost link drops it and is reported. False when
+        ``peer`` was never dialled."""
         link = self._links.get(peer)
-        if link is not None:
-            self._send(peer, link, lane_of(message), [encode(message), *buffers])
+        if link is None:
+            return False
+        self._send(peer, link, lane_of(message), [encode(message), *buffers])
+        return True
 
     def _send(self, peer: str, link: Link, lane: Lane, frames: list[Frame]) -> None:
-        waiting = self._backlog.get(peer)
-        if waiting:
-            waiting.append((lane, frames))
+        if self._backlog and peer in self._backlog:
+            self._backlog[peer].append((lane, frames))
             return
         try:
             link.send(lane, frames)
             # A send may consume the signal of a message that came meanwhile.
-            self._suspects[peer] = link
+            self._suspects[peer, lane] = link
         except LinkFull:
             self._backlog.setdefault(peer, []).append((lane, frames))
         except SendError:
@@ -112,17 +113,21 @@ class PeerLinks:
 
     def drain(self, ready: Sequence[int]) -> bool:
         """Receive from links with news; True when some may have more."""
-        links = self._suspects
-        self._suspects = {}
+        more = False
+        if self._suspects:
+            suspects, self._suspects = self._suspects, {}
+            for (peer, lane), link in suspects.items():
+                more = self._drain_one(peer, link, lane, woken=False) or more
+        self.strangers = False
         for fd in ready:
             found = self._by_fd.get(fd)
-            if found is not None:
-                links[found[0]] = found[1]
-        more = False
-        for peer, link in links.items():
-            more = self._drain_one(peer, link) or more
-        for peer in list(self._backlog):
-            self._resend(peer)
+            if found is None:
+                self.strangers = True
+            else:
+                more = self._drain_one(*found, woken=True) or more
+        if self._backlog:
+            for peer in list(self._backlog):
+                self._resend(peer)
         while self._broken:
             peer = self._broken.pop()
             self.hang_up(peer)
@@ -133,13 +138,14 @@ class PeerLinks:
         """Whether something was sent since the last drain: drain again before sleeping."""
         return bool(self._suspects)
 
-    def _drain_one(self, peer: str, link: Link) -> bool:
+    def _drain_one(self, peer: str, link: Link, lane: Lane, *, woken: bool) -> bool:
         receive, decode, deliver = link.receive, self._decoder.decode, self._on_message
         count = 0
         while count < DRAIN:
-            got = receive()
+            got = receive(lane)
             if got is None:
-                if not count and link.state() is LinkState.DOWN:
+                # Woken by nothing that can be received: a connection event.
+                if woken and not count and link.state() is LinkState.DOWN:
                     self._broken.append(peer)
                 return False
             count += 1
@@ -151,9 +157,13 @@ class PeerLinks:
                 return False
             if type(message) is Ping:
                 self._send(peer, link, Lane.CONTROL, [encode(Pong(message.number))])
-            else:
-                deliver(peer, message, buffers)
-        self._suspects[peer] = link
+                continue
+            deliver(peer, message, buffers)
+            if type(message) is Replies and len(message.replies) == 1:
+                # A single answer is mostly what its caller waits for: let it look first.
+                self._suspects[peer, lane] = link
+                return False
+        self._suspects[peer, lane] = link
         return True
 
     def _resend(self, peer: str) -> None:
@@ -162,10 +172,6 @@ class PeerLinks:
         if link is not None:
             for lane, frames in waiting:
                 self._send(peer, link, lane, frames)
-
-    def owns(self, fd: int) -> bool:
-        """Whether the descriptor is one of a worker link."""
-        return fd in self._by_fd
 
     def backed_up(self) -> bool:
         """Whether something waits for room."""

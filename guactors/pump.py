@@ -18,7 +18,7 @@ from typing import Protocol
 
 from guactors.transport.poller import Poller
 
-HOLD_OFF = 0.002
+HOLD_OFF = 0.003
 """Seconds without a waiting thread before the background thread polls."""
 LONGEST = 0.5
 """Longest sleep, a bound on the harm of a missed edge."""
@@ -47,15 +47,22 @@ class Pump:
     """``service(ready_fds)`` is called with the lock held; it returns the seconds until it wants to
     be called again, None for never."""
 
-    def __init__(self, name: str, service: Callable[[list[int]], float | None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        service: Callable[[list[int]], float | None],
+        receive: Callable[[list[int]], bool],
+    ) -> None:
         self.lock = threading.RLock()
         self.poller = Poller()
         self.host: Host | None = None
         self._service = service
+        self._receive = receive
         self._leader = 0
         self._last_lead = 0.0
         self._waiters: set[threading.Event] = set()
-        self._idle = threading.Event()
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._closing = False
         self._kicked = False
         self._thread = threading.Thread(target=self._background, name=name, daemon=True)
@@ -84,11 +91,13 @@ class Pump:
         """Serve, or sleep while another thread serves, until ``done()``; False on timeout."""
         deadline = None if timeout is None else time.monotonic() + timeout
         host = self.host
+        if host is None:
+            return self._wait(done, deadline, None)
         hosted = host is not None and host.entering()
         try:
             return self._wait(done, deadline, host if hosted else None)
         finally:
-            if hosted and host is not None:
+            if hosted:
                 host.leaving()
 
     def _wait(self, done: Callable[[], bool], deadline: float | None, host: Host | None) -> bool:
@@ -142,6 +151,8 @@ class Pump:
                 ready = wait(timeout)
                 rounds += 1
                 with lock:
+                    if host is None and self._receive(ready) and done():
+                        return True
                     delay = self.serve(ready)
                     if done():
                         return True
@@ -158,10 +169,11 @@ class Pump:
             with lock:
                 self._leader = 0
                 self._last_lead = time.monotonic()
-                self.news()
+                if self._waiters:
+                    self.news()
             if rounds > 3:
                 # A long wait: the background thread sleeps deeply and is to take over.
-                self._idle.set()
+                self._rouse()
 
     def _background(self) -> None:
         delay: float | None = 0.0
@@ -173,8 +185,7 @@ class Pump:
                     self._leader = _BACKGROUND
                 led = self._leader not in (0, _BACKGROUND)
             if not mine:
-                self._idle.wait(LONGEST if led and since > 1.0 else HOLD_OFF)
-                self._idle.clear()
+                self._nap(LONGEST if led and since > 1.0 else HOLD_OFF)
                 delay = 0.0
                 continue
             ready = self.poller.wait(LONGEST if delay is None else min(delay, LONGEST))
@@ -186,12 +197,23 @@ class Pump:
                     self._leader = 0
                     self._last_lead = 0.0
 
+    def _nap(self, seconds: float) -> None:
+        """Sleep until roused. A bare lock: an Event's wait makes a new one each time."""
+        self._bell.acquire(timeout=seconds)
+
+    def _rouse(self) -> None:
+        if self._bell.locked():
+            try:
+                self._bell.release()
+            except RuntimeError:
+                return  # another thread was faster
+
     def close(self) -> None:
         """End the background thread and every wait (they return False)."""
         with self.lock:
             self._closing = True
             self.news()
-        self._idle.set()
+        self._rouse()
         self.poller.wake()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2.0)

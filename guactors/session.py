@@ -18,7 +18,7 @@ from typing import Any
 from guactors import values
 from guactors.caller.actors import RemoteActor
 from guactors.caller.core import CallerCore
-from guactors.caller.effects import Dial, Hangup, SendHub
+from guactors.caller.effects import Dial, Hangup, SendHub, SendPeer
 from guactors.caller.tasks import Task
 from guactors.config import Timing
 from guactors.errors import GetTimeout, GuactorsError, NameTaken, SessionClosed, UsageError
@@ -72,10 +72,10 @@ class Session:
         self.abandoned: deque[int] = deque()
         self.orphans: deque[RemoteActor] = deque()
         self.send_neighbour: SendNeighbour | None = None
-        self.current_parent: Callable[[], object] = lambda: None
+        self.current_parent: Callable[[], object] | None = None
         self.on_close: list[Callable[[], None]] = []
         self._transport = transport
-        self._pump = Pump(f"guactors-{self.peer}", self._service)
+        self._pump = Pump(f"guactors-{self.peer}", self._service, self._receive)
         self._pump.host = host
         self._futures: dict[int, list[Future[Any]]] = {}
         self._requests: dict[int, Message | None] = {}
@@ -155,6 +155,18 @@ class Session:
 
     # --- one round of service, under the lock ---------------------------------------------------
 
+    def _receive(self, ready: list[int]) -> bool:
+        """Only take in what a worker answered. True when nothing else has to be done about it now;
+        otherwise ``_service`` goes on with it."""
+        if self._closed:
+            return False
+        core = self.core
+        more = self._links.drain(ready)
+        objects = core.objects
+        return not (
+            more or self._links.strangers or objects.effects or objects.settled or core.dirty
+        )
+
     def _service(self, ready: list[int]) -> float | None:
         if self._closed:
             return None
@@ -163,22 +175,24 @@ class Session:
             self._drop_released()
         if self._pump.host is not None:
             self._pump.host.serve()
-        more = self._links.drain(ready)
+        links, hub = self._links, self._hub
+        more = links.drain(ready)
         now = time.monotonic()
-        if now >= self._next_tick or self._hub.suspect or not self._links_only(ready):
-            wake = self._hub.service(now)
+        if now >= self._next_tick or hub.suspect or links.strangers:
+            wake = hub.service(now)
             core.on_tick(now)
             due = core.next_wake(now)
             self._next_tick = min(wake, due) if due is not None else wake
             if self._echo:
                 self._write(self._folder.due(now))
         core.flush()
-        self._apply()
+        if core.objects.effects:
+            self._apply()
         if core.objects.settled:
             self._notify()
-        if self._links.backed_up():
+        if links.backed_up():
             return RETRY_FULL
-        if more or self._hub.suspect or self._links.suspect():
+        if more or hub.suspect or links.suspect():
             return 0.0
         return max(self._next_tick - now, 0.0)
 
@@ -191,9 +205,6 @@ class Session:
         """It goes on and serves them itself."""
         for fd in fds:
             self._pump.poller.remove(fd)
-
-    def _links_only(self, ready: list[int]) -> bool:
-        return all(self._links.owns(fd) for fd in ready)
 
     def _drop_released(self) -> None:
         released, drop = self.released, self.core.objects.drop
@@ -209,16 +220,19 @@ class Session:
     def _apply(self) -> None:
         links = self._links
         for effect in self.core.take_effects():
-            if isinstance(effect, SendHub):
+            if type(effect) is SendPeer:
+                if not links.send(effect.peer, effect.message, effect.buffers):
+                    self._to_neighbour(effect)
+            elif type(effect) is SendHub:
                 self._hub.send(effect.message)
-            elif isinstance(effect, Dial):
+            elif type(effect) is Dial:
                 links.dial(effect.peer, effect.endpoints)
-            elif isinstance(effect, Hangup):
+            elif type(effect) is Hangup:
                 links.hang_up(effect.peer)
-            elif links.knows(effect.peer):
-                links.send(effect.peer, effect.message, effect.buffers)
-            elif self.send_neighbour is not None:
-                self.send_neighbour(effect.peer, effect.message, effect.buffers)
+
+    def _to_neighbour(self, effect: SendPeer) -> None:
+        if self.send_neighbour is not None:
+            self.send_neighbour(effect.peer, effect.message, effect.buffers)
 
     def _notify(self) -> None:
         settled, self.core.objects.settled = self.core.objects.settled, []
@@ -267,7 +281,8 @@ class Session:
                 core.flush()
             else:
                 self._pump.kick()
-        self._apply()
+        if core.objects.effects:
+            self._apply()
         if core.objects.settled:
             self._notify()
 
@@ -347,8 +362,13 @@ class Session:
         """The value of one object; raises its error, or GetTimeout."""
         entry = self.core.objects.entries[id]
         if entry.data is None:
-            self._await([id], timeout)
-        return self._value(id)
+            if entry.origin is not None:
+                self._await([id], timeout)
+            elif not self._pump.wait(lambda: entry.data is not None, timeout):
+                raise self._late(1, 1, timeout)
+        if entry.error:
+            raise values.unpack_error(entry.data or b"")
+        return values.unpack(entry.data or b"", entry.buffers)
 
     def get_many(self, ids: Sequence[int], timeout: float | None) -> list[Any]:
         """Values in order; raises as soon as one of them has failed."""
@@ -383,13 +403,16 @@ class Session:
             return True
 
         if not self._pump.wait(done, timeout):
-            if self._closed:
-                raise SessionClosed("the session ended while get() waited")
             waiting = sum(entry.data is None for entry in wanted)
-            raise GetTimeout(
-                f"{waiting} of {len(ids)} objects were not there after {timeout} s; "
-                "the calls go on, get() them again or cancel() them"
-            )
+            raise self._late(waiting, len(ids), timeout)
+
+    def _late(self, waiting: int, count: int, timeout: float | None) -> GuactorsError:
+        if self._closed:
+            return SessionClosed("the session ended while get() waited")
+        return GetTimeout(
+            f"{waiting} of {count} objects were not there after {timeout} s; "
+            "the calls go on, get() them again or cancel() them"
+        )
 
     def _failed_among(self, wanted: Sequence[Any], start: int) -> bool:
         """Whether a later one failed already: looked for only when something settled."""
@@ -474,7 +497,8 @@ class Session:
         """Hand a call to the core; the lock must be held."""
         if self._closed:
             raise SessionClosed("the session has ended; call init() again")
-        task.parent = self.current_parent()
+        if self.current_parent is not None:
+            task.parent = self.current_parent()
         self.core.submit(home, task, time.monotonic())
         self.after_core()
 

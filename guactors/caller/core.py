@@ -113,6 +113,13 @@ class CallerCore:
         task.home = home
         objects = self.objects
         objects.entries[task.id].task = task
+        if task.returns == 1 and not (task.deadline or task.lent or task.deps):
+            # The common case, spared the questions below.
+            if type(home) is RemoteActor:
+                self.actors.submit(home, task, now)
+            elif type(home) is Demand:
+                self.leases.submit(home, task, now)
+            return
         if task.returns == STREAM:
             self.streams[task.id] = Stream()
         if task.deadline:
@@ -268,9 +275,10 @@ class CallerCore:
     def on_peer(self, peer: str, message: Message, buffers: Buffers, now: float) -> None:
         """Any message of a worker, or of a neighbour that dialled us."""
         self._now = now
+        if type(message) is Replies:
+            self._on_replies(peer, message.replies, buffers, now)
+            return
         match message:
-            case Replies(replies):
-                self._on_replies(peer, replies, buffers, now)
             case StreamItem():
                 self._on_item(peer, message, buffers)
             case Bounced(calls, blocked):
@@ -545,7 +553,10 @@ class CallerCore:
 
     def urgent(self) -> bool:
         """Whether an outbox should leave now rather than with the next ones."""
-        return any(target.urgent() for target in self.dirty)
+        for target in self.dirty:
+            if target.urgent():
+                return True
+        return False
 
     def flush(self) -> None:
         """Turn every outbox into a frame."""

@@ -14,37 +14,34 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from msgspec import Struct
+
 from guactors.caller.effects import Effect, SendPeer
 from guactors.caller.tasks import Buffers, Task
 from guactors.errors import OwnerDied
 from guactors.messages import Fetch, Object, RefWord, Release, Value
 
 
-class Entry:
+class Entry(Struct, eq=False):
     """One object. ``data`` is None until it is there; ``error`` marks a pickled exception.
 
     ``holds`` counts all that keeps it; ``origin`` is set for a borrowed one, whose ``lenders`` are
-    the neighbours it was borrowed from; ``watched`` asks that settling be reported."""
+    the neighbours it was borrowed from; ``watched`` asks that settling be reported; ``task`` is the
+    call that makes it."""
 
-    __slots__ = (
-        "buffers", "contains", "data", "dependents", "error", "fetchers", "fetching", "holds", "id",
-        "lenders", "origin", "task", "watched",
-    )  # fmt: skip
-
-    def __init__(self, id: int) -> None:
-        self.id = id
-        self.data: bytes | None = None
-        self.buffers: Buffers = ()
-        self.error = False
-        self.holds = 0
-        self.contains: list[int] | None = None
-        self.dependents: list[Task] | None = None
-        self.fetchers: list[tuple[str, int]] | None = None
-        self.origin: RefWord | None = None
-        self.lenders: Counter[str] | None = None
-        self.fetching = False
-        self.watched = False
-        self.task: Task | None = None
+    id: int
+    holds: int = 1
+    data: bytes | None = None
+    buffers: Buffers = ()
+    error: bool = False
+    contains: list[int] | None = None
+    dependents: list[Task] | None = None
+    fetchers: list[tuple[str, int]] | None = None
+    origin: RefWord | None = None
+    lenders: Counter[str] | None = None
+    fetching: bool = False
+    watched: bool = False
+    task: Task | None = None
 
     def __repr__(self) -> str:
         state = "error" if self.error else "ready" if self.data is not None else "pending"
@@ -72,8 +69,7 @@ class ObjectTable:
         self._next = first + count
         entries = self.entries
         for id in range(first, self._next):
-            entry = entries[id] = Entry(id)
-            entry.holds = 1
+            entries[id] = Entry(id)
         return first
 
     def settle(

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
+from msgspec import Struct
+
 from guactors.messages import Shape
 
 STREAM = -1
@@ -17,63 +19,37 @@ STREAM = -1
 Buffers = Sequence[bytes | memoryview]
 
 
-class Task:
+class Task(Struct, eq=False):
     """A call on its way.
 
     ``id`` is the object id of its first result, ``id .. id+returns-1`` are all. ``deps`` are local
     object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline`` is
     absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
     says whether the user's own errors count too (the predicate lives in the shell). ``home`` is the
-    demand or the actor it waits for.
+    demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
     """
 
-    __slots__ = (
-        "args", "attempt", "buffers", "cancelled", "deadline", "deps", "fn", "group", "home", "id",
-        "items", "lent", "method", "name", "parent", "peer", "priority", "retries", "retry_errors",
-        "returns", "sent_at", "unmet",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        id: int,
-        *,
-        fn: bytes = b"",
-        method: str = "",
-        name: str = "",
-        args: bytes = b"",
-        buffers: Buffers = (),
-        deps: Sequence[int] = (),
-        lent: Sequence[int] = (),
-        returns: int = 1,
-        priority: int = 0,
-        deadline: float = 0.0,
-        retries: int = 0,
-        retry_errors: object = None,
-        group: str = "",
-        parent: object = None,
-    ) -> None:
-        self.id = id
-        self.fn = fn
-        self.method = method
-        self.name = name
-        self.args = args
-        self.buffers = buffers
-        self.deps = deps
-        self.lent = lent
-        self.returns = returns
-        self.priority = priority
-        self.deadline = deadline
-        self.retries = retries
-        self.retry_errors = retry_errors
-        self.group = group
-        self.parent = parent
-        self.home: Any = None
-        self.attempt = 0
-        self.unmet = 0
-        self.items = 0
-        self.sent_at = 0.0
-        self.peer = ""
-        self.cancelled = False
+    id: int
+    fn: bytes = b""
+    method: str = ""
+    name: str = ""
+    args: bytes = b""
+    buffers: Buffers = ()
+    deps: Sequence[int] = ()
+    lent: Sequence[int] = ()
+    returns: int = 1
+    priority: int = 0
+    deadline: float = 0.0
+    retries: int = 0
+    retry_errors: Any = None
+    group: str = ""
+    parent: Any = None
+    home: Any = None
+    attempt: int = 0
+    unmet: int = 0
+    sent_at: float = 0.0
+    peer: str = ""
+    cancelled: bool = False
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

@@ -23,8 +23,8 @@ from guactors.grid_file import (
     AUTO,
     GridFile,
     grid_file_path,
-    read_grid_file,
     remove_grid_file,
+    running_grid,
     write_grid_file,
 )
 from guactors.home import home, hub_identity, new_run_dir
@@ -53,8 +53,8 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start a hub and providers on this machine, in the background."""
-    running = read_grid_file()
-    if running is not None and running.process() is not None:
+    running = running_grid()
+    if running is not None:
         fail(f"a grid is up already (pid {running.pid}); gu status shows it, gu down ends it")
     check_free(listen)
     with waiting(f"starting a hub and {providers} provider(s)"):
@@ -70,14 +70,10 @@ def up(
 
 def down() -> None:
     """End the grid that this user runs on this machine."""
-    grid = read_grid_file()
-    if grid is None:
+    grid = running_grid()
+    process = grid and grid.process()
+    if grid is None or process is None:
         note("no grid of this user runs here")
-        return
-    process = grid.process()
-    if process is None:
-        remove_grid_file(grid.pid)
-        note(f"the grid of pid {grid.pid} had ended already")
         return
     with waiting("ending the grid"):
         _end(process)
@@ -115,7 +111,7 @@ def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
     node = launch_node(config, timeout=START_WITHIN, log=home() / "grid.log")
     try:
         address = join_address(node.hub_endpoints, identity.member_secret)
-        grid = write_grid_file(address, node.hub_endpoints, node.pid, node.pids)
+        grid = write_grid_file(address, node.hub_endpoints, node.pid, run_dir, node.pids)
     except BaseException:
         node.close()
         raise

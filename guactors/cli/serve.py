@@ -24,8 +24,8 @@ from guactors.grid_client import GridClient
 from guactors.grid_file import (
     HubAddress,
     find_hub,
-    read_grid_file,
     remove_grid_file,
+    running_grid,
     write_grid_file,
 )
 from guactors.home import home, hub_identity, new_run_dir, private_directory
@@ -68,7 +68,7 @@ def hub(
         if is_loopback(split_tcp(listen)[0]):
             note("only this machine can join; --listen tcp://0.0.0.0:61621 opens it to others")
         try:
-            run_hub_process(config, _hub_report(identity.member_secret))
+            run_hub_process(config, _hub_report(identity.member_secret, run_dir))
         finally:
             _forget()
 
@@ -135,7 +135,7 @@ def _run_dir() -> Iterator[str]:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def _hub_report(member_secret: str) -> Report:
+def _hub_report(member_secret: str, run_dir: str) -> Report:
     def report(event: dict[str, Any]) -> None:
         if event["event"] == "error":
             fail(str(event["text"]))
@@ -144,7 +144,7 @@ def _hub_report(member_secret: str) -> Report:
         endpoints = [Endpoint(**one) for one in event["endpoints"]]
         address = join_address(endpoints, member_secret)
         typer.echo(address)
-        _remember(address, endpoints)
+        _remember(address, endpoints, run_dir)
 
     return report
 
@@ -159,11 +159,11 @@ def _provider_report(name: str, hub: str) -> Report:
     return report
 
 
-def _remember(address: str, endpoints: list[Endpoint]) -> None:
+def _remember(address: str, endpoints: list[Endpoint], run_dir: str) -> None:
     """So that the other commands and ``auto`` find this hub, unless they have another."""
-    known = read_grid_file()
-    if known is None or known.process() is None:
-        write_grid_file(address, endpoints, os.getpid(), {"hub": os.getpid()})
+    known = running_grid()
+    if known is None:
+        write_grid_file(address, endpoints, os.getpid(), run_dir, {"hub": os.getpid()})
     else:
         note(f"auto stands for the grid of pid {known.pid}, not for this hub")
 

@@ -42,7 +42,12 @@ NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
 _WINDOWS_OWN_GROUP = 0x200  # subprocess.CREATE_NEW_PROCESS_GROUP, which exists only there
-_GUARDIAN = 'read group && { read done || { kill -9 "-$group"; test -z "$1" || rm -rf "$1"; }; }'
+_GUARDIAN = """
+read group
+read done && exit
+test -z "$group" || kill -9 "-$group"
+test -z "$1" || rm -rf "$1"
+"""
 
 
 def run_program(argv: list[str], env: dict[str, str], cwd: str) -> Iterator[Chunk]:
@@ -58,15 +63,16 @@ def run_program(argv: list[str], env: dict[str, str], cwd: str) -> Iterator[Chun
         except OSError as error:
             where = "" if os.path.isdir(directory) else f": no directory {directory}"
             yield "err", f"gu run: {argv[0]}: {error.strerror}{where}\n".encode()
-            yield "exit", NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-            return
-        guardian.watch(program.pid)
-        try:
-            yield from _output(program)
-            _kill_rest(program)
-            yield "exit", program.wait()
-        finally:
-            _end(program)
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        else:
+            guardian.watch(program.pid)
+            try:
+                yield from _output(program)
+            finally:
+                _end(program)
+            code = program.returncode
+    # Last of all: who hears the end may end this process at once.
+    yield "exit", code
 
 
 @contextmanager
@@ -180,6 +186,7 @@ class _Guardian:
 
     def __init__(self, scratch: str) -> None:
         self._scratch = scratch
+        self._watching = False
         self._shell: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -195,11 +202,12 @@ class _Guardian:
         return self
 
     def watch(self, group: int) -> None:
+        self._watching = True
         self._say(f"{group}\n")
 
     def __exit__(self, *exc_info: object) -> None:
         if self._shell is not None:
-            self._say("done\n")
+            self._say("done\n" if self._watching else "\ndone\n")
             assert self._shell.stdin is not None
             self._shell.stdin.close()
             self._shell.wait()

@@ -87,8 +87,8 @@ class Link(Protocol):
     def down(self) -> Down | None:
         """Why it is DOWN, else None."""
 
-    def filenos(self) -> tuple[int, ...]:
-        """Descriptors that turn readable when ``receive`` or ``state`` may have news. They are
+    def filenos(self, lane: Lane | None = None) -> tuple[int, ...]:
+        """Descriptors (of one lane only) that turn readable when ``receive`` or ``state`` may have news. They are
         edge-like: after any ``send`` or ``receive`` ask ``receive`` until None before sleeping."""
 
     def close(self) -> None:

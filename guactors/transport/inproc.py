@@ -132,7 +132,7 @@ class InprocLink:
     def down(self) -> Down | None:
         return self._down
 
-    def filenos(self) -> tuple[int, ...]:
+    def filenos(self, lane: Lane | None = None) -> tuple[int, ...]:
         if self._closed:
             return ()
         return tuple(bell.fileno() for bell in self._box.bells)

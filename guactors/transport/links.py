@@ -118,8 +118,12 @@ class PortLink:
         self.state()
         return self._down
 
-    def filenos(self) -> tuple[int, ...]:
-        return () if self._closed else self._ports[0].filenos() + self._ports[1].filenos()
+    def filenos(self, lane: Lane | None = None) -> tuple[int, ...]:
+        if self._closed:
+            return ()
+        if lane is not None:
+            return self._ports[lane].filenos()
+        return self._ports[0].filenos() + self._ports[1].filenos()
 
     def close(self) -> None:
         with self._watching:

@@ -228,9 +228,9 @@ class Control:
             worker.drain(time.monotonic())
             item = worker.intake.cancel(link, message.call)
             if item is not None:
-                item.running.timed_out = message.timeout
+                item.timed_out = message.timeout
                 name = worker.code.name(item.call)
-                reply, _ = failure(item, ended_early(item.running, name), name)
+                reply, _ = failure(item, ended_early(item, name), name)
                 worker.outbox.add(link, reply, (), time.monotonic())
                 worker.flush()
             elif not worker.runner.cancel(link, message.call, timeout=message.timeout):
@@ -251,7 +251,7 @@ class Control:
                 item = self._worker.intake.cancel(link, call.id)
                 if item is not None:
                     name = self._worker.code.name(call)
-                    reply, _ = failure(item, ended_early(item.running, name), name)
+                    reply, _ = failure(item, ended_early(item, name), name)
                     self._worker.outbox.add(link, reply, (), time.monotonic())
 
     def interrupt_main(self) -> None:

@@ -32,17 +32,21 @@ class Code:
     def __init__(self) -> None:
         self._blobs: dict[bytes, Define] = {}
         self._functions: dict[bytes, Callable[..., Any]] = {}
+        self._names: dict[bytes | str, str] = {}
         self.instance: Any = None
 
     def define(self, message: Define) -> None:
         self._blobs[message.fn] = message
+        self._names[message.fn] = message.name
 
     def name(self, call: Call) -> str:
         """What to call it in logs and errors."""
-        if call.fn:
-            known = self._blobs.get(call.fn)
-            return known.name if known is not None else call.fn.hex()
-        return f"{type(self.instance).__name__}.{call.method}"
+        name = self._names.get(call.fn or call.method)
+        if name is None:
+            if call.fn:
+                return call.fn.hex()
+            name = self._names[call.method] = f"{type(self.instance).__name__}.{call.method}"
+        return name
 
     def find(self, call: Call) -> Callable[..., Any]:
         """The function or bound method. Raises what opening it raises."""
@@ -130,8 +134,8 @@ def to_value(packed: Packed, link: str, lend: Lend) -> Value:
 
 def failure(item: Item, error: BaseException, name: str) -> Outcome:
     """A failed call's reply."""
-    if isinstance(error, KeyboardInterrupt) and item.running.cancelled:
-        error = ended_early(item.running, name)
+    if isinstance(error, KeyboardInterrupt) and item.cancelled:
+        error = ended_early(item, name)
     data = values.pack_error(error, name)
     return Reply(item.call.id, [Value(data, 0, True)], item.call.attempt), ()
 
@@ -145,8 +149,8 @@ def ended_early(call: Running, name: str) -> GuactorsError:
 
 def enter(item: Item, name: str) -> None:
     """The call becomes the running one of this thread or task."""
-    item.running.name = name
-    running.set(item.running)
+    item.name = name
+    running.set(item)
 
 
 def is_stream(result: Any) -> bool:

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from guactors.actors.mailbox import Priority, PriorityMailbox
-from guactors.context import Running
 from guactors.messages import Call
 from guactors.transport.base import Frame
 
 
-class Item:
-    """One accepted call. ``link``: whom to answer; ``expires``: absolute, 0 for never."""
+class Item(Struct, eq=False):
+    """One accepted call. ``link``: whom to answer; ``expires``: absolute, 0 for never. ``cancelled``
+    is set when it should end, ``timed_out`` when that is because its time is over; ``name`` once
+    it runs. What ``context.Running`` asks for."""
 
-    __slots__ = ("buffers", "call", "expires", "link", "running")
+    link: str
+    call: Call
+    buffers: Sequence[Frame] = ()
+    expires: float = 0.0
+    cancelled: bool = False
+    timed_out: bool = False
+    name: str = ""
 
-    def __init__(self, link: str, call: Call, buffers: Sequence[Frame], expires: float) -> None:
-        self.link = link
-        self.call = call
-        self.buffers = buffers
-        self.expires = expires
-        self.running = Running((link, call.id), call.method)
+    @property
+    def key(self) -> tuple[str, int]:
+        """Names the call within this worker."""
+        return self.link, self.call.id
 
 
 def level(priority: int) -> Priority:
@@ -45,6 +52,9 @@ class Intake:
         position = 0
         put = self.mailbox.put
         for call in calls:
+            if not (call.buffers or call.deps or call.remaining or call.priority):
+                put(Item(link, call), Priority.NORMAL, now)
+                continue
             own: Sequence[Frame] = ()
             count = call.buffers
             if call.deps:

@@ -39,6 +39,7 @@ from guactors.messages import (
     Object,
     RefWord,
     Release,
+    Replies,
     Reply,
     Unblocked,
 )
@@ -180,12 +181,14 @@ class Worker:
         """The next call to run, or None."""
         mailbox = self.intake.mailbox
         if not mailbox or now - self._drained_at > DRAIN_EVERY:
-            self.drain(now)
+            self.drain(now, enough=1 if not mailbox else DRAIN)
         return mailbox.take()
 
-    def drain(self, now: float) -> None:
-        """Accept what has arrived on the data lane."""
+    def drain(self, now: float, *, enough: int = DRAIN) -> None:
+        """Accept what has arrived on the data lane, until ``enough`` calls wait or there is no
+        more."""
         self._drained_at = now
+        mailbox = self.intake.mailbox
         for listener in self.listeners:
             receive = listener.receive
             for _ in range(DRAIN):
@@ -193,6 +196,8 @@ class Worker:
                 if got is None:
                     break
                 self._on_data(listener, got[0], got[2], now)
+                if len(mailbox) >= enough:
+                    break
         if self._backlog:
             for link in list(self._backlog):
                 self._resend(link)
@@ -220,6 +225,9 @@ class Worker:
 
     def finish(self, item: Item, reply: Reply, buffers: Sequence[Frame], now: float) -> None:
         """A call ended: answer now, or with the next ones."""
+        if not (self.outbox.count or self.intake.mailbox):
+            self._send_data(item.link, [encode(Replies([reply])), *buffers])
+            return
         self.outbox.add(item.link, reply, buffers, now)
         if self.outbox.count >= BATCH or not self.intake.mailbox:
             self.flush()
@@ -234,9 +242,8 @@ class Worker:
         listener = self._homes.get(link)
         if listener is None:
             return
-        waiting = self._backlog.get(link)
-        if waiting:
-            waiting.append((Lane.DATA, frames))
+        if self._backlog and link in self._backlog:
+            self._backlog[link].append((Lane.DATA, frames))
             return
         try:
             listener.send(link, Lane.DATA, frames)  # type: ignore[arg-type]

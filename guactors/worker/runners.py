@@ -97,7 +97,6 @@ class SyncRunner:
     def _execute(self, item: Item) -> None:
         worker = self._worker
         call = item.call
-        name = worker.code.name(call)
         began = time.monotonic()
         pace_key = call.fn or call.method
         if worker.outbox.count:
@@ -106,32 +105,28 @@ class SyncRunner:
                     worker.flush()
             else:
                 worker.control.watch_outbox()
+        name = item.name = worker.code.name(call)
         try:
             reply, buffers = self._run(item, name, began)
         except Interrupted as error:
             # The interrupt came a moment after the user's code had ended.
             reply, buffers = execution.failure(item, error, name)
         self._current = None
-        ended = time.monotonic()
-        self._pace[pace_key] = ended - began
         with worker.lock:
-            worker.finish(item, reply, buffers, ended)
+            worker.finish(item, reply, buffers, began)
+        self._pace[pace_key] = time.monotonic() - began
 
     def _run(self, item: Item, name: str, now: float) -> Outcome:
         call = item.call
         if item.expires and now >= item.expires:
             late = CallTimeout(f"{name} was still queued when its timeout passed; it never ran")
             return execution.failure(item, late, name)
-        token = running.set(item.running)
-        item.running.name = name
+        running.set(item)
         self._current = item
-        try:
-            if call.refs or call.deps:
-                with Borrowed(item):
-                    return self._call(item, name)
-            return self._call(item, name)
-        finally:
-            running.reset(token)
+        if call.refs or call.deps:
+            with Borrowed(item):
+                return self._call(item, name)
+        return self._call(item, name)
 
     def _call(self, item: Item, name: str) -> Outcome:
         call = item.call
@@ -158,8 +153,8 @@ class SyncRunner:
         item = self._current
         if item is None or item.link != link or item.call.id != call:
             return False
-        item.running.timed_out = timeout
-        item.running.cancelled = True
+        item.timed_out = timeout
+        item.cancelled = True
         if item.call.fn:
             self._worker.control.interrupt_main()
         return True
@@ -167,7 +162,7 @@ class SyncRunner:
     def interrupted(self) -> bool:
         """Whether the running call is to be interrupted now."""
         item = self._current
-        return item is not None and item.running.cancelled and bool(item.call.fn)
+        return item is not None and item.cancelled and bool(item.call.fn)
 
     def interrupt_later(self) -> None:
         """The running call was in the middle of our own code: try again in a moment."""
@@ -349,8 +344,8 @@ class ThreadRunner:
         item = self._running.get((link, call))
         if item is None:
             return False
-        item.running.timed_out = timeout
-        item.running.cancelled = True
+        item.timed_out = timeout
+        item.cancelled = True
         return True
 
     def wake(self) -> None:
@@ -418,7 +413,7 @@ class AsyncRunner:
             reply, buffers = await self._run(item, name)
         except asyncio.CancelledError:
             reply, buffers = execution.failure(
-                item, execution.ended_early(item.running, name), name
+                item, execution.ended_early(item, name), name
             )
         with worker.lock:
             worker.outbox.add(item.link, reply, buffers, time.monotonic())
@@ -477,8 +472,8 @@ class AsyncRunner:
         if found is None or self._loop is None:
             return False
         item, task = found
-        item.running.timed_out = timeout
-        item.running.cancelled = True
+        item.timed_out = timeout
+        item.cancelled = True
         self._loop.call_soon_threadsafe(task.cancel)
         return True
 

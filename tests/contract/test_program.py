@@ -13,10 +13,9 @@ import pytest
 
 from guactors.runtimes import program
 from guactors.runtimes.program import Chunk, run_program
+from tests.command import ended, eventually
 
 pytestmark = pytest.mark.needs("posix", "sh")
-
-END_WITHIN = 5.0
 
 
 def outcome(chunks: list[Chunk]) -> tuple[bytes, bytes, int]:
@@ -35,15 +34,8 @@ def sh(script: str, env: dict[str, str] | None = None, cwd: str = "") -> tuple[b
     return outcome(list(run_program(["sh", "-c", script], env or {}, cwd)))
 
 
-def gone(pid: int) -> bool:
-    """Whether the process ends in time; a zombie is its parent's business."""
-    try:
-        psutil.Process(pid).wait(END_WITHIN)
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.TimeoutExpired:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    return True
+def ends(*pids: int) -> None:
+    eventually(lambda: all(ended(pid) for pid in pids), f"processes {pids} end")
 
 
 def test_streams_are_kept_apart_and_the_code_comes_last() -> None:
@@ -111,7 +103,7 @@ def test_standard_input_is_empty() -> None:
 def test_what_it_leaves_in_the_background_ends_with_it() -> None:
     out, _, code = sh("sleep 60 & echo $!")
     assert code == 0
-    assert gone(int(out))
+    ends(int(out))
 
 
 def test_a_program_that_closes_its_streams_is_waited_for() -> None:
@@ -128,7 +120,7 @@ def test_closing_the_generator_ends_the_program_even_if_it_ignores_sigterm() -> 
     _, line = next(chunks)
     assert isinstance(line, bytes)
     chunks.close()
-    assert all(gone(int(pid)) for pid in line.split())
+    ends(*map(int, line.split()))
 
 
 def test_an_interrupt_while_it_is_silent_ends_the_program() -> None:
@@ -142,7 +134,7 @@ def test_an_interrupt_while_it_is_silent_ends_the_program() -> None:
             next(chunks)
     finally:
         signal.signal(signal.SIGALRM, previous)
-    assert gone(int(pid))
+    ends(int(pid))
 
 
 def test_killing_the_worker_ends_the_program_and_removes_its_directory() -> None:
@@ -164,5 +156,5 @@ def test_killing_the_worker_ends_the_program_and_removes_its_directory() -> None
             if "guardian" in child.cmdline()
         )
         os.kill(worker.pid, signal.SIGKILL)
-    assert all(gone(pid) for pid in [*pids, guardian])
+    ends(*pids, guardian)
     assert not directory.exists()

@@ -59,7 +59,7 @@ class SimCaller:
         self._clock = world.clock
         self._neighbour = neighbour
         self._waiters: dict[int, list[Callable[[int], None]]] = {}
-        self._ready: set[int] = set()
+        self._sources: dict[int, SimLink | SimListener] = {}
         self._due = False
         self._next_tick = 0.0
         timing = world.timing
@@ -91,7 +91,7 @@ class SimCaller:
 
     def news(self, source: SimLink | SimListener) -> None:
         """One of the links may have something."""
-        self._ready.add(source.number)
+        self._sources[source.number] = source
         self._kick()
 
     def _kick(self) -> None:
@@ -104,9 +104,9 @@ class SimCaller:
         if self.closed or self.transport.dead:
             return
         now, core = self._clock.now, self.core
-        ready, self._ready = list(self._ready), set()
-        more = self.links.drain(ready)
-        if now >= self._next_tick or not all(self.links.owns(fd) for fd in ready):
+        sources, self._sources = list(self._sources.values()), {}
+        more = self.links.drain([source.number for source in sources])
+        if now >= self._next_tick or self.hub.suspect or self.links.strangers:
             wake = self.hub.service(now)
             core.on_tick(now)
             due = core.next_wake(now)
@@ -114,8 +114,14 @@ class SimCaller:
         core.flush()
         self._carry_out()
         self._alarm.set(self._next_tick)
-        if more or self.links.backed_up():
+        if self.links.backed_up():
             self._clock.after(RETRY_FULL, self._kick)
+        for source in sources:
+            # A descriptor stays readable until somebody looks at what it announced.
+            if isinstance(source, SimLink) and source.unread:
+                self._sources[source.number] = source
+        if more or self.hub.suspect or self.links.suspect() or self._sources:
+            self._kick()
 
     def after_core(self) -> None:
         """Carry out what the core decided after a direct call."""
@@ -139,9 +145,10 @@ class SimCaller:
                 links.dial(effect.peer, effect.endpoints)
             elif isinstance(effect, Hangup):
                 links.hang_up(effect.peer)
-            elif links.knows(effect.peer):
-                links.send(effect.peer, effect.message, effect.buffers)
-            elif self._neighbour is not None:
+            elif (
+                not links.send(effect.peer, effect.message, effect.buffers)
+                and self._neighbour is not None
+            ):
                 self._neighbour(effect.peer, effect.message, effect.buffers)
         self.core.check()
         settled, self.core.objects.settled = self.core.objects.settled, []

@@ -51,6 +51,8 @@ class SimLink:
         self.number = next(network.numbers)
         self.listener: SimListener | None = None
         self.broken = False
+        self.unread = False
+        """It has fallen, and nobody has asked for its state since."""
         self.ways = ((Way(), Way()), (Way(), Way()))
         self.inbox: tuple[deque[list[Frame]], deque[list[Frame]]] = (deque(), deque())
         self._network = network
@@ -74,17 +76,19 @@ class SimLink:
         # As with sockets, the end is seen after all that came before it.
         if self._state is LinkState.DOWN and any(self.inbox):
             return LinkState.UP
+        self.unread = False
         return self._state
 
     def down(self) -> Down | None:
         return self._down
 
-    def filenos(self) -> tuple[int, ...]:
+    def filenos(self, lane: Lane | None = None) -> tuple[int, ...]:
         return (self.number,)
 
     def close(self) -> None:
         if self._state is not LinkState.DOWN:
             self._state, self._down = LinkState.DOWN, Down("closed")
+            self.unread = False
             self._network.hang_up(self)
         for inbox in self.inbox:
             inbox.clear()
@@ -102,6 +106,7 @@ class SimLink:
         """The dialling side hears of the end."""
         if self._state is not LinkState.DOWN:
             self._state, self._down = LinkState.DOWN, Down(cause)
+            self.unread = True
             self.party.tell(self)
 
 

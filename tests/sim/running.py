@@ -62,6 +62,8 @@ class Running:
             self._held += self._open(worker).core.objects.borrow(words, item.link)
         parts, position = [], call.buffers
         for dep in call.deps:
+            if dep.error:
+                raise pickle.loads(dep.data)
             parts.append(read(dep.data, item.buffers[position : position + dep.buffers]))
             position += dep.buffers
         children = [self._call(worker, index) for index in range(len(program.children))]

@@ -201,11 +201,11 @@ class SimWorker:
             None,
         )
         if item is not None:
-            item.running.timed_out = message.timeout
+            item.timed_out = message.timeout
             self._answer(Running(item).failure(_ended_early(item)), link)
         elif running is not None:
-            running.item.running.timed_out = message.timeout
-            running.item.running.cancelled = True
+            running.item.timed_out = message.timeout
+            running.item.cancelled = True
             if running.item.call.fn:
                 late = self._world.rng.random() * 0.002
                 self.clock.after(late, lambda: self._step(running, Interrupted()))
@@ -456,6 +456,6 @@ class SimWorker:
 
 
 def _ended_early(item: Item) -> Exception:
-    if item.running.timed_out:
+    if item.timed_out:
         return CallTimeout(f"call {item.call.id} did not finish within its timeout")
     return TaskCancelled(f"call {item.call.id} was cancelled")

@@ -16,6 +16,7 @@ from guactors.grid_file import (
     grid_file_path,
     read_grid_file,
     remove_grid_file,
+    running_grid,
     write_grid_file,
 )
 from guactors.home import write_private
@@ -38,7 +39,7 @@ def test_nothing_is_recorded_at_first() -> None:
 
 
 def test_the_record_is_private_and_comes_back(join: JoinAddress) -> None:
-    written = write_grid_file(format_join(join), [IPC], os.getpid(), {"hub": 7})
+    written = write_grid_file(format_join(join), [IPC], os.getpid(), "", {"hub": 7})
     assert read_grid_file() == written
     assert written.process() is not None
     assert written.endpoints() == [IPC]
@@ -47,7 +48,7 @@ def test_the_record_is_private_and_comes_back(join: JoinAddress) -> None:
 
 
 def test_auto_is_the_recorded_grid(join: JoinAddress, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_grid_file(format_join(join), [IPC], os.getpid(), {})
+    write_grid_file(format_join(join), [IPC], os.getpid(), "", {})
     for address in ("auto", None):
         found = find_hub(address)
         assert found.endpoints == [IPC]
@@ -65,16 +66,22 @@ def test_a_join_address_has_the_hubs_key_and_shows_no_secret(join: JoinAddress) 
     assert join.member_secret not in repr(found)
 
 
-def test_a_process_with_the_same_number_is_not_the_grid(join: JoinAddress) -> None:
-    grid = GridFile(format_join(join), [], pid=os.getpid(), created=1.0)
+def test_a_process_with_the_same_number_is_not_the_grid(join: JoinAddress, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "hub").write_text("")
+    grid = GridFile(format_join(join), [], pid=os.getpid(), created=1.0, run_dir=str(run_dir))
     assert grid.process() is None
     write_private(grid_file_path(), msgspec.json.encode(grid))
     with pytest.raises(HubUnreachable, match="has ended"):
         find_hub()
+    assert running_grid() is None
+    assert not run_dir.exists()
+    assert read_grid_file() is None
 
 
 def test_only_the_recorded_grid_is_forgotten(join: JoinAddress) -> None:
-    write_grid_file(format_join(join), [IPC], os.getpid(), {})
+    write_grid_file(format_join(join), [IPC], os.getpid(), "", {})
     remove_grid_file(os.getpid() + 1)
     assert read_grid_file() is not None
     remove_grid_file(os.getpid())

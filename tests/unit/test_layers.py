@@ -1,8 +1,8 @@
 """The written rules of the source, held by reading it: who may import whom, who may touch what.
 
-words <- ports, thinking <- adapters <- shells <- doors. Ports import words only and hold types only,
-so thinking may name them. A module that fits no row of LAYERS fails the first test: decide where it
-belongs, then add it here.
+words <- ports, thinking <- adapters <- shells <- doors. Ports import words only and hold types
+only, so thinking may name them. A module that fits no row of LAYERS fails the first test: decide
+where it belongs, then add it here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "transport.addresses", "transport.links", "transport.verdicts", "transport.zap",
     ),
     "adapters": (
-        "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "values", "versions",
+        "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "values",
+        "versions",
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "context", "embedding", "grid_client", "grid_file",
@@ -195,7 +196,7 @@ def test_words_and_ports_import_words_only() -> None:
 
 
 def test_adapters_do_not_know_each_other() -> None:
-    """Those of one port never; nor those of two ports. A room's door may hand out any of its own."""
+    """Neither those of one port nor those of two. A room's door may hand out any of its own."""
     rivals = ({"transport.inproc", "transport.zmq_link"}, {"runtimes.python", "runtimes.spawn"})
     faults = []
     for module in modules().values():

@@ -57,7 +57,7 @@ def test_a_wrong_address_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_recorded_grid_that_has_ended() -> None:
     assert checks.grid().state == OK
-    grid = GridFile("gu://127.0.0.1:1?key=x", [], pid=os.getpid(), created=1.0)
+    grid = GridFile("gu://127.0.0.1:1?key=x", [], pid=os.getpid(), created=1.0, run_dir="")
     write_private(grid_file_path(), msgspec.json.encode(grid))
     found = checks.grid()
     assert found.state == FAIL

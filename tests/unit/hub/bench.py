@@ -43,7 +43,9 @@ def death(cause: str = "signal", detail: str = "") -> m.DeathReport:
     return m.DeathReport(cause, detail, provider="box")
 
 
-def spec(actor: str = "a-1", owner: str = "c-1", session: str = "s-1", **more: object) -> m.ActorSpec:
+def spec(
+    actor: str = "a-1", owner: str = "c-1", session: str = "s-1", **more: object
+) -> m.ActorSpec:
     shape = more.pop("shape", m.Shape({}))
     placement = more.pop("placement", {"CPU": 1.0})
     return m.ActorSpec(actor, session, owner, "Counter", shape, placement, **more)  # type: ignore[arg-type]
@@ -202,7 +204,9 @@ class Bench:
         """Ids of the leases the caller was given since."""
         return [grant.lease for grant in self.heard(peer, m.LeaseGranted)]
 
-    def leases(self, peer: str = "c-1", count: int = 1, key: str = "d-1", **shape: object) -> list[str]:
+    def leases(
+        self, peer: str = "c-1", count: int = 1, key: str = "d-1", **shape: object
+    ) -> list[str]:
         """``count`` leases for a caller, granted."""
         self.demand(peer, key, count, **shape)
         self.start_leases()

@@ -105,7 +105,11 @@ class ModelProvider:
         ]
         actors = [
             m.ActorReport(
-                x.spec, x.incarnation, "w", [] if name in self.loading else [endpoint("w")], x.payload
+                x.spec,
+                x.incarnation,
+                "w",
+                [] if name in self.loading else [endpoint("w")],
+                x.payload,
             )
             for name, x in self.actors.items()
         ]
@@ -127,7 +131,14 @@ class ModelProvider:
         self.bench.say(self.peer, m.Goodbye())
         self.bench.trays[self.peer] = []
         self.up = False
-        for book in (self.pending, self.leases, self.actors, self.loading, self.blocked, self.deaths):
+        for book in (
+            self.pending,
+            self.leases,
+            self.actors,
+            self.loading,
+            self.blocked,
+            self.deaths,
+        ):
             book.clear()
 
     def tell(self, message: m.Message) -> None:

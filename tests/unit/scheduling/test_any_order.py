@@ -67,7 +67,9 @@ class World(RuleBasedStateMachine):
         if caller.held:
             caller.give_back(min(caller.held) if first else max(caller.held))
 
-    @rule(name=caller_names, restarts=st.integers(-1, 2), hold=st.booleans(), detached=st.booleans())
+    @rule(
+        name=caller_names, restarts=st.integers(-1, 2), hold=st.booleans(), detached=st.booleans()
+    )
     def create(self, name: str, restarts: int, hold: bool, detached: bool) -> None:
         caller = self.callers[name]
         if caller.up:

@@ -17,7 +17,9 @@ from guactors.scheduling.placement import (
 from guactors.scheduling.resources import Pool, to_units
 
 
-def slot(peer: str, order: int = 0, *, python: str = "3.11", used: float = 0.0, **total: float) -> Slot:
+def slot(
+    peer: str, order: int = 0, *, python: str = "3.11", used: float = 0.0, **total: float
+) -> Slot:
     made = Slot(peer, f"{peer}-name", python, order, offered=True)
     made.pool = Pool(total or {"CPU": 4.0})
     made.pool.take(to_units({"CPU": used}))

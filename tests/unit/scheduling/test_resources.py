@@ -65,7 +65,9 @@ def test_load_is_that_of_the_fullest_wanted_resource() -> None:
 
 
 @given(AMOUNTS, AMOUNTS)
-def test_taking_and_giving_leaves_nothing_behind(total: dict[str, float], some: dict[str, float]) -> None:
+def test_taking_and_giving_leaves_nothing_behind(
+    total: dict[str, float], some: dict[str, float]
+) -> None:
     pool = Pool(total)
     units = to_units(some)
     pool.take(units)
