@@ -52,7 +52,7 @@ def launched(*, cpus: float = 2.0, warm: int = 1, workers_on_tcp: bool = False) 
             node = launch_node(NodeConfig(hub, [provider], embedded=True, scratch=[run_dir]))
             try:
                 address = join_address(node.hub_endpoints, identity.member_secret)
-                write_grid_file(address, node.hub_endpoints, node.pid, node.pids)
+                write_grid_file(address, node.hub_endpoints, node.pid, run_dir, node.pids)
                 gu.init(AUTO, log_to_driver=False)
                 yield
             finally:

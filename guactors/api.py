@@ -126,7 +126,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     Raises the first failed one's error as its own type, GetTimeout after ``timeout`` seconds (0:
     only what is there already)."""
     if type(refs) is ObjectRef:
-        return refs._session.get_one(refs._id, timeout)
+        return refs._session.values.get_one(refs._id, timeout)
     if isinstance(refs, ObjectRefGenerator):
         raise TypeError("get() takes no generator; iterate over it and get() each ref")
     if not isinstance(refs, list | tuple):
@@ -136,14 +136,14 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
             raise TypeError(f"get() takes refs; the list has a {type(ref).__name__}")
     if not refs:
         return []
-    return refs[0]._session.get_many([ref._id for ref in refs], timeout)
+    return refs[0]._session.values.get_many([ref._id for ref in refs], timeout)
 
 
 def put(value: Any) -> ObjectRef:
     """Store an immutable copy of ``value``; it lives as long as a reference to it."""
     if isinstance(value, ObjectRef):
         raise TypeError("put() of an ObjectRef makes no sense: the value is stored already")
-    return auto_init().put(value)
+    return auto_init().values.put(value)
 
 
 def wait(
@@ -170,7 +170,7 @@ def wait(
             raise TypeError(f"wait() takes refs; the list has a {type(ref).__name__}")
     session = refs[0]._session
     by_id = {ref._id: ref for ref in refs}
-    ready, rest = session.wait([ref._id for ref in refs], num_returns, timeout)
+    ready, rest = session.values.wait([ref._id for ref in refs], num_returns, timeout)
     return [by_id[id] for id in ready], [by_id[id] for id in rest]
 
 

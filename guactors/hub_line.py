@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from guactors import errors
 from guactors.config import Timing
 from guactors.errors import (
     AuthFailed,
@@ -33,10 +34,13 @@ from guactors.transport.base import Frame, Lane, Link, LinkFull, LinkState, Send
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.liveness import Liveness, Lost, SendPing
 
-_KINDS: dict[str, type[GuactorsError]] = {
-    "VersionMismatch": VersionMismatch,
-    "AuthFailed": AuthFailed,
-}
+
+def error_of(fault: Fault) -> GuactorsError:
+    """The error that a Fault names, to be raised where its request was made."""
+    kind = getattr(errors, fault.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, GuactorsError)):
+        kind = GuactorsError
+    return kind(fault.detail)
 
 
 class HubLine:
@@ -158,8 +162,8 @@ class HubLine:
                 self._on_up()
             case Goodbye(reason):
                 self._lose(reason or "the hub left", 0.0)
-            case Fault(kind, detail, 0):
-                self.refusal = _KINDS.get(kind, GuactorsError)(detail)
+            case Fault(request=0):
+                self.refusal = error_of(message)
             case _:
                 self._on_message(message)
 

@@ -55,8 +55,10 @@ class PeerLinks:
         self._links: dict[str, Link] = {}
         self._by_fd: dict[int, tuple[str, Link, Lane]] = {}
         self._fds: dict[str, list[int]] = {}
-        self._suspects: dict[tuple[str, Lane], Link] = {}
-        self._backlog: dict[str, list[tuple[Lane, list[Frame]]]] = {}
+        self.suspects: dict[tuple[str, Lane], Link] = {}
+        """Links that something was sent on since their last drain: drain again before sleeping."""
+        self.unsent: dict[str, list[tuple[Lane, list[Frame]]]] = {}
+        """Messages that found their link full."""
         self._broken: list[str] = []
         self.strangers = False
         """Whether the last ``drain`` was given descriptors of somebody else."""
@@ -81,8 +83,8 @@ class PeerLinks:
         """Close a link, if there is one."""
         link = self._links.pop(peer, None)
         for lane in Lane:
-            self._suspects.pop((peer, lane), None)
-        self._backlog.pop(peer, None)
+            self.suspects.pop((peer, lane), None)
+        self.unsent.pop(peer, None)
         for fd in self._fds.pop(peer, ()):
             self._by_fd.pop(fd, None)
             self._poller.remove(fd)
@@ -99,23 +101,23 @@ class PeerLinks:
         return True
 
     def _send(self, peer: str, link: Link, lane: Lane, frames: list[Frame]) -> None:
-        if self._backlog and peer in self._backlog:
-            self._backlog[peer].append((lane, frames))
+        if self.unsent and peer in self.unsent:
+            self.unsent[peer].append((lane, frames))
             return
         try:
             link.send(lane, frames)
             # A send may consume the signal of a message that came meanwhile.
-            self._suspects[peer, lane] = link
+            self.suspects[peer, lane] = link
         except LinkFull:
-            self._backlog.setdefault(peer, []).append((lane, frames))
+            self.unsent.setdefault(peer, []).append((lane, frames))
         except SendError:
             self._broken.append(peer)
 
     def drain(self, ready: Sequence[int]) -> bool:
         """Receive from links with news; True when some may have more."""
         more = False
-        if self._suspects:
-            suspects, self._suspects = self._suspects, {}
+        if self.suspects:
+            suspects, self.suspects = self.suspects, {}
             for (peer, lane), link in suspects.items():
                 more = self._drain_one(peer, link, lane, woken=False) or more
         self.strangers = False
@@ -125,18 +127,14 @@ class PeerLinks:
                 self.strangers = True
             else:
                 more = self._drain_one(*found, woken=True) or more
-        if self._backlog:
-            for peer in list(self._backlog):
+        if self.unsent:
+            for peer in list(self.unsent):
                 self._resend(peer)
         while self._broken:
             peer = self._broken.pop()
             self.hang_up(peer)
             self._on_lost(peer)
         return more
-
-    def suspect(self) -> bool:
-        """Whether something was sent since the last drain: drain again before sleeping."""
-        return bool(self._suspects)
 
     def _drain_one(self, peer: str, link: Link, lane: Lane, *, woken: bool) -> bool:
         receive, decode, deliver = link.receive, self._decoder.decode, self._on_message
@@ -161,21 +159,17 @@ class PeerLinks:
             deliver(peer, message, buffers)
             if type(message) is Replies and len(message.replies) == 1:
                 # A single answer is mostly what its caller waits for: let it look first.
-                self._suspects[peer, lane] = link
+                self.suspects[peer, lane] = link
                 return False
-        self._suspects[peer, lane] = link
+        self.suspects[peer, lane] = link
         return True
 
     def _resend(self, peer: str) -> None:
-        waiting = self._backlog.pop(peer, [])
+        waiting = self.unsent.pop(peer, [])
         link = self._links.get(peer)
         if link is not None:
             for lane, frames in waiting:
                 self._send(peer, link, lane, frames)
-
-    def backed_up(self) -> bool:
-        """Whether something waits for room."""
-        return bool(self._backlog)
 
     def close(self) -> None:
         """Close every link."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from guactors.transport.poller import Poller
@@ -51,7 +51,7 @@ class Pump:
         self,
         name: str,
         service: Callable[[list[int]], float | None],
-        receive: Callable[[list[int]], bool],
+        receive: Callable[[Sequence[int]], float],
     ) -> None:
         self.lock = threading.RLock()
         self.poller = Poller()
@@ -103,8 +103,11 @@ class Pump:
     def _wait(self, done: Callable[[], bool], deadline: float | None, host: Host | None) -> bool:
         while True:
             event: threading.Event | None = None
+            delay: float | None
             with self.lock:
-                delay = self.serve([])
+                delay = None if self._kicked else self._receive(())
+                if delay is None or delay < 0.0:
+                    delay = self.serve([])
                 if done():
                     return True
                 if self._closing:
@@ -151,9 +154,9 @@ class Pump:
                 ready = wait(timeout)
                 rounds += 1
                 with lock:
-                    if host is None and self._receive(ready) and done():
-                        return True
-                    delay = self.serve(ready)
+                    delay = self._receive(ready)
+                    if delay < 0.0:
+                        delay = self.serve(ready)
                     if done():
                         return True
                     if self._closing:

@@ -64,7 +64,7 @@ class ObjectRef:
 
     def hex(self) -> str:
         """The grid-wide name of the object."""
-        word = self._session.word(self._id)
+        word = self._session.values.word(self._id)
         return f"{word.owner.partition('-')[2]}{word.object:016x}"
 
     def binary(self) -> bytes:
@@ -77,7 +77,7 @@ class ObjectRef:
 
     def future(self) -> concurrent.futures.Future[Any]:
         """A future that ends as the object does."""
-        return self._session.future(self._id)
+        return self._session.values.future(self._id)
 
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio
@@ -86,7 +86,7 @@ class ObjectRef:
 
     def __reduce__(self) -> tuple[Any, ...]:
         note_reference(self)
-        word = self._session.word(self._id)
+        word = self._session.values.word(self._id)
         return _rebuild_ref, (word.owner, word.object)
 
     def __eq__(self, other: object) -> bool:
@@ -107,7 +107,7 @@ def _rebuild_ref(owner: str, object: int) -> ObjectRef:
     session = current_session()
     if session is None:
         raise NotInitialized("an ObjectRef can only be unpickled in a process that called init()")
-    return session.arrived(owner, object)
+    return session.values.arrived(owner, object)
 
 
 class ObjectRefGenerator:
@@ -125,7 +125,7 @@ class ObjectRefGenerator:
         return self
 
     def __next__(self) -> ObjectRef:
-        ref = self._session.next_item(self._id, None)
+        ref = self._session.values.next_item(self._id, None)
         if ref is None:
             raise StopIteration
         return ref
@@ -134,22 +134,22 @@ class ObjectRefGenerator:
         return self
 
     async def __anext__(self) -> ObjectRef:
-        ref = await self._session.next_item_async(self._id)
+        ref = await self._session.values.next_item_async(self._id)
         if ref is None:
             raise StopAsyncIteration
         return ref
 
     def next_ready(self) -> bool:
         """Whether ``next`` would not block."""
-        return self._session.item_ready(self._id)
+        return self._session.values.item_ready(self._id)
 
     def completed(self) -> ObjectRef:
         """A ref that is ready when the whole call has ended, and carries its error."""
-        return self._session.share(self._id)
+        return self._session.values.share(self._id)
 
     def is_finished(self) -> bool:
         """Whether every item was taken and the call has ended."""
-        return self._session.stream_finished(self._id)
+        return self._session.values.stream_finished(self._id)
 
     def __repr__(self) -> str:
         return f"ObjectRefGenerator({self._session.peer}/{self._id})"

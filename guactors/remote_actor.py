@@ -143,16 +143,16 @@ class ActorClass:
             concurrency,
             encode(info),
         )
-        actor = session.new_actor(spec)
+        actor = session.actors.add(spec)
 
         def create() -> None:
             # Values, not references: a restart must find them in the payload.
-            deps_raw = [RawValue(*session.raw(ref.id)) for ref in deps]
+            deps_raw = [RawValue(*session.values.raw(ref.id)) for ref in deps]
             buffers = [bytes(buffer) for buffer in packed.buffers]
             payload = encode(ActorPayload(blob, packed.data, buffers, deps_raw))
-            session.create_actor(actor, spec, payload, wait=bool(name))
+            session.actors.create(actor, spec, payload, wait=bool(name))
 
-        session.when_ready([ref.id for ref in deps], create)
+        session.values.when_ready([ref.id for ref in deps], create)
         return ActorHandle(session, actor, info, owner=not detached)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -189,14 +189,14 @@ class ActorHandle:
         # The last handle of the process that made the actor ends it, after its queued calls.
         self._actor.handles -= 1
         if self._owner and self._actor.handles == 0 and not self._session.closed:
-            self._session.handle_gone(self._actor)
+            self._session.actors.handle_gone(self._actor)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self._session.share_actor(self._actor)
+        self._session.actors.share(self._actor)
         return _rebuild_handle, (self._actor.id, encode(self._info))
 
     def __guactors_kill__(self, no_restart: bool) -> None:
-        self._session.kill_actor(self._actor, no_restart=no_restart)
+        self._session.actors.kill(self._actor, no_restart=no_restart)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActorHandle) and other._actor.id == self._actor.id
@@ -213,7 +213,7 @@ def _rebuild_handle(id: str, info: bytes) -> ActorHandle:
     if session is None:
         raise NotInitialized("an actor handle can only be unpickled where init() was called")
     known = decode_handle(info)
-    actor = session.watch_actor(id, known.class_name)
+    actor = session.actors.watch(id, known.class_name)
     return ActorHandle(session, actor, known, owner=False)
 
 
@@ -294,5 +294,5 @@ def find_actor(session: Session, name: str, namespace: str | None) -> ActorHandl
         found = session.ask(lambda request: FindActor(request, name, where))
     except UsageError as error:
         raise NoSuchActor(str(error)) from None
-    actor = session.watch_actor(found.spec.actor, found.spec.class_name)
+    actor = session.actors.watch(found.spec.actor, found.spec.class_name)
     return ActorHandle(session, actor, decode_handle(found.spec.handle), owner=False)

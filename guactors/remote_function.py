@@ -67,6 +67,9 @@ def submit(
     retry_errors: object = None,
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``."""
+    if returns == 1 and not (args or kwargs or timeout):
+        id = session.submit_plain(home, fn, method, name, priority, retries, retry_errors)
+        return ObjectRef(id, session)
     packed, deps = pack_call(args, kwargs, name)
     with session.lock:
         id = session.new_ids(returns)

@@ -71,7 +71,7 @@ def up(
 def down() -> None:
     """End the grid that this user runs on this machine."""
     grid = running_grid()
-    process = grid and grid.process()
+    process = grid.process() if grid else None
     if grid is None or process is None:
         note("no grid of this user runs here")
         return

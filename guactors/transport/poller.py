@@ -7,6 +7,7 @@ who drains first wins).
 
 from __future__ import annotations
 
+import contextlib
 import select
 import selectors
 import socket
@@ -55,15 +56,15 @@ class Poller:
             ready = [fd for fd, _ in self._epoll.poll(timeout)]
         else:
             ready = [key.fd for key, _ in self._selector.select(timeout)]
-        if self._woken and self._wake_fd in ready:
-            self._woken = False
-            try:
-                self._reader.recv(4096)
-            except BlockingIOError:
-                pass  # another waiting thread took it
         if self._wake_fd in ready:
             ready.remove(self._wake_fd)
+            self._answer()
         return ready
+
+    def _answer(self) -> None:
+        self._woken = False
+        with contextlib.suppress(BlockingIOError):  # another waiting thread was faster
+            self._reader.recv(4096)
 
     def wake(self) -> None:
         """Make a ``wait`` in progress, or the next one, return."""

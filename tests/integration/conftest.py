@@ -32,7 +32,9 @@ def permanent_threads(run_root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def grid(permanent_threads: None, run_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def grid(
+    permanent_threads: None, run_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """An embedded grid of two CPUs. Its workers come and go, so tests on it are marked
     ``may_keep(*leaks.KINDS)``; the whole of it must be gone at the end."""
     home = tmp_path_factory.mktemp("grid-home")

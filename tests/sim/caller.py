@@ -1,5 +1,4 @@
-"""A calling process in the simulation: what ``session`` does, around the real CallerCore, HubLine and
-PeerLinks.
+"""A calling process in the simulation: what ``session`` does, around the real CallerCore and HubLine.
 
 Owns: the rounds of service, and who is told when a value is there. Must never: decide anything.
 """
@@ -14,10 +13,10 @@ from guactors.caller.effects import Dial, Hangup, SendHub
 from guactors.caller.tasks import Task
 from guactors.hub_line import HubLine
 from guactors.messages import Define, Fault, Hello, Message
-from guactors.peer_links import PeerLinks
 from guactors.transport.base import Frame
 from tests.sim import hub
 from tests.sim.clock import Alarm
+from tests.sim.links import Links
 from tests.sim.network import SimLink, SimListener, SimTransport
 from tests.sim.program import FUNCTIONS
 
@@ -26,14 +25,6 @@ if TYPE_CHECKING:
 
 RETRY_FULL = 0.001
 Neighbour = Callable[[str, Message, Sequence[Frame]], None]
-
-
-class _NoPoller:
-    """News is pushed here, so nobody polls."""
-
-    def add(self, fd: int) -> None: ...
-
-    def remove(self, fd: int) -> None: ...
 
 
 def _wants_retry(task: Task, data: bytes) -> bool:
@@ -66,10 +57,7 @@ class SimCaller:
         self.core = world.caller_core(self.peer, linger=timing.linger, retry_error=_wants_retry)
         for fn in FUNCTIONS:
             self.core.blobs[fn] = Define(fn, "program", b"code")
-        poller: Any = _NoPoller()
-        self.links = PeerLinks(
-            transport, poller, hello, on_message=self._on_peer, on_lost=self._on_lost
-        )
+        self.links = Links(transport, hello, self._on_peer, self._on_lost)
         self.hub = HubLine(
             transport,
             [hub.ENDPOINT],
@@ -105,8 +93,8 @@ class SimCaller:
             return
         now, core = self._clock.now, self.core
         sources, self._sources = list(self._sources.values()), {}
-        more = self.links.drain([source.number for source in sources])
-        if now >= self._next_tick or self.hub.suspect or self.links.strangers:
+        self.links.drain(sources)
+        if now >= self._next_tick or not all(self.links.owns(x) for x in sources):
             wake = self.hub.service(now)
             core.on_tick(now)
             due = core.next_wake(now)
@@ -114,14 +102,8 @@ class SimCaller:
         core.flush()
         self._carry_out()
         self._alarm.set(self._next_tick)
-        if self.links.backed_up():
+        if self.links.unsent:
             self._clock.after(RETRY_FULL, self._kick)
-        for source in sources:
-            # A descriptor stays readable until somebody looks at what it announced.
-            if isinstance(source, SimLink) and source.unread:
-                self._sources[source.number] = source
-        if more or self.hub.suspect or self.links.suspect() or self._sources:
-            self._kick()
 
     def after_core(self) -> None:
         """Carry out what the core decided after a direct call."""

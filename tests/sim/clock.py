@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable
 
 Action = Callable[[], None]
-MOST_EVENTS = 300_000
+MOST_EVENTS = 60_000
 """More than any seed needs: beyond it somebody talks to himself."""
 
 

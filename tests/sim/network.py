@@ -51,8 +51,6 @@ class SimLink:
         self.number = next(network.numbers)
         self.listener: SimListener | None = None
         self.broken = False
-        self.unread = False
-        """It has fallen, and nobody has asked for its state since."""
         self.ways = ((Way(), Way()), (Way(), Way()))
         self.inbox: tuple[deque[list[Frame]], deque[list[Frame]]] = (deque(), deque())
         self._network = network
@@ -76,7 +74,6 @@ class SimLink:
         # As with sockets, the end is seen after all that came before it.
         if self._state is LinkState.DOWN and any(self.inbox):
             return LinkState.UP
-        self.unread = False
         return self._state
 
     def down(self) -> Down | None:
@@ -88,7 +85,6 @@ class SimLink:
     def close(self) -> None:
         if self._state is not LinkState.DOWN:
             self._state, self._down = LinkState.DOWN, Down("closed")
-            self.unread = False
             self._network.hang_up(self)
         for inbox in self.inbox:
             inbox.clear()
@@ -106,7 +102,6 @@ class SimLink:
         """The dialling side hears of the end."""
         if self._state is not LinkState.DOWN:
             self._state, self._down = LinkState.DOWN, Down(cause)
-            self.unread = True
             self.party.tell(self)
 
 

@@ -1,0 +1,268 @@
+"""Values and streams as threads and event loops ask for them: get, put, wait, futures, items.
+
+Owns: the futures that wait for objects. Must never: decide anything about objects (the core does), or
+hold the lock while it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from guactors import values
+from guactors.errors import GetTimeout, GuactorsError, SessionClosed
+from guactors.messages import RefWord
+from guactors.refs import ObjectRef
+
+if TYPE_CHECKING:
+    from guactors.session import Session
+
+
+class SessionValues:
+    """The part of a session that hands out values; one per session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._core = session.core
+        self._pump = session.pump
+        self._lock = session.lock
+        self._futures: dict[int, list[Future[Any]]] = {}
+
+    def notify(self) -> None:
+        """Objects settled: resolve their futures and rouse whoever sleeps. The lock is held."""
+        settled, self._core.objects.settled = self._core.objects.settled, []
+        for id in settled:
+            for future in self._futures.pop(id, ()):
+                self._resolve(future, id)
+        self._pump.news()
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def put(self, value: Any) -> ObjectRef:
+        """An immutable copy of ``value``."""
+        packed = values.pack(value, lambda: "the value given to put()")
+        with self._lock:
+            objects = self._core.objects
+            id = objects.new()
+            contains = [ref.id for ref in packed.refs]
+            for inner in contains:
+                objects.hold(inner)
+            objects.settle(id, packed.data, packed.buffers, contains=contains)
+        return ObjectRef(id, self._session)
+
+    def get_one(self, id: int, timeout: float | None) -> Any:
+        """The value of one object; raises its error, or GetTimeout."""
+        entry = self._core.objects.entries[id]
+        if entry.data is None:
+            if entry.origin is not None:
+                self._await([id], timeout)
+            elif not self._pump.wait(lambda: entry.data is not None, timeout):
+                raise self._late(1, 1, timeout)
+        if entry.error:
+            raise values.unpack_error(entry.data or b"")
+        return values.unpack(entry.data or b"", entry.buffers)
+
+    def get_many(self, ids: Sequence[int], timeout: float | None) -> list[Any]:
+        """Values in order; raises as soon as one of them has failed."""
+        entries = self._core.objects.entries
+        if any(entries[id].data is None for id in ids):
+            self._await(ids, timeout)
+            for id in ids:
+                if entries[id].data is not None and entries[id].error:
+                    raise values.unpack_error(entries[id].data or b"")
+        return [self._value(id) for id in ids]
+
+    def _await(self, ids: Sequence[int], timeout: float | None) -> None:
+        entries = self._core.objects.entries
+        with self._lock:
+            wanted = [entries[id] for id in ids if entries[id].data is None]
+            for entry in wanted:
+                entry.watched = True
+                if entry.origin is not None:
+                    self._core.objects.need(entry.id)
+        if not wanted:
+            return
+        position = 0
+
+        def done() -> bool:
+            nonlocal position
+            while position < len(wanted):
+                if wanted[position].data is None:
+                    return bool(self._failed_among(wanted, position))
+                if wanted[position].error:
+                    return True
+                position += 1
+            return True
+
+        if not self._pump.wait(done, timeout):
+            waiting = sum(entry.data is None for entry in wanted)
+            raise self._late(waiting, len(ids), timeout)
+
+    def _late(self, waiting: int, count: int, timeout: float | None) -> GuactorsError:
+        if self._session.closed:
+            return SessionClosed("the session ended while get() waited")
+        return GetTimeout(
+            f"{waiting} of {count} objects were not there after {timeout} s; "
+            "the calls go on, get() them again or cancel() them"
+        )
+
+    def _failed_among(self, wanted: Sequence[Any], start: int) -> bool:
+        """Whether a later one failed already: looked for only when something settled."""
+        settled = len(wanted) - start
+        if settled > 64:
+            # Scanning a long list each round would be quadratic; errors there surface in order.
+            return False
+        return any(entry.error for entry in wanted[start:])
+
+    def _value(self, id: int) -> Any:
+        entry = self._core.objects.entries[id]
+        if entry.error:
+            raise values.unpack_error(entry.data or b"")
+        return values.unpack(entry.data or b"", entry.buffers)
+
+    def wait(
+        self, ids: Sequence[int], count: int, timeout: float | None
+    ) -> tuple[list[int], list[int]]:
+        """(ready, not ready), in order, when ``count`` are ready or time is up."""
+        entries = self._core.objects.entries
+        with self._lock:
+            for id in ids:
+                entries[id].watched = True
+                if entries[id].origin is not None:
+                    self._core.objects.need(id)
+
+        def done() -> bool:
+            ready = 0
+            for id in ids:
+                if entries[id].data is not None:
+                    ready += 1
+                    if ready >= count:
+                        return True
+            return False
+
+        if not done():
+            self._pump.wait(done, timeout)
+        ready = [id for id in ids if entries[id].data is not None][:count]
+        chosen = set(ready)
+        return ready, [id for id in ids if id not in chosen]
+
+    def future(self, id: int) -> Future[Any]:
+        """A future for one object."""
+        future: Future[Any] = Future()
+        with self._lock:
+            entry = self._core.objects.entries[id]
+            if entry.data is None:
+                entry.watched = True
+                self._futures.setdefault(id, []).append(future)
+                if entry.origin is not None:
+                    self._core.objects.need(id)
+                    self._session.after_core()
+                self._core.objects.hold(id)
+                future.add_done_callback(lambda _: self._session.released.append(id))
+                self._pump.kick()
+                return future
+        self._resolve(future, id)
+        return future
+
+    def word(self, id: int) -> RefWord:
+        """The grid-wide name of an object."""
+        return self._core.objects.word(id)
+
+    def share(self, id: int) -> ObjectRef:
+        """One more reference to an object."""
+        with self._lock:
+            self._core.objects.hold(id)
+        return ObjectRef(id, self._session)
+
+    def arrived(self, owner: str, object: int) -> ObjectRef:
+        """A reference that was unpickled here."""
+        with self._lock:
+            return ObjectRef(self._core.objects.stray(RefWord(owner, object)), self._session)
+
+    def when_ready(self, ids: Sequence[int], then: Callable[[], None]) -> None:
+        """Call ``then`` once all objects are there: now, or later on the serving thread."""
+        entries = self._core.objects.entries
+        pending = [id for id in ids if entries[id].data is None]
+        if not pending:
+            then()
+            return
+        left = len(pending)
+
+        def one_less(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                then()
+
+        for id in pending:
+            self.future(id).add_done_callback(one_less)
+
+    def raw(self, id: int) -> tuple[bytes, list[bytes]]:
+        """A ready value as bytes; raises its error."""
+        entry = self._core.objects.entries[id]
+        if entry.error:
+            raise values.unpack_error(entry.data or b"")
+        return entry.data or b"", [bytes(buffer) for buffer in entry.buffers]
+
+    # --- streams ------------------------------------------------------------------------------------
+
+    def next_item(self, call: int, timeout: float | None) -> ObjectRef | None:
+        """The next item of a stream, None at its end; the call's error comes as a last item."""
+        self._watch_stream(call)
+        if not self._pump.wait(lambda: self.item_ready(call), timeout):
+            if self._session.closed:
+                raise SessionClosed("the session ended while a stream was read")
+            raise GetTimeout(f"the stream had no item for {timeout} s")
+        return self._take_item(call)
+
+    async def next_item_async(self, call: int) -> ObjectRef | None:
+        import asyncio
+
+        self._watch_stream(call)
+        while not self.item_ready(call):
+            future: Future[Any] = Future()
+            with self._lock:
+                if not self.item_ready(call):
+                    self._futures.setdefault(call, []).append(future)
+                else:
+                    break
+            self._pump.kick()
+            await asyncio.wait([asyncio.wrap_future(future)])
+        return self._take_item(call)
+
+    def _watch_stream(self, call: int) -> None:
+        with self._lock:
+            self._core.objects.entries[call].watched = True
+
+    def item_ready(self, call: int) -> bool:
+        """Whether an item, or the end, is there."""
+        stream = self._core.streams[call]
+        return bool(stream.items) or stream.finished
+
+    def stream_finished(self, call: int) -> bool:
+        stream = self._core.streams[call]
+        return stream.finished and not stream.items
+
+    def _take_item(self, call: int) -> ObjectRef | None:
+        with self._lock:
+            stream = self._core.streams[call]
+            if stream.items:
+                return ObjectRef(stream.items.popleft(), self._session)
+            entry = self._core.objects.entries[call]
+            if entry.error and not stream.told:
+                stream.told = True
+                self._core.objects.hold(call)
+                return ObjectRef(call, self._session)
+            return None
+
+    def _resolve(self, future: Future[Any], id: int) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        if self._core.objects.entries[id].data is None:
+            future.set_result(None)  # a stream has news
+            return
+        try:
+            future.set_result(self._value(id))
+        except BaseException as error:
+            future.set_exception(error)

@@ -1,0 +1,151 @@
+"""Calls as coroutines on one event loop: actors with async methods.
+
+Owns: the loop, which is the main thread's, and its tasks. Must never: block the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from typing import TYPE_CHECKING, Any
+
+from guactors import values
+from guactors.errors import CallTimeout
+from guactors.messages import LoadActor, Reply
+from guactors.worker import execution
+from guactors.worker.execution import Outcome
+from guactors.worker.intake import Item
+from guactors.worker.serving import Borrowed, build, iterate, send_item
+
+if TYPE_CHECKING:
+    from guactors.worker.process import Worker
+
+
+class AsyncRunner:
+    """Calls as coroutines on one event loop, at most ``max_concurrency`` at a time."""
+
+    hosts = False
+
+    def __init__(self, worker: Worker, message: LoadActor, name: str) -> None:
+        self._worker = worker
+        self._message = message
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: dict[tuple[str, int], tuple[Item, asyncio.Task[None]]] = {}
+        self._most = message.spec.max_concurrency or 1000
+        self._flushing = False
+        self._done: asyncio.Event | None = None
+        worker.runner = self
+
+    def run(self) -> None:
+        """Build the actor on the loop, then serve until told to leave."""
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        worker = self._worker
+        loop = self._loop = asyncio.get_running_loop()
+        self._done = asyncio.Event()
+        try:
+            # On the loop, because constructors make locks and tasks.
+            worker.code.instance = build(self._message, self._name)
+        except BaseException as error:
+            worker.loaded(values.pack_error(error, self._name))
+        else:
+            worker.loaded(b"")
+        for fd in worker.data_fds:
+            loop.add_reader(fd, self._receive)
+        self._receive()
+        while not (worker.leaving and not self._tasks):
+            await self._done.wait()
+            self._done.clear()
+
+    def _receive(self) -> None:
+        worker = self._worker
+        items: list[Item] = []
+        with worker.lock:
+            worker.drain(time.monotonic())
+            while len(self._tasks) + len(items) < self._most:
+                item = worker.intake.mailbox.take()
+                if item is None:
+                    break
+                items.append(item)
+        worker.serve_session()
+        assert self._loop is not None
+        for item in items:
+            task = self._loop.create_task(self._serve(item))
+            self._tasks[item.link, item.call.id] = (item, task)
+
+    async def _serve(self, item: Item) -> None:
+        worker = self._worker
+        name = worker.code.name(item.call)
+        try:
+            reply, buffers = await self._run(item, name)
+        except asyncio.CancelledError:
+            reply, buffers = execution.failure(item, execution.ended_early(item, name), name)
+        with worker.lock:
+            worker.outbox.add(item.link, reply, buffers, time.monotonic())
+        del self._tasks[item.link, item.call.id]
+        if not self._flushing:
+            self._flushing = True
+            assert self._loop is not None
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        with self._worker.lock:
+            self._worker.flush()
+        # The send may have consumed the signal of an arrival, and calls may wait for a place.
+        self._receive()
+        if self._worker.leaving and self._done is not None:
+            self._done.set()
+
+    async def _run(self, item: Item, name: str) -> Outcome:
+        call = item.call
+        if item.expires and time.monotonic() >= item.expires:
+            late = CallTimeout(f"{name} was still queued when its timeout passed; it never ran")
+            return execution.failure(item, late, name)
+        execution.enter(item, name)
+        try:
+            with Borrowed(item):
+                function = self._worker.code.find(call)
+                args, kwargs = execution.arguments(item)
+                result = function(*args, **kwargs)
+                if call.returns < 0:
+                    await self._stream(item, result, name)
+                    return Reply(call.id, [], call.attempt), ()
+                if inspect.isawaitable(result):
+                    result = await result
+                return execution.success(item, result, name, self._worker.lend)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            return execution.failure(item, error, name)
+
+    async def _stream(self, item: Item, result: Any, name: str) -> None:
+        index = 0
+        if hasattr(result, "__aiter__"):
+            async for part in result:
+                send_item(self._worker, item, index, part, name)
+                index += 1
+            return
+        for part in iterate(result, name):
+            send_item(self._worker, item, index, part, name)
+            index += 1
+            await asyncio.sleep(0)
+
+    def cancel(self, link: str, call: int, *, timeout: bool) -> bool:
+        """Cancel the coroutine. Any thread."""
+        found = self._tasks.get((link, call))
+        if found is None or self._loop is None:
+            return False
+        item, task = found
+        item.timed_out = timeout
+        item.cancelled = True
+        self._loop.call_soon_threadsafe(task.cancel)
+        return True
+
+    def wake(self) -> None:
+        """The worker is leaving."""
+        if self._loop is not None and self._done is not None:
+            self._loop.call_soon_threadsafe(self._done.set)

@@ -1,0 +1,75 @@
+"""What every runner does around a call: references that came with it, items of its stream, and the
+building of an actor.
+
+Owns: these three. Must never: choose a thread (``runners`` do).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from guactors import values
+from guactors.messages import LoadActor, RefWord, StreamItem
+from guactors.payload import decode_payload
+from guactors.refs import current_session
+from guactors.worker import execution
+from guactors.worker.intake import Item
+
+if TYPE_CHECKING:
+    from guactors.worker.process import Worker
+
+
+class Borrowed:
+    """The references that came with a call, held until it has ended."""
+
+    def __init__(self, item: Item) -> None:
+        call = item.call
+        words: list[RefWord] = list(call.refs)
+        for dep in call.deps:
+            words.extend(dep.refs)
+        self._words = words
+        self._link = item.link
+
+    def __enter__(self) -> None:
+        if self._words:
+            self._session = current_session()
+            assert self._session is not None
+            with self._session.lock:
+                self._ids = self._session.core.objects.borrow(self._words, self._link)
+
+    def __exit__(self, *exc: object) -> None:
+        if self._words and self._session is not None:
+            self._session.released.extend(self._ids)
+            self._session.settle_releases()
+
+
+def iterate(result: Any, name: str) -> Any:
+    if hasattr(result, "__iter__"):
+        return result
+    raise TypeError(f"{name} streams, but returned {type(result).__name__}, which is no iterator")
+
+
+def send_item(worker: Worker, item: Item, index: int, part: Any, name: str) -> None:
+    """One item of a stream to its reader."""
+    packed = values.pack(part, lambda: f"item {index} of {name}")
+    value = execution.to_value(packed, item.link, worker.lend)
+    worker.stream(item.link, StreamItem(item.call.id, index, value), packed.buffers)
+
+
+def is_async(message: LoadActor) -> bool:
+    from guactors.remote_actor import is_async_class
+
+    try:
+        cls = values.unpack(decode_payload(message.payload).cls)
+    except Exception:
+        return False  # building it will say what is wrong
+    return isinstance(cls, type) and is_async_class(cls)
+
+
+def build(message: LoadActor, name: str) -> Any:
+    """Open the class and run the constructor. Raises whatever that raises."""
+    payload = decode_payload(message.payload)
+    cls = execution.open_code(payload.cls, name)
+    deps = [values.unpack(raw.data, raw.buffers) for raw in payload.deps]
+    args, kwargs = values.unpack_arguments(payload.args, payload.buffers, deps)
+    return cls(*args, **kwargs)

@@ -1,0 +1,108 @@
+"""Calls on several threads: actors with ``max_concurrency``.
+
+Owns: a fixed set of threads that take calls as they come; the main thread only receives. Must never:
+interrupt a call, which threads do not allow: it flags it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from guactors.errors import CallTimeout
+from guactors.messages import Reply
+from guactors.worker import execution
+from guactors.worker.execution import Outcome
+from guactors.worker.intake import Item
+from guactors.worker.serving import Borrowed, iterate, send_item
+
+if TYPE_CHECKING:
+    from guactors.worker.process import Worker
+
+NAP = 5.0
+
+
+class ThreadRunner:
+    """Several calls at a time, each on a thread of a fixed set. The main thread only receives."""
+
+    hosts = False
+
+    def __init__(self, worker: Worker, threads: int) -> None:
+        self._worker = worker
+        self._arrived = threading.Condition(worker.lock)
+        self._running: dict[tuple[str, int], Item] = {}
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"guactors-call-{i}", daemon=True)
+            for i in range(threads)
+        ]
+        worker.runner = self
+
+    def run(self) -> None:
+        """Receive until told to leave, then wait for the calls that run."""
+        worker = self._worker
+        for thread in self._threads:
+            thread.start()
+        while not worker.leaving:
+            with worker.lock:
+                worker.drain(time.monotonic())
+                waiting = len(worker.intake.mailbox)
+                if waiting:
+                    self._arrived.notify(waiting)
+            worker.serve_session()
+            worker.poller.wait(NAP)
+        with worker.lock:
+            self._arrived.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        worker = self._worker
+        while True:
+            with worker.lock:
+                item = worker.intake.mailbox.take()
+                while item is None and not worker.leaving:
+                    self._arrived.wait()
+                    item = worker.intake.mailbox.take()
+                if item is None:
+                    return
+                self._running[item.link, item.call.id] = item
+            name = worker.code.name(item.call)
+            reply, buffers = self._run(item, name)
+            with worker.lock:
+                del self._running[item.link, item.call.id]
+                worker.outbox.add(item.link, reply, buffers, time.monotonic())
+                worker.flush()
+            # The send may have consumed the signal of an arrival.
+            worker.poller.wake()
+
+    def _run(self, item: Item, name: str) -> Outcome:
+        call = item.call
+        if item.expires and time.monotonic() >= item.expires:
+            late = CallTimeout(f"{name} was still queued when its timeout passed; it never ran")
+            return execution.failure(item, late, name)
+        execution.enter(item, name)
+        try:
+            with Borrowed(item):
+                function = self._worker.code.find(call)
+                args, kwargs = execution.arguments(item)
+                result = function(*args, **kwargs)
+                if call.returns < 0:
+                    for index, part in enumerate(iterate(result, name)):
+                        send_item(self._worker, item, index, part, name)
+                    return Reply(call.id, [], call.attempt), ()
+                return execution.success(item, result, name, self._worker.lend)
+        except BaseException as error:
+            return execution.failure(item, error, name)
+
+    def cancel(self, link: str, call: int, *, timeout: bool) -> bool:
+        """Flag the running call; a thread cannot be interrupted. The worker's lock is held."""
+        item = self._running.get((link, call))
+        if item is None:
+            return False
+        item.timed_out = timeout
+        item.cancelled = True
+        return True
+
+    def wake(self) -> None:
+        """The worker is leaving; the poller was woken already."""

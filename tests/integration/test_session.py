@@ -1,0 +1,187 @@
+"""Coming and going: init, shutdown, addresses, several threads, what workers print."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import guactors as gu
+from guactors import errors
+from guactors.config import HubConfig, Identity, NodeConfig, ProviderConfig
+from guactors.home import new_run_dir
+from guactors.ids import fresh
+from guactors.join import JoinAddress, format_join
+from guactors.runtimes.launch import launch_node
+from guactors.transport.zmq_link import new_keypair
+
+
+@gu.remote
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@gu.remote
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@pytest.fixture
+def embedded(permanent_threads: None) -> Any:
+    yield gu.init(num_cpus=2)
+    gu.shutdown()
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        threading.Event().wait(0.01)
+
+
+def test_init_twice_is_refused_and_shutdown_is_idempotent(embedded: Any) -> None:
+    assert gu.is_initialized()
+    with pytest.raises(errors.UsageError, match="shutdown"):
+        gu.init()
+    gu.init(ignore_reinit_error=True)
+    gu.shutdown()
+    gu.shutdown()
+    assert not gu.is_initialized()
+
+
+def test_shutdown_settles_what_is_pending(embedded: Any) -> None:
+    ref = nap.remote(60)
+    future = ref.future()
+    failed: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            gu.get(ref)
+        except errors.GuactorsError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    gu.wait([ref], timeout=0.1)
+    gu.shutdown()
+    thread.join(10)
+    assert isinstance(failed[0], errors.SessionClosed)
+    assert isinstance(future.exception(10), errors.SessionClosed)
+
+
+def test_calls_from_many_threads(embedded: Any) -> None:
+    sums: list[int] = []
+
+    def work(n: int) -> None:
+        for i in range(30):
+            sums.append(gu.get(add.remote(n, i)) - n)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    assert sorted(sums) == sorted(list(range(30)) * 8)
+
+
+def test_calls_from_a_running_event_loop(embedded: Any) -> None:
+    async def many() -> list[int]:
+        return await asyncio.gather(*[add.remote(i, i) for i in range(100)])
+
+    assert asyncio.run(many()) == [2 * i for i in range(100)]
+
+
+def test_submitted_calls_run_though_nobody_waits(embedded: Any, tmp_path: Any) -> None:
+    @gu.remote
+    def touch(path: str) -> None:
+        open(path, "w").close()
+
+    refs = [touch.remote(str(tmp_path / str(i))) for i in range(100)]
+    until(lambda: len(list(tmp_path.glob("[0-9]*"))) == 100)
+    del refs
+
+
+def test_what_workers_print_appears_with_its_name(
+    embedded: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    @gu.remote(name="talker")
+    def talk(text: str) -> None:
+        print(text)
+
+    gu.get([talk.remote("same words") for _ in range(4)] + [talk.remote("other words")])
+    seen = ""
+
+    def printed() -> bool:
+        nonlocal seen
+        seen += capfd.readouterr().out
+        return "other words" in seen and "same words" in seen
+
+    until(printed)
+    assert "(talker pid=" in seen
+
+
+def test_printing_can_be_turned_off(
+    permanent_threads: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    @gu.remote
+    def talk() -> None:
+        print("not for you")
+
+    gu.init(num_cpus=1, log_to_driver=False)
+    try:
+        gu.get(talk.remote())
+        gu.get(nap.remote(0.3))
+    finally:
+        gu.shutdown()
+    assert "not for you" not in capfd.readouterr().out
+
+
+def test_nobody_at_the_address_is_said_in_time() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        (public, _), (_, secret) = new_keypair(), new_keypair()
+        address = format_join(JoinAddress("127.0.0.1", port, public, secret))
+        began = time.monotonic()
+        with pytest.raises(errors.HubUnreachable, match=str(port)):
+            gu.init(address, timeout=1.0)
+        assert time.monotonic() - began < 3
+    assert not gu.is_initialized()
+    with pytest.raises(errors.UsageError):
+        gu.init("gu://nowhere")
+    with pytest.raises(errors.HubUnreachable, match="gu up"):
+        gu.init("auto")
+
+
+def test_tcp_with_curve_end_to_end_and_a_foreign_key(
+    permanent_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = str(new_run_dir())
+    identity = Identity(*new_keypair(), *new_keypair())
+    hub = HubConfig(fresh("hub"), ["tcp://127.0.0.1:0"], run_dir, identity)
+    provider = ProviderConfig(
+        fresh("provider"), "p", [], {"CPU": 2.0}, run_dir, listen_host="127.0.0.1",
+        identity=identity,
+    )  # fmt: skip
+    node = launch_node(NodeConfig(hub, [provider], embedded=True, scratch=[run_dir]))
+    try:
+        port = int(node.hub_endpoints[0].control.rpartition(":")[2])
+        monkeypatch.setenv("GU_TRANSPORT", "tcp")
+        good = JoinAddress("127.0.0.1", port, identity.server_public, identity.member_secret)
+        gu.init(format_join(good))
+        assert gu.get(add.remote(1, 2), timeout=20) == 3
+        gu.shutdown()
+        foreign = JoinAddress("127.0.0.1", port, identity.server_public, new_keypair()[1])
+        with pytest.raises(errors.AuthFailed):
+            gu.init(format_join(foreign), timeout=5)
+        mistaken = JoinAddress("127.0.0.1", port, new_keypair()[0], identity.member_secret)
+        with pytest.raises(errors.AuthFailed):
+            gu.init(format_join(mistaken), timeout=5)
+    finally:
+        gu.shutdown()
+        node.close()
