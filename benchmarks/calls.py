@@ -1,7 +1,7 @@
 """How fast calls are: one at a time beside the raw floor, and 1,000 in flight by ipc and by TCP.
 
 Owns: the rows ``actor_sync``, ``task_sync``, ``actor_flood``, ``tcp_flood``. What is compared takes
-turns: floor, actor, floor, task, floor; ipc, tcp, ipc. A call has no argument and returns b"ok".
+turns in short slices: floor, actor, floor, task, floor; ipc, tcp, ipc. A call has no argument and returns b"ok".
 
     python -m benchmarks.calls ipc|tcp    a caller with a grid of its own
 """
@@ -17,8 +17,10 @@ from benchmarks import floor, grids
 from benchmarks.children import Child, ChildFailed, rate, serve
 
 IN_FLIGHT = 1000
-WARM_UP = 0.1
-FLOOD = 0.6
+PAIRS = 8
+"""Neighbours in time are compared, often: what else the machine does changes within a second."""
+WARM_UP = 0.03
+FLOOD = 0.25
 
 
 @gu.remote
@@ -35,36 +37,43 @@ def ok() -> bytes:
     return b"ok"
 
 
-def one_at_a_time() -> dict[str, float]:
-    """Calls a second, and their share of the floor beside them."""
+def one_at_a_time() -> dict[str, list[float]]:
+    """Calls a second, and the share of the floor slices right before and after each."""
+    names = ("raw_echo", "actor_rate", "task_rate", "actor_sync", "task_sync")
+    found: dict[str, list[float]] = {name: [] for name in names}
     with Child("benchmarks.floor") as raw, Child("benchmarks.calls", "ipc") as ipc:
-        first = raw.ask("echo")
-        actor = ipc.ask("actor")
-        second = raw.ask("echo")
-        task = ipc.ask("task")
-        third = raw.ask("echo")
-    return {
-        "raw_echo": second,
-        "actor_rate": actor,
-        "task_rate": task,
-        "actor_sync": actor / ((first + second) / 2),
-        "task_sync": task / ((second + third) / 2),
-    }
+        before = raw.ask("echo")
+        for _ in range(PAIRS):
+            for what in ("actor", "task"):
+                rate_of_calls = ipc.ask(what)
+                after = raw.ask("echo")
+                found["raw_echo"].append(after)
+                found[f"{what}_rate"].append(rate_of_calls)
+                found[f"{what}_sync"].append(rate_of_calls / ((before + after) / 2))
+                before = after
+    return found
 
 
-def many_in_flight() -> dict[str, float]:
+def many_in_flight() -> dict[str, list[float]]:
     """Calls a second with 1,000 in flight, and the share that is left by TCP with CURVE."""
-    with Child("benchmarks.calls", "ipc") as ipc:
-        tcp = Child("benchmarks.calls", "tcp", env={"GU_TRANSPORT": "tcp"})
-        with tcp:
-            for child, wire in ((ipc, "ipc"), (tcp, "tcp")):
-                if (found := child.ask("wire")) != wire:
-                    raise ChildFailed(f"calls were to go by {wire}, but go by {found}")
-            first = ipc.ask("flood")
+    found: dict[str, list[float]] = {"actor_flood": [], "tcp_rate": [], "tcp_flood": []}
+    tcp_only = {"GU_TRANSPORT": "tcp"}
+    with (
+        Child("benchmarks.calls", "ipc") as ipc,
+        Child("benchmarks.calls", "tcp", env=tcp_only) as tcp,
+    ):
+        for child, wire in ((ipc, "ipc"), (tcp, "tcp")):
+            if (used := child.ask("wire")) != wire:
+                raise ChildFailed(f"calls were to go by {wire}, but go by {used}")
+        before = ipc.ask("flood")
+        for _ in range(PAIRS):
             crypted = tcp.ask("flood")
-            second = ipc.ask("flood")
-    plain = (first + second) / 2
-    return {"actor_flood": plain, "tcp_rate": crypted, "tcp_flood": crypted / plain}
+            after = ipc.ask("flood")
+            found["actor_flood"].append(after)
+            found["tcp_rate"].append(crypted)
+            found["tcp_flood"].append(crypted / ((before + after) / 2))
+            before = after
+    return found
 
 
 def timed(once: Callable[[], object], seconds: float, each: int = 1) -> float:

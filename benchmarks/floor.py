@@ -16,7 +16,7 @@ import zmq
 
 from benchmarks.children import Child, answer, rate, serve
 
-SLICE = 0.3
+SLICE = 0.12
 MESSAGE = bytes(64)
 """About as long as the header of a call without arguments."""
 
@@ -50,7 +50,7 @@ def client() -> None:
                 socket.recv()
 
             try:
-                rate(once, 0.05)
+                rate(once, 0.1)
                 serve({"echo": lambda: rate(once, SLICE)})
             finally:
                 socket.send(b"")

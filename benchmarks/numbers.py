@@ -4,7 +4,8 @@
 
 Owns: the order of things: every round measures every row once, so that what the machine does
 meanwhile falls on all of them; installing is done once. Prints the table and, last, one line of
-JSON. ``--check``: exit status 1 when a target is missed.
+JSON. ``--check``: exit status 1 when a target is missed. How much the raw floor varied tells whether
+the machine was quiet enough for the verdicts to mean anything; a run where it was not says so.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import calls, install, memory, startup, urgency
-from benchmarks.table import ROWS, judge, render
+from benchmarks.table import ROWS, STEADY, judge, render, unrest
 
 Found = Mapping[str, float | list[float]]
 FAMILIES: list[tuple[Callable[[], Found], tuple[str, ...]]] = [
-    (startup.fresh_interpreter, ("import", "first_result")),
+    (startup.fresh_interpreter, ("import", "import_used", "first_result")),
     (memory.idle, ("idle_pss",)),
     (calls.one_at_a_time, ("actor_sync", "task_sync")),
     (calls.many_in_flight, ("actor_flood", "tcp_flood")),
@@ -81,12 +82,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where = machine()
     samples = measure(given.only or [], given.rounds)
     verdicts = [one for one in judge(samples) if not given.only or one["key"] in given.only]
-    report = {"machine": where, "rounds": given.rounds, "rows": verdicts}
+    varied = unrest(samples)
+    quiet = None if varied is None else varied <= STEADY
+    report = {
+        "machine": where,
+        "rounds": given.rounds,
+        "quiet": quiet,
+        "floor_varied": varied,
+        "rows": verdicts,
+    }
     if given.json:
         given.json.write_text(json.dumps({**report, "samples": samples}, indent=1) + "\n")
     print(render(verdicts))
+    if quiet is False:
+        print(
+            f"\nNOT A QUIET MACHINE: the raw floor varied by a factor of {varied:.1f} (quiet: up to "
+            f"{STEADY}); neither pass nor MISS above can be relied on."
+        )
     print(json.dumps(report))
-    missed = [one["key"] for one in verdicts if not one["passed"]]
+    missed = [one["key"] for one in verdicts if one["passed"] is False]
     if missed and given.check:
         print(f"missed: {', '.join(missed)}", file=sys.stderr)
         return 1

@@ -62,6 +62,6 @@ make_venv() {
 pip_install() {
     local venv=$1
     shift
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
+    "$venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@" ||
         die "pip could not install what is needed; it said why above"
 }

@@ -6,30 +6,26 @@ its lock, by the simulation directly. Must never: do I/O, read a clock, unpickle
 
 from __future__ import annotations
 
-import heapq
-import pickle
 from collections.abc import Callable
 
 from guactors.caller.actors import ActorBook, RemoteActor, death_of
-from guactors.caller.effects import Effect, SendHub, SendPeer
-from guactors.caller.leases import Demand, Lease, LeaseBook
+from guactors.caller.cancelling import Cancelling
+from guactors.caller.doubts import Doubts
+from guactors.caller.effects import Effect, SendHub
+from guactors.caller.endings import Endings
+from guactors.caller.leases import Demand, LeaseBook
 from guactors.caller.objects import ObjectTable
+from guactors.caller.patience import Patience
 from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
 from guactors.errors import (
-    CallTimeout,
     Death,
-    ProviderLost,
-    SessionClosed,
     TaskCancelled,
-    Unschedulable,
-    WorkerDied,
 )
 from guactors.messages import (
     ActorUpdate,
     Bounced,
-    CancelCall,
     DeathReport,
     Define,
     DemandInfeasible,
@@ -52,20 +48,6 @@ from guactors.messages import (
     WatchActor,
 )
 
-DOUBT = 2.0
-"""Seconds a call on a broken link waits for the hub to say how its worker died."""
-
-
-class Doubt:
-    """A lease whose link broke, and the calls that wait for the cause."""
-
-    __slots__ = ("lease", "since", "tasks")
-
-    def __init__(self, lease: str, since: float, tasks: list[Task]) -> None:
-        self.lease = lease
-        self.since = since
-        self.tasks = tasks
-
 
 class CallerCore:
     """Everything one calling process knows. ``retry_error(task, data)`` tells whether a user's
@@ -80,7 +62,6 @@ class CallerCore:
         retry_error: Callable[[Task, bytes], bool] = lambda task, data: False,
     ) -> None:
         self.me = me
-        self.patience = patience
         self.retry_error = retry_error
         self.objects = ObjectTable(me)
         self.objects.on_ready = self._on_ready
@@ -89,11 +70,12 @@ class CallerCore:
         self.actors = ActorBook(self.objects)
         self.dirty: list[Target] = []
         self.leases.dirty = self.actors.dirty = self.dirty
-        self.streams: dict[int, Stream] = {}
-        self.doubts: dict[str, Doubt] = {}
+        self.endings = Endings(self.objects)
+        self.streams = self.endings.streams
+        self.cancelling = Cancelling(self.objects, self.leases, self.endings, self._target)
+        self.doubts = Doubts(self.objects, self.leases, self.endings)
+        self.patience = Patience(self.objects, self.leases, self.actors, self.endings, patience)
         self.hub_up = False
-        self._deadlines: list[tuple[float, int]] = []
-        self._infeasible_actors: dict[str, tuple[float, str]] = {}
         self._releasing: dict[str, RemoteActor] = {}
         self._now = 0.0
 
@@ -121,9 +103,9 @@ class CallerCore:
                 self.leases.submit(home, task, now)
             return
         if task.returns == STREAM:
-            self.streams[task.id] = Stream()
+            self.endings.streams[task.id] = Stream()
         if task.deadline:
-            heapq.heappush(self._deadlines, (task.deadline, task.id))
+            self.cancelling.watch(task)
         for id in task.lent:
             objects.hold(id)
         ready = objects.depend(task) if task.deps else True
@@ -135,8 +117,8 @@ class CallerCore:
     def _on_ready(self, task: Task) -> None:
         """The last dependency came; a failed one is the task's own outcome."""
         home = task.home
-        if self.objects.entries.get(task.id) is None or self._settled(task):
-            self._finish(task)
+        if self.objects.entries.get(task.id) is None or self.endings.settled(task):
+            self.endings.finish(task)
         elif any(self.objects.entries[id].error for id in task.deps):
             failed = next(i for i in task.deps if self.objects.entries[i].error)
             entry = self.objects.entries[failed]
@@ -144,8 +126,8 @@ class CallerCore:
                 home.queue.remove(task)
             for id in task.results():
                 self.objects.settle(id, entry.data or b"", entry.buffers, error=True)
-            self._end_stream(task)
-            self._finish(task)
+            self.endings.end_stream(task)
+            self.endings.finish(task)
         elif type(home) is RemoteActor:
             self.actors.dispatch(home, self._now)
         else:
@@ -154,49 +136,16 @@ class CallerCore:
     def cancel(self, id: int, now: float, *, force: bool = False, recursive: bool = True) -> None:
         """End the call that makes this object, if it is still under way."""
         self._now = now
-        entry = self.objects.entries.get(id)
-        task = entry.task if entry is not None else None
-        if task is None or self._settled(task):
-            return
-        error = TaskCancelled(f"{task.name or task.method} was cancelled")
-        if self._unqueue(task):
-            self._fail(task, error)
-            return
-        task.cancelled = True
-        lease = self.leases.by_peer.get(task.peer)
-        if force and lease is not None:
-            self._fail(task, error, finish=False)
-            self._abandon(lease, now)
-        else:
-            self._cancel_on_wire(task, recursive=recursive)
-
-    def _cancel_on_wire(self, task: Task, *, timeout: bool = False, recursive: bool = True) -> None:
-        message = CancelCall(task.id, timeout, recursive)
-        self.objects.effects.append(SendPeer(task.peer, message))
-
-    def _abandon(self, lease: Lease, now: float) -> None:
-        """Have the worker killed; what else it held starts again elsewhere, uncharged."""
-        others = [t for t in self.leases.remove(lease) if not t.cancelled]
-        self.objects.effects.append(SendHub(ReturnLease(lease.id, dead=True)))
-        for task in others:
-            task.attempt += 1
-        self.leases.requeue(self.leases.demands[lease.key], others, now)
-
-    def _unqueue(self, task: Task) -> bool:
-        """Take a call out of wherever it waits on this side; False when it is on the wire."""
-        home = task.home
-        if task.peer:
-            target = self._target(task.peer)
-            return target is not None and target.forget(task)
-        if task in home.queue:
-            home.queue.remove(task)
-        return True
+        self.cancelling.cancel(id, now, force=force, recursive=recursive)
 
     def cancel_children(self, parent: object, now: float) -> None:
         """Cancel every unfinished call that was made by the call ``parent``."""
-        for entry in list(self.objects.entries.values()):
-            if entry.task is not None and entry.task.parent == parent:
-                self.cancel(entry.id, now)
+        self._now = now
+        self.cancelling.cancel_children(parent, now)
+
+    def close(self) -> None:
+        """The session ends: everything pending is settled."""
+        self.endings.close()
 
     def kill_actor(self, actor: RemoteActor, *, no_restart: bool, now: float) -> None:
         """End it. With ``no_restart`` it is dead for this process from here on."""
@@ -208,8 +157,8 @@ class CallerCore:
 
     def _on_actor(self, message: ActorUpdate, now: float) -> None:
         for task in self.actors.on_update(message, now):
-            self._end_stream(task)
-            self._finish(task)
+            self.endings.end_stream(task)
+            self.endings.finish(task)
 
     def release_actor(self, actor: RemoteActor) -> None:
         """The last handle is gone: end the actor when its calls are answered."""
@@ -256,17 +205,13 @@ class CallerCore:
             case LeaseLost(lease, report):
                 death = death_of(report) or Death("link_lost")
                 if lease in self.leases.by_id:
-                    self._lease_broke(self.leases.by_id[lease], now)
-                self._resolve_doubt(lease, death)
+                    self.doubts.broke(self.leases.by_id[lease], now)
+                self.doubts.resolve(lease, death)
             case ActorUpdate():
-                self._infeasible_actors.pop(message.actor, None)
+                self.patience.on_hope(message.actor)
                 self._on_actor(message, now)
             case DemandInfeasible(key, reason):
-                if key in self.leases.demands:
-                    self.leases.demands[key].infeasible_since = now
-                    self.leases.demands[key].reason = reason
-                elif key in self.actors.actors:
-                    self._infeasible_actors[key] = (now, reason)
+                self.patience.on_infeasible(key, reason, now)
             case _:
                 pass
 
@@ -280,12 +225,12 @@ class CallerCore:
             return
         match message:
             case StreamItem():
-                self._on_item(peer, message, buffers)
+                self.endings.on_item(peer, message, buffers)
             case Bounced(calls, blocked):
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
                     for task in self.leases.on_bounced(lease, calls, blocked, now):
-                        self._fail(task, TaskCancelled(f"{task.name} was cancelled"))
+                        self.endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
             case Unblocked():
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
@@ -323,7 +268,10 @@ class CallerCore:
             if not count:
                 fn, first_sent = task.fn, task.sent_at
             count += 1
-            position = self._settle(peer, task, reply, buffers, position)
+            if task.retry_errors is not None and self._retry_error(task, reply):
+                position += sum(value.buffers for value in reply.values)
+                continue
+            position = self.endings.reply(peer, task, reply, buffers, position)
         if not count:
             return
         since = max(target.last_reply, first_sent)
@@ -337,37 +285,11 @@ class CallerCore:
         if actor is not None and actor.queue:
             self.actors.dispatch(actor, now)
 
-    def _settle(self, peer: str, task: Task, reply: Reply, buffers: Buffers, position: int) -> int:
-        """Settle one answered call; the position of the next reply's buffers."""
-        objects = self.objects
-        values = reply.values
-        if values and values[0].error:
-            value = values[0]
-            end = position + value.buffers
-            if task.retry_errors is not None and self._retry_error(task, value.data):
-                return end
-            contains = objects.borrow(value.refs, peer) if value.refs else None
-            for id in task.results():
-                objects.settle(id, value.data, buffers[position:end], error=True, contains=contains)
-            position = end
-        elif task.returns == STREAM:
-            objects.settle(task.id, values[0].data if values else b"")
-        else:
-            id = task.id
-            for value in values:
-                end = position + value.buffers
-                contains = objects.borrow(value.refs, peer) if value.refs else None
-                objects.settle(id, value.data, buffers[position:end], contains=contains)
-                position = end
-                id += 1
-        if task.returns == STREAM:
-            self._end_stream(task)
-        if task.deps or task.lent:
-            self._finish(task)
-        return position
-
-    def _retry_error(self, task: Task, data: bytes) -> bool:
-        if task.retries == 0 or task.cancelled or not self.retry_error(task, data):
+    def _retry_error(self, task: Task, reply: Reply) -> bool:
+        failed = reply.values and reply.values[0].error
+        if not failed or task.retries == 0 or task.cancelled:
+            return False
+        if not self.retry_error(task, reply.values[0].data):
             return False
         task.retries -= task.retries > 0
         self._again(task)
@@ -382,36 +304,12 @@ class CallerCore:
         else:
             self.leases.requeue(task.home, [task], self._now)
 
-    def _on_item(self, peer: str, message: StreamItem, buffers: Buffers) -> None:
-        stream = self.streams.get(message.call)
-        contains = self.objects.borrow(message.value.refs, peer) if message.value.refs else None
-        if stream is None or stream.finished or message.index < stream.received:
-            for id in contains or ():
-                self.objects.drop(id)
-            return
-        stream.received += 1
-        id = self.objects.new()
-        value = message.value
-        self.objects.settle(id, value.data, buffers, error=value.error, contains=contains)
-        stream.items.append(id)
-        self._stream_news(message.call)
-
-    def _stream_news(self, call: int) -> None:
-        entry = self.objects.entries.get(call)
-        if entry is not None and entry.watched:
-            self.objects.settled.append(call)
-
-    def _end_stream(self, task: Task) -> None:
-        stream = self.streams.get(task.id)
-        if stream is not None:
-            stream.finished = True
-
     def forget_stream(self, call: int, now: float) -> None:
         """Nobody reads the stream any more: drop what came, stop what runs."""
-        stream = self.streams.pop(call, None)
+        stream = self.endings.streams.pop(call, None)
         if stream is not None:
             if not stream.finished:
-                self.cancel(call, now)
+                self.cancelling.cancel(call, now)
             for id in stream.items:
                 self.objects.drop(id)
         self.objects.drop(call)
@@ -424,130 +322,34 @@ class CallerCore:
         lease = self.leases.by_peer.get(peer)
         actor = self.actors.by_peer.get(peer)
         if lease is not None:
-            self._lease_broke(lease, now)
+            self.doubts.broke(lease, now)
         elif actor is not None:
             self.actors.on_link_down(actor, now)
         self.objects.on_neighbour_lost(peer)
-
-    def _lease_broke(self, lease: Lease, now: float) -> None:
-        """Retry what may be retried at once; the rest waits for the cause."""
-        owed = self.leases.remove(lease)
-        again, doubtful = [], []
-        for position, task in enumerate(owed):
-            if task.retries == 0 or task.cancelled:
-                doubtful.append(task)
-                continue
-            if position == 0:
-                task.retries -= task.retries > 0
-            task.attempt += 1
-            task.peer = ""
-            again.append(task)
-        self.doubts[lease.id] = Doubt(lease.id, now, doubtful)
-        self.leases.requeue(self.leases.demands[lease.key], again, now)
-
-    def _resolve_doubt(self, lease: str, death: Death) -> None:
-        doubt = self.doubts.pop(lease, None)
-        if doubt is None:
-            return
-        self.objects.effects.append(SendHub(ReturnLease(lease, dead=True)))
-        kind = ProviderLost if death.cause == "provider_lost" else WorkerDied
-        for task in doubt.tasks:
-            if task.cancelled:
-                self._fail(task, TaskCancelled(f"{task.name} was cancelled"))
-            else:
-                self._fail(task, kind(f"the worker that ran {task.name} ended", death))
-
-    def _settled(self, task: Task) -> bool:
-        entry = self.objects.entries.get(task.id)
-        return entry is None or entry.data is not None
-
-    def _fail(self, task: Task, error: Exception, *, finish: bool = True) -> None:
-        data = pickle.dumps(error, 5)
-        for id in task.results():
-            self.objects.settle(id, data, error=True)
-        self._end_stream(task)
-        if finish:
-            self._finish(task)
-
-    def _finish(self, task: Task) -> None:
-        """The call needs its arguments no more."""
-        for id in task.deps:
-            self.objects.drop(id)
-        for id in task.lent:
-            self.objects.drop(id)
-        task.deps = task.lent = ()
-
-    def close(self) -> None:
-        """The session ends: everything pending is settled."""
-        for entry in list(self.objects.entries.values()):
-            if entry.data is None:
-                name = (entry.task.name or entry.task.method) if entry.task else "the object"
-                self.objects.fail(entry.id, SessionClosed(f"the session ended before {name} did"))
-        for stream in self.streams.values():
-            stream.finished = True
 
     # --- time ---------------------------------------------------------------------------------
 
     def on_tick(self, now: float) -> None:
         """Deadlines, lingering leases, doubts and hopeless demands that are due."""
         self._now = now
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, id = heapq.heappop(self._deadlines)
-            entry = self.objects.entries.get(id)
-            if entry is not None and entry.task is not None and entry.data is None:
-                self._time_out(entry.task)
+        self.cancelling.on_tick(now)
         self.leases.on_tick(now)
-        for doubt in list(self.doubts.values()):
-            if now - doubt.since >= DOUBT:
-                self._resolve_doubt(doubt.lease, Death("link_lost", "no word from the hub"))
+        self.doubts.on_tick(now)
         for task in self.actors.on_tick(now):
-            self._end_stream(task)
-            self._finish(task)
-        self._give_up(now)
-
-    def _time_out(self, task: Task) -> None:
-        error = CallTimeout(f"{task.name or task.method} did not finish within its timeout")
-        if self._unqueue(task):
-            self._fail(task, error)
-            return
-        task.cancelled = True
-        self._cancel_on_wire(task, timeout=True)
-        self._fail(task, error, finish=False)
-
-    def _give_up(self, now: float) -> None:
-        for demand in self.leases.demands.values():
-            since = demand.infeasible_since
-            if since and not demand.leases and now - since >= self.patience:
-                demand.infeasible_since = 0.0
-                demand.told = 0
-                self.objects.effects.append(SendHub(SetDemand(demand.key, demand.shape, 0)))
-                while demand.queue:
-                    task = demand.queue.popleft()
-                    self._fail(task, Unschedulable(f"{task.name}: {demand.reason}"))
-        for id, (since, reason) in list(self._infeasible_actors.items()):
-            if now - since >= self.patience:
-                del self._infeasible_actors[id]
-                actor = self.actors.actors[id]
-                actor.state = "dead"
-                actor.error = pickle.dumps(Unschedulable(f"actor {actor.name}: {reason}"), 5)
-                self.objects.effects.append(SendHub(KillActor(id)))
-                while actor.queue:
-                    task = actor.queue.popleft()
-                    self.actors.refuse(actor, task)
-                    self._finish(task)
+            self.endings.end_stream(task)
+            self.endings.finish(task)
+        self.patience.on_tick(now)
 
     def next_wake(self, now: float) -> float | None:
         """When ``on_tick`` is due next, or None."""
-        wakes = [self._deadlines[0][0]] if self._deadlines else []
-        wakes += [doubt.since + DOUBT for doubt in self.doubts.values()]
-        wakes += [since + self.patience for since, _ in self._infeasible_actors.values()]
-        for wake in (self.leases.next_wake(now), self.actors.next_wake()):
-            if wake is not None:
-                wakes.append(wake)
-        for demand in self.leases.demands.values():
-            if demand.infeasible_since and not demand.leases:
-                wakes.append(demand.infeasible_since + self.patience)
-        return min(wakes, default=None)
+        wakes = (
+            self.cancelling.next_wake(),
+            self.leases.next_wake(now),
+            self.doubts.next_wake(),
+            self.actors.next_wake(),
+            self.patience.next_wake(),
+        )
+        return min((wake for wake in wakes if wake is not None), default=None)
 
     # --- effects ------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ TAKE_BACK_AFTER = 0.010
 class Lease:
     """A worker that runs our tasks of one shape."""
 
-    __slots__ = ("idle_since", "id", "key", "listed", "recalled", "taking_back", "target")
+    __slots__ = ("id", "idle_since", "key", "listed", "recalled", "taking_back", "target")
 
     def __init__(self, id: str, key: str, target: Target, now: float) -> None:
         self.id = id

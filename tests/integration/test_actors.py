@@ -267,15 +267,20 @@ def test_nested_actor_calls() -> None:
 def test_a_sync_call_that_is_cancelled_sees_the_flag() -> None:
     @gu.remote(max_concurrency=2)
     class Patient:
+        def __init__(self) -> None:
+            self.started = threading.Event()
+
         def work(self) -> str:
-            context = gu.get_runtime_context()
-            until(context.is_canceled)
+            self.started.set()
+            until(gu.get_runtime_context().is_canceled)
             return "saw it"
+
+        def has_started(self) -> bool:
+            return self.started.wait(20)
 
     actor = Patient.remote()
     ref = actor.work.remote()
-    with pytest.raises(errors.GetTimeout):
-        gu.get(ref, timeout=0.2)
+    assert gu.get(actor.has_started.remote(), timeout=20)
     gu.cancel(ref)
     assert gu.get(ref, timeout=20) == "saw it"
     with pytest.raises(errors.UsageError):

@@ -314,7 +314,7 @@ def test_a_missing_module_is_named() -> None:
 def test_impossible_demands_are_refused_with_numbers() -> None:
     session = gu.api.current_session()
     assert session is not None
-    session.core.patience = 0.2
+    session.core.patience.seconds = 0.2
     with pytest.raises(errors.Unschedulable, match="500"):
         gu.get(add.options(num_cpus=500).remote(1), timeout=20)
 

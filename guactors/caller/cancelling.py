@@ -1,0 +1,106 @@
+"""Ending calls early: cancel, force, and time-outs.
+
+Owns: the deadlines of calls. Must never: touch a call that is settled.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from guactors.caller.effects import SendHub, SendPeer
+from guactors.caller.endings import Endings
+from guactors.caller.leases import Lease, LeaseBook
+from guactors.caller.objects import ObjectTable
+from guactors.caller.targets import Target
+from guactors.caller.tasks import Task
+from guactors.errors import CallTimeout, TaskCancelled
+from guactors.messages import CancelCall, ReturnLease
+
+
+class Cancelling:
+    """``find_target`` gives the worker that a peer id stands for."""
+
+    def __init__(
+        self,
+        objects: ObjectTable,
+        leases: LeaseBook,
+        endings: Endings,
+        find_target: Callable[[str], Target | None],
+    ) -> None:
+        self._objects = objects
+        self._leases = leases
+        self._endings = endings
+        self._find_target = find_target
+        self._deadlines: list[tuple[float, int]] = []
+
+    def watch(self, task: Task) -> None:
+        """The task has a deadline."""
+        heapq.heappush(self._deadlines, (task.deadline, task.id))
+
+    def on_tick(self, now: float) -> None:
+        """Time out what is due."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, id = heapq.heappop(self._deadlines)
+            entry = self._objects.entries.get(id)
+            if entry is not None and entry.task is not None and entry.data is None:
+                self._time_out(entry.task)
+
+    def next_wake(self) -> float | None:
+        """The next deadline."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def cancel(self, id: int, now: float, *, force: bool = False, recursive: bool = True) -> None:
+        """End the call that makes this object, if it is still under way."""
+        entry = self._objects.entries.get(id)
+        task = entry.task if entry is not None else None
+        if task is None or self._endings.settled(task):
+            return
+        error = TaskCancelled(f"{task.name or task.method} was cancelled")
+        if self._unqueue(task):
+            self._endings.fail(task, error)
+            return
+        task.cancelled = True
+        lease = self._leases.by_peer.get(task.peer)
+        if force and lease is not None:
+            self._endings.fail(task, error, finish=False)
+            self._abandon(lease, now)
+        else:
+            self._cancel_on_wire(task, recursive=recursive)
+
+    def _cancel_on_wire(self, task: Task, *, timeout: bool = False, recursive: bool = True) -> None:
+        message = CancelCall(task.id, timeout, recursive)
+        self._objects.effects.append(SendPeer(task.peer, message))
+
+    def _abandon(self, lease: Lease, now: float) -> None:
+        """Have the worker killed; what else it held starts again elsewhere, uncharged."""
+        others = [t for t in self._leases.remove(lease) if not t.cancelled]
+        self._objects.effects.append(SendHub(ReturnLease(lease.id, dead=True)))
+        for task in others:
+            task.attempt += 1
+        self._leases.requeue(self._leases.demands[lease.key], others, now)
+
+    def _unqueue(self, task: Task) -> bool:
+        """Take a call out of wherever it waits on this side; False when it is on the wire."""
+        home = task.home
+        if task.peer:
+            target = self._find_target(task.peer)
+            return target is not None and target.forget(task)
+        if task in home.queue:
+            home.queue.remove(task)
+        return True
+
+    def cancel_children(self, parent: object, now: float) -> None:
+        """Cancel every unfinished call that was made by the call ``parent``."""
+        for entry in list(self._objects.entries.values()):
+            if entry.task is not None and entry.task.parent == parent:
+                self.cancel(entry.id, now)
+
+    def _time_out(self, task: Task) -> None:
+        error = CallTimeout(f"{task.name or task.method} did not finish within its timeout")
+        if self._unqueue(task):
+            self._endings.fail(task, error)
+            return
+        task.cancelled = True
+        self._cancel_on_wire(task, timeout=True)
+        self._endings.fail(task, error, finish=False)

@@ -1,0 +1,78 @@
+"""Leases whose link broke: what is retried at once, and what waits for the cause.
+
+Owns: the doubt between a broken link and the hub's word on it. Must never: charge a call that had not
+started with its worker's death.
+"""
+
+from __future__ import annotations
+
+from guactors.caller.effects import SendHub
+from guactors.caller.endings import Endings
+from guactors.caller.leases import Lease, LeaseBook
+from guactors.caller.objects import ObjectTable
+from guactors.caller.tasks import Task
+from guactors.errors import Death, ProviderLost, TaskCancelled, WorkerDied
+from guactors.messages import ReturnLease
+
+DOUBT = 2.0
+"""Seconds a call on a broken link waits for the hub to say how its worker died."""
+
+
+class Doubt:
+    """A lease whose link broke, and the calls that wait for the cause."""
+
+    __slots__ = ("lease", "since", "tasks")
+
+    def __init__(self, lease: str, since: float, tasks: list[Task]) -> None:
+        self.lease = lease
+        self.since = since
+        self.tasks = tasks
+
+
+class Doubts:
+    """All leases in doubt, by id."""
+
+    def __init__(self, objects: ObjectTable, leases: LeaseBook, endings: Endings) -> None:
+        self._objects = objects
+        self._leases = leases
+        self._endings = endings
+        self._doubts: dict[str, Doubt] = {}
+
+    def broke(self, lease: Lease, now: float) -> None:
+        """Retry what may be retried at once; the rest waits for the cause."""
+        owed = self._leases.remove(lease)
+        again, doubtful = [], []
+        for position, task in enumerate(owed):
+            if task.retries == 0 or task.cancelled:
+                doubtful.append(task)
+                continue
+            if position == 0:
+                task.retries -= task.retries > 0
+            task.attempt += 1
+            task.peer = ""
+            again.append(task)
+        self._doubts[lease.id] = Doubt(lease.id, now, doubtful)
+        self._leases.requeue(self._leases.demands[lease.key], again, now)
+
+    def resolve(self, lease: str, death: Death) -> None:
+        """The cause is known, or nobody will tell it."""
+        doubt = self._doubts.pop(lease, None)
+        if doubt is None:
+            return
+        self._objects.effects.append(SendHub(ReturnLease(lease, dead=True)))
+        kind = ProviderLost if death.cause == "provider_lost" else WorkerDied
+        for task in doubt.tasks:
+            if task.cancelled:
+                self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
+            else:
+                self._endings.fail(task, kind(f"the worker that ran {task.name} ended", death))
+
+    def on_tick(self, now: float) -> None:
+        """Settle what nobody explained in time."""
+        for doubt in list(self._doubts.values()):
+            if now - doubt.since >= DOUBT:
+                self.resolve(doubt.lease, Death("link_lost", "no word from the hub"))
+
+    def next_wake(self) -> float | None:
+        """When the oldest doubt is over."""
+        return min((doubt.since + DOUBT for doubt in self._doubts.values()), default=None)

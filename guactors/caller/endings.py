@@ -1,0 +1,107 @@
+"""How calls end: with values, items, or an error.
+
+Owns: the streams, and the rule that each call is settled once and its arguments let go once. Must
+never: decide whether a call is to be tried again (the core does, before it comes here).
+"""
+
+from __future__ import annotations
+
+import pickle
+
+from guactors.caller.objects import ObjectTable
+from guactors.caller.streams import Stream
+from guactors.caller.tasks import STREAM, Buffers, Task
+from guactors.errors import SessionClosed
+from guactors.messages import Reply, StreamItem
+
+
+class Endings:
+    """Settles calls in the object table."""
+
+    def __init__(self, objects: ObjectTable) -> None:
+        self.objects = objects
+        self.streams: dict[int, Stream] = {}
+
+    def reply(self, peer: str, task: Task, reply: Reply, buffers: Buffers, position: int) -> int:
+        """Settle one answered call; the position of the next reply's buffers."""
+        objects = self.objects
+        values = reply.values
+        if values and values[0].error:
+            value = values[0]
+            end = position + value.buffers
+            contains = objects.borrow(value.refs, peer) if value.refs else None
+            for id in task.results():
+                objects.settle(id, value.data, buffers[position:end], error=True, contains=contains)
+            position = end
+        elif task.returns == STREAM:
+            objects.settle(task.id, values[0].data if values else b"")
+        else:
+            id = task.id
+            for value in values:
+                end = position + value.buffers
+                contains = objects.borrow(value.refs, peer) if value.refs else None
+                objects.settle(id, value.data, buffers[position:end], contains=contains)
+                position = end
+                id += 1
+        if task.returns == STREAM:
+            self.end_stream(task)
+        if task.deps or task.lent:
+            self.finish(task)
+        return position
+
+    def on_item(self, peer: str, message: StreamItem, buffers: Buffers) -> None:
+        """The next item of a stream; one that a retry repeats is dropped."""
+        stream = self.streams.get(message.call)
+        contains = self.objects.borrow(message.value.refs, peer) if message.value.refs else None
+        if stream is None or stream.finished or message.index < stream.received:
+            for id in contains or ():
+                self.objects.drop(id)
+            return
+        stream.received += 1
+        id = self.objects.new()
+        value = message.value
+        self.objects.settle(id, value.data, buffers, error=value.error, contains=contains)
+        stream.items.append(id)
+        self._stream_news(message.call)
+
+    def _stream_news(self, call: int) -> None:
+        entry = self.objects.entries.get(call)
+        if entry is not None and entry.watched:
+            self.objects.settled.append(call)
+
+    def end_stream(self, task: Task) -> None:
+        """No more items come."""
+        stream = self.streams.get(task.id)
+        if stream is not None:
+            stream.finished = True
+
+    def settled(self, task: Task) -> bool:
+        """Whether the outcome is there, or wanted no more."""
+        entry = self.objects.entries.get(task.id)
+        return entry is None or entry.data is not None
+
+    def fail(self, task: Task, error: Exception, *, finish: bool = True) -> None:
+        """Settle every result with an error; not ``finish`` while the worker still has the call."""
+        data = pickle.dumps(error, 5)
+        for id in task.results():
+            self.objects.settle(id, data, error=True)
+        self.end_stream(task)
+        if finish:
+            self.finish(task)
+
+    def finish(self, task: Task) -> None:
+        """The call needs its arguments no more."""
+        for id in task.deps:
+            self.objects.drop(id)
+        for id in task.lent:
+            self.objects.drop(id)
+        task.deps = task.lent = ()
+
+    def close(self) -> None:
+        """The session ends: everything pending is settled."""
+        for entry in list(self.objects.entries.values()):
+            if entry.data is None:
+                name = (entry.task.name or entry.task.method) if entry.task else "the object"
+                self.objects.fail(entry.id, SessionClosed(f"the session ended before {name} did"))
+        for stream in self.streams.values():
+            stream.finished = True

@@ -1,0 +1,80 @@
+"""Demands that no provider could meet: how long they wait for one that could.
+
+Owns: the waiting and its end in Unschedulable. Must never: judge feasibility (the hub does).
+"""
+
+from __future__ import annotations
+
+import pickle
+
+from guactors.caller.actors import ActorBook
+from guactors.caller.effects import SendHub
+from guactors.caller.endings import Endings
+from guactors.caller.leases import LeaseBook
+from guactors.caller.objects import ObjectTable
+from guactors.errors import Unschedulable
+from guactors.messages import KillActor, SetDemand
+
+
+class Patience:
+    """``seconds``: how long; a provider may join meanwhile."""
+
+    def __init__(
+        self,
+        objects: ObjectTable,
+        leases: LeaseBook,
+        actors: ActorBook,
+        endings: Endings,
+        seconds: float,
+    ) -> None:
+        self.seconds = seconds
+        self._objects = objects
+        self._leases = leases
+        self._actors = actors
+        self._endings = endings
+        self._hopeless_actors: dict[str, tuple[float, str]] = {}
+
+    def on_infeasible(self, key: str, reason: str, now: float) -> None:
+        """The hub says that no provider it has could ever do it."""
+        if key in self._leases.demands:
+            self._leases.demands[key].infeasible_since = now
+            self._leases.demands[key].reason = reason
+        elif key in self._actors.actors:
+            self._hopeless_actors[key] = (now, reason)
+
+    def on_hope(self, actor: str) -> None:
+        """There is news of the actor after all."""
+        self._hopeless_actors.pop(actor, None)
+
+    def on_tick(self, now: float) -> None:
+        """Give up what waited long enough."""
+        for demand in self._leases.demands.values():
+            since = demand.infeasible_since
+            if since and not demand.leases and now - since >= self.seconds:
+                demand.infeasible_since = 0.0
+                demand.told = 0
+                self._objects.effects.append(SendHub(SetDemand(demand.key, demand.shape, 0)))
+                while demand.queue:
+                    task = demand.queue.popleft()
+                    self._endings.fail(task, Unschedulable(f"{task.name}: {demand.reason}"))
+        for id, (since, reason) in list(self._hopeless_actors.items()):
+            if now - since >= self.seconds:
+                del self._hopeless_actors[id]
+                actor = self._actors.actors[id]
+                actor.state = "dead"
+                actor.error = pickle.dumps(Unschedulable(f"actor {actor.name}: {reason}"), 5)
+                self._objects.effects.append(SendHub(KillActor(id)))
+                while actor.queue:
+                    task = actor.queue.popleft()
+                    self._actors.refuse(actor, task)
+                    self._endings.finish(task)
+
+    def next_wake(self) -> float | None:
+        """When the next one is given up."""
+        wakes = [since + self.seconds for since, _ in self._hopeless_actors.values()]
+        wakes += [
+            demand.infeasible_since + self.seconds
+            for demand in self._leases.demands.values()
+            if demand.infeasible_since and not demand.leases
+        ]
+        return min(wakes, default=None)
