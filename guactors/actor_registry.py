@@ -1,7 +1,7 @@
 """Actors as the public API makes, finds and ends them.
 
-Owns: the waiting for the hub's word where an actor's maker must have it. Must never: know where an actor
-runs (the core does).
+Owns: the waiting for the hub's word where an actor's maker must have it. Must never: know where an
+actor runs (the core does).
 """
 
 from __future__ import annotations

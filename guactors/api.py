@@ -151,7 +151,7 @@ def wait(
     *,
     num_returns: int = 1,
     timeout: float | None = None,
-    fetch_local: bool = True,
+    fetch_local: bool = True,  # noqa: ARG001 - Ray's; values arrive here with readiness
 ) -> tuple[list[Any], list[Any]]:
     """(ready, not ready) as soon as ``num_returns`` are ready or ``timeout`` seconds are over; the
     order of ``refs`` is kept in both. A generator counts as ready when its next item is there."""

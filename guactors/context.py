@@ -1,7 +1,7 @@
 """``get_runtime_context()``: where the asking code runs.
 
-Owns: the record of what this process is and what call the asking code belongs to. Must never: change
-anything.
+Owns: the record of what this process is and what call the asking code belongs to. Must never:
+change anything.
 """
 
 from __future__ import annotations

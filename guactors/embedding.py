@@ -1,7 +1,7 @@
 """How a session comes about: join a grid, or launch one of our own.
 
-Owns: the way from ``init``'s arguments to a connected Session, and the end of an embedded grid. Loaded
-at the first ``init``, so that ``import guactors`` stays light.
+Owns: the way from ``init``'s arguments to a connected Session, and the end of an embedded grid.
+Loaded at the first ``init``, so that ``import guactors`` stays light.
 """
 
 from __future__ import annotations

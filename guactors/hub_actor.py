@@ -21,6 +21,7 @@ from guactors.actors.supervision import Cause
 from guactors.config import HubConfig
 from guactors.errors import GuactorsError, InternalError
 from guactors.hub_state import HubState
+from guactors.hub_wire import Wire
 from guactors.messages import Endpoint, Output
 from guactors.room_actor import RoomActor, Tick
 from guactors.scheduler_actor import SchedulerActor
@@ -30,7 +31,6 @@ from guactors.stats_actor import StatsActor
 from guactors.transport import open_transport
 from guactors.transport.base import Lane
 from guactors.versions import own_versions
-from guactors.hub_wire import Wire
 
 log = logging.getLogger("guactors.hub")
 

@@ -44,8 +44,8 @@ def error_of(fault: Fault) -> GuactorsError:
 
 
 class HubLine:
-    """``on_up()`` after each Welcome, ``on_message(message)`` for work. ``watch`` and ``unwatch`` are
-    called with links as they come and go; ``rng`` gives the jitter between two dials."""
+    """``on_up()`` after each Welcome, ``on_message(message)`` for work. ``watch`` and ``unwatch``
+    are called with links as they come and go; ``rng`` gives the jitter between two dials."""
 
     def __init__(
         self,

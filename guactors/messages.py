@@ -83,8 +83,8 @@ class ActorSpec(Word, frozen=True):
     """What the hub must know of an actor; class and arguments are in the payload it never opens.
 
     ``owner`` is the caller that made it. ``placement`` is what the chosen provider must have in
-    total, ``shape`` what the actor holds while it lives. ``max_restarts`` -1 is endless. ``handle``:
-    what other processes build handles from, opaque here."""
+    total, ``shape`` what the actor holds while it lives. ``max_restarts`` -1 is endless.
+    ``handle``: what other processes build handles from, opaque here."""
 
     actor: Id
     session: Id

@@ -1,7 +1,7 @@
 """The options of ``@remote(...)`` and ``.options(...)``: names, checks, defaults.
 
-Owns: what each option may be and whom it is for. Pure. Raises UnknownOption that names the option, the
-nearest match, or the possible values.
+Owns: what each option may be and whom it is for. Pure. Raises UnknownOption that names the option,
+the nearest match, or the possible values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What workers print, as it appears at the caller.
 
-Owns: the prefix, the colours' absence, and the folding of equal lines from several workers. Pure: the
-session writes the returned lines. Must never: lose a line of a single worker.
+Owns: the prefix, the colours' absence, and the folding of equal lines from several workers. Pure:
+the session writes the returned lines. Must never: lose a line of a single worker.
 """
 
 from __future__ import annotations

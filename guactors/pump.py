@@ -1,7 +1,7 @@
 """Who polls: the thread that waits does the I/O itself, a background thread only when nobody waits.
 
-Owns: the session's lock, its poller and its one background thread. Must never: know what the service
-does.
+Owns: the session's lock, its poller and its one background thread. Must never: know what the
+service does.
 
 A hand-over between threads costs two context switches and the interpreter's lock, more than a whole
 call. So a thread that waits becomes the **leader**: it polls and serves until what it waits for is

@@ -67,7 +67,8 @@ def is_async_class(cls: type) -> bool:
 
 
 class ActorClass:
-    """A class whose instances live elsewhere: ``C.remote(...)`` makes one and returns its handle."""
+    """A class whose instances live elsewhere: ``C.remote(...)`` makes one and returns its
+    handle."""
 
     def __init__(self, cls: type, options: Mapping[str, Any]) -> None:
         self._cls = cls

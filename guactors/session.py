@@ -48,8 +48,8 @@ _ANSWERS = (Found, Grid, Info)
 
 
 class Session:
-    """``hello`` says who we are; ``echo``: print what workers print (None: not), ``fold``: fold equal
-    lines. ``close`` settles everything that is pending."""
+    """``hello`` says who we are; ``echo``: print what workers print (None: not), ``fold``: fold
+    equal lines. ``close`` settles everything that is pending."""
 
     def __init__(
         self,
@@ -326,7 +326,7 @@ class Session:
             if peer.role == "provider"
         ]
 
-    # --- calls --------------------------------------------------------------------------------------
+    # --- calls ------------------------------------------------------------------------------------
 
     def new_ids(self, returns: int) -> int:
         """Result entries for a call; the lock must be held."""

@@ -1,7 +1,7 @@
 """Values and streams as threads and event loops ask for them: get, put, wait, futures, items.
 
-Owns: the futures that wait for objects. Must never: decide anything about objects (the core does), or
-hold the lock while it waits.
+Owns: the futures that wait for objects. Must never: decide anything about objects (the core does),
+or hold the lock while it waits.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class SessionValues:
             raise values.unpack_error(entry.data or b"")
         return entry.data or b"", [bytes(buffer) for buffer in entry.buffers]
 
-    # --- streams ------------------------------------------------------------------------------------
+    # --- streams ----------------------------------------------------------------------------------
 
     def next_item(self, call: int, timeout: float | None) -> ObjectRef | None:
         """The next item of a stream, None at its end; the call's error comes as a last item."""

@@ -1,8 +1,8 @@
 """User values to bytes and back, and user errors on their way.
 
-Owns: when plain pickle is enough and when cloudpickle is needed, out-of-band buffers, the collection of
-references inside a value, and what a remote exception looks like when it is raised again. Only
-processes that run or own user code import this; the hub and the provider never do.
+Owns: when plain pickle is enough and when cloudpickle is needed, out-of-band buffers, the
+collection of references inside a value, and what a remote exception looks like when it is raised
+again. Only processes that run or own user code import this; the hub and the provider never do.
 """
 
 from __future__ import annotations

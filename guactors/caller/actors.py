@@ -119,7 +119,10 @@ class ActorBook:
     def on_update(self, message: ActorUpdate, now: float) -> list[Task]:
         """The hub's word. Returns calls that are settled now and need no more bookkeeping."""
         actor = self.actors.get(message.actor)
-        if actor is None or message.incarnation < actor.incarnation or actor.state == "dead":
+        if actor is None or actor.state == "dead":
+            return []
+        # Dead is final, and a new hub that never met the actor does not know its number.
+        if message.incarnation < actor.incarnation and message.state != "dead":
             return []
         actor.creation = None
         if message.state == "alive":

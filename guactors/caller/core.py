@@ -1,7 +1,8 @@
 """The door to the caller's thinking: events in, effects out.
 
-Owns: the order of things between objects, leases, actors and streams. Called by ``session.py`` under
-its lock, by the simulation directly. Must never: do I/O, read a clock, unpickle a user's value.
+Owns: the order of things between objects, leases, actors and streams. Called by ``session.py``
+under its lock, by the simulation directly. Must never: do I/O, read a clock, unpickle a user's
+value.
 """
 
 from __future__ import annotations
@@ -180,9 +181,11 @@ class CallerCore:
         """A fresh link: tell everything again, in absolute terms."""
         self.hub_up = True
         send = [SendHub(HeldLeases(list(self.leases.by_id)))]
-        for demand in self.leases.demands.values():
-            if demand.told:
-                send.append(SendHub(SetDemand(demand.key, demand.shape, demand.told)))
+        send += [
+            SendHub(SetDemand(demand.key, demand.shape, demand.told))
+            for demand in self.leases.demands.values()
+            if demand.told
+        ]
         for actor in self.actors.actors.values():
             if actor.creation is not None:
                 send.append(SendHub(actor.creation))
@@ -355,10 +358,7 @@ class CallerCore:
 
     def urgent(self) -> bool:
         """Whether an outbox should leave now rather than with the next ones."""
-        for target in self.dirty:
-            if target.urgent():
-                return True
-        return False
+        return any(target.urgent() for target in self.dirty)
 
     def flush(self) -> None:
         """Turn every outbox into a frame."""

@@ -1,10 +1,12 @@
 """Leases whose link broke: what is retried at once, and what waits for the cause.
 
-Owns: the doubt between a broken link and the hub's word on it. Must never: charge a call that had not
-started with its worker's death.
+Owns: the doubt between a broken link and the hub's word on it. Must never: charge a call that had
+not started with its worker's death.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from guactors.caller.effects import SendHub
 from guactors.caller.endings import Endings
@@ -66,6 +68,9 @@ class Doubts:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
             else:
                 self._endings.fail(task, kind(f"the worker that ran {task.name} ended", death))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._doubts)
 
     def on_tick(self, now: float) -> None:
         """Settle what nobody explained in time."""

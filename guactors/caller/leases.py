@@ -221,7 +221,8 @@ class LeaseBook:
         return max(2 if service < PREFETCH_BELOW else 1, int(IN_FLIGHT / service))
 
     def dispatch(self, demand: Demand, now: float) -> None:
-        """Send what fits, share it evenly over the leases with room, and tell the hub of the rest."""
+        """Send what fits, share it evenly over the leases with room, and tell the hub of the
+        rest."""
         queue, ready = demand.queue, demand.ready
         while queue and ready:
             lease = ready[0]

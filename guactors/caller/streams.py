@@ -1,6 +1,7 @@
 """Streaming calls: the items that came, in order, once each.
 
-Owns: per stream the ids of items nobody took yet. Must never: block (the generator in ``refs`` does).
+Owns: per stream the ids of items nobody took yet. Must never: block (the generator in ``refs``
+does).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Target:
                 task.attempt,
                 task.group,
                 refs,
-            )  # fmt: skip
+            )
         )
 
     def urgent(self) -> bool:

@@ -151,6 +151,9 @@ class ActorRules:
         desk.demands.remove(demand)
         desk.seat(record, slot)
         record.number(record.starts)
+        if demand.infeasible:
+            # Its owner's patience with the grid ends here, however long the constructor takes.
+            desk.tell_callers(record)
         desk.say(slot.peer, StartActor(record.spec, record.incarnation, record.payload))
 
     # --- providers ------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ class LeaseRules:
             LeaseState.STARTING, now, slot_epoch=slot.epoch,
         )  # fmt: skip
         desk.demands.served(demand)
+        demand.infeasible = False
         desk.put_lease(lease)
         desk.say(slot.peer, self._order(lease, demand, caller))
 

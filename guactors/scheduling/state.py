@@ -39,7 +39,7 @@ class SchedulerState:
 
     def __init__(self, timing: Timing, fresh: Callable[[str], str], now: float) -> None:
         self.desk = Desk(timing, fresh, now)
-        judge = Judge(self.desk)
+        self._judge = judge = Judge(self.desk)
         self._leases = LeaseRules(self.desk, judge)
         self._actors = ActorRules(self.desk, judge)
         self._lookups = Lookups(self.desk)
@@ -222,6 +222,9 @@ class SchedulerState:
         del self.desk.slots[event.peer]
         self.desk.roomier.pop(event.peer, None)
         self.desk.inventory_changed()
+        # It may have been the only one that could ever serve some of those who wait.
+        for demand in self.desk.demands:
+            self._judge.judge(demand, now)
 
     def _session_over(self, event: e.SessionOver, now: float) -> None:
         desk = self.desk

@@ -88,8 +88,9 @@ class Link(Protocol):
         """Why it is DOWN, else None."""
 
     def filenos(self, lane: Lane | None = None) -> tuple[int, ...]:
-        """Descriptors (of one lane only) that turn readable when ``receive`` or ``state`` may have news. They are
-        edge-like: after any ``send`` or ``receive`` ask ``receive`` until None before sleeping."""
+        """Descriptors (of one lane only) that turn readable when ``receive`` or ``state`` may have
+        news. They are edge-like: after any ``send`` or ``receive`` ask ``receive`` until None
+        before sleeping."""
 
     def close(self) -> None:
         """Drop the link now, unsent messages after a linger of at most 100 ms; idempotent."""

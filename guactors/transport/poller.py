@@ -1,8 +1,8 @@
 """Sleeping until one of many descriptors has news, or another thread calls.
 
-Owns: the operating system's readiness call and one wake-up pipe. Must never: read the descriptors it
-watches. Any thread may call ``wake``; several may be in ``wait`` at a time (each then sees the same news,
-who drains first wins).
+Owns: the operating system's readiness call and one wake-up pipe. Must never: read the descriptors
+it watches. Any thread may call ``wake``; several may be in ``wait`` at a time (each then sees the
+same news, who drains first wins).
 """
 
 from __future__ import annotations

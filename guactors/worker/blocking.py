@@ -1,7 +1,7 @@
 """What happens to the worker while its main thread waits in ``get``.
 
-Owns: the hooks between the session's pump and the worker. While the main thread waits it also serves
-the data lane, so that values it waits for can arrive there.
+Owns: the hooks between the session's pump and the worker. While the main thread waits it also
+serves the data lane, so that values it waits for can arrive there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The control lane's thread: it answers while user code runs.
 
-Owns: the control sockets of the worker's listeners and the link to the provider. Must never: run user
-code, or take longer than a moment.
+Owns: the control sockets of the worker's listeners and the link to the provider. Must never: run
+user code, or take longer than a moment.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from guactors.messages import (
     WorkerReady,
 )
 from guactors.refs import present_session
-from guactors.transport.base import Frame, Lane, Link, Listener, LinkState, SendError, Transport
+from guactors.transport.base import Frame, Lane, Link, LinkState, Listener, SendError, Transport
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from guactors.worker.process import Worker
 
 LONGEST = 5.0
+MOST_EARLY = 10_000
+"""Cancellations remembered that overtook their calls, or came too late."""
 WATCH = 0.002
 """Seconds between two looks at unsent replies while the main thread is busy."""
 
@@ -233,9 +235,11 @@ class Control:
                 reply, _ = failure(item, ended_early(item, name), name)
                 worker.outbox.add(link, reply, (), time.monotonic())
                 worker.flush()
-            elif not worker.runner.cancel(link, message.call, timeout=message.timeout):
-                if len(worker.early) < 10_000:
-                    worker.early.add((link, message.call))
+            elif (
+                not worker.runner.cancel(link, message.call, timeout=message.timeout)
+                and len(worker.early) < MOST_EARLY
+            ):
+                worker.early.add((link, message.call))
         worker.poller.wake()
         session = present_session()
         if message.recursive and session is not None:

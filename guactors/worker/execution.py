@@ -1,7 +1,7 @@
 """One call from bytes to bytes: find the code, open the arguments, run it, close the result.
 
-Owns: the function table and the translation of user exceptions. Must never: touch a socket or a lock,
-or let an exception out of ``run`` other than those that end a process.
+Owns: the function table and the translation of user exceptions. Must never: touch a socket or a
+lock, or let an exception out of ``run`` other than those that end a process.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ class Code:
     def find(self, call: Call) -> Callable[..., Any]:
         """The function or bound method. Raises what opening it raises."""
         if not call.fn:
-            method = getattr(self.instance, call.method)
-            return method  # type: ignore[no-any-return]
+            return getattr(self.instance, call.method)  # type: ignore[no-any-return]
         function = self._functions.get(call.fn)
         if function is None:
             blob = self._blobs.get(call.fn)

@@ -1,7 +1,7 @@
 """What waits to run: accepted calls in priority order.
 
-Owns: the mailbox, expiry of queued calls, taking back and cancelling what has not started. Pure; the
-worker's lock is held around every method.
+Owns: the mailbox, expiry of queued calls, taking back and cancelling what has not started. Pure;
+the worker's lock is held around every method.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from guactors.transport.base import Frame
 
 
 class Item(Struct, eq=False):
-    """One accepted call. ``link``: whom to answer; ``expires``: absolute, 0 for never. ``cancelled``
-    is set when it should end, ``timed_out`` when that is because its time is over; ``name`` once
-    it runs. What ``context.Running`` asks for."""
+    """One accepted call. ``link``: whom to answer; ``expires``: absolute, 0 for never.
+    ``cancelled`` is set when it should end, ``timed_out`` when that is because its time is over;
+    ``name`` once it runs. What ``context.Running`` asks for."""
 
     link: str
     call: Call

@@ -1,8 +1,8 @@
 """The worker as a whole: sockets, links to callers and to the provider, and what is shared by its
 threads.
 
-Owns: the data lane, the worker's lock, and every send. Must never: run user code (``runners`` do), or
-hold the lock while it does.
+Owns: the data lane, the worker's lock, and every send. Must never: run user code (``runners`` do),
+or hold the lock while it does.
 
 Locks, in the order in which they may be taken: session lock, ``lock`` (intake, outbox, data lane),
 ``control_lock`` (control lanes).
@@ -28,8 +28,8 @@ from guactors.messages import (
     ActorSpec,
     Blocked,
     Bounced,
-    Calls,
     CallerToWorker,
+    Calls,
     Define,
     Endpoint,
     Fetch,
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
 DRAIN = 256
 DRAIN_EVERY = 0.001
 """Seconds after which arrivals are looked at even though calls wait: they may be more urgent."""
-MOST_EARLY = 10_000
 
 
 class Worker:

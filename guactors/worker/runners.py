@@ -153,7 +153,7 @@ def _install_interrupt(runner: SyncRunner) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def on_signal(_number: int, frame: FrameType | None) -> None:
         if not runner.interrupted():
             return
         if _interruptible(frame):
@@ -164,7 +164,8 @@ def _install_interrupt(runner: SyncRunner) -> None:
 
 
 _WAITS = frozenset({"wait", "_wait"})
-"""Where user code that called back into this package may be interrupted: asleep, holding nothing."""
+"""Where user code that called back into this package may be interrupted: asleep, holding
+nothing."""
 
 
 def _interruptible(frame: FrameType | None) -> bool:
@@ -192,7 +193,7 @@ def load_actor(worker: Worker) -> Any:
             message.spec.actor,
             message.spec.name,
             message.incarnation,
-        )  # fmt: skip
+        )
     )
     name = f"{message.spec.class_name}()"
     if is_async(message):

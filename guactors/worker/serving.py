@@ -44,6 +44,7 @@ class Borrowed:
 
 
 def iterate(result: Any, name: str) -> Any:
+    """What a streaming call gave, as something to iterate over. Raises TypeError."""
     if hasattr(result, "__iter__"):
         return result
     raise TypeError(f"{name} streams, but returned {type(result).__name__}, which is no iterator")
@@ -57,6 +58,7 @@ def send_item(worker: Worker, item: Item, index: int, part: Any, name: str) -> N
 
 
 def is_async(message: LoadActor) -> bool:
+    """Whether the actor's class has async methods."""
     from guactors.remote_actor import is_async_class
 
     try:

@@ -1,7 +1,7 @@
 """Calls on several threads: actors with ``max_concurrency``.
 
-Owns: a fixed set of threads that take calls as they come; the main thread only receives. Must never:
-interrupt a call, which threads do not allow: it flags it.
+Owns: a fixed set of threads that take calls as they come; the main thread only receives. Must
+never: interrupt a call, which threads do not allow: it flags it.
 """
 
 from __future__ import annotations

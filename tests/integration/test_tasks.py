@@ -1,4 +1,5 @@
-"""Remote functions on a real embedded grid: values, errors, retries, streams, cancellation, time."""
+"""Remote functions on a real embedded grid: values, errors, retries, streams, cancellation,
+time."""
 
 from __future__ import annotations
 
@@ -16,7 +17,6 @@ import pytest
 import guactors as gu
 from guactors import errors
 from tests import leaks
-
 
 pytestmark = [pytest.mark.usefixtures("grid"), pytest.mark.may_keep(*leaks.KINDS)]
 
@@ -109,8 +109,7 @@ def test_nested_tasks_do_not_deadlock_on_two_cpus() -> None:
 def test_streaming_gives_items_as_they_are_made() -> None:
     @gu.remote
     def count(n: int) -> Iterator[int]:
-        for i in range(n):
-            yield i
+        yield from range(n)
 
     assert [gu.get(ref) for ref in count.remote(5)] == list(range(5))
 
@@ -166,9 +165,9 @@ def test_wait_splits_in_order() -> None:
     ready, rest = gu.wait([long, short], timeout=10)
     assert (ready, rest) == ([short], [long])
     assert gu.wait([]) == ([], [])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="once"):
         gu.wait([short, short])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="num_returns=2"):
         gu.wait([short], num_returns=2)
     with pytest.raises(TypeError):
         gu.wait(short)

@@ -7,4 +7,4 @@ import sys
 from tests.sim.replay import replay
 
 if __name__ == "__main__":
-    sys.exit(replay(int(sys.argv[1]), quiet="--all" not in sys.argv))
+    sys.exit(replay(int(sys.argv[1]), loud="--all" in sys.argv))

@@ -15,8 +15,8 @@ from guactors.messages import Message
 from guactors.transport.base import Frame, Lane
 
 KEPT = 6000
-QUIET = ("Ping", "Pong", "Sample")
-"""Not drawn unless asked for: they say nothing but that somebody lives."""
+QUIET = frozenset((3, 4, 57))
+"""Tags of Ping, Pong and Sample: not kept unless ``loud``, they say only that somebody lives."""
 
 
 def _everything() -> Any:
@@ -41,14 +41,16 @@ class Flow:
 
     def message(self, now: float, source: str, target: str, lane: Lane, header: Frame) -> None:
         """A message has arrived."""
+        if header[2] in QUIET and not self.loud:
+            return
         self._lines.append((now, source, target, int(lane), header))
 
     def event(self, now: float, text: str) -> None:
         """Something else happened."""
         self._lines.append((now, "", "", -1, text))
 
-    def lines(self, most: int = KEPT, *, quiet: bool = True) -> list[str]:
-        """The last ``most`` lines, as text; without heartbeats where ``quiet``."""
+    def lines(self, most: int = KEPT) -> list[str]:
+        """The last ``most`` lines, as text."""
         decode = _everything().decode
         drawn: deque[str] = deque(maxlen=most)
         for now, source, target, lane, what in self._lines:
@@ -57,7 +59,5 @@ class Flow:
                 drawn.append(f"{time}  ** {what}")
                 continue
             text = repr(decode(memoryview(what)[1:]))
-            if quiet and text.startswith(QUIET):
-                continue
             drawn.append(f"{time}  {source:>8} {'-=-'[lane]}> {target:<8} {text[:400]}")
         return list(drawn)

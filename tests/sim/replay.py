@@ -39,16 +39,17 @@ def failures(seeds: Iterable[int]) -> list[str]:
     return [text for seed in seeds if (text := fails(seed))]
 
 
-def replay(seed: int, *, quiet: bool = True) -> int:
-    """Run one seed and print all of it; the exit status."""
+def replay(seed: int, *, loud: bool = False) -> int:
+    """Run one seed and print all of it, heartbeats where ``loud``; the exit status."""
     world = World(seed)
+    world.flow.loud = loud
     try:
         world.run()
     except Exception as error:  # noqa: BLE001 - as above
-        print("\n".join(world.flow.lines(quiet=quiet)))
+        print("\n".join(world.flow.lines()))
         print("".join(traceback.format_exception(error)))
         return 1
-    print("\n".join(world.flow.lines(quiet=quiet)))
+    print("\n".join(world.flow.lines()))
     took = world.clock.now - 1000
     print(f"seed {seed}: well, {world.clock.events} events in {took:.1f} s of its time")
     return 0

@@ -209,7 +209,7 @@ class Driver:
         known = [part for part in parts if part is not None]
         value = expected(program, known) if len(known) == len(parts) else None
         record = self._record(program, options, value)
-        record.may_fail |= _may_fail(program) or options.cpus > 4 or actor is not None
+        record.may_fail |= _may_fail(program) or options.cpus > 1 or actor is not None
         record.may_fail |= any(r.may_fail for r in (*deps, *lent))
         task = self._task(record, program, options)
         task.deps = [r.id for r in deps]

@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "shells": (
         "*_actor", "actors", "actors.*", "context", "embedding", "grid_client", "grid_file",
         "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump", "refs",
-        "remote_function", "session", "worker", "worker.*",
+        "remote_function", "session", "session_values", "actor_registry", "worker", "worker.*",
     ),
     "doors": ("", "api", "node", "cli", "cli.*", "integrations", "integrations.*"),
 }  # fmt: skip
