@@ -1,7 +1,8 @@
 """How fast calls are: one at a time beside the raw floor, and 1,000 in flight by ipc and by TCP.
 
 Owns: the rows ``actor_sync``, ``task_sync``, ``actor_flood``, ``tcp_flood``. What is compared takes
-turns in short slices: floor, actor, floor, task, floor; ipc, tcp, ipc. A call has no argument and returns b"ok".
+turns in short slices: floor, actor, floor, task, floor; ipc, tcp, ipc. A call has no argument and
+returns b"ok".
 
     python -m benchmarks.calls ipc|tcp    a caller with a grid of its own
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 
 import guactors as gu
@@ -19,8 +21,9 @@ from benchmarks.children import Child, ChildFailed, rate, serve
 IN_FLIGHT = 1000
 PAIRS = 8
 """Neighbours in time are compared, often: what else the machine does changes within a second."""
+BATCHES = 60
 WARM_UP = 0.03
-FLOOD = 0.25
+FLOOD = 0.5
 
 
 @gu.remote
@@ -82,6 +85,19 @@ def timed(once: Callable[[], object], seconds: float, each: int = 1) -> float:
     return rate(once, seconds, each)
 
 
+def batches(count: int) -> list[float]:
+    """Milliseconds of each of ``count`` batches of 1,000 calls, on the session of this process."""
+    actor = Echo.remote()  # type: ignore[attr-defined]
+    ping = actor.ping.remote
+    gu.get(ping())
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        gu.get([ping() for _ in range(IN_FLIGHT)])
+        found.append((time.perf_counter() - began) * 1e3)
+    return found
+
+
 def main(wire: str) -> None:
     # The same grid for both, so that nothing differs but the wire.
     with grids.launched(workers_on_tcp=wire == "tcp"):
@@ -92,6 +108,7 @@ def main(wire: str) -> None:
             "wire": lambda: grids.wire_to(pid),
             "actor": lambda: timed(lambda: gu.get(ping()), floor.SLICE),
             "task": lambda: timed(lambda: gu.get(ok.remote()), floor.SLICE),
+            "batches": lambda: batches(BATCHES),
             "flood": lambda: timed(
                 lambda: gu.get([ping() for _ in range(IN_FLIGHT)]), FLOOD, IN_FLIGHT
             ),

@@ -4,8 +4,9 @@
 
 Owns: the order of things: every round measures every row once, so that what the machine does
 meanwhile falls on all of them; installing is done once. Prints the table and, last, one line of
-JSON. ``--check``: exit status 1 when a target is missed. How much the raw floor varied tells whether
-the machine was quiet enough for the verdicts to mean anything; a run where it was not says so.
+JSON. ``--check``: exit status 1 when a target is missed. How much the raw floor varied tells
+whether the machine was quiet enough for the verdicts to mean anything; a run where it was not says
+so.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(render(verdicts))
     if quiet is False:
         print(
-            f"\nNOT A QUIET MACHINE: the raw floor varied by a factor of {varied:.1f} (quiet: up to "
-            f"{STEADY}); neither pass nor MISS above can be relied on."
+            f"\nNOT A QUIET MACHINE: the raw floor varied by a factor of {varied:.1f} (quiet: up "
+            f"to {STEADY}); neither pass nor MISS above can be relied on."
         )
     print(json.dumps(report))
     missed = [one["key"] for one in verdicts if one["passed"] is False]

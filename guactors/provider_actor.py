@@ -15,7 +15,8 @@ import random
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from guactors import errors
 from guactors.actors import Actor, ActorRef, ActorSystem, Priority, Timer
@@ -71,23 +72,19 @@ BATCH = 256
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-@dataclass(frozen=True, slots=True)
-class Pump:
+class Pump(Struct, frozen=True):
     """Some descriptor may have news."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """The core wanted to be woken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Struct, frozen=True):
     """The first message; answered when all is begun, or with the error that prevents it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """End the provider in good order."""
 
 

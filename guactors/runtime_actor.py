@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from guactors.actors import Actor
 from guactors.config import WorkerConfig
@@ -35,64 +36,55 @@ MOST_FAULTS = 16
 _DECODER: Decoder[Message] = Decoder(WorkerToProvider)
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Send it to the instance."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Linked:
+class Linked(Struct, frozen=True):
     """The instance's Hello came on this lane of this link."""
 
     key: LinkKey
     lane: Lane
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Struct, frozen=True):
     """Frames of the instance."""
 
     frames: Sequence[Frame]
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Struct, frozen=True):
     """End its process group now."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class AskStatistics:
+class AskStatistics(Struct, frozen=True):
     """Answered with :class:`RuntimeStatistics`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """To the parent: the instance said this."""
 
     worker: str
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(Struct, frozen=True):
     """To the parent: this happened to the instance's process."""
 
     event: ProcessEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Unlinked:
+class Unlinked(Struct, frozen=True):
     """To the parent: there is no line to the instance any more."""
 
     worker: str
 
 
-@dataclass(slots=True)
-class RuntimeStatistics:
+class RuntimeStatistics(Struct):
     """``started`` and ``linked``: seconds on the system's clock, 0 until then."""
 
     worker: str
@@ -107,15 +99,13 @@ class RuntimeStatistics:
     faults: int = 0
 
 
-@dataclass
-class _Line:
+class _Line(Struct):
     key: LinkKey | None = None
     lanes: set[Lane] = field(default_factory=set)
     waiting: deque[Message] = field(default_factory=deque)
 
 
-@dataclass(frozen=True, slots=True)
-class _Retry:
+class _Retry(Struct, frozen=True):
     pass
 
 

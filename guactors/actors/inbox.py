@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from guactors.actors.mailbox import (
     DEFAULT_PATIENCE,
@@ -32,33 +33,29 @@ if TYPE_CHECKING:
 # --- what the system tells a cell, at SYSTEM priority --------------------------------------------
 
 
-class Signal:
+class Signal(Struct, frozen=True):
     """Base of the system's own messages; ``receive`` never sees one."""
 
 
-@dataclass(frozen=True)
-class Nudge(Signal):
+class Nudge(Signal, frozen=True):
     """Look again: a stop or a drain was asked for."""
 
 
-@dataclass(frozen=True)
-class ChildDied(Signal):
+class ChildDied(Signal, frozen=True):
     """A child is gone for good."""
 
     ref: ActorRef
     cause: Cause
 
 
-@dataclass(frozen=True)
-class ChildEscalated(Signal):
+class ChildEscalated(Signal, frozen=True):
     """A child failed and its strategy said escalate."""
 
     child: str
     error: BaseException
 
 
-@dataclass(frozen=True)
-class GroupRestart(Signal):
+class GroupRestart(Signal, frozen=True):
     """A sibling under the same AllForOne failed: restart too, after ``delay`` seconds."""
 
     cause: Cause

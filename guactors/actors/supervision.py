@@ -7,8 +7,9 @@ a clock, touch an actor, or carry out what it decides (``life.py`` does).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import Struct, field
 
 from guactors.errors import ActorDied, ActorKilled, Death, UsageError
 
@@ -19,54 +20,46 @@ if TYPE_CHECKING:
 # --- causes of death -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """It stopped itself, or was drained: its work is done."""
 
 
-@dataclass(frozen=True)
-class Stopped:
+class Stopped(Struct, frozen=True):
     """Asked to stop after its current message; ``by`` says by whom."""
 
     by: str = ""
 
 
-@dataclass(frozen=True)
-class Killed:
+class Killed(Struct, frozen=True):
     """Ended at once, without its ``on_stop``; ``by`` says by whom."""
 
     by: str = ""
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """Its own code raised ``error`` and its strategy said stop."""
 
     error: BaseException
 
 
-@dataclass(frozen=True)
-class StartFailed:
+class StartFailed(Struct, frozen=True):
     """Its constructor or ``on_start`` raised ``error`` at the first start."""
 
     error: BaseException
 
 
-@dataclass(frozen=True)
-class Escalated:
+class Escalated(Struct, frozen=True):
     """A child failed with ``error``, its strategy said escalate, and ours said stop."""
 
     child: str
     error: BaseException
 
 
-@dataclass(frozen=True)
-class SystemShutdown:
+class SystemShutdown(Struct, frozen=True):
     """Its actor system was shut down."""
 
 
-@dataclass(frozen=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """The wire to a remote actor broke: its fate is unknown."""
 
     detail: str = ""
@@ -77,8 +70,7 @@ Cause: TypeAlias = (
 )
 
 
-@dataclass(frozen=True)
-class Terminated:
+class Terminated(Struct, frozen=True):
     """The message a watcher receives, once, when what it watches is gone."""
 
     ref: ActorRef
@@ -130,8 +122,7 @@ def death_error(who: str, cause: Cause) -> ActorDied:
 # --- strategies ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Restart:
+class Restart(Struct, frozen=True):
     """A new instance from the same arguments, with the same mailbox and ref; the message that
     failed is not tried again.
 
@@ -153,26 +144,22 @@ class Restart:
             raise UsageError(f"within must be positive, back-offs not negative: {self}")
 
 
-@dataclass(frozen=True)
-class Resume:
+class Resume(Struct, frozen=True):
     """Drop the message that failed and go on with the same instance and state."""
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """End the actor with Failed. The default: nobody runs on in a state nobody thought of."""
 
 
-@dataclass(frozen=True)
-class Escalate:
+class Escalate(Struct, frozen=True):
     """End the actor with Failed, and let its parent fail with it."""
 
 
 Strategy: TypeAlias = Restart | Resume | Stop | Escalate
 
 
-@dataclass(frozen=True)
-class AllForOne:
+class AllForOne(Struct, frozen=True):
     """What ``strategy`` does to the one that failed happens to all of its siblings that were
     spawned with an AllForOne of the same ``group``."""
 
@@ -187,20 +174,17 @@ Supervision: TypeAlias = Strategy | AllForOne
 # --- decisions -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RestartAfter:
+class RestartAfter(Struct, frozen=True):
     """Make a new instance after ``delay`` seconds."""
 
     delay: float
 
 
-@dataclass(frozen=True)
-class GoOn:
+class GoOn(Struct, frozen=True):
     """Take the next message."""
 
 
-@dataclass(frozen=True)
-class End:
+class End(Struct, frozen=True):
     """The actor ends; its parent fails too if ``escalate``."""
 
     escalate: bool = False
@@ -213,8 +197,7 @@ _REMEMBERED = 64
 # What an endless strategy remembers: enough to double any back-off up to any sensible bound.
 
 
-@dataclass
-class RestartBudget:
+class RestartBudget(Struct):
     """When an actor was restarted, as far back as its strategy looks."""
 
     spent: deque[float] = field(default_factory=deque)

@@ -13,7 +13,7 @@ from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
 from guactors.errors import ActorDied, ActorKilled, ActorUnavailable, Death, PeerLost
-from guactors.messages import ActorUpdate, CreateActor, DeathReport, WatchActor
+from guactors.messages import ActorUpdate, CreateActor, DeathReport, KillActor, WatchActor
 
 DOUBT = 2.0
 """Seconds a call on a broken link waits for the hub to say what became of the actor."""
@@ -24,11 +24,12 @@ ON_PURPOSE = frozenset({"killed", "released", "session_ended"})
 
 class RemoteActor:
     """One actor as this process knows it. ``state`` as in ActorUpdate; ``creation`` is kept until
-    the hub confirms it, to be told again after a relink."""
+    the hub confirms it, ``ending`` until it says that the actor is dead: both are told again after a
+    relink."""
 
     __slots__ = (
-        "broken_at", "creation", "death", "error", "handles", "id", "incarnation", "name", "queue",
-        "shared", "state", "target",
+        "broken_at", "creation", "death", "ending", "error", "handles", "id", "incarnation", "name",
+        "queue", "shared", "state", "target",
     )  # fmt: skip
 
     def __init__(self, id: str, name: str) -> None:
@@ -42,6 +43,7 @@ class RemoteActor:
         self.error = b""
         self.broken_at = 0.0
         self.creation: CreateActor | None = None
+        self.ending: KillActor | None = None
         self.handles = 0
         self.shared = False
 
@@ -79,6 +81,18 @@ class ActorBook:
         """Have the hub make it; told again after a relink until the hub has confirmed it."""
         actor.creation = message
         self.effects.append(SendHub(message))
+
+    def end(self, id: str, message: KillActor) -> None:
+        """Have the hub end it; an end for good is told again after a relink."""
+        actor = self.actors.get(id)
+        if actor is not None and message.no_restart and (actor.ending is None or not message.released):
+            actor.ending = message
+        self.effects.append(SendHub(message))
+
+    def ended(self, id: str) -> None:
+        """The hub knows of its end."""
+        if id in self.actors:
+            self.actors[id].ending = None
 
     def forget(self, actor: RemoteActor) -> None:
         """It was never made."""

@@ -151,7 +151,7 @@ class CallerCore:
     def kill_actor(self, actor: RemoteActor, *, no_restart: bool, now: float) -> None:
         """End it. With ``no_restart`` it is dead for this process from here on."""
         self._now = now
-        self.objects.effects.append(SendHub(KillActor(actor.id, no_restart)))
+        self.actors.end(actor.id, KillActor(actor.id, no_restart))
         if no_restart:
             report = DeathReport("killed", "kill() was called")
             self._on_actor(ActorUpdate(actor.id, "dead", actor.incarnation, death=report), now)
@@ -173,7 +173,7 @@ class CallerCore:
                 del self._releasing[actor.id]
             elif actor.state == "alive" and not busy:
                 del self._releasing[actor.id]
-                self.objects.effects.append(SendHub(KillActor(actor.id, released=True)))
+                self.actors.end(actor.id, KillActor(actor.id, released=True))
 
     # --- the hub ------------------------------------------------------------------------------
 
@@ -191,6 +191,8 @@ class CallerCore:
                 send.append(SendHub(actor.creation))
             elif actor.state != "dead":
                 send.append(SendHub(WatchActor(actor.id)))
+            if actor.ending is not None:
+                send.append(SendHub(actor.ending))
         # What the core wanted to say while there was no link is covered by the above, except
         # for returns and kills, which are said again.
         kept = [e for e in self.objects.effects if not isinstance(e, SendHub) or _must_say(e)]
@@ -212,6 +214,8 @@ class CallerCore:
                 self.doubts.resolve(lease, death)
             case ActorUpdate():
                 self.patience.on_hope(message.actor)
+                if message.state == "dead":
+                    self.actors.ended(message.actor)
                 self._on_actor(message, now)
             case DemandInfeasible(key, reason):
                 self.patience.on_infeasible(key, reason, now)

@@ -63,7 +63,7 @@ class Patience:
                 actor = self._actors.actors[id]
                 actor.state = "dead"
                 actor.error = pickle.dumps(Unschedulable(f"actor {actor.name}: {reason}"), 5)
-                self._objects.effects.append(SendHub(KillActor(id)))
+                self._actors.end(id, KillActor(id))
                 while actor.queue:
                     task = actor.queue.popleft()
                     self._actors.refuse(actor, task)

@@ -5,82 +5,71 @@ Owns: one small frozen struct per deed. Must never: hold behaviour.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from guactors.messages import Endpoint, Message
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+class StartWorker(Struct, frozen=True):
     """Start a process of this id. Answered by on_worker_started and on_worker_ended."""
 
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(Struct, frozen=True):
     """SIGKILL to the worker's whole process group; ``cause`` is for the log."""
 
     worker: str
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropWorker:
+class DropWorker(Struct, frozen=True):
     """Nothing more comes from or goes to this worker: it has ended."""
 
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class SendWorker:
+class SendWorker(Struct, frozen=True):
     """To a worker that has said Hello; a worker that is gone by now needs no message."""
 
     worker: str
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class SendHub:
+class SendHub(Struct, frozen=True):
     """To the hub, on the link of the last on_hub_up. If the link cannot take it: on_hub_down."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """Dial the hub there. Answered by on_hub_up or on_hub_down."""
 
     endpoint: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class DropHub:
+class DropHub(Struct, frozen=True):
     """Close the link to the hub; not answered, the core counts it as down already."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TakeSample:
+class TakeSample(Struct, frozen=True):
     """Measure the machine. Answered by on_sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """Once in life: the hub has welcomed us, and the first worker waits (or none is wanted)."""
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """The hub will never take us as we are; ``kind`` names the error class of guactors.errors."""
 
     kind: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """A line for the provider's log; ``level`` is ``info``, ``warning`` or ``error``."""
 
     level: str

@@ -14,7 +14,8 @@ between them. Must never: decide who gets a worker (``pool``) or say anything (`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from guactors.errors import DEATH_CAUSES, Death, InternalError
 from guactors.messages import DeathReport, Endpoint, StartActor, StartLease
@@ -24,45 +25,39 @@ Order = StartLease | StartActor
 """What the hub wants a worker for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Starting:
+class Starting(Struct, frozen=True):
     """Its process was asked for and has not said WorkerReady."""
 
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Unbound:
+class Unbound(Struct, frozen=True):
     """Ready, and still free for any session."""
 
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
+class Idle(Struct, frozen=True):
     """Bound to its session, without a lease."""
 
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Leased:
+class Leased(Struct, frozen=True):
     """Runs the calls of one lease; ``blocked`` while its main thread waits in get()."""
 
     order: StartLease
     blocked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Hosting:
+class Hosting(Struct, frozen=True):
     """Is one actor; ``alive`` once the constructor has returned."""
 
     order: StartActor
     alive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(Struct, frozen=True):
     """Nobody waits for it any more."""
 
 
@@ -78,8 +73,7 @@ MOVES: dict[type[State], tuple[type[State], ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """Its end was decided: ``cause`` and ``detail`` go into the death report. ``kill_at`` is when
     politeness ends; None: SIGKILL is on its way."""
 
@@ -88,8 +82,7 @@ class Ending:
     kill_at: float | None = None
 
 
-@dataclass(slots=True)
-class Worker:
+class Worker(Struct):
     """``session`` is empty while unbound; ``liveness`` exists from Hello on; ``link_lost_at`` is
     when its connection broke although its process lives; ``lost_lines`` of its output could not be
     passed on."""

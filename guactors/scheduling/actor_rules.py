@@ -96,7 +96,8 @@ class ActorRules:
         if record is None:
             if desk.actors.find(message.actor) is None:
                 self._early_kills[message.actor] = message
-                desk.agenda.put(now + OVERTAKEN, lambda _: self._forget_kill(message.actor))
+                until = max(now + OVERTAKEN, desk.rejoined_at())
+                desk.agenda.put(until, lambda _: self._forget_kill(message.actor))
             return
         if not message.no_restart and not message.released:
             if record.slot is not None:
@@ -113,6 +114,13 @@ class ActorRules:
             self.bury(record, DeathReport(cause, "it had not started yet"))
         else:
             desk.say(record.slot.peer, StopActor(record.id, cause, message.released))
+
+    def adopted(self, record: ActorRecord, now: float) -> None:
+        """A provider reported an actor that this hub did not know; its end may have been asked
+        for already."""
+        kill = self._early_kills.pop(record.id, None)
+        if kill is not None:
+            self.kill(kill, now)
 
     def _forget_kill(self, actor: str) -> None:
         self._early_kills.pop(actor, None)

@@ -135,6 +135,7 @@ class Rejoin:
     def _actor_reported(self, slot: Slot, report: ActorReport, now: float) -> None:
         desk, spec = self._desk, report.spec
         record = desk.actors.live.get(spec.actor)
+        adopted = record is None
         if record is None:
             holder = desk.actors.named(spec.namespace, spec.name) if spec.name else None
             ended = spec.session in desk.ended_sessions and not spec.detached
@@ -152,6 +153,8 @@ class Rejoin:
             desk.say(
                 slot.peer, StopActor(record.id, record.stopping, record.stopping == "released")
             )
+        if adopted:
+            self._actors.adopted(record, now)
         self._lookups.appeared(record)
 
     def _adopt(self, slot: Slot, report: ActorReport, now: float) -> ActorRecord:

@@ -6,30 +6,26 @@ decide what a loss means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from guactors.config import Timing
 
 
-@dataclass(frozen=True)
-class SendPing:
+class SendPing(Struct, frozen=True):
     """Send ``Ping(number)`` on the control lane."""
 
     number: int
 
 
-@dataclass(frozen=True)
-class Silent:
+class Silent(Struct, frozen=True):
     """Nothing heard for ``timing.silent_after``."""
 
 
-@dataclass(frozen=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """A silent peer was heard again."""
 
 
-@dataclass(frozen=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """Nothing heard for ``timing.lost_after``. Final: no effect follows."""
 
 
@@ -75,15 +71,16 @@ class Liveness:
         self._ticked = now
 
         effects: list[Effect] = []
-        silence = now - self._heard
-        if self.silent and silence < self._timing.silent_after:
+        # Compared as next_wake computes it: rounding must not wake us for nothing, again and again.
+        silent_at = self._heard + self._timing.silent_after
+        if self.silent and now < silent_at:
             self.silent = False
             effects.append(Recovered())
         if now >= self._verdict_from:
-            if silence >= self._timing.lost_after:
+            if now >= self._heard + self._timing.lost_after:
                 self.lost = True
                 return [*effects, Lost()]
-            if not self.silent and silence >= self._timing.silent_after:
+            if not self.silent and now >= silent_at:
                 self.silent = True
                 effects.append(Silent())
         if now >= self._ping_due():

@@ -292,6 +292,7 @@ class Control:
             case Bind(session, namespace):
                 worker.session_id = session
                 worker.namespace = namespace
+                worker.poller.wake()
             case LoadActor():
                 worker.to_load = message
                 worker.poller.wake()

@@ -177,7 +177,10 @@ class Worker:
     # --- the data lane; self.lock is held ---------------------------------------------------------
 
     def next_item(self, now: float) -> Item | None:
-        """The next call to run, or None."""
+        """The next call to run, or None; a caller's first call can overtake the provider's Bind, and
+        must wait for it, or what it calls in turn belongs to no session."""
+        if not self.session_id:
+            return None
         mailbox = self.intake.mailbox
         if not mailbox or now - self._drained_at > DRAIN_EVERY:
             self.drain(now, enough=1 if not mailbox else DRAIN)

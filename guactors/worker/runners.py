@@ -58,7 +58,7 @@ class SyncRunner:
                 worker.serve_session()
             if item is not None:
                 self._execute(item)
-            elif worker.to_load is not None:
+            elif worker.to_load is not None and worker.session_id:
                 following = load_actor(worker)
                 if following is not self:
                     return following

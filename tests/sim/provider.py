@@ -75,7 +75,7 @@ class SimProvider:
         self.transport = SimTransport(world.network, peer, name, self._news)
         self._listener = self.transport.listen(f"inproc://{peer}/{world.fresh('link')}")
         config = ProviderConfig(
-            peer, name, [hub.ENDPOINT], {"CPU": cpus}, "", warm=warm, timing=world.timing
+            peer, name, [hub.ENDPOINT], {"CPU": cpus, "seat": 60}, "", warm=warm, timing=world.timing
         )
         hello = Hello(peer, "provider", world.versions, 1, name, name=name)
         self.core = ProviderCore(config, hello, fresh=world.fresh, random=world.rng.random)

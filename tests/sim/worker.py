@@ -183,6 +183,7 @@ class SimWorker:
                 self._tell_provider(Pong(number))
             case Bind(session):
                 self.session_id = session
+                self._nudge()
             case LoadActor():
                 self._to_load = message
                 self._nudge()
@@ -312,7 +313,7 @@ class SimWorker:
         hosting = self._places == 1 and any(running.waiting for running in self.running)
         if not self.running or self._places > 1 or hosting:
             self._drain()
-        if self._loading:
+        if self._loading or not (self.session_id or self._leaving):
             return
         while len(self.running) < self._places and not self.dead:
             item = self._intake.mailbox.take()

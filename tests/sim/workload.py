@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from guactors.caller.actors import RemoteActor
 from guactors.caller.tasks import STREAM, Task
-from guactors.messages import ActorSpec, CreateActor, KillActor, Shape
+from guactors.messages import ActorSpec, CreateActor, Shape
 from tests.sim.caller import SimCaller
 from tests.sim.ledger import Record
 from tests.sim.program import Child, Program, expected, function_of, item_of, pack, read
@@ -145,9 +145,9 @@ class Planner:
         restarts = rng.choice((0, 0, 1, -1))
         concurrency = rng.choice((1, 1, 1, 3))
         ends = "raise" if rng.random() < 0.08 else "value"
-        seconds, cpus = rng.choice((0.0, 0.01, 0.2)), rng.choice((0.0, 0.0, 1.0))
+        seconds, seats = rng.choice((0.0, 0.01, 0.2)), rng.choice((0.0, 1.0))
         self._actors += 1
-        return lambda driver: driver.make(restarts, concurrency, cpus, (seconds, ends))
+        return lambda driver: driver.make(restarts, concurrency, seats, (seconds, ends))
 
     def _call(self) -> Step:
         program, options = self._program(1), self._options()
@@ -306,11 +306,13 @@ class Driver:
     # --- actors -----------------------------------------------------------------------------------
 
     def make(
-        self, restarts: int, concurrency: int, cpus: float, constructor: tuple[float, str]
+        self, restarts: int, concurrency: int, seats: float, constructor: tuple[float, str]
     ) -> None:
+        """Actors take seats, of which there are enough, and no CPU: a program whose actors keep
+        the CPUs that its tasks wait for hangs rightly."""
         world, caller = self._world, self.caller
         spec = ActorSpec(
-            world.fresh("actor"), caller.session, caller.peer, "Sim", Shape({"CPU": cpus}),
+            world.fresh("actor"), caller.session, caller.peer, "Sim", Shape({"seat": seats}),
             {"CPU": 1.0}, max_restarts=restarts, max_concurrency=concurrency,
         )  # fmt: skip
         actor = caller.core.actors.add(spec.actor, "Sim")
@@ -328,7 +330,9 @@ class Driver:
         self.caller.after_core()
 
     def kill(self, actor: int, *, no_restart: bool) -> None:
-        self.caller.hub.send(KillActor(self.actors[actor].id, no_restart))
+        now = self._world.clock.now
+        self.caller.core.kill_actor(self.actors[actor], no_restart=no_restart, now=now)
+        self.caller.after_core()
 
     # --- ends -------------------------------------------------------------------------------------
 

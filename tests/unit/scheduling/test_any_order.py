@@ -41,8 +41,8 @@ class World(RuleBasedStateMachine):
         self.providers = {
             name: ModelProvider(self.bench, name, cpus) for name, cpus in PROVIDERS.items()
         }
-        self.callers["c-0"].join()
-        self.providers["p-1"].join()
+        for name in ("c-0", "c-1", "c-2", "p-0", "p-1"):
+            self.peer(name).join()
 
     # --- work -----------------------------------------------------------------------------------
 
@@ -102,6 +102,18 @@ class World(RuleBasedStateMachine):
     @rule(name=provider_names, fails=st.booleans())
     def provider_binds(self, name: str, fails: bool) -> None:
         self.providers[name].bind(fails=fails)
+
+    @rule(seconds=st.sampled_from([0.0, 0.02, 0.2, 0.6]))
+    def everybody_works(self, seconds: float) -> None:
+        """Trouble is interesting where there is something to lose."""
+        self.calm()
+        self.time_passes(seconds)
+
+    @rule()
+    def the_missing_join(self) -> None:
+        for peer in [*self.callers.values(), *self.providers.values()]:
+            if not peer.up:
+                peer.join()
 
     @rule(seconds=PAUSES)
     def time_passes(self, seconds: float) -> None:
@@ -168,6 +180,7 @@ class World(RuleBasedStateMachine):
         for peer in [*self.callers.values(), *self.providers.values()]:
             if not peer.up:
                 peer.join()
+        self.bench.mute.clear()
         for provider in self.providers.values():
             for lease in list(provider.blocked):
                 provider.block(lease)
