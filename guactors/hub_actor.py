@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from guactors.actors import Actor, ActorRef, ActorSystem, Priority
-from guactors.actors.supervision import Cause
+from guactors.actors.supervision import Cause, describe
 from guactors.config import HubConfig
 from guactors.errors import GuactorsError, InternalError
 from guactors.hub_state import HubState
@@ -45,12 +45,12 @@ class HubActor(RoomActor):
     def __init__(
         self,
         config: HubConfig,
-        on_ready: OnReady,
+        wire: Wire,
         failed: Callable[[Cause], None],
     ) -> None:
         super().__init__()
         self._config = config
-        self._on_ready = on_ready
+        self._wire = wire
         self._failed = failed
         self._pending = 0
         self._sessions: dict[str, ActorRef] = {}
@@ -68,10 +68,8 @@ class HubActor(RoomActor):
             ),
             e.RoomName.STATS: context.spawn(StatsActor, self.hub, name="stats", mailbox_size=None),
         }
-        self._wire = Wire(open_transport(self._config.identity), self._hear, lambda: self._pending)
-        endpoints = self._wire.listen(self._config.listen)
         super().on_start()
-        self._on_ready(endpoints)
+        self._wire.serve(self._hear, lambda: self._pending)
 
     def on_stop(self, _cause: Cause) -> None:
         """Say goodbye, so that the peers need not find out by themselves."""
@@ -146,39 +144,42 @@ async def run_hub(config: HubConfig, *, on_ready: OnReady, stop: asyncio.Event) 
     over = asyncio.Event()
 
     def failed(cause: Cause) -> None:
-        causes.append(cause)
-        over.set()
+        if not stop.is_set():
+            causes.append(cause)
+            over.set()
 
-    async with ActorSystem("hub") as system:
-        system.spawn(_Watchman, config, on_ready, failed, name="watchman")
-        waits = [asyncio.create_task(event.wait()) for event in (stop, over)]
+    wire = Wire(open_transport(config.identity))
+    try:
+        endpoints = wire.bind(config.listen)
+        async with ActorSystem("hub") as system:
+            system.spawn(_Watchman, config, wire, failed, name="watchman")
+            on_ready(endpoints)
+            await _either(stop, over)
+            stop.set()
+    finally:
+        wire.close()
+    for cause in causes:
+        raise InternalError(f"the hub failed, please report this: {describe(cause)}")
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
         for wait in waits:
             wait.cancel()
-        # What the shutdown itself ends is no failure.
-        found = causes[:1]
-    for cause in found:
-        _raise(cause)
 
 
 class _Watchman(Actor):
-    """The HubActor's parent, who learns why it ended."""
+    """The HubActor's parent, who learns that it has failed."""
 
-    def __init__(
-        self, config: HubConfig, on_ready: OnReady, failed: Callable[[Cause], None]
-    ) -> None:
+    def __init__(self, config: HubConfig, wire: Wire, failed: Callable[[Cause], None]) -> None:
         self._failed = failed
-        self.context.spawn(HubActor, config, on_ready, failed, name="hub", mailbox_size=None)
+        self.context.spawn(HubActor, config, wire, failed, name="hub", mailbox_size=None)
 
     def on_child_death(self, _ref: ActorRef, cause: Cause) -> None:
         self._failed(cause)
-
-
-def _raise(cause: Cause) -> None:
-    error = getattr(cause, "error", None)
-    if isinstance(error, OSError | ValueError | GuactorsError):
-        raise error
-    raise InternalError(f"the hub failed, please report this: {cause!r}") from error
 
 
 def run_hub_process(config: HubConfig, report: Report) -> int:

@@ -34,20 +34,18 @@ MOST_STRANGERS = 10_000
 _DECODER: Decoder[Message] = Decoder(ToHub)
 
 
-class Wire:
-    """``hear`` gets an event per arrival, with its lane or None, on the loop's thread. ``pending``
-    tells how many of those are still to be thought about."""
+Hear = Callable[[Event, Lane | None], None]
+"""Gets an event per arrival, with its lane or None, on the loop's thread."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        hear: Callable[[Event, Lane | None], None],
-        pending: Callable[[], int],
-    ) -> None:
+
+class Wire:
+    """Made inside a running loop; owns ``transport``."""
+
+    def __init__(self, transport: Transport) -> None:
         self.dropped_output = 0
         self._transport = transport
-        self._hear = hear
-        self._pending = pending
+        self._hear: Hear = _deaf
+        self._pending: Callable[[], int] = int
         self._listeners: list[Listener] = []
         self._listener_of: dict[LinkKey, Listener] = {}
         self._outboxes = Outboxes()
@@ -55,22 +53,22 @@ class Wire:
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    def listen(self, addresses: list[str]) -> list[Endpoint]:
-        """Bind them all; raises what ``Transport.listen`` raises, with nothing left bound."""
-        try:
-            for address in addresses:
-                self._listeners.append(self._transport.listen(address))
-        except Exception:
-            self.close()
-            raise
+    def bind(self, addresses: list[str]) -> list[Endpoint]:
+        """Bind them all; raises what ``Transport.listen`` raises."""
+        for address in addresses:
+            self._listeners.append(self._transport.listen(address))
+        return [listener.endpoint for listener in self._listeners]
+
+    def serve(self, hear: Hear, pending: Callable[[], int]) -> None:
+        """Begin to read; ``pending`` tells how many events are still to be thought about."""
+        self._hear, self._pending = hear, pending
         for index, listener in enumerate(self._listeners):
             for fd in listener.filenos():
                 self._loop.add_reader(fd, self._read, index)
             self._soon(index)
-        return [listener.endpoint for listener in self._listeners]
 
     def close(self) -> None:
-        """Unbind everything."""
+        """Unbind everything; idempotent."""
         if self._retry is not None:
             self._retry.cancel()
         listeners, self._listeners = self._listeners, []
@@ -185,3 +183,7 @@ class Wire:
         """Forget the link and what waits for it."""
         self._outboxes.drop(link)
         self._listener_of.pop(link, None)
+
+
+def _deaf(_event: Event, _lane: Lane | None) -> None:
+    """Before ``serve``."""

@@ -34,7 +34,7 @@ def choose(endpoints: Sequence[Endpoint], host: str) -> Endpoint | None:
 
 
 class PeerLinks:
-    """Links by worker id. ``on_message`` and ``on_lost`` are called from ``drain``."""
+    """Links by worker id. ``on_message`` and ``on_lost(peer, why)`` are called from ``drain``."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class PeerLinks:
         hello: Hello,
         *,
         on_message: OnMessage,
-        on_lost: Callable[[str], None],
+        on_lost: Callable[[str, str], None],
     ) -> None:
         self._transport = transport
         self._poller = poller
@@ -59,7 +59,7 @@ class PeerLinks:
         """Links that something was sent on since their last drain: drain again before sleeping."""
         self.unsent: dict[str, list[tuple[Lane, list[Frame]]]] = {}
         """Messages that found their link full."""
-        self._broken: list[str] = []
+        self._broken: list[tuple[str, str]] = []
         self.strangers = False
         """Whether the last ``drain`` was given descriptors of somebody else."""
 
@@ -67,7 +67,8 @@ class PeerLinks:
         """Open a link; an unreachable worker is reported lost by the next drain."""
         endpoint = choose(endpoints, self._host)
         if endpoint is None:
-            self._broken.append(peer)
+            places = ", ".join(endpoint.control for endpoint in endpoints) or "none"
+            self._broken.append((peer, f"no address of {peer} can be reached from here: {places}"))
             return
         self.hang_up(peer)
         link = self._transport.dial(endpoint)
@@ -110,8 +111,8 @@ class PeerLinks:
             self.suspects[peer, lane] = link
         except LinkFull:
             self.unsent.setdefault(peer, []).append((lane, frames))
-        except SendError:
-            self._broken.append(peer)
+        except SendError as error:
+            self._broken.append((peer, str(error)))
 
     def drain(self, ready: Sequence[int]) -> bool:
         """Receive from links with news; True when some may have more."""
@@ -131,9 +132,9 @@ class PeerLinks:
             for peer in list(self.unsent):
                 self._resend(peer)
         while self._broken:
-            peer = self._broken.pop()
+            peer, why = self._broken.pop()
             self.hang_up(peer)
-            self._on_lost(peer)
+            self._on_lost(peer, why)
         return more
 
     def _drain_one(self, peer: str, link: Link, lane: Lane, *, woken: bool) -> bool:
@@ -144,14 +145,15 @@ class PeerLinks:
             if got is None:
                 # Woken by nothing that can be received: a connection event.
                 if woken and not count and link.state() is LinkState.DOWN:
-                    self._broken.append(peer)
+                    down = link.down()
+                    self._broken.append((peer, down.detail if down is not None else ""))
                 return False
             count += 1
             try:
                 message, buffers = decode(got[1])
-            except ProtocolError:
+            except ProtocolError as error:
                 # A worker that talks nonsense is as good as lost: its calls must be answered.
-                self._broken.append(peer)
+                self._broken.append((peer, str(error)))
                 return False
             if type(message) is Ping:
                 self._send(peer, link, Lane.CONTROL, [encode(Pong(message.number))])

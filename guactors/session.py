@@ -233,8 +233,8 @@ class Session:
     def _on_peer_message(self, peer: str, message: Message, buffers: Sequence[Frame]) -> None:
         self.core.on_peer(peer, message, buffers, time.monotonic())
 
-    def _on_link_lost(self, peer: str) -> None:
-        self.core.on_link_down(peer, time.monotonic())
+    def _on_link_lost(self, peer: str, why: str) -> None:
+        self.core.on_link_down(peer, time.monotonic(), why)
 
     def _on_hub_message(self, message: Message) -> None:
         if isinstance(message, Output):

@@ -28,7 +28,7 @@ class RemoteActor:
     relink."""
 
     __slots__ = (
-        "broken_at", "creation", "death", "ending", "error", "handles", "id", "incarnation", "name",
+        "broken_at", "broken_why", "creation", "death", "ending", "error", "handles", "id", "incarnation", "name",
         "queue", "shared", "state", "target",
     )  # fmt: skip
 
@@ -42,6 +42,7 @@ class RemoteActor:
         self.death: Death | None = None
         self.error = b""
         self.broken_at = 0.0
+        self.broken_why = ""
         self.creation: CreateActor | None = None
         self.ending: KillActor | None = None
         self.handles = 0
@@ -85,7 +86,11 @@ class ActorBook:
     def end(self, id: str, message: KillActor) -> None:
         """Have the hub end it; an end for good is told again after a relink."""
         actor = self.actors.get(id)
-        if actor is not None and message.no_restart and (actor.ending is None or not message.released):
+        if (
+            actor is not None
+            and message.no_restart
+            and (actor.ending is None or not message.released)
+        ):
             actor.ending = message
         self.effects.append(SendHub(message))
 
@@ -200,11 +205,12 @@ class ActorBook:
         actor.queue.extendleft(reversed(again))
         return over
 
-    def on_link_down(self, actor: RemoteActor, now: float) -> None:
+    def on_link_down(self, actor: RemoteActor, now: float, why: str = "") -> None:
         """The link broke. The hub knows more: give it a moment, see :data:`DOUBT`."""
         if actor.target is not None:
             actor.target.lost = True
             actor.broken_at = now
+            actor.broken_why = why
             self.effects.append(SendHub(WatchActor(actor.id)))
 
     def on_tick(self, now: float) -> list[Task]:
@@ -213,7 +219,9 @@ class ActorBook:
         for actor in self.actors.values():
             if actor.broken_at and now - actor.broken_at >= DOUBT:
                 actor.broken_at = 0.0
-                over += self._owed(actor, Death("link_lost", "no word from the hub"))
+                over += self._owed(
+                    actor, Death("link_lost", actor.broken_why or "no word from the hub")
+                )
                 self.effects.append(SendHub(WatchActor(actor.id)))
         return over
 

@@ -14,12 +14,13 @@ from guactors.caller.leases import Lease, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
-from guactors.errors import CallTimeout, TaskCancelled
+from guactors.errors import CallTimeout, Death, TaskCancelled, WorkerDied
 from guactors.messages import CancelCall, ReturnLease
 
 
 class Cancelling:
-    """``find_target`` gives the worker that a peer id stands for."""
+    """``find_target`` gives the worker that a peer id stands for; ``make_way`` is called with a call
+    that was taken out of a queue."""
 
     def __init__(
         self,
@@ -27,11 +28,13 @@ class Cancelling:
         leases: LeaseBook,
         endings: Endings,
         find_target: Callable[[str], Target | None],
+        make_way: Callable[[Task], None],
     ) -> None:
         self._objects = objects
         self._leases = leases
         self._endings = endings
         self._find_target = find_target
+        self._make_way = make_way
         self._deadlines: list[tuple[float, int]] = []
 
     def watch(self, task: Task) -> None:
@@ -73,12 +76,21 @@ class Cancelling:
         self._objects.effects.append(SendPeer(task.peer, message))
 
     def _abandon(self, lease: Lease, now: float) -> None:
-        """Have the worker killed; what else it held starts again elsewhere, uncharged."""
-        others = [t for t in self._leases.remove(lease) if not t.cancelled]
+        """Have the worker killed; what else it held starts again elsewhere, uncharged, unless it may
+        have run already and must not run twice."""
+        again = []
+        for task in self._leases.remove(lease):
+            if task.cancelled:
+                self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
+            elif task.retries == 0:
+                text = f"the worker of {task.name} was ended by cancel(force=True) of another call"
+                self._endings.fail(task, WorkerDied(text, Death("killed")))
+            else:
+                task.attempt += 1
+                task.peer = ""
+                again.append(task)
         self._objects.effects.append(SendHub(ReturnLease(lease.id, dead=True)))
-        for task in others:
-            task.attempt += 1
-        self._leases.requeue(self._leases.demands[lease.key], others, now)
+        self._leases.requeue(self._leases.demands[lease.key], again, now)
 
     def _unqueue(self, task: Task) -> bool:
         """Take a call out of wherever it waits on this side; False when it is on the wire."""
@@ -88,6 +100,7 @@ class Cancelling:
             return target is not None and target.forget(task)
         if task in home.queue:
             home.queue.remove(task)
+            self._make_way(task)
         return True
 
     def cancel_children(self, parent: object, now: float) -> None:

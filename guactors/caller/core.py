@@ -73,7 +73,9 @@ class CallerCore:
         self.leases.dirty = self.actors.dirty = self.dirty
         self.endings = Endings(self.objects)
         self.streams = self.endings.streams
-        self.cancelling = Cancelling(self.objects, self.leases, self.endings, self._target)
+        self.cancelling = Cancelling(
+            self.objects, self.leases, self.endings, self._target, self._make_way
+        )
         self.doubts = Doubts(self.objects, self.leases, self.endings)
         self.patience = Patience(self.objects, self.leases, self.actors, self.endings, patience)
         self.hub_up = False
@@ -112,13 +114,18 @@ class CallerCore:
         ready = objects.depend(task) if task.deps else True
         if isinstance(home, RemoteActor):
             self.actors.submit(home, task, now)
+            if home.state == "dead":
+                self.endings.end_stream(task)
+                self.endings.finish(task)
         elif ready:
             self.leases.submit(home, task, now)
 
     def _on_ready(self, task: Task) -> None:
-        """The last dependency came; a failed one is the task's own outcome."""
+        """The last dependency came; a failed one is the task's own outcome. A call whose result
+        nobody wants any more still runs: it may have been made for what it does."""
         home = task.home
-        if self.objects.entries.get(task.id) is None or self.endings.settled(task):
+        own = self.objects.entries.get(task.id)
+        if own is not None and own.data is not None:
             self.endings.finish(task)
         elif any(self.objects.entries[id].error for id in task.deps):
             failed = next(i for i in task.deps if self.objects.entries[i].error)
@@ -129,10 +136,16 @@ class CallerCore:
                 self.objects.settle(id, entry.data or b"", entry.buffers, error=True)
             self.endings.end_stream(task)
             self.endings.finish(task)
+            self._make_way(task)
         elif type(home) is RemoteActor:
             self.actors.dispatch(home, self._now)
         else:
             self.leases.submit(home, task, self._now)
+
+    def _make_way(self, task: Task) -> None:
+        """It waits no longer, and those behind it may go."""
+        if type(task.home) is RemoteActor:
+            self.actors.dispatch(task.home, self._now)
 
     def cancel(self, id: int, now: float, *, force: bool = False, recursive: bool = True) -> None:
         """End the call that makes this object, if it is still under way."""
@@ -323,15 +336,15 @@ class CallerCore:
 
     # --- loss ---------------------------------------------------------------------------------
 
-    def on_link_down(self, peer: str, now: float) -> None:
+    def on_link_down(self, peer: str, now: float, why: str = "") -> None:
         """The link to a worker, or a neighbour's link to us, is gone."""
         self._now = now
         lease = self.leases.by_peer.get(peer)
         actor = self.actors.by_peer.get(peer)
         if lease is not None:
-            self.doubts.broke(lease, now)
+            self.doubts.broke(lease, now, why)
         elif actor is not None:
-            self.actors.on_link_down(actor, now)
+            self.actors.on_link_down(actor, now, why)
         self.objects.on_neighbour_lost(peer)
 
     # --- time ---------------------------------------------------------------------------------

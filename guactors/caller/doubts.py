@@ -23,12 +23,13 @@ DOUBT = 2.0
 class Doubt:
     """A lease whose link broke, and the calls that wait for the cause."""
 
-    __slots__ = ("lease", "since", "tasks")
+    __slots__ = ("lease", "since", "tasks", "why")
 
-    def __init__(self, lease: str, since: float, tasks: list[Task]) -> None:
+    def __init__(self, lease: str, since: float, tasks: list[Task], why: str) -> None:
         self.lease = lease
         self.since = since
         self.tasks = tasks
+        self.why = why
 
 
 class Doubts:
@@ -40,7 +41,7 @@ class Doubts:
         self._endings = endings
         self._doubts: dict[str, Doubt] = {}
 
-    def broke(self, lease: Lease, now: float) -> None:
+    def broke(self, lease: Lease, now: float, why: str = "") -> None:
         """Retry what may be retried at once; the rest waits for the cause."""
         owed = self._leases.remove(lease)
         again, doubtful = [], []
@@ -53,7 +54,7 @@ class Doubts:
             task.attempt += 1
             task.peer = ""
             again.append(task)
-        self._doubts[lease.id] = Doubt(lease.id, now, doubtful)
+        self._doubts[lease.id] = Doubt(lease.id, now, doubtful, why)
         self._leases.requeue(self._leases.demands[lease.key], again, now)
 
     def resolve(self, lease: str, death: Death) -> None:
@@ -76,7 +77,7 @@ class Doubts:
         """Settle what nobody explained in time."""
         for doubt in list(self._doubts.values()):
             if now - doubt.since >= DOUBT:
-                self.resolve(doubt.lease, Death("link_lost", "no word from the hub"))
+                self.resolve(doubt.lease, Death("link_lost", doubt.why or "no word from the hub"))
 
     def next_wake(self) -> float | None:
         """When the oldest doubt is over."""

@@ -144,6 +144,8 @@ class LeaseBook:
         target.blocked = target.blocked or blocked
         back = [target.in_flight.pop(id) for id in ids if id in target.in_flight]
         back.sort(key=lambda task: task.id)
+        for task in back:
+            task.peer = ""
         cancelled = [task for task in back if task.cancelled]
         if not target.in_flight:
             lease.idle_since = now

@@ -285,14 +285,23 @@ class SchedulerState:
                 record = self._actors.create(caller, message, now)
                 if record is not None:
                     self._lookups.appeared(record)
+                self._judge_again(caller, message.spec.actor, now)
             case m.KillActor():
                 self._actors.kill(message, now)
             case m.WatchActor():
                 self._lookups.watch(caller.peer, message, now)
+                self._judge_again(caller, message.actor, now)
             case m.FindActor():
                 self._lookups.find(caller.peer, message, now)
             case m.HeldLeases():
                 self._rejoin.held(caller, message, now)
+
+    def _judge_again(self, caller: Caller, actor: str, now: float) -> None:
+        """An answer about an actor is good news to its owner; the bad news must follow it."""
+        demand = self.desk.demands.find(caller.peer, actor)
+        if demand is not None:
+            demand.infeasible = False
+            self._judge.judge(demand, now)
 
     def _from_provider(self, slot: Slot, message: m.Message, now: float) -> None:
         match message:

@@ -11,6 +11,7 @@ import pickle
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,16 @@ from guactors.messages import (
     WorkerReady,
 )
 from guactors.refs import present_session
-from guactors.transport.base import Frame, Lane, Link, LinkState, Listener, SendError, Transport
+from guactors.transport.base import (
+    Frame,
+    Lane,
+    Link,
+    LinkFull,
+    LinkState,
+    Listener,
+    SendError,
+    Transport,
+)
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
@@ -67,6 +77,10 @@ class Control:
         self._link: Link | None = None
         self._watching = False
         self._suspects: list[str] = []
+        self._open: set[str] = set()
+        """Links whose Hello came on this lane."""
+        self._held: dict[str, deque[Message]] = {}
+        """Messages whose lane is not open yet, or full."""
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="guactors-control", daemon=True)
 
@@ -104,12 +118,37 @@ class Control:
         if listener is None:
             return
         with self._worker.control_lock:
-            try:
-                listener.send(link, Lane.CONTROL, [encode(message)])  # type: ignore[arg-type]
-            except SendError:
-                self._suspects.append(link)
+            self._in_turn(listener, link, message)
         if threading.current_thread() is not self._thread:
             self._poller.wake()
+
+    def _in_turn(self, listener: Listener, link: str, message: Message) -> None:
+        """Now, or behind what waits for its lane. The control lock is held."""
+        if link in self._held or link not in self._open:
+            self._held.setdefault(link, deque()).append(message)
+            return
+        try:
+            listener.send(link, Lane.CONTROL, [encode(message)])  # type: ignore[arg-type]
+        except LinkFull:
+            self._held.setdefault(link, deque()).append(message)
+        except SendError:
+            self._suspects.append(link)
+
+    def _resend(self) -> None:
+        """Try again what found its link full, or not yet there: a caller's two connections come up
+        one by one, and its first call may run before this lane knows it."""
+        for link in list(self._held):
+            listener = self._worker.home_of(link)
+            with self._worker.control_lock:
+                if listener is not None and link in self._open:
+                    for message in self._held.pop(link, ()):
+                        self._in_turn(listener, link, message)
+
+    def forget(self, link: str) -> None:
+        """The link is gone."""
+        with self._worker.control_lock:
+            self._open.discard(link)
+            self._held.pop(link, None)
 
     def tell_provider(self, message: Message) -> None:
         """To the provider."""
@@ -152,7 +191,7 @@ class Control:
     def _run(self) -> None:
         worker = self._worker
         while not self._stopping:
-            ready = self._poller.wait(WATCH if self._watching else LONGEST)
+            ready = self._poller.wait(WATCH if self._watching or self._open & self._held.keys() else LONGEST)
             if self._stopping:
                 return
             if self._lifeline in ready:
@@ -162,6 +201,8 @@ class Control:
             self._serve_provider()
             if self._watching:
                 self._watch()
+            if self._held:
+                self._resend()
             while self._suspects:
                 worker.on_link_gone(self._suspects.pop())
             worker.serve_session()
@@ -204,6 +245,8 @@ class Control:
         match message:
             case Hello():
                 worker.home(link, listener)
+                with worker.control_lock:
+                    self._open.add(link)
                 self.send(link, Welcome(worker.config.worker, own_versions()))
             case Ping(number):
                 self.send(link, Pong(number))

@@ -303,6 +303,7 @@ class Worker:
             self._homes.pop(link, None)
             self._backlog.pop(link, None)
             self.intake.forget(link)
+        self.control.forget(link)
         session = present_session()
         if session is not None:
             session.on_neighbour_lost(link)

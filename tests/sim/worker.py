@@ -86,6 +86,7 @@ class SimWorker:
         self._early: set[tuple[str, int]] = set()
         self._homes: dict[str, str] = {}
         self._backlog: dict[str, deque[tuple[Lane, list[Frame]]]] = {}
+        self._open: set[str] = set()
         self._suspects: list[str] = []
         self._to_load: LoadActor | None = None
         self._loading = False
@@ -164,6 +165,8 @@ class SimWorker:
         match message:
             case Hello(peer):
                 self._homes.setdefault(link, peer)
+                self._open.add(link)
+                self._resend()
                 self._send_control(link, Welcome(self.id, self._world.versions))
             case Ping(number):
                 self._send_control(link, Pong(number))
@@ -230,6 +233,7 @@ class SimWorker:
     def _on_link_gone(self, link: str) -> None:
         self._homes.pop(link, None)
         self._backlog.pop(link, None)
+        self._open.discard(link)
         self._intake.forget(link)
         if self.session is not None:
             self.session.on_neighbour_lost(link)
@@ -247,9 +251,12 @@ class SimWorker:
                 self._homes[link] = message.peer
             elif isinstance(message, Object):
                 self._for_session(link, message, buffers)
-        for link in list(self._backlog):
-            for lane, waiting in self._backlog.pop(link):
-                self._send_frames(link, lane, waiting)
+        self._resend()
+
+    def _resend(self) -> None:
+        for link in sorted(self._backlog.keys() & self._open):
+            for lane, frames in self._backlog.pop(link):
+                self._send_frames(link, lane, frames)
 
     def _on_calls(
         self, link: str, calls: list[Call], buffers: Sequence[Frame], now: float
@@ -287,14 +294,22 @@ class SimWorker:
     def _send_frames(self, link: str, lane: Lane, frames: list[Frame]) -> None:
         if link not in self._homes:
             return
+        held = self._backlog.get(link)
+        if held or (lane is Lane.CONTROL and link not in self._open):
+            self._backlog.setdefault(link, deque()).append((lane, frames))
+            return
         try:
             self._listener.send(link, lane, frames)  # type: ignore[arg-type]
         except LinkFull:
             self._backlog.setdefault(link, deque()).append((lane, frames))
-            self.clock.after(0.005, self._nudge)
+            self.clock.after(0.005, self._retry)
         except SendError:
             self._suspects.append(link)
             self._nudge()
+
+    def _retry(self) -> None:
+        if not self.dead:
+            self._resend()
 
     def _tell_provider(self, message: Message) -> None:
         try:
