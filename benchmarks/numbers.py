@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import calls, install, memory, startup, urgency
+from benchmarks.children import ChildFailed
 from benchmarks.table import ROWS, STEADY, judge, render, unrest
 
 Found = Mapping[str, float | list[float]]
@@ -38,9 +40,13 @@ ONCE = install.installed
 LIBRARIES = ("guactors", "pyzmq", "msgspec", "cloudpickle", "psutil")
 
 
-def measure(only: Sequence[str], rounds: int) -> dict[str, list[float]]:
-    """All samples by name: those of the rows, and of the rates beside them."""
+def measure(
+    only: Sequence[str], rounds: int
+) -> tuple[dict[str, list[float]], list[dict[str, str]]]:
+    """All samples by name: those of the rows, and of the rates beside them; and what could not be
+    measured, with the reason: the rest of a long run is worth keeping."""
     samples: dict[str, list[float]] = {}
+    failures: list[dict[str, str]] = []
     for number in range(1, rounds + 1):
         for family, rows in FAMILIES:
             if only and not set(only) & set(rows):
@@ -48,9 +54,14 @@ def measure(only: Sequence[str], rounds: int) -> dict[str, list[float]]:
             if family is ONCE and number > 1:
                 continue
             print(f"round {number} of {rounds}: {', '.join(rows)}", file=sys.stderr)
-            for name, value in family().items():
+            try:
+                found = family()
+            except (ChildFailed, OSError, subprocess.CalledProcessError) as error:
+                failures.append({"round": str(number), "rows": ", ".join(rows), "why": str(error)})
+                continue
+            for name, value in found.items():
                 samples.setdefault(name, []).extend(value if isinstance(value, list) else [value])
-    return samples
+    return samples, failures
 
 
 def machine() -> dict[str, Any]:
@@ -81,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.rounds < 1:
         parser.error("--rounds takes 1 or more")
     where = machine()
-    samples = measure(given.only or [], given.rounds)
+    samples, failures = measure(given.only or [], given.rounds)
     verdicts = [one for one in judge(samples) if not given.only or one["key"] in given.only]
     varied = unrest(samples)
     quiet = None if varied is None else varied <= STEADY
@@ -91,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "quiet": quiet,
         "floor_varied": varied,
         "rows": verdicts,
+        "failures": failures,
     }
     if given.json:
         given.json.write_text(json.dumps({**report, "samples": samples}, indent=1) + "\n")
@@ -100,12 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"\nNOT A QUIET MACHINE: the raw floor varied by a factor of {varied:.1f} (quiet: up "
             f"to {STEADY}); neither pass nor MISS above can be relied on."
         )
+    for one in failures:
+        print(f"\nNOT MEASURED in round {one['round']}: {one['rows']}: {one['why']}")
     print(json.dumps(report))
     missed = [one["key"] for one in verdicts if one["passed"] is False]
     if missed and given.check:
         print(f"missed: {', '.join(missed)}", file=sys.stderr)
         return 1
-    return 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -102,14 +102,16 @@ class Wire:
         if self._pending() > MOST_PENDING:
             self._soon(index, PAUSE)
             return
-        if listener.disturbed():
-            self._hear(Disturbed(), None)
         for _ in range(BATCH):
             got = listener.receive()
             if got is None:
-                return
+                break
             self._arrived(listener, *got)
-        self._soon(index)
+        else:
+            self._soon(index)
+        # After what it still had to say: a Goodbye is worth more than a broken connection.
+        if listener.disturbed():
+            self._hear(Disturbed(), None)
 
     def _arrived(
         self, listener: Listener, link: LinkKey, lane: Lane, frames: Sequence[Frame]

@@ -11,6 +11,9 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import sys
+
+assert sys.platform != "win32", "forks; on Windows gu hub and gu provider run by themselves"
 
 import msgspec
 

@@ -24,12 +24,12 @@ ON_PURPOSE = frozenset({"killed", "released", "session_ended"})
 
 class RemoteActor:
     """One actor as this process knows it. ``state`` as in ActorUpdate; ``creation`` is kept until
-    the hub confirms it, ``ending`` until it says that the actor is dead: both are told again after a
-    relink."""
+    the hub confirms it, ``ending`` until it says that the actor is dead: both are told again after
+    a relink."""
 
     __slots__ = (
-        "broken_at", "broken_why", "creation", "death", "ending", "error", "handles", "id", "incarnation", "name",
-        "queue", "shared", "state", "target",
+        "broken_at", "broken_why", "creation", "death", "ending", "error", "handles", "id",
+        "incarnation", "name", "queue", "shared", "state", "target",
     )  # fmt: skip
 
     def __init__(self, id: str, name: str) -> None:

@@ -19,8 +19,8 @@ from guactors.messages import CancelCall, ReturnLease
 
 
 class Cancelling:
-    """``find_target`` gives the worker that a peer id stands for; ``make_way`` is called with a call
-    that was taken out of a queue."""
+    """``find_target`` gives the worker that a peer id stands for; ``make_way`` is told of a call that
+    was taken out of a queue."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class Cancelling:
         self._objects.effects.append(SendPeer(task.peer, message))
 
     def _abandon(self, lease: Lease, now: float) -> None:
-        """Have the worker killed; what else it held starts again elsewhere, uncharged, unless it may
-        have run already and must not run twice."""
+        """Have the worker killed; what else it held starts again elsewhere, uncharged, unless it
+        may have run already and must not run twice."""
         again = []
         for task in self._leases.remove(lease):
             if task.cancelled:

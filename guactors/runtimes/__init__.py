@@ -14,8 +14,9 @@ def open_workers(entry: str = "guactors.worker:run_worker", method: str = "") ->
     """The worker processes of this platform. ``method``: ``fork``, ``spawn``, or empty for the
     environment's ``GU_START``, or else fork where it is sound (not on macOS, whose frameworks break
     in forked children). Call it before the process has a thread or a ZeroMQ context."""
-    sound = "fork" if hasattr(os, "fork") and sys.platform == "linux" else "spawn"
-    if (method or os.environ.get("GU_START") or sound) == "fork":
+    sound = "fork" if sys.platform == "linux" else "spawn"
+    wanted = method or os.environ.get("GU_START") or sound
+    if sys.platform != "win32" and wanted == "fork":
         from guactors.runtimes.python import PythonWorkers
 
         return PythonWorkers(entry)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections import deque
 from typing import Any, Generic, TypeVar
+
+assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 import msgspec
 

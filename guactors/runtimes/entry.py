@@ -82,7 +82,7 @@ def _stream(fd: int, mode: str) -> io.TextIOWrapper:
 def default_signals() -> None:
     """Undo what the forking process changed; SIGINT raises KeyboardInterrupt, as in any Python."""
     signal.set_wakeup_fd(-1)
-    if hasattr(signal, "pthread_sigmask"):
+    if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
     for name in ("SIGCHLD", "SIGTERM", "SIGHUP", "SIGQUIT"):
         if hasattr(signal, name):

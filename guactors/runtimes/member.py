@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
+
 from guactors.runtimes import process
 from guactors.runtimes.base import Report
 

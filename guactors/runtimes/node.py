@@ -22,6 +22,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
+
 import msgspec
 
 from guactors.config import HubConfig, NodeConfig, ProviderConfig

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
+assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
+
 LINUX = sys.platform == "linux"
 
 _PR_SET_PDEATHSIG = 1

@@ -12,8 +12,11 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
+
+assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 from guactors.config import WorkerConfig
 from guactors.errors import Death

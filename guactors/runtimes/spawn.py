@@ -267,9 +267,9 @@ def _await_end(worker: _Worker) -> tuple[int, int]:
         os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
     else:
         _sleep_until_zombie(popen.pid)
-    with worker.lock:
-        from guactors.runtimes.process import kill_group, reap
+    from guactors.runtimes.process import kill_group, reap  # type: ignore[attr-defined,unused-ignore]
 
+    with worker.lock:
         kill_group(popen.pid)
         ended = reap(popen.pid, block=True)
         worker.reaped = True

@@ -19,7 +19,7 @@ def signal_tree(pid: int, number: int) -> None:
     if sys.platform == "win32":
         _kill_descendants(pid)
         return
-    from guactors.runtimes.process import kill_group
+    from guactors.runtimes.process import kill_group  # type: ignore[attr-defined,unused-ignore]
 
     kill_group(pid, number)
 

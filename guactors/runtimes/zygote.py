@@ -23,6 +23,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
+
 from guactors.runtimes import entry as worker_entry
 from guactors.runtimes import process
 from guactors.runtimes.channel import (

@@ -9,6 +9,8 @@ import os
 import socket
 import sys
 
+assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
+
 from guactors.runtimes import process, zygote
 from guactors.runtimes.channel import Channel, FromZygote
 from guactors.runtimes.command import environment, python_module

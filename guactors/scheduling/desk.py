@@ -53,6 +53,8 @@ class Desk:
         self.fresh = fresh
         self.started = started
         self.callers: dict[str, Caller] = {}
+        self.namespaces: dict[str, str] = {}
+        """Of sessions, as their roots said."""
         self.slots: dict[str, Slot] = {}
         self.demands = DemandBook()
         self.leases = LeaseBook()
@@ -78,10 +80,7 @@ class Desk:
 
     def namespace_of(self, caller: Caller) -> str:
         """Of its session: its own word, or its root's."""
-        if caller.namespace:
-            return caller.namespace
-        roots = (c for c in self.callers.values() if c.root and c.session == caller.session)
-        return next((root.namespace for root in roots), "")
+        return caller.namespace or self.namespaces.get(caller.session, "")
 
     # --- time -----------------------------------------------------------------------------------
 

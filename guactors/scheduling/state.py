@@ -96,15 +96,16 @@ class SchedulerState:
         desk = self.desk
         roomier, desk.roomier = desk.roomier, {}
         queues = desk.demands.queues
-        if all(queue.blocked for queue in queues.values()) and not roomier:
+        if not queues or (not roomier and all(queue.blocked for queue in queues.values())):
             return
         levels: dict[int, list[Queue]] = {}
         for queue in queues.values():
             levels.setdefault(queue.need.priority, []).append(queue)
         kept: list[tuple[Need, Slot]] = []
+        lowest = min(levels)
         for priority in sorted(levels, reverse=True):
             stuck = self._place_level(levels[priority], roomier, kept, now)
-            for queue in stuck:
+            for queue in stuck if priority != lowest else ():
                 self._keep(queue, kept)
 
     def _place_level(
@@ -126,7 +127,7 @@ class SchedulerState:
             slot = choose(slots, queue.need, closed)
             if slot is None:
                 level.remove(queue)
-                if self._starves(queue, now):
+                if self._starves(queue, now) and level:
                     self._keep(queue, kept)
                 else:
                     stuck.append(queue)
@@ -141,7 +142,7 @@ class SchedulerState:
 
     def _starves(self, queue: Queue, now: float) -> bool:
         """Mark the queue as blocked; true if equals must leave it a place as well: its head has
-        nothing and has waited for a while, or leases were asked back for it, in vain otherwise."""
+        nothing and has waited for a while, or leases asked back for it would come in vain."""
         queue.blocked = True
         if queue.blocked_since is None:
             queue.blocked_since = now
@@ -174,6 +175,8 @@ class SchedulerState:
             self.desk.callers[event.peer] = caller
         caller.session, caller.python, caller.root = event.session, event.python, event.root
         caller.namespace = event.namespace
+        if event.root:
+            self.desk.namespaces[event.session] = event.namespace
         caller.epoch += 1
         if event.root:
             self.desk.ended_sessions.pop(event.session, None)
@@ -231,6 +234,7 @@ class SchedulerState:
         if any(c.root and c.session == event.session for c in desk.callers.values()):
             # A root came back just when the session was declared over.
             return
+        desk.namespaces.pop(event.session, None)
         desk.ended_sessions[event.session] = EndedSession(event.reason, now)
         while len(desk.ended_sessions) > MOST_ENDED:
             del desk.ended_sessions[next(iter(desk.ended_sessions))]
@@ -282,10 +286,7 @@ class SchedulerState:
             case m.ReturnLease():
                 self._leases.give_back(caller, message)
             case m.CreateActor():
-                record = self._actors.create(caller, message, now)
-                if record is not None:
-                    self._lookups.appeared(record)
-                self._judge_again(caller, message.spec.actor, now)
+                self._create(caller, message, now)
             case m.KillActor():
                 self._actors.kill(message, now)
             case m.WatchActor():
@@ -295,6 +296,14 @@ class SchedulerState:
                 self._lookups.find(caller.peer, message, now)
             case m.HeldLeases():
                 self._rejoin.held(caller, message, now)
+
+    def _create(self, caller: Caller, message: m.CreateActor, now: float) -> None:
+        told_again = self.desk.actors.find(message.spec.actor) is not None
+        record = self._actors.create(caller, message, now)
+        if record is not None:
+            self._lookups.appeared(record)
+        if told_again:
+            self._judge_again(caller, message.spec.actor, now)
 
     def _judge_again(self, caller: Caller, actor: str, now: float) -> None:
         """An answer about an actor is good news to its owner; the bad news must follow it."""

@@ -13,8 +13,6 @@ import selectors
 import socket
 import sys
 
-_EPOLL = sys.platform == "linux"
-
 
 class Poller:
     """A set of readable descriptors."""
@@ -25,7 +23,7 @@ class Poller:
         self._writer.setblocking(False)
         self._wake_fd = self._reader.fileno()
         self._woken = False
-        if _EPOLL:
+        if sys.platform == "linux":
             self._epoll = select.epoll()
         else:
             self._selector = selectors.DefaultSelector()
@@ -33,7 +31,7 @@ class Poller:
 
     def add(self, fd: int) -> None:
         """Watch ``fd`` for readability."""
-        if _EPOLL:
+        if sys.platform == "linux":
             self._epoll.register(fd, select.EPOLLIN)
         else:
             self._selector.register(fd, selectors.EVENT_READ)
@@ -41,7 +39,7 @@ class Poller:
     def remove(self, fd: int) -> None:
         """Watch it no longer; one that was never added, or is closed already, is ignored."""
         try:
-            if _EPOLL:
+            if sys.platform == "linux":
                 self._epoll.unregister(fd)
             else:
                 self._selector.unregister(fd)
@@ -52,7 +50,7 @@ class Poller:
         """Descriptors with news, empty after ``timeout`` seconds (None: no limit) or a wake."""
         if timeout is not None and timeout < 0:
             timeout = 0.0
-        if _EPOLL:
+        if sys.platform == "linux":
             ready = [fd for fd, _ in self._epoll.poll(timeout)]
         else:
             ready = [key.fd for key, _ in self._selector.select(timeout)]
@@ -77,7 +75,7 @@ class Poller:
 
     def close(self) -> None:
         """Release its descriptors."""
-        if _EPOLL:
+        if sys.platform == "linux":
             self._epoll.close()
         else:
             self._selector.close()

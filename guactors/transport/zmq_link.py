@@ -16,6 +16,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -414,7 +415,7 @@ def _own_directory(directory: str) -> None:
 
 def _clear_stale(place: str, path: str) -> None:
     """Remove a socket file that nobody serves any more: libzmq would take over a live one too."""
-    if not os.path.lexists(path):
+    if sys.platform == "win32" or not os.path.lexists(path):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)

@@ -191,7 +191,7 @@ class Control:
     def _run(self) -> None:
         worker = self._worker
         while not self._stopping:
-            ready = self._poller.wait(WATCH if self._watching or self._open & self._held.keys() else LONGEST)
+            ready = self._poller.wait(WATCH if self._watching or self._held else LONGEST)
             if self._stopping:
                 return
             if self._lifeline in ready:

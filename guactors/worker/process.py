@@ -177,8 +177,8 @@ class Worker:
     # --- the data lane; self.lock is held ---------------------------------------------------------
 
     def next_item(self, now: float) -> Item | None:
-        """The next call to run, or None; a caller's first call can overtake the provider's Bind, and
-        must wait for it, or what it calls in turn belongs to no session."""
+        """The next call to run, or None. A caller's first call can overtake the provider's Bind; it
+        waits, or what it calls in turn would belong to no session."""
         if not self.session_id:
             return None
         mailbox = self.intake.mailbox

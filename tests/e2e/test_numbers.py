@@ -14,6 +14,7 @@ from benchmarks.children import Child
 
 pytestmark = [pytest.mark.needs("fork")]
 TRIES = 3
+TRIALS = "20"
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +64,12 @@ def test_many_calls_in_flight() -> None:
 
 
 def test_priority_call_behind_a_queue() -> None:
-    with Child("benchmarks.urgency", "urgent_call") as caller:
+    with Child("benchmarks.urgency", "urgent_call", TRIALS) as caller:
         assert statistics.median(caller.ask()) < 20
 
 
 def test_cancellation_behind_a_queue() -> None:
-    with Child("benchmarks.urgency", "urgent_control") as caller:
+    with Child("benchmarks.urgency", "urgent_control", TRIALS) as caller:
         assert statistics.median(caller.ask()) < 20
 
 

@@ -1,4 +1,5 @@
-"""A calling process in the simulation: what ``session`` does, around the real CallerCore and HubLine.
+"""A calling process in the simulation: what ``session`` does, around the real CallerCore
+and HubLine.
 
 Owns: the rounds of service, and who is told when a value is there. Must never: decide anything.
 """
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from guactors.caller.core import CallerCore
 from guactors.caller.effects import Dial, Hangup, SendHub
 from guactors.caller.tasks import Task
 from guactors.hub_line import HubLine
@@ -151,7 +151,7 @@ class SimCaller:
         else:
             self.core.on_hub(message, self._clock.now)
 
-    # --- what user code does ------------------------------------------------------------------------
+    # --- what user code does ----------------------------------------------------------------------
 
     def submit(self, home: Any, task: Task) -> int:
         """Hand in a call; its first id."""
@@ -185,7 +185,7 @@ class SimCaller:
             self.core.objects.drop(id)
         self.after_core()
 
-    # --- the worker around it -----------------------------------------------------------------------
+    # --- the worker around it ---------------------------------------------------------------------
 
     def on_neighbour(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
         self.core.on_peer(link, message, buffers, self._clock.now)
@@ -196,7 +196,7 @@ class SimCaller:
         self.core.on_link_down(link, self._clock.now)
         self.after_core()
 
-    # --- the end ------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """shutdown()."""

@@ -1,10 +1,12 @@
-"""The hub's shell in the simulation: what ``hub_actor`` and ``hub_wire`` do, around the real HubCore.
+"""The hub's shell in the simulation: what ``hub_actor`` and ``hub_wire`` do, around the
+real HubCore.
 
 Owns: the listener, who is on it, messages that wait for room. Must never: decide anything.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from guactors.errors import ProtocolError
@@ -137,7 +139,7 @@ class SimHub:
             return
         for link, lane in self._outboxes:
             try:
-                self._outboxes.flush(link, lane, lambda f, x=link, y=lane: self._try(x, y, f))  # type: ignore[misc]
+                self._outboxes.flush(link, lane, partial(self._try, link, lane))
             except PeerGone:
                 self._outboxes.drop(link)
                 self._perform(self.core.on_link_gone(link, self._world.clock.now))

@@ -1,8 +1,8 @@
 """A network in memory: links and listeners as ``transport.base`` promises them, and their faults.
 
-Owns: every message between being sent and being received, the hosts and what lies between them. Must
-never: pass an object by reference, reorder a lane, deliver twice, or lose a message of a link that
-lives. Between the two lanes of a link nothing is promised, and nothing is kept.
+Owns: every message between being sent and being received, the hosts and what lies between them.
+Must never: pass an object by reference, reorder a lane, deliver twice, or lose a message of a link
+that lives. Between the two lanes of a link nothing is promised, and nothing is kept.
 
 Who sends on a link that broke a moment ago does not know it yet: the message vanishes. The news
 travels like a message, and while the way is cut nothing travels at all.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from random import Random
 
@@ -191,7 +192,7 @@ class Network:
         self._gone: set[str] = set()
         self._later: list[tuple[str, str, Callable[[], None]]] = []
 
-    # --- what lies between hosts --------------------------------------------------------------------
+    # --- what lies between hosts -------------------------------------------------------------------
 
     def open(self, one: str, other: str) -> bool:
         """Whether anything passes."""
@@ -273,9 +274,7 @@ class Network:
                 for _ in link.ways[IN][lane].waiting:
                     self._travel(link, IN, lane)
         else:
-            self._later.append(
-                (link.party.host, listener.party.host, lambda: self._connect(link))
-            )
+            self._later.append((link.party.host, listener.party.host, lambda: self._connect(link)))
 
     def _give_up(self, link: SimLink) -> None:
         if link.listener is None and not link.broken:
@@ -352,6 +351,6 @@ class Network:
             if link.party is party or (link.listener and link.listener.party is party):
                 if link.listener is not None and self._rng.random() < 0.5:
                     late = self._delay(link.party.host, link.listener.party.host)
-                    self.clock.after(late, lambda link=link: self.snap(link))  # type: ignore[misc]
+                    self.clock.after(late, partial(self.snap, link))
                 else:
                     self.snap(link)

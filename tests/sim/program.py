@@ -1,7 +1,7 @@
 """What a simulated call does, and what must come of it.
 
-Owns: programs, how they travel, and the value each has to return: a function of its id and of all it
-was given, so that a mixed-up reply cannot pass for the right one.
+Owns: programs, how they travel, and the value each has to return: a function of its id and of all
+it was given, so that a mixed-up reply cannot pass for the right one.
 """
 
 from __future__ import annotations

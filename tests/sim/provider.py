@@ -1,5 +1,5 @@
-"""The provider's shell in the simulation: what ``provider_actor``, ``provider_link``, ``provider_crew``
-and ``runtime_actor`` do, around the real ProviderCore. Worker processes are SimWorkers.
+"""The provider's shell in the simulation: what ``provider_actor``, ``provider_link``,
+``provider_crew`` and ``runtime_actor`` do, around the real ProviderCore. Worker processes are SimWorkers.
 
 Owns: the listener for workers, the link to the hub, the processes. Must never: decide anything.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from guactors.config import ProviderConfig
@@ -75,7 +76,13 @@ class SimProvider:
         self.transport = SimTransport(world.network, peer, name, self._news)
         self._listener = self.transport.listen(f"inproc://{peer}/{world.fresh('link')}")
         config = ProviderConfig(
-            peer, name, [hub.ENDPOINT], {"CPU": cpus, "seat": 60}, "", warm=warm, timing=world.timing
+            peer,
+            name,
+            [hub.ENDPOINT],
+            {"CPU": cpus, "seat": 60},
+            "",
+            warm=warm,
+            timing=world.timing,
         )
         hello = Hello(peer, "provider", world.versions, 1, name, name=name)
         self.core = ProviderCore(config, hello, fresh=world.fresh, random=world.rng.random)
@@ -199,7 +206,7 @@ class SimProvider:
                     self._start_worker(worker)
                 case KillWorker(worker, _):
                     late = self._world.rng.random() * 0.003
-                    self._clock.after(late, lambda worker=worker: self._signal(worker))  # type: ignore[misc]
+                    self._clock.after(late, partial(self._signal, worker))
                 case DropWorker(worker):
                     self._lines.pop(worker, None)
                     self._greeted = {k: w for k, w in self._greeted.items() if w != worker}

@@ -33,7 +33,11 @@ def unrest(world: World) -> list[str]:
         if alive:
             found.append(f"{driver.caller.peer} has {alive}")
         found += [f"{driver.caller.peer} doubts {x}" for x in core.doubts]
-        found += [f"{driver.caller.peer} wants {d.told} of {d.key}" for d in core.leases.demands.values() if d.told]
+        found += [
+            f"{driver.caller.peer} wants {d.told} of {d.key}"
+            for d in core.leases.demands.values()
+            if d.told
+        ]
     found += _hub(world)
     for provider in world.living_providers():
         found += _provider(provider)
@@ -82,5 +86,7 @@ def leftovers(world: World) -> list[str]:
             found.append(f"{worker.id} lives on for session {worker.session_id}")
     for provider in world.living_providers():
         known = provider.core._pool.workers.keys()
-        found += [f"{w} runs and its provider does not know" for w in provider.workers.keys() - known]
+        found += [
+            f"{w} runs and its provider does not know" for w in provider.workers.keys() - known
+        ]
     return found

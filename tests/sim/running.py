@@ -33,7 +33,7 @@ class Crash(BaseException):
 
 
 class Running:
-    """``steps`` is the user's code; ``waiting`` what it waits for; ``told``: the grid knows that."""
+    """``steps``: the user's code; ``waiting``: what it waits for; ``told``: the grid knows that."""
 
     __slots__ = ("_held", "_session", "item", "over", "program", "steps", "told", "turn", "waiting")
 
@@ -82,8 +82,8 @@ class Running:
             parts += self._values(children)
         for index in range(program.items):
             yield 0.001
-            value = Value(item_of(program.uid, index))
-            worker.stream(item.link, StreamItem(call.id, index, value))
+            part = Value(item_of(program.uid, index))
+            worker.stream(item.link, StreamItem(call.id, index, part))
         if program.ends == "crash" and worker.crashes(program):
             raise Crash
         if program.ends == "raise":

@@ -1,8 +1,8 @@
 """A worker process in the simulation: what ``worker.process``, ``control``, ``blocking`` and
 ``runners`` do with their threads, around the real Intake and Outbox.
 
-Owns: its links and the calls that run. The control lane is served at once; the data lane only when the
-main thread would look at it. Must never: run a call that the caller was told will not run.
+Owns: its links and the calls that run. The control lane is served at once; the data lane only when
+the main thread would look at it. Must never: run a call that the caller was told will not run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from guactors.errors import CallTimeout, Death, OwnerDied, TaskCancelled
+from guactors.errors import CallTimeout, Death, GuactorsError, OwnerDied, TaskCancelled
 from guactors.messages import (
     ActorLoaded,
     ActorSpec,
@@ -21,8 +21,8 @@ from guactors.messages import (
     Blocked,
     Bounced,
     Call,
-    Calls,
     CallerToWorker,
+    Calls,
     CancelCall,
     Endpoint,
     Fetch,
@@ -258,9 +258,7 @@ class SimWorker:
             for lane, frames in self._backlog.pop(link):
                 self._send_frames(link, lane, frames)
 
-    def _on_calls(
-        self, link: str, calls: list[Call], buffers: Sequence[Frame], now: float
-    ) -> None:
+    def _on_calls(self, link: str, calls: list[Call], buffers: Sequence[Frame], now: float) -> None:
         if self._blocked and self.spec is None:
             self._send_control(link, Bounced([call.id for call in calls], True))
             return
@@ -371,7 +369,7 @@ class SimWorker:
             self.vanish(Death("exited", exit_code=3))
         except Interrupted:
             self._finish(running, running.failure(_ended_early(running.item)))
-        except Exception as raised:
+        except (GuactorsError, UserError) as raised:
             self._finish(running, running.failure(raised))
         else:
             if isinstance(wanted, list):

@@ -64,7 +64,8 @@ class Planner:
         if self._calls:
             kinds += [(self._cancel, 3), (self._forget, 1)]
         makers, weights = zip(*kinds, strict=True)
-        return rng.choices(makers, weights)[0]()
+        made: Step = rng.choices(makers, weights)[0]()
+        return made
 
     def _program(self, depth: int = 0) -> Program:
         rng = self._rng
@@ -81,9 +82,7 @@ class Planner:
         if depth < 2 and rng.random() < (0.25 if depth == 0 else 0.1):
             children = [self._child(depth) for _ in range(rng.randint(1, 3))]
         lends = bool(children) and rng.random() < 0.3
-        return Program(
-            uid, seconds, ends, crashes, rng.random() < 0.2, 0, children, lends
-        )
+        return Program(uid, seconds, ends, crashes, rng.random() < 0.2, 0, children, lends)
 
     def _child(self, depth: int) -> Child:
         rng = self._rng
@@ -211,6 +210,7 @@ class Driver:
         record = self._record(program, options, value)
         record.may_fail |= _may_fail(program) or options.cpus > 1 or actor is not None
         record.may_fail |= any(r.may_fail for r in (*deps, *lent))
+        record.inherits = bool(program.children or deps or lent)
         task = self._task(record, program, options)
         task.deps = [r.id for r in deps]
         task.lent = [r.id for r in lent]

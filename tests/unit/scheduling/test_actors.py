@@ -309,3 +309,22 @@ def test_the_memory_of_the_dead_is_bounded(bench: Bench) -> None:
     assert book.find("a-4") is None
     assert book.find("a-5") is not None
     assert not book.live
+
+
+def test_the_infeasible_is_told_again_after_every_other_answer_about_it(bench: Bench) -> None:
+    made = spec(shape=m.Shape({"GPU": 1.0}))
+    bench.create(made)
+    for word in (m.CreateActor(1, made, b""), m.WatchActor("a-1"), m.Ping(1)):
+        told = [type(x) for x in bench.heard("c-1", m.Message)]
+        assert told == [m.ActorUpdate, m.DemandInfeasible]
+        bench.say("c-1", word)
+
+
+def test_the_last_provider_that_could_serve_leaves(bench: Bench) -> None:
+    bench.provider("p-2", GPU=1.0)
+    bench.actor(spec("a-0", shape=m.Shape({"GPU": 1.0})))
+    bench.create(spec("a-1", shape=m.Shape({"GPU": 1.0})))
+    bench.demand(resources={"GPU": 1.0})
+    assert not bench.heard("c-1", m.DemandInfeasible)
+    bench.say("p-2", m.Goodbye())
+    assert {told.key for told in bench.heard("c-1", m.DemandInfeasible)} == {"a-1", "d-1"}
