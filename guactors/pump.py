@@ -81,6 +81,14 @@ class Pump:
         """Something settled: sleeping waiters look again. Called by the service."""
         for event in self._waiters:
             event.set()
+        self.rouse_leader()
+
+    def rouse_leader(self) -> None:
+        """Make the thread that polls look again, unless that is this one. Needed after anything
+        that another thread received, or sent: a send may consume the signal of an arrival, and of
+        two threads that poll the system wakes only one. The lock must be held."""
+        if self._leader and self._leader != threading.get_ident():
+            self.poller.wake()
 
     def serve(self, ready: list[int]) -> float | None:
         """One round of the service; the lock must be held."""
@@ -172,8 +180,8 @@ class Pump:
             with lock:
                 self._leader = 0
                 self._last_lead = time.monotonic()
-                if self._waiters:
-                    self.news()
+                for event in self._waiters:
+                    event.set()
             if rounds > 3:
                 # A long wait: the background thread sleeps deeply and is to take over.
                 self._rouse()
@@ -199,6 +207,8 @@ class Pump:
                 if self._leader == _BACKGROUND:
                     self._leader = 0
                     self._last_lead = 0.0
+                else:
+                    self.rouse_leader()
 
     def _nap(self, seconds: float) -> None:
         """Sleep until roused. A bare lock: an Event's wait makes a new one each time."""

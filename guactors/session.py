@@ -261,6 +261,7 @@ class Session:
                 self.pump.kick()
         if core.objects.effects:
             self._apply()
+            self.pump.rouse_leader()
         if core.objects.settled:
             self.values.notify()
 
@@ -272,14 +273,14 @@ class Session:
             self.core.on_peer(peer, message, buffers, time.monotonic())
             self.core.flush()
             self._apply()
-            if self.core.objects.settled:
-                self.values.notify()
+            self.values.notify()
 
     def settle_releases(self) -> None:
         """A call's loans ended: give back now, the lender counts on it."""
         with self.lock:
             self._drop_released()
             self._apply()
+            self.pump.rouse_leader()
 
     def on_neighbour_lost(self, peer: str) -> None:
         with self.lock:

@@ -108,7 +108,12 @@ class ActorBook:
         if actor.state == "dead":
             self.refuse(actor, task)
             return
-        actor.queue.append(task)
+        queue = actor.queue
+        if task.priority and queue and queue[-1].priority < task.priority:
+            place = next(i for i, other in enumerate(queue) if other.priority < task.priority)
+            queue.insert(place, task)
+        else:
+            queue.append(task)
         self.dispatch(actor, now)
 
     def dispatch(self, actor: RemoteActor, now: float) -> None:
@@ -116,7 +121,9 @@ class ActorBook:
         if target is None or target.lost:
             return
         queue = actor.queue
-        while queue and queue[0].unmet == 0 and len(target.in_flight) < WINDOW:
+        while queue and queue[0].unmet == 0:
+            if len(target.in_flight) >= WINDOW and queue[0].priority <= 0:
+                break
             if not target.outbox:
                 self.dirty.append(target)
             target.add(queue.popleft(), self.objects, {}, now)
@@ -203,6 +210,8 @@ class ActorBook:
                 for id in task.results():
                     self.objects.fail(id, error)
         actor.queue.extendleft(reversed(again))
+        # The link is closed from this side: nobody else will say that its loans are over.
+        self.objects.on_neighbour_lost(target.peer)
         return over
 
     def on_link_down(self, actor: RemoteActor, now: float, why: str = "") -> None:

@@ -19,8 +19,8 @@ from guactors.messages import CancelCall, ReturnLease
 
 
 class Cancelling:
-    """``find_target`` gives the worker that a peer id stands for; ``make_way`` is told of a call that
-    was taken out of a queue."""
+    """``find_target`` gives the worker that a peer id stands for; ``make_way`` is told of a call
+    that was taken out of a queue."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from guactors.caller.actors import ActorBook, RemoteActor, death_of
 from guactors.caller.cancelling import Cancelling
 from guactors.caller.doubts import Doubts
-from guactors.caller.effects import Effect, SendHub
+from guactors.caller.effects import Effect, Hangup, SendHub
 from guactors.caller.endings import Endings
 from guactors.caller.leases import Demand, LeaseBook
 from guactors.caller.objects import ObjectTable
@@ -196,8 +196,7 @@ class CallerCore:
         send = [SendHub(HeldLeases(list(self.leases.by_id)))]
         send += [
             SendHub(SetDemand(demand.key, demand.shape, demand.told))
-            for demand in self.leases.demands.values()
-            if demand.told
+            for demand in self.leases.demands.values()  # a zero, too, may have been lost
         ]
         for actor in self.actors.actors.values():
             if actor.creation is not None:
@@ -222,8 +221,12 @@ class CallerCore:
                     self.leases.on_recalled(self.leases.by_id[lease], now)
             case LeaseLost(lease, report):
                 death = death_of(report) or Death("link_lost")
-                if lease in self.leases.by_id:
-                    self.doubts.broke(self.leases.by_id[lease], now)
+                known = self.leases.by_id.get(lease)
+                if known is not None:
+                    peer = known.target.peer
+                    self.doubts.broke(known, now)
+                    self.objects.effects.append(Hangup(peer))
+                    self.objects.on_neighbour_lost(peer)
                 self.doubts.resolve(lease, death)
             case ActorUpdate():
                 self.patience.on_hope(message.actor)

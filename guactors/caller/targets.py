@@ -70,7 +70,7 @@ class Target:
     def urgent(self) -> bool:
         """Whether to flush now: nothing on the wire would wake us later, or the frame is full."""
         waiting = len(self.outbox)
-        return waiting == len(self.in_flight) or waiting >= BATCH
+        return waiting == len(self.in_flight) or waiting >= BATCH or self.outbox[-1].priority > 0
 
     def flush(self) -> list[SendPeer]:
         """The outbox as one frame, or nothing."""

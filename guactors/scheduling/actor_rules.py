@@ -62,10 +62,8 @@ class ActorRules:
         )
         desk.actors.add(record)
         kill = self._early_kills.pop(spec.actor, None)
-        if spec.session in desk.ended_sessions and not spec.detached:
-            reason = desk.ended_sessions[spec.session].reason
-            self.bury(record, DeathReport("session_ended", reason))
-        elif kill is not None:
+        desk.reopen(spec.session)
+        if kill is not None:
             self.kill(kill, now)
         else:
             desk.tell_callers(record)

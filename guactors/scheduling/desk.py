@@ -16,7 +16,7 @@ from guactors.scheduling.actors import ActorBook, ActorRecord
 from guactors.scheduling.agenda import Agenda
 from guactors.scheduling.demand import DemandBook
 from guactors.scheduling.events import Effect, ToPeer
-from guactors.scheduling.leases import Lease, LeaseBook
+from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
 from guactors.scheduling.placement import Need, Slot, feasible
 
 SETTLING = 0.5
@@ -81,6 +81,10 @@ class Desk:
     def namespace_of(self, caller: Caller) -> str:
         """Of its session: its own word, or its root's."""
         return caller.namespace or self.namespaces.get(caller.session, "")
+
+    def reopen(self, session: str) -> None:
+        """Somebody of the session lives and works: its root is back, or it is a detached actor."""
+        self.ended_sessions.pop(session, None)
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -150,11 +154,13 @@ class Desk:
             self.give(lease.slot, lease.need)
         else:
             lease.slot.pool.take(lease.need.hold)
+            lease.slot.forced = True
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
 
     def give(self, slot: Slot, need: Need) -> None:
         """Room comes back."""
         slot.pool.give(need.hold)
+        slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
 
     # --- actors ---------------------------------------------------------------------------------
@@ -194,12 +200,15 @@ class Desk:
                     used[name] = used.get(name, 0) + amount
             taken = {name: amount for name, amount in slot.pool.used.items() if amount}
             assert taken == used, f"{slot!r} has {taken} taken, its holdings sum to {used}"
+            assert slot.forced or not slot.pool.overbooked(), f"{slot!r} was given too much"
         for lease in self.leases:
             assert self.slots.get(lease.slot.peer) is lease.slot, (
                 f"{lease.id} is on a lost provider"
             )
             demand = self.demands.find(lease.caller, lease.key)
             assert demand is None or lease.id in demand.held
+            waits = lease.state is LeaseState.UNCLAIMED
+            assert waits or lease.caller in self.callers, f"{lease.id} of a lost caller"
         for demand in self.demands:
             if not demand.is_actor:
                 assert demand.caller in self.callers, f"{demand} of a lost caller"

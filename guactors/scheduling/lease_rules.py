@@ -48,10 +48,7 @@ class LeaseRules:
             text = f"caller {caller.peer} asked for workers but named no session in its Hello"
             desk.say(caller.peer, Fault("UsageError", text))
             return
-        if caller.session in desk.ended_sessions:
-            reason = desk.ended_sessions[caller.session].reason
-            desk.say(caller.peer, Fault("SessionClosed", f"session {caller.session}: {reason}"))
-            return
+        desk.reopen(caller.session)
         need = lease_need(message.shape, caller.python)
         demand = desk.demands.find(caller.peer, message.key)
         if demand is None:

@@ -63,6 +63,8 @@ class Slot:
     up: bool = True
     offered: bool = False
     """Its Offer on the present link has come: until then nobody knows what runs there."""
+    forced: bool = False
+    """More may be taken than there is: workers resumed, or the provider reported it so."""
     pool: Pool = field(default_factory=lambda: Pool({}))
     labels: dict[str, str] = field(default_factory=dict)
     leases: set[str] = field(default_factory=set)

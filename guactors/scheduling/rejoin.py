@@ -54,6 +54,7 @@ class Rejoin:
         desk = self._desk
         slot.offered = True
         slot.pool.resize(message.resources)
+        slot.forced = True
         slot.labels = dict(message.labels)
         desk.roomier[slot.peer] = slot
         for session, end in desk.ended_sessions.items():
@@ -69,7 +70,10 @@ class Rejoin:
         listed = {report.spec.actor for report in message.actors}
         for actor_id in sorted(slot.actors - listed):
             self._actor_unlisted(desk.actors.live[actor_id], now)
+        slot.forced = slot.pool.overbooked()
         desk.inventory_changed()
+        for demand in desk.demands:
+            demand.infeasible = demand.infeasible and not desk.candidates(demand.need)
 
     def _lease_reported(self, slot: Slot, report: LeaseReport, now: float) -> None:
         desk = self._desk

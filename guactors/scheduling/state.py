@@ -179,7 +179,7 @@ class SchedulerState:
             self.desk.namespaces[event.session] = event.namespace
         caller.epoch += 1
         if event.root:
-            self.desk.ended_sessions.pop(event.session, None)
+            self.desk.reopen(event.session)
         for demand in self.desk.demands.of_caller(event.peer):
             demand.infeasible = False
 

@@ -209,7 +209,7 @@ class Control:
 
     def _watch(self) -> None:
         worker = self._worker
-        with worker.lock:
+        with worker.turn():
             if worker.outbox.count and time.monotonic() - worker.outbox.since > PATIENCE:
                 worker.flush()
                 worker.poller.wake()
@@ -253,7 +253,7 @@ class Control:
             case CancelCall():
                 self._cancel(link, message)
             case TakeBack(count):
-                with worker.lock:
+                with worker.turn():
                     worker.drain(time.monotonic())
                     ids = worker.intake.take_back(link, count)
                 self.send(link, Bounced(ids))
@@ -269,7 +269,7 @@ class Control:
         from guactors.worker.execution import ended_early, failure
 
         worker = self._worker
-        with worker.lock:
+        with worker.turn():
             worker.drain(time.monotonic())
             item = worker.intake.cancel(link, message.call)
             if item is not None:

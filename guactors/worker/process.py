@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from guactors.config import WorkerConfig
@@ -60,6 +61,11 @@ if TYPE_CHECKING:
     from guactors.worker.runners import Runner
 
 DRAIN = 256
+YIELD = 0.00002
+MOST_YIELDS = 100
+SWITCH_INTERVAL = 0.001
+"""Seconds after which a running call lets the control thread have the interpreter: Python's default
+of 5 ms is as much as an urgent message may take in all."""
 DRAIN_EVERY = 0.001
 """Seconds after which arrivals are looked at even though calls wait: they may be more urgent."""
 
@@ -81,6 +87,7 @@ class Worker:
         self.to_load: LoadActor | None = None
         self.leaving = False
         self.exit_status = 0
+        self.wanted = False
         self.blocked = False
         self.early: set[tuple[str, int]] = set()
         self.for_session: deque[tuple[str, Message, Sequence[Frame]]] = deque()
@@ -105,6 +112,22 @@ class Worker:
             listeners.append(self._transport.listen(free, data_address=free))
         return listeners
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The lock, for the control thread: the main thread, which takes it thousands of times a
+        second and would mostly win the race for it, gives way."""
+        self.wanted = True
+        with self.lock:
+            self.wanted = False
+            yield
+
+    def give_way(self) -> None:
+        """Let the control thread have the lock first. For the main thread, without the lock."""
+        for _ in range(MOST_YIELDS):
+            if not self.wanted:
+                return
+            time.sleep(YIELD)
+
     def endpoints(self) -> list[Endpoint]:
         """Where callers find this worker."""
         host = host_id()
@@ -123,6 +146,7 @@ class Worker:
         from guactors.worker.runners import SyncRunner
 
         name_streams()
+        sys.setswitchinterval(SWITCH_INTERVAL)
         set_place(Place(self.config.provider, self.config.worker))
         set_session_factory(self._open_session)
         self.control.start(self._transport)

@@ -50,6 +50,8 @@ class SyncRunner:
         lock, poller = worker.lock, worker.poller
         monotonic = time.monotonic
         while True:
+            if worker.wanted:
+                worker.give_way()
             with lock:
                 item = worker.next_item(monotonic())
                 if item is None:

@@ -1,4 +1,5 @@
-"""The hub's sockets against a real transport: full links, peers that do not read, bounded reading."""
+"""The hub's sockets against a real transport: full links, peers that do not read, bounded
+reading."""
 
 from __future__ import annotations
 

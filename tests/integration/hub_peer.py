@@ -1,4 +1,5 @@
-"""A peer of a real hub: a link on a real socket, told by the test what to say, and the hub process."""
+"""A peer of a real hub: a link on a real socket, told by the test what to say, and the hub
+process."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Violation(AssertionError):
 class Record:
     """One call of a root caller. ``value`` is what it has to return, None where it is meant to fail
     or depends on chance; ``items`` those of a stream. ``may_fail`` though nothing goes wrong;
-    ``inherits`` errors of other calls."""
+    ``sources`` are calls whose results it is given; ``nested``: it calls others."""
 
     caller: str
     id: int
@@ -44,10 +44,15 @@ class Record:
     value: bytes | None
     items: list[bytes] = field(default_factory=list)
     may_fail: bool = False
-    inherits: bool = False
+    sources: list[Record] = field(default_factory=list)
+    nested: bool = False
     cancelled: bool = False
     settled: float | None = None
     outcome: str = ""
+
+    def fallible(self) -> bool:
+        """Whether it may fail though nothing goes wrong, by itself or by what it is given."""
+        return self.may_fail or any(source.fallible() for source in self.sources)
 
     def __repr__(self) -> str:
         state = self.outcome or "pending"
@@ -127,9 +132,9 @@ class Ledger:
         if record.deadline and now > record.deadline + LATE:
             raise Violation(f"{record} failed {now - record.deadline:.3f} s after its timeout")
         early = record.deadline - now
-        if isinstance(error, CallTimeout) and early > LATE and not record.inherits:
+        if isinstance(error, CallTimeout) and early > LATE and not (record.nested or record.sources):
             raise Violation(f"{record} timed out {early:.3f} s too early")
-        if self._world.peaceful and not record.may_fail:
+        if self._world.peaceful and not record.fallible():
             raise Violation(f"{record} failed though nothing went wrong")
 
     def item(self, record: Record, index: int, value: bytes) -> None:

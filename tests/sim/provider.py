@@ -218,7 +218,8 @@ class SimProvider:
                 case TakeSample():
                     self._perform(self.core.on_sample(MachineInfo()))
                 case GiveUp(kind, detail):
-                    raise AssertionError(f"{self.name} gave up: {kind} {detail}")
+                    self._world.note(f"FAULT: {self.name} gives up: {kind} {detail}")
+                    self._clock.after(0.0, self.kill)
                 case Note(_, text):
                     self._world.note(f"{self.name}: {text}")
 

@@ -209,8 +209,8 @@ class Driver:
         value = expected(program, known) if len(known) == len(parts) else None
         record = self._record(program, options, value)
         record.may_fail |= _may_fail(program) or options.cpus > 1 or actor is not None
-        record.may_fail |= any(r.may_fail for r in (*deps, *lent))
-        record.inherits = bool(program.children or deps or lent)
+        record.sources = [*deps, *lent]
+        record.nested = bool(program.children)
         task = self._task(record, program, options)
         task.deps = [r.id for r in deps]
         task.lent = [r.id for r in lent]

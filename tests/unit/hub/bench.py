@@ -1,6 +1,7 @@
 """A whole hub on the bench: what peers say goes in, what they would hear is sorted into trays, and
-every invariant is checked after each event. Each message is encoded and decoded on its way, so these
-tests prove the codec as well. While time passes, peers answer pings, but those in ``mute``."""
+every invariant is checked after each event. Each message is encoded and decoded on its way, so
+these tests prove the codec as well. While time passes, peers answer pings, but those in
+``mute``."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def spec(
 
 
 class Bench:
-    """``now`` is moved by ``pass_time``. A fresh bench is as old as ``SETTLED`` unless ``young``."""
+    """``now`` is moved by ``pass_time``. A fresh bench is as old as ``SETTLED`` unless
+    ``young``."""
 
     def __init__(self, *, young: bool = False, timing: Timing = TIMING) -> None:
         self.now = 1000.0

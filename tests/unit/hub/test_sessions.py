@@ -40,12 +40,17 @@ def test_the_end_of_the_root_ends_everything_of_its_session(how: str) -> None:
     assert other in bench.core.scheduler.desk.leases.by_id
 
 
-def test_a_caller_of_an_ended_session_gets_an_answer_to_its_demand() -> None:
+def test_a_detached_actor_still_computes_when_its_session_is_over() -> None:
     bench = Bench()
     both(bench)
     bench.say("c-1", m.Goodbye())
-    bench.demand("c-2")
-    assert bench.one("c-2", m.Fault).kind == "SessionClosed"
+    assert bench.one("p-1", m.EndSession)
+    assert bench.leases("c-2")
+    made = spec("a-2", "c-2")
+    bench.actor(made)
+    bench.break_link("p-1")
+    bench.provider()
+    assert not bench.heard("p-1", m.EndSession)
 
 
 def test_the_end_of_another_caller_ends_only_what_is_its_own() -> None:

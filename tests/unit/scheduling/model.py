@@ -1,5 +1,5 @@
-"""Small obedient peers for the bench: a caller and a provider that keep their own books, so that a test
-can ask in the end whether the hub's books agree with theirs."""
+"""Small obedient peers for the bench: a caller and a provider that keep their own books, so that a
+test can ask in the end whether the hub's books agree with theirs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Any order of events: every invariant holds after each, and once the world is at peace the books of
-hub, callers and providers agree and everybody who can be served has been."""
+"""Any order of events: every invariant holds after each, and once the world is at peace the books
+of hub, callers and providers agree and everybody who can be served has been."""
 
 from __future__ import annotations
 
