@@ -10,14 +10,16 @@ import atexit
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guactors.context import RuntimeContext, runtime_context
 from guactors.errors import NotInitialized, UsageError
 from guactors.refs import ObjectRef, ObjectRefGenerator, current_session, set_current_session
 from guactors.remote_actor import ActorClass, ActorHandle, find_actor, method
 from guactors.remote_function import RemoteFunction
-from guactors.session import Session
+
+if TYPE_CHECKING:
+    from guactors.session import Session
 
 _lock = threading.Lock()
 

@@ -6,21 +6,22 @@ Loaded at the first ``init``, so that ``import guactors`` stays light.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guactors.config import HubConfig, Identity, NodeConfig, ProviderConfig, Timing
 from guactors.errors import UsageError
-from guactors.grid_file import find_hub
 from guactors.home import host_id, new_run_dir
 from guactors.ids import fresh
 from guactors.machine import detect_resources
 from guactors.messages import Endpoint, Hello
 from guactors.runtimes.launch import NodeProcess, launch_node
-from guactors.session import Session
-from guactors.transport import open_transport
-from guactors.versions import own_versions
+
+if TYPE_CHECKING:
+    from guactors.session import Session
 
 
 def open_session(
@@ -42,6 +43,8 @@ def open_session(
                 "num_cpus, num_gpus and resources describe an embedded grid; a grid that is "
                 "joined has its own"
             )
+        from guactors.grid_file import find_hub
+
         hub = find_hub(_with_key(address, key))
         return _connect(hub.endpoints, hub.identity, namespace, echo, fold, timeout)
     node, run_dir = _launch(num_cpus, num_gpus, resources, max(timeout, 30.0))
@@ -71,6 +74,10 @@ def _connect(
     fold: bool,
     timeout: float,
 ) -> Session:
+    from guactors.session import Session
+    from guactors.transport import open_transport
+    from guactors.versions import own_versions
+
     session_id = fresh("session")
     hello = Hello(
         fresh("caller"),
@@ -103,11 +110,19 @@ def _launch(
     hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], str(run_dir))
     provider = ProviderConfig(fresh("provider"), "local", [], resources, str(run_dir))
     try:
-        node = launch_node(NodeConfig(hub, [provider], embedded=True), timeout=timeout)
+        node = launch_node(
+            NodeConfig(hub, [provider], embedded=True), timeout=timeout, meanwhile=_warm_up
+        )
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
     return node, run_dir
+
+
+def _warm_up() -> None:
+    """Import what a session needs."""
+    for module in ("guactors.session", "guactors.transport.zmq_link", "guactors.versions"):
+        importlib.import_module(module)
 
 
 def _remove(node: NodeProcess, run_dir: Path) -> None:

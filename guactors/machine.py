@@ -11,8 +11,6 @@ import platform
 import sys
 from pathlib import Path
 
-import psutil
-
 from guactors.messages import MachineInfo
 
 GIB = float(2**30)
@@ -21,7 +19,7 @@ GIB = float(2**30)
 def detect_resources() -> dict[str, float]:
     """What a provider offers unless told otherwise: ``CPU`` in whole processors, at least one, and
     ``memory`` in bytes; both as far as this process may use them."""
-    memory = float(psutil.virtual_memory().total)
+    memory = _total_memory()
     limit = memory_limit()
     return {
         "CPU": usable_cpus(),
@@ -31,11 +29,21 @@ def detect_resources() -> dict[str, float]:
 
 def usable_cpus() -> float:
     """Processors this process may use at once, by affinity and cgroup quota; whole, at least 1."""
-    count = float(psutil.cpu_count() or 1)
+    count = float(os.cpu_count() or 1)
     if sys.platform == "linux":
         count = float(len(os.sched_getaffinity(0)))
     quota = cpu_quota()
     return float(max(1, int(count if quota is None else min(count, quota))))
+
+
+def _total_memory() -> float:
+    """Bytes. Asked of the kernel where it answers: psutil costs a start-up more than all the
+    rest."""
+    if sys.platform == "linux":
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    import psutil
+
+    return float(psutil.virtual_memory().total)
 
 
 # --- cgroup limits --------------------------------------------------------------------------------
@@ -107,12 +115,16 @@ class Machine:
         self._host = host
         self._storage = storage
         self._bits = [64] if sys.maxsize > 2**32 else [32]
+        import psutil
+
+        self._psutil = psutil
         self._cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
         # The first measurement has nothing to compare with and answers 0.
         psutil.cpu_percent()
 
     def info(self) -> MachineInfo:
         """Fresh figures; takes well under a millisecond."""
+        psutil = self._psutil
         memory = psutil.virtual_memory()
         disk = psutil.disk_usage(self._storage)
         return MachineInfo(

@@ -6,7 +6,6 @@ session.
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from guactors.errors import NotInitialized
 from guactors.values import note_reference
 
 if TYPE_CHECKING:
+    import concurrent.futures
+
     from guactors.session import Session
 
 _current: Session | None = None

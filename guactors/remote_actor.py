@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.caller.actors import RemoteActor
 from guactors.caller.tasks import STREAM
 from guactors.errors import NameTaken, NoSuchActor, NotInitialized, UsageError
 from guactors.ids import fresh
@@ -26,7 +25,10 @@ from guactors.payload import (
 )
 from guactors.refs import current_session
 from guactors.remote_function import pack_call, returns_of, submit
-from guactors.session import Session
+
+if TYPE_CHECKING:
+    from guactors.caller.actors import RemoteActor
+    from guactors.session import Session
 
 DEFAULT_ASYNC_CONCURRENCY = 1000
 _METHOD_OPTIONS = "__guactors_method__"

@@ -10,15 +10,17 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.caller.tasks import STREAM, Task
 from guactors.messages import Define
 from guactors.options import TASK, check_options, shape_of
 from guactors.refs import ObjectRef, ObjectRefGenerator
-from guactors.session import Session
 from guactors.values import Packed, Placeholder
+
+if TYPE_CHECKING:
+    from guactors.session import Session
 
 DEFAULT_RETRIES = 3
 

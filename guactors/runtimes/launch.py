@@ -12,6 +12,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,8 +96,10 @@ def launch_node(
     timeout: float = 30.0,
     log: Path | None = None,
     module: str = "guactors.node",
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> NodeProcess:
     """Start a launcher (``module``) and wait until all it runs is ready; ``timeout`` in seconds.
+    ``meanwhile`` is called once it is on its way: importing is better done now than before.
 
     ``log``: where its processes write their standard error, default ``node.log`` in the run
     directory. An embedded one gets this process's import path for its workers. Raises
@@ -122,6 +125,7 @@ def launch_node(
     node = NodeProcess(popen, config)
     try:
         _send(popen, config)
+        meanwhile()
         _await_ready(node, config, time.monotonic() + timeout)
     except BaseException as error:
         node.close()

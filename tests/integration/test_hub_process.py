@@ -45,7 +45,7 @@ class Thread:
 
         try:
             self._loop.run_until_complete(run_hub(config, on_ready=on_ready, stop=self._stop))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the test that stops it looks at it
             self.error = error
         finally:
             self._loop.close()

@@ -14,6 +14,10 @@ MOST_EVENTS = 60_000
 """More than any seed needs: beyond it somebody talks to himself."""
 
 
+TICK = 2e-5
+"""Seconds a process needs at least to come back to the same thing."""
+
+
 class Livelock(AssertionError):
     """The parties keep each other busy for ever."""
 
@@ -60,10 +64,10 @@ class Alarm:
         self._at = float("inf")
 
     def set(self, time: float | None) -> None:
-        """Ring at ``time`` at the latest."""
+        """Ring at ``time`` at the latest, but not in the same moment again: clocks move."""
         if time is None or time == float("inf"):
             return
-        time = max(time, self._clock.now)
+        time = max(time, self._clock.now + TICK)
         if time < self._at:
             self._at = time
             self._clock.at(time, lambda: self._ring(time))

@@ -151,6 +151,18 @@ def test_a_silent_provider_gets_nothing_new_until_it_is_heard() -> None:
     assert bench.one("p-1", m.StartLease)
 
 
+def test_a_provider_whose_link_broke_gets_nothing_until_it_is_back() -> None:
+    bench = Bench()
+    bench.caller()
+    bench.provider("p-1", cpus=8.0)
+    bench.provider("p-2", cpus=1.0)
+    bench.break_link("p-1")
+    bench.demand(count=2)
+    assert bench.one("p-2", m.StartLease)
+    bench.provider("p-1", cpus=8.0)
+    assert bench.one("p-1", m.StartLease)
+
+
 def test_a_lost_peer_that_wakes_is_told_to_dial_again_and_is_welcome() -> None:
     bench = Bench()
     bench.caller()

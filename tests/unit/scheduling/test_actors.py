@@ -328,3 +328,13 @@ def test_the_last_provider_that_could_serve_leaves(bench: Bench) -> None:
     assert not bench.heard("c-1", m.DemandInfeasible)
     bench.say("p-2", m.Goodbye())
     assert {told.key for told in bench.heard("c-1", m.DemandInfeasible)} == {"a-1", "d-1"}
+
+
+def test_news_of_an_older_incarnation_is_old(bench: Bench) -> None:
+    bench.actor(spec(max_restarts=1))
+    end(bench)
+    bench.heard("c-1", m.ActorUpdate)
+    bench.say("p-1", m.ActorStarted("a-1", 0, "w-1", [endpoint("w-1")]))
+    assert not bench.heard("c-1", m.ActorUpdate)
+    assert [order.incarnation for order in bench.start_actors()] == [1]
+    assert states(bench) == ["alive"]

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from guactors import messages as m
-from tests.unit.hub.bench import SETTLED, Bench, spec
+from tests.unit.hub.bench import Bench, spec
 from tests.unit.scheduling.model import ModelCaller, ModelProvider
 
 CALLERS = {"c-0": ("s-0", True), "c-1": ("s-1", True), "c-2": ("s-0", False)}
@@ -111,7 +111,7 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def the_missing_join(self) -> None:
-        for peer in [*self.callers.values(), *self.providers.values()]:
+        for peer in self.everybody():
             if not peer.up:
                 peer.join()
 
@@ -120,9 +120,11 @@ class World(RuleBasedStateMachine):
         self.bench.mute = {x for x in self.bench.link_of if x not in self.up()}
         self.bench.pass_time(seconds)
 
+    def everybody(self) -> list[ModelCaller | ModelProvider]:
+        return [*self.callers.values(), *self.providers.values()]
+
     def up(self) -> list[str]:
-        peers = [*self.callers.values(), *self.providers.values()]
-        return [peer.peer for peer in peers if peer.up]
+        return [peer.peer for peer in self.everybody() if peer.up]
 
     # --- trouble --------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class World(RuleBasedStateMachine):
             "h-2", new.core.timing, lambda kind: f"{kind[0]}-h{next(self.names)}",
             versions=m.Versions("0", "3.11.7"), now=self.bench.now,
         )  # fmt: skip
-        for peer in [*self.callers.values(), *self.providers.values()]:
+        for peer in self.everybody():
             if peer.up:
                 peer.leave()
 
@@ -177,7 +179,7 @@ class World(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "bench"):
             return
-        for peer in [*self.callers.values(), *self.providers.values()]:
+        for peer in self.everybody():
             if not peer.up:
                 peer.join()
         self.bench.mute.clear()
@@ -192,7 +194,7 @@ class World(RuleBasedStateMachine):
 
     def calm(self) -> None:
         """Nothing is on its way any more."""
-        peers = [*self.callers.values(), *self.providers.values()]
+        peers = self.everybody()
         for _ in range(1000):
             busy = [peer.listen() for peer in peers]
             busy += [provider.bind() for provider in self.providers.values()]
@@ -241,4 +243,3 @@ TestAnyOrder.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-assert SETTLED > 0
