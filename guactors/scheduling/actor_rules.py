@@ -93,7 +93,9 @@ class ActorRules:
         record = desk.actors.live.get(message.actor)
         if record is None:
             if desk.actors.find(message.actor) is None:
-                self._early_kills[message.actor] = message
+                known = self._early_kills.get(message.actor)
+                if known is None or _hardness(message) > _hardness(known):
+                    self._early_kills[message.actor] = message
                 until = max(now + OVERTAKEN, desk.rejoined_at())
                 desk.agenda.put(until, lambda _: self._forget_kill(message.actor))
             return
@@ -261,3 +263,8 @@ class ActorRules:
         record.state, record.death, record.error = "dead", death, error
         desk.tell_callers(record)
         desk.actors.bury(record)
+
+
+def _hardness(message: KillActor) -> int:
+    """The harder of two kills counts: for good, after its queued calls, as if by a crash."""
+    return 1 if message.released else 2 if message.no_restart else 0

@@ -148,7 +148,8 @@ class LeaseRules:
         if demand is None or demand.count < len(demand.held):
             self.end(lease, kill=False)
             return
-        demand.failures = 0
+        demand.failures, demand.given_up = 0, False
+        desk.demands.refresh(demand)
         lease.worker, lease.endpoints = message.worker, message.endpoints
         self.grant(lease, now)
 

@@ -142,7 +142,10 @@ class Rejoin:
         adopted = record is None
         if record is None:
             holder = desk.actors.named(spec.namespace, spec.name) if spec.name else None
-            ended = spec.session in desk.ended_sessions and not spec.detached
+            # Dead is final: who was told so would not believe that it lives after all.
+            ended = not spec.detached and (
+                spec.session in desk.ended_sessions or self._lookups.denied(spec.actor)
+            )
             if ended or holder is not None or desk.actors.find(spec.actor) is not None:
                 desk.say(slot.peer, StopActor(spec.actor, "killed"))
                 return
