@@ -97,7 +97,7 @@ class Cancelling:
         home = task.home
         if task.peer:
             target = self._find_target(task.peer)
-            return target is not None and target.forget(task)
+            return target is not None and target.forget(task, self._objects)
         if task in home.queue:
             home.queue.remove(task)
             self._make_way(task)

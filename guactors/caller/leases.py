@@ -247,7 +247,7 @@ class LeaseBook:
             service = self.service.get(queue[0].fn)
             waiting = len(queue)
             worth = waiting if service is None else ceil(waiting * service / WORTH_A_LEASE)
-            extra = min(waiting, worth)
+            extra = max(1, min(waiting, worth))  # a coarse clock measures zero
             if extra > 1 or not demand.leases or self._stuck(demand):
                 self._tell(demand, min(len(demand.leases) + extra, MOST_DEMAND))
 

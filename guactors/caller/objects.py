@@ -207,8 +207,9 @@ class ObjectTable:
 
     def find(self, word: RefWord) -> int | None:
         """The local id of a reference, or None where it is unknown here."""
-        if word.owner == self.me:
-            return word.object if word.object in self.entries else None
+        if word.owner == self.me and word.object in self.entries:
+            return word.object
+        # One of our own that we have let go may come back to us: then it is borrowed, too.
         return self._borrowed.get((word.owner, word.object))
 
     def stray(self, word: RefWord) -> int:

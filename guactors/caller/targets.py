@@ -70,6 +70,8 @@ class Target:
     def urgent(self) -> bool:
         """Whether to flush now: nothing on the wire would wake us later, or the frame is full."""
         waiting = len(self.outbox)
+        if not waiting:
+            return False  # what it held was cancelled
         return waiting == len(self.in_flight) or waiting >= BATCH or self.outbox[-1].priority > 0
 
     def flush(self) -> list[SendPeer]:
@@ -81,14 +83,17 @@ class Target:
         self.buffers = []
         return [effect]
 
-    def forget(self, task: Task) -> bool:
-        """Remove a call that was not sent yet; False when it is on the wire."""
+    def forget(self, task: Task, objects: ObjectTable) -> bool:
+        """Remove a call that was not sent yet, with what was lent along; False when it is on the
+        wire."""
         for i, call in enumerate(self.outbox):
             if call.id == task.id:
                 start = sum(_frames(c) for c in self.outbox[:i])
                 del self.buffers[start : start + _frames(call)]
                 del self.outbox[i]
                 self.in_flight.pop(task.id, None)
+                for words in (call.refs, *(dep.refs for dep in call.deps)):
+                    objects.on_release(self.peer, words)
                 return True
         return False
 

@@ -92,7 +92,7 @@ class ActorRules:
         desk = self._desk
         record = desk.actors.live.get(message.actor)
         if record is None:
-            if desk.actors.find(message.actor) is None:
+            if message.no_restart and desk.actors.find(message.actor) is None:
                 known = self._early_kills.get(message.actor)
                 if known is None or _hardness(message) > _hardness(known):
                     self._early_kills[message.actor] = message
@@ -266,5 +266,5 @@ class ActorRules:
 
 
 def _hardness(message: KillActor) -> int:
-    """The harder of two kills counts: for good, after its queued calls, as if by a crash."""
-    return 1 if message.released else 2 if message.no_restart else 0
+    """The harder of two kills counts."""
+    return 1 if message.released else 2

@@ -122,6 +122,11 @@ class Rejoin:
             if lease.slot_epoch < lease.slot.epoch:
                 desk.say(lease.slot.peer, StopLease(lease.id, kill=True))
                 desk.drop_lease(lease)
+        elif lease.state is LeaseState.UNCLAIMED:
+            # Neither side has it; should its caller come back, it is told that nobody has.
+            desk.drop_lease(lease)
+        elif lease.state is LeaseState.UNCLAIMED:
+            desk.drop_lease(lease)
         elif lease.state is not LeaseState.MISSING:
             lease.state = LeaseState.MISSING
             desk.agenda.put(now + AWAIT_DEATH, lambda _: self._missing(lease))

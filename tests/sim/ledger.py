@@ -132,7 +132,11 @@ class Ledger:
         if record.deadline and now > record.deadline + LATE:
             raise Violation(f"{record} failed {now - record.deadline:.3f} s after its timeout")
         early = record.deadline - now
-        if isinstance(error, CallTimeout) and early > LATE and not (record.nested or record.sources):
+        if (
+            isinstance(error, CallTimeout)
+            and early > LATE
+            and not (record.nested or record.sources)
+        ):
             raise Violation(f"{record} timed out {early:.3f} s too early")
         if self._world.peaceful and not record.fallible():
             raise Violation(f"{record} failed though nothing went wrong")

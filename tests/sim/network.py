@@ -192,7 +192,7 @@ class Network:
         self._gone: set[str] = set()
         self._later: list[tuple[str, str, Callable[[], None]]] = []
 
-    # --- what lies between hosts -------------------------------------------------------------------
+    # --- what lies between hosts ------------------------------------------------------------------
 
     def open(self, one: str, other: str) -> bool:
         """Whether anything passes."""

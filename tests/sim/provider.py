@@ -1,5 +1,6 @@
 """The provider's shell in the simulation: what ``provider_actor``, ``provider_link``,
-``provider_crew`` and ``runtime_actor`` do, around the real ProviderCore. Worker processes are SimWorkers.
+``provider_crew`` and ``runtime_actor`` do, around the real ProviderCore. Worker processes are
+SimWorkers.
 
 Owns: the listener for workers, the link to the hub, the processes. Must never: decide anything.
 """

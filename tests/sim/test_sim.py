@@ -1,7 +1,7 @@
 """Ten thousand seeds: whatever breaks, nobody is left hanging and nothing runs that must not.
 
-The seeds are run in a few processes; a seed that fails prints itself and the flow of its messages, and
-``python -m tests.sim SEED`` plays it again.
+The seeds are run in a few processes; a seed that fails prints itself and the flow of its messages,
+and ``python -m tests.sim SEED`` plays it again.
 """
 
 from __future__ import annotations

@@ -77,6 +77,18 @@ def test_a_lease_whose_caller_never_comes_is_stopped() -> None:
     assert bench.one("p-1", m.StopLease) == m.StopLease("l-old", kill=True)
 
 
+def test_a_lease_that_nobody_claimed_and_nobody_reports_any_more_is_forgotten() -> None:
+    bench = Bench(young=True)
+    bench.provider(leases=[report("l-old")])
+    bench.break_link("p-1")
+    bench.provider()
+    assert not known(bench)
+    bench.caller()
+    bench.say("c-1", m.HeldLeases(["l-old"]))
+    bench.pass_time(TIMING.rejoin_grace)
+    assert bench.one("c-1", m.LeaseLost).lease == "l-old"
+
+
 def test_nobody_is_called_infeasible_before_all_can_be_back() -> None:
     bench = Bench(young=True)
     bench.caller()
