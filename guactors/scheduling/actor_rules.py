@@ -123,7 +123,8 @@ class ActorRules:
             self.kill(kill, now)
 
     def _forget_kill(self, actor: str) -> None:
-        self._early_kills.pop(actor, None)
+        if self._early_kills.pop(actor, None) is not None:
+            self._desk.deny(actor)
 
     def caller_left(self, peer: str, reason: str) -> None:
         """What it owned ends with it."""
@@ -159,9 +160,6 @@ class ActorRules:
         desk.demands.remove(demand)
         desk.seat(record, slot)
         record.number(record.starts)
-        if demand.infeasible:
-            # Its owner's patience with the grid ends here, however long the constructor takes.
-            desk.tell_callers(record)
         desk.say(slot.peer, StartActor(record.spec, record.incarnation, record.payload))
 
     # --- providers ------------------------------------------------------------------------------

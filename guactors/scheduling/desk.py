@@ -21,6 +21,7 @@ from guactors.scheduling.placement import Need, Slot, feasible
 
 SETTLING = 0.5
 """Seconds beyond the longest redial pause until all who knew the last hub should be back."""
+MOST_DENIED = 10_000
 
 
 @dataclass(eq=False, slots=True)
@@ -65,6 +66,8 @@ class Desk:
         """Providers that have got more room since the last placement."""
         self.ended_sessions: dict[str, EndedSession] = {}
         """The latest sessions that ended, for those who were away."""
+        self.denied: dict[str, None] = {}
+        """Actors this hub never met, whose owners take them for dead: they must not come back."""
         self._feasible: dict[Need, list[Slot]] = {}
 
     def say(self, peer: str, message: Message) -> None:
@@ -117,6 +120,12 @@ class Desk:
     def died_with(self, slot: Slot, reason: str) -> DeathReport:
         """The death of whatever was on a lost provider."""
         return DeathReport("provider_lost", detail=reason, provider=slot.name or slot.peer)
+
+    def deny(self, actor: str) -> None:
+        """Should a provider still report it, it is stopped."""
+        self.denied[actor] = None
+        if len(self.denied) > MOST_DENIED:
+            del self.denied[next(iter(self.denied))]
 
     # --- leases ---------------------------------------------------------------------------------
 

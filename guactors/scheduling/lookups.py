@@ -28,7 +28,6 @@ OVERTAKEN_WATCH = 2.0
 """Seconds for which a watch waits for the creation that it overtook."""
 OVERTAKEN_FIND = 0.1
 """The same for a name, where somebody waits for the answer."""
-MOST_DENIED = 10_000
 LISTED = 2000
 LISTED_DEAD = 100
 """So many live actors and latest dead are listed: the answer must fit one message."""
@@ -41,7 +40,6 @@ class Lookups:
         self._desk = desk
         self._watches: dict[str, set[str]] = {}
         self._finds: list[tuple[str, FindActor]] = []
-        self._denied: dict[str, None] = {}
 
     def watch(self, peer: str, message: WatchActor, now: float) -> None:
         """Tell ``peer`` now, and from now on."""
@@ -64,15 +62,9 @@ class Lookups:
         if not waiting:
             del self._watches[actor]
         if peer in self._desk.callers:
-            self._denied[actor] = None
-            if len(self._denied) > MOST_DENIED:
-                del self._denied[next(iter(self._denied))]
+            self._desk.deny(actor)
             death = DeathReport("released", "unknown to this hub")
             self._desk.say(peer, ActorUpdate(actor, "dead", 0, death=death))
-
-    def denied(self, actor: str) -> bool:
-        """Whether somebody was told that it is dead."""
-        return actor in self._denied
 
     def find(self, peer: str, message: FindActor, now: float) -> None:
         """Which actor has the name."""

@@ -73,7 +73,11 @@ class Rejoin:
         slot.forced = slot.pool.overbooked()
         desk.inventory_changed()
         for demand in desk.demands:
-            demand.infeasible = demand.infeasible and not desk.candidates(demand.need)
+            if demand.infeasible and desk.candidates(demand.need):
+                demand.infeasible = False
+                if demand.is_actor:
+                    # Its owner's patience ends here, however long the constructor takes.
+                    desk.tell_callers(desk.actors.live[demand.key])
 
     def _lease_reported(self, slot: Slot, report: LeaseReport, now: float) -> None:
         desk = self._desk
@@ -125,8 +129,6 @@ class Rejoin:
         elif lease.state is LeaseState.UNCLAIMED:
             # Neither side has it; should its caller come back, it is told that nobody has.
             desk.drop_lease(lease)
-        elif lease.state is LeaseState.UNCLAIMED:
-            desk.drop_lease(lease)
         elif lease.state is not LeaseState.MISSING:
             lease.state = LeaseState.MISSING
             desk.agenda.put(now + AWAIT_DEATH, lambda _: self._missing(lease))
@@ -149,7 +151,7 @@ class Rejoin:
             holder = desk.actors.named(spec.namespace, spec.name) if spec.name else None
             # Dead is final: who was told so would not believe that it lives after all.
             ended = not spec.detached and (
-                spec.session in desk.ended_sessions or self._lookups.denied(spec.actor)
+                spec.session in desk.ended_sessions or spec.actor in desk.denied
             )
             if ended or holder is not None or desk.actors.find(spec.actor) is not None:
                 desk.say(slot.peer, StopActor(spec.actor, "killed"))

@@ -13,6 +13,7 @@ from guactors.config import WorkerConfig
 
 PRELOAD = (
     "cloudpickle",
+    "guactors.api",
     "guactors.worker.blocking",
     "guactors.worker.process",
     "guactors.worker.runners",

@@ -7,6 +7,7 @@ lock, or let an exception out of ``run`` other than those that end a process.
 from __future__ import annotations
 
 import inspect
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -110,8 +111,7 @@ def success(item: Item, result: Any, name: str, lend: Lend) -> Outcome:
     """A finished call's reply; results that do not pickle make it a failed one."""
     call = item.call
     if type(result) in values.SIMPLE and call.returns == 1:
-        packed = values.pack(result, str)
-        return Reply(call.id, [Value(packed.data)], call.attempt), ()
+        return Reply(call.id, [Value(pickle.dumps(result, 5))], call.attempt), ()
     out: list[Value] = []
     buffers: list[Frame] = []
     try:

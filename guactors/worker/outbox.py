@@ -3,7 +3,8 @@
 Owns: the batching. Pure; the worker's lock is held around every method.
 
 A reply leaves at once unless more calls wait to run, and then at the latest when :data:`BATCH` have
-gathered or the control thread finds them older than :data:`PATIENCE`.
+gathered, when the first is older than :data:`PATIENCE` (the control thread looks while a call takes
+its time), or with the reply of an urgent call.
 """
 
 from __future__ import annotations

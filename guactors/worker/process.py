@@ -54,7 +54,7 @@ from guactors.versions import own_versions
 from guactors.worker.control import Control
 from guactors.worker.execution import Code
 from guactors.worker.intake import Intake, Item
-from guactors.worker.outbox import BATCH, Outbox
+from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
 
 if TYPE_CHECKING:
@@ -207,12 +207,12 @@ class Worker:
             return None
         mailbox = self.intake.mailbox
         if not mailbox or now - self._drained_at > DRAIN_EVERY:
-            self.drain(now, enough=1 if not mailbox else DRAIN)
+            self.drain(now, all_of_it=bool(mailbox))
         return mailbox.take()
 
-    def drain(self, now: float, *, enough: int = DRAIN) -> None:
-        """Accept what has arrived on the data lane, until ``enough`` calls wait or there is no
-        more."""
+    def drain(self, now: float, *, all_of_it: bool = True) -> None:
+        """Accept what has arrived on the data lane; or only until there is a call to run, whose
+        caller would else wait for a look that mostly finds nothing."""
         self._drained_at = now
         mailbox = self.intake.mailbox
         for listener in self.listeners:
@@ -222,7 +222,7 @@ class Worker:
                 if got is None:
                     break
                 self._on_data(listener, got[0], got[2], now)
-                if len(mailbox) >= enough:
+                if mailbox and not all_of_it:
                     break
         if self._backlog:
             for link in list(self._backlog):
@@ -254,8 +254,14 @@ class Worker:
         if not (self.outbox.count or self.intake.mailbox):
             self._send_data(item.link, [encode(Replies([reply])), *buffers])
             return
-        self.outbox.add(item.link, reply, buffers, now)
-        if self.outbox.count >= BATCH or not self.intake.mailbox:
+        outbox = self.outbox
+        outbox.add(item.link, reply, buffers, now)
+        if (
+            not self.intake.mailbox
+            or outbox.count >= BATCH
+            or now - outbox.since > PATIENCE
+            or item.call.priority > 0
+        ):
             self.flush()
 
     def flush(self) -> None:

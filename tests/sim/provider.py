@@ -296,7 +296,7 @@ class SimProvider:
             self._ended(worker, Death("signal", "killed as soon as it was there", signal=9))
             return
         self.workers[worker] = SimWorker(
-            self._world, worker, self.peer, self.host, self._listener.endpoint, self.reap
+            self._world, worker, self.host, self._listener.endpoint, self.reap
         )
         self._settle()
 

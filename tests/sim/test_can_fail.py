@@ -58,7 +58,7 @@ def test_a_lost_reply_leaves_a_call_hanging() -> None:
     story = first_story(Forgetful)
     assert "pending" in story
     assert "replay: python -m tests.sim" in story
-    assert "Calls(" in story
+    assert "-> hub " in story, "the flow of messages"
 
 
 def test_a_call_without_retries_that_runs_twice_is_seen() -> None:

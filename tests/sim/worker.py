@@ -8,46 +8,18 @@ the main thread would look at it. Must never: run a call that the caller was tol
 from __future__ import annotations
 
 import pickle
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from guactors import messages as m
 from guactors.errors import CallTimeout, Death, GuactorsError, OwnerDied, TaskCancelled
-from guactors.messages import (
-    ActorLoaded,
-    ActorSpec,
-    Bind,
-    Blocked,
-    Bounced,
-    Call,
-    CallerToWorker,
-    Calls,
-    CancelCall,
-    Endpoint,
-    Fetch,
-    Goodbye,
-    Hello,
-    Leave,
-    LoadActor,
-    Message,
-    Object,
-    Ping,
-    Pong,
-    ProviderToWorker,
-    Release,
-    Reply,
-    TakeBack,
-    Unblocked,
-    Value,
-    Welcome,
-    WorkerReady,
-)
-from guactors.transport.base import Frame, Lane, LinkFull, LinkState, SendError
+from guactors.transport.base import Frame, Lane, LinkState, SendError
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.worker.intake import Intake, Item
 from guactors.worker.outbox import BATCH, Outbox
 from tests.sim.caller import SimCaller
+from tests.sim.doorway import Doorway
 from tests.sim.network import LANES, SimLink, SimListener, SimTransport
 from tests.sim.program import Program, UserError
 from tests.sim.running import Crash, Interrupted, Running
@@ -58,22 +30,19 @@ if TYPE_CHECKING:
 
 BLOCK_AFTER = 0.001
 WATCH = 0.002
-_CALLERS: Decoder[Message] = Decoder(CallerToWorker)
-_PROVIDER: Decoder[Message] = Decoder(ProviderToWorker)
+_CALLERS: Decoder[m.Message] = Decoder(m.CallerToWorker)
+_PROVIDER: Decoder[m.Message] = Decoder(m.ProviderToWorker)
 Reap = Callable[[str, Death], None]
 
 
 class SimWorker:
     """One worker process; ``reap`` is told of its end."""
 
-    def __init__(
-        self, world: World, worker: str, provider: str, host: str, home: Endpoint, reap: Reap
-    ) -> None:
+    def __init__(self, world: World, worker: str, host: str, home: m.Endpoint, reap: Reap) -> None:
         self.id = worker
         self.clock = world.clock
         self.session_id = ""
-        self.spec: ActorSpec | None = None
-        self.incarnation = 0
+        self.spec: m.ActorSpec | None = None
         self.session: SimCaller | None = None
         self.running: list[Running] = []
         self.dead = False
@@ -84,22 +53,19 @@ class SimWorker:
         self._intake = Intake()
         self._outbox = Outbox()
         self._early: set[tuple[str, int]] = set()
-        self._homes: dict[str, str] = {}
-        self._backlog: dict[str, deque[tuple[Lane, list[Frame]]]] = {}
-        self._open: set[str] = set()
-        self._suspects: list[str] = []
-        self._to_load: LoadActor | None = None
+        self._to_load: m.LoadActor | None = None
         self._loading = False
         self._leaving = False
         self._blocked = False
         self._due = False
         self.transport = SimTransport(world.network, worker, host, self._news)
         self._listener = self.transport.listen(f"inproc://{worker}")
+        self._doorway = Doorway(self.clock, self._listener, self._nudge)
         self._link = self.transport.dial(home)
-        hello = Hello(worker, "worker", world.versions, 1, host)
+        hello = m.Hello(worker, "worker", world.versions, 1, host)
         for lane in LANES:
             self._link.send(lane, [encode(hello)])
-        self._tell_provider(WorkerReady([self._listener.endpoint]))
+        self._tell_provider(m.WorkerReady([self._listener.endpoint]))
         world.workers[worker] = self
 
     # --- ends -----------------------------------------------------------------------------------
@@ -108,7 +74,7 @@ class SimWorker:
         """The process is gone, from one moment to the next."""
         if self.dead:
             return
-        self.dead = True
+        self.dead = self._doorway.closed = True
         self._world.note(f"worker {self.id} is gone")
         self.transport.close()
         self._world.workers.pop(self.id, None)
@@ -152,52 +118,50 @@ class SimWorker:
             message, buffers = _CALLERS.decode(got[2])
             self._on_caller(got[0], message, buffers)
         if self._listener.disturbed():
-            for link in list(self._homes):
-                self._send_control(link, Ping(0))
+            for link in list(self._doorway.peers):
+                self._doorway.send(link, m.Ping(0))
         while not self.dead and (received := self._link.receive()) is not None:
             self._on_provider(_PROVIDER.decode(received[1])[0])
         if not self.dead and self._link.state() is LinkState.DOWN:
             self.vanish()
-        while self._suspects:
-            self._on_link_gone(self._suspects.pop())
+        while self._doorway.suspects:
+            self._on_link_gone(self._doorway.suspects.pop())
 
-    def _on_caller(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
+    def _on_caller(self, link: str, message: m.Message, buffers: Sequence[Frame]) -> None:
         match message:
-            case Hello(peer):
-                self._homes.setdefault(link, peer)
-                self._open.add(link)
-                self._resend()
-                self._send_control(link, Welcome(self.id, self._world.versions))
-            case Ping(number):
-                self._send_control(link, Pong(number))
-            case CancelCall():
+            case m.Hello(peer):
+                self._doorway.greet(link, peer, Lane.CONTROL)
+                self._doorway.send(link, m.Welcome(self.id, self._world.versions))
+            case m.Ping(number):
+                self._doorway.send(link, m.Pong(number))
+            case m.CancelCall():
                 self._cancel(link, message)
-            case TakeBack(count):
+            case m.TakeBack(count):
                 self._drain()
-                self._send_control(link, Bounced(self._intake.take_back(link, count)))
-            case Fetch() | Release():
+                self._doorway.send(link, m.Bounced(self._intake.take_back(link, count)))
+            case m.Fetch() | m.Release():
                 self._for_session(link, message, buffers)
-            case Goodbye():
-                self._suspects.append(link)
+            case m.Goodbye():
+                self._doorway.suspects.append(link)
 
-    def _on_provider(self, message: Message) -> None:
+    def _on_provider(self, message: m.Message) -> None:
         match message:
-            case Ping(number):
-                self._tell_provider(Pong(number))
-            case Bind(session):
+            case m.Ping(number):
+                self._tell_provider(m.Pong(number))
+            case m.Bind(session):
                 self.session_id = session
                 self._nudge()
-            case LoadActor():
+            case m.LoadActor():
                 self._to_load = message
                 self._nudge()
-            case Leave(graceful):
+            case m.Leave(graceful):
                 if not graceful:
                     self.vanish(Death("exited", exit_code=0))
                     return
                 self._leaving = True
                 self._nudge()
 
-    def _cancel(self, link: str, message: CancelCall) -> None:
+    def _cancel(self, link: str, message: m.CancelCall) -> None:
         self._drain()
         item = self._intake.cancel(link, message.call)
         running = next(
@@ -218,22 +182,20 @@ class SimWorker:
         if message.recursive and self.session is not None:
             self.session.cancel_children((link, message.call))
 
-    def _answer(self, outcome: tuple[Reply, list[bytes]], link: str) -> None:
+    def _answer(self, outcome: tuple[m.Reply, list[bytes]], link: str) -> None:
         self._outbox.add(link, outcome[0], outcome[1], self.clock.now)
         self._flush()
 
-    def _for_session(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
+    def _for_session(self, link: str, message: m.Message, buffers: Sequence[Frame]) -> None:
         if self.session is not None:
             self.session.on_neighbour(link, message, buffers)
-        elif isinstance(message, Fetch):
+        elif isinstance(message, m.Fetch):
             error = OwnerDied(f"worker {self.id} does not hold {message.ref}")
-            value = Value(pickle.dumps(error, 5), 0, True)
-            self.send(link, Object(message.request, value), ())
+            value = m.Value(pickle.dumps(error, 5), 0, True)
+            self._doorway.send(link, m.Object(message.request, value))
 
     def _on_link_gone(self, link: str) -> None:
-        self._homes.pop(link, None)
-        self._backlog.pop(link, None)
-        self._open.discard(link)
+        self._doorway.forget(link)
         self._intake.forget(link)
         if self.session is not None:
             self.session.on_neighbour_lost(link)
@@ -245,22 +207,18 @@ class SimWorker:
         while (got := self._listener.receive(Lane.DATA)) is not None:
             link, _, frames = got
             message, buffers = _CALLERS.decode(frames)
-            if isinstance(message, Calls):
+            if isinstance(message, m.Calls):
                 self._on_calls(link, message.calls, buffers, now)
-            elif isinstance(message, Hello):
-                self._homes[link] = message.peer
-            elif isinstance(message, Object):
+            elif isinstance(message, m.Hello):
+                self._doorway.greet(link, message.peer, Lane.DATA)
+            elif isinstance(message, m.Object):
                 self._for_session(link, message, buffers)
-        self._resend()
 
-    def _resend(self) -> None:
-        for link in sorted(self._backlog.keys() & self._open):
-            for lane, frames in self._backlog.pop(link):
-                self._send_frames(link, lane, frames)
-
-    def _on_calls(self, link: str, calls: list[Call], buffers: Sequence[Frame], now: float) -> None:
+    def _on_calls(
+        self, link: str, calls: list[m.Call], buffers: Sequence[Frame], now: float
+    ) -> None:
         if self._blocked and self.spec is None:
-            self._send_control(link, Bounced([call.id for call in calls], True))
+            self._doorway.send(link, m.Bounced([call.id for call in calls], True))
             return
         self._intake.add(link, calls, buffers, now)
         for call in calls:
@@ -272,44 +230,12 @@ class SimWorker:
 
     # --- sending --------------------------------------------------------------------------------
 
-    def send(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
-        """To a caller that dialled us."""
-        if self.dead:
-            return
-        if lane_of(message) is Lane.CONTROL:
-            self._send_control(link, message)
-        else:
-            self._send_frames(link, Lane.DATA, [encode(message), *buffers])
-
-    def stream(self, link: str, message: Message) -> None:
+    def stream(self, link: str, message: m.Message) -> None:
         """A stream's item; replies finished before it leave first."""
         self._flush()
-        self.send(link, message, ())
+        self._doorway.send(link, message)
 
-    def _send_control(self, link: str, message: Message) -> None:
-        self._send_frames(link, Lane.CONTROL, [encode(message)])
-
-    def _send_frames(self, link: str, lane: Lane, frames: list[Frame]) -> None:
-        if link not in self._homes:
-            return
-        held = self._backlog.get(link)
-        if held or (lane is Lane.CONTROL and link not in self._open):
-            self._backlog.setdefault(link, deque()).append((lane, frames))
-            return
-        try:
-            self._listener.send(link, lane, frames)  # type: ignore[arg-type]
-        except LinkFull:
-            self._backlog.setdefault(link, deque()).append((lane, frames))
-            self.clock.after(0.005, self._retry)
-        except SendError:
-            self._suspects.append(link)
-            self._nudge()
-
-    def _retry(self) -> None:
-        if not self.dead:
-            self._resend()
-
-    def _tell_provider(self, message: Message) -> None:
+    def _tell_provider(self, message: m.Message) -> None:
         try:
             self._link.send(lane_of(message), [encode(message)])
         except SendError:
@@ -318,7 +244,7 @@ class SimWorker:
     def _flush(self) -> None:
         if self._outbox.count and not self.dead:
             for link, message, buffers in self._outbox.take():
-                self._send_frames(link, Lane.DATA, [encode(message), *buffers])
+                self._doorway.send(link, message, buffers)
 
     # --- the main thread ------------------------------------------------------------------------
 
@@ -349,7 +275,7 @@ class SimWorker:
             return
         if self._outbox.count:
             self.clock.after(WATCH, self._flush)
-        self._world.ledger.started(self, self._homes.get(item.link, item.link), item.call)
+        self._world.ledger.started(self, self._doorway.peers.get(item.link, item.link), item.call)
         self.running.append(running)
         running.start(self)
         self._step(running)
@@ -406,18 +332,18 @@ class SimWorker:
         self._flush()
         self._drain()
         bounced = self._intake.bounce_all()
-        self._tell_provider(Blocked(True))
-        for link in list(self._homes):
-            self._send_control(link, Bounced(bounced.get(link, []), True))
+        self._tell_provider(m.Blocked(True))
+        for link in list(self._doorway.peers):
+            self._doorway.send(link, m.Bounced(bounced.get(link, []), True))
 
     def _unblock(self, running: Running) -> None:
         if running.told:
             running.told = self._blocked = False
-            self._tell_provider(Blocked(False))
-            for link in list(self._homes):
-                self._send_control(link, Unblocked())
+            self._tell_provider(m.Blocked(False))
+            for link in list(self._doorway.peers):
+                self._doorway.send(link, m.Unblocked())
 
-    def _finish(self, running: Running, outcome: tuple[Reply, list[bytes]]) -> None:
+    def _finish(self, running: Running, outcome: tuple[m.Reply, list[bytes]]) -> None:
         if running in self.running:
             self.running.remove(running)
             # A reply leaves before the call's references are given back.
@@ -431,9 +357,9 @@ class SimWorker:
 
     # --- actors ---------------------------------------------------------------------------------
 
-    def _load(self, message: LoadActor) -> None:
+    def _load(self, message: m.LoadActor) -> None:
         self._to_load = None
-        self.spec, self.incarnation = message.spec, message.incarnation
+        self.spec = message.spec
         seconds, ends = pickle.loads(message.payload)
         self._loading = True
         self.clock.after(seconds, lambda: self._loaded(ends))
@@ -443,7 +369,7 @@ class SimWorker:
             return
         self._loading = False
         error = pickle.dumps(UserError("constructor"), 5) if ends == "raise" else b""
-        self._tell_provider(ActorLoaded(self.spec.actor, error))
+        self._tell_provider(m.ActorLoaded(self.spec.actor, error))
         self._places = max(1, self.spec.max_concurrency)
         self._nudge()
 
@@ -453,11 +379,11 @@ class SimWorker:
         """The nested caller, made at its first use."""
         if self.session is None:
             world = self._world
-            hello = Hello(
+            hello = m.Hello(
                 world.fresh("caller"), "caller", world.versions, 1, self._host, self.session_id,
                 name=self.id,
             )  # fmt: skip
-            self.session = SimCaller(world, self.transport, hello, self.send)
+            self.session = SimCaller(world, self.transport, hello, self._doorway.send)
         return self.session
 
     def promises(self, peer: str, task: Task) -> None:
