@@ -9,7 +9,9 @@ key), so nobody ever wonders which messages survived a reconnect: none did. A **
 bound side with any number of peers, each known by its link's key.
 
 Delivery promise: per link and lane in order, at most once; a message is lost only together with its
-link (or is refused at ``send`` with a typed error). Nothing is promised between the two lanes.
+link (or is refused at ``send`` with a typed error). Nothing is promised between the two lanes. A
+link to a machine that vanished without a word goes DOWN within about 20 s; one to a process that is
+only stopped does not.
 
 Threads: an object may move between threads, and its two lanes may be used by two threads, but one
 lane never by two at a time; the holder keeps the lock. Nothing here blocks.

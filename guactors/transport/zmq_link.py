@@ -43,6 +43,11 @@ from guactors.transport.links import (
 HANDSHAKE_SECONDS: Final = 3.0
 """A dial that has not got this far by then is DOWN, unreachable."""
 
+KEEPALIVE_SECONDS: Final = 5
+KEEPALIVE_TRIES: Final = 3
+"""A host that has answered nothing for 20 s is gone: without this, a link to a machine that lost
+its power would stay UP for ever, as nobody is left to break it."""
+
 _ZAP_ADDRESS: Final = "inproc://zeromq.zap.01"
 _SLACK: Final = 1 << 16
 _ZERO_COPY: Final = 1 << 16
@@ -348,6 +353,13 @@ class ZmqTransport:
         sock.setsockopt(zmq.MAXMSGSIZE, limit)
         if place.startswith(f"{addresses.TCP}["):
             sock.setsockopt(zmq.IPV6, 1)
+        if place.startswith(addresses.TCP):
+            # The kernels keep watch, which a stopped process cannot: it must not lose its links.
+            sock.setsockopt(zmq.TCP_KEEPALIVE, 1)
+            sock.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_SECONDS)
+            sock.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_SECONDS)
+            sock.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_TRIES)
+            sock.setsockopt(zmq.TCP_MAXRT, KEEPALIVE_SECONDS * (KEEPALIVE_TRIES + 1) * 1000)
         return sock
 
     def _router(self, place: str, limit: int) -> Socket:

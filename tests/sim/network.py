@@ -25,6 +25,8 @@ from tests.sim.flow import Flow
 LANES = (Lane.CONTROL, Lane.DATA)
 DIAL_PATIENCE = 3.0
 """As in zmq_link: a dial that nobody answers is given up."""
+SILENCE = 20.0
+"""As in zmq_link: the kernels give up a connection across which nothing has passed for so long."""
 IN, OUT = 0, 1
 """Directions of a link: to the listener, to the dialling side."""
 
@@ -189,6 +191,7 @@ class Network:
         self._rng = rng
         self._listeners: dict[str, SimListener] = {}
         self._cuts: set[frozenset[str]] = set()
+        self._counts: dict[frozenset[str], int] = {}
         self._gone: set[str] = set()
         self._later: list[tuple[str, str, Callable[[], None]]] = []
 
@@ -202,7 +205,25 @@ class Network:
 
     def cut(self, one: str, other: str) -> None:
         """Nothing passes from now on, and nobody is told."""
-        self._cuts.add(frozenset((one, other)))
+        way = frozenset((one, other))
+        self._cuts.add(way)
+        self._counts[way] = count = self._counts.get(way, 0) + 1
+
+        def give_up() -> None:
+            if way in self._cuts and self._counts[way] == count:
+                self._break_across(lambda here, there: {here, there} == way)
+
+        self.clock.after(SILENCE, give_up)
+
+    def _break_across(self, across: Callable[[str, str], bool]) -> None:
+        """Both ends of these links find out by themselves."""
+        for link in list(self.links.values()):
+            listener = link.listener
+            if listener is not None and across(link.party.host, listener.party.host):
+                link.broken = True
+                del self.links[link.key]
+                link.fall("lost")
+                listener.lose(link)
 
     def heal(self, one: str, other: str) -> None:
         """What was held up goes on its way."""
@@ -219,8 +240,9 @@ class Network:
             self.when_open(source, target, action)
 
     def power_off(self, host: str) -> None:
-        """The host and all on it are gone, and nobody is told, ever."""
+        """The host and all on it are gone, and nobody is told."""
         self._gone.add(host)
+        self.clock.after(SILENCE, lambda: self._break_across(lambda *ends: host in ends))
 
     def when_open(self, one: str, other: str, action: Callable[[], None]) -> None:
         """Do it after a journey, when there is a way."""

@@ -116,7 +116,7 @@ class SimProvider:
         self._world.network.power_off(self.host)
         self.transport.dead = True
         for worker in list(self.workers.values()):
-            worker.vanish()
+            worker.power_off()
 
     # --- reading --------------------------------------------------------------------------------
 

@@ -70,6 +70,11 @@ class SimWorker:
 
     # --- ends -----------------------------------------------------------------------------------
 
+    def power_off(self) -> None:
+        """Its machine is gone: nobody is left to break its links."""
+        self.dead = self._doorway.closed = self.transport.dead = True
+        self._world.workers.pop(self.id, None)
+
     def vanish(self, death: Death | None = None) -> None:
         """The process is gone, from one moment to the next."""
         if self.dead:
