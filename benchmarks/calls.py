@@ -20,6 +20,7 @@ from benchmarks.children import Child, ChildFailed, rate, serve
 
 IN_FLIGHT = 1000
 PAIRS = 8
+SYNC_PAIRS = 3
 """Neighbours in time are compared, often: what else the machine does changes within a second."""
 BATCHES = 60
 WARM_UP = 0.03
@@ -46,7 +47,7 @@ def one_at_a_time() -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in names}
     with Child("benchmarks.floor") as raw, Child("benchmarks.calls", "ipc") as ipc:
         before = raw.ask("echo")
-        for _ in range(PAIRS):
+        for _ in range(SYNC_PAIRS):
             for what in ("actor", "task"):
                 rate_of_calls = ipc.ask(what)
                 after = raw.ask("echo")
@@ -106,8 +107,8 @@ def main(wire: str) -> None:
         ping = actor.ping.remote
         serve({
             "wire": lambda: grids.wire_to(pid),
-            "actor": lambda: timed(lambda: gu.get(ping()), floor.SLICE),
-            "task": lambda: timed(lambda: gu.get(ok.remote()), floor.SLICE),
+            "actor": lambda: floor.settled(lambda: gu.get(ping())),
+            "task": lambda: floor.settled(lambda: gu.get(ok.remote())),
             "batches": lambda: batches(BATCHES),
             "flood": lambda: timed(
                 lambda: gu.get([ping() for _ in range(IN_FLIGHT)]), FLOOD, IN_FLIGHT

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from guactors.errors import ProtocolError
-from guactors.messages import Endpoint, Hello, Message, Ping, Pong, Replies, WorkerToCaller
+from guactors.messages import Calls, Endpoint, Hello, Message, Ping, Pong, Replies, WorkerToCaller
 from guactors.transport.base import Frame, Lane, Link, LinkFull, LinkState, SendError, Transport
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
@@ -98,7 +98,8 @@ class PeerLinks:
         link = self._links.get(peer)
         if link is None:
             return False
-        self._send(peer, link, lane_of(message), [encode(message), *buffers])
+        lane = Lane.DATA if type(message) is Calls else lane_of(message)
+        self._send(peer, link, lane, [encode(message), *buffers])
         return True
 
     def _send(self, peer: str, link: Link, lane: Lane, frames: list[Frame]) -> None:

@@ -254,11 +254,8 @@ class Session:
     def after_core(self) -> None:
         """Carry out what the core decided after a direct call; the lock must be held."""
         core = self.core
-        if core.dirty:
-            if core.urgent():
-                core.flush()
-            else:
-                self.pump.kick()
+        if core.dirty and not core.flush_urgent():
+            self.pump.kick()
         if core.objects.effects:
             self._apply()
             self.pump.rouse_leader()

@@ -376,9 +376,13 @@ class CallerCore:
 
     # --- effects ------------------------------------------------------------------------------
 
-    def urgent(self) -> bool:
-        """Whether an outbox should leave now rather than with the next ones."""
-        return any(target.urgent() for target in self.dirty)
+    def flush_urgent(self) -> bool:
+        """As ``flush``, but only if an outbox should leave now rather than with the next calls."""
+        for target in self.dirty:
+            if target.urgent():
+                self.flush()
+                return True
+        return False
 
     def flush(self) -> None:
         """Turn every outbox into a frame."""

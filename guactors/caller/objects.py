@@ -60,6 +60,8 @@ class ObjectTable:
         self._next = 1
         self._borrowed: dict[tuple[str, int], int] = {}
         self._loans: dict[str, Counter[int]] = {}
+        self._asking: dict[str, set[int]] = {}
+        """Neighbour -> objects it waits for."""
 
     # --- making and dropping ---------------------------------------------------------------
 
@@ -110,6 +112,7 @@ class ObjectTable:
         if entry.fetchers:
             fetchers, entry.fetchers = entry.fetchers, None
             for neighbour, request in fetchers:
+                self._asking[neighbour].discard(id)
                 self._answer(neighbour, request, entry)
 
     def fail(self, id: int, error: BaseException) -> None:
@@ -245,6 +248,7 @@ class ObjectTable:
             self._answer(neighbour, request, entry)
             return
         entry.fetchers = [*(entry.fetchers or ()), (neighbour, request)]
+        self._asking.setdefault(neighbour, set()).add(id)
         self.need(id)
 
     def on_object(self, neighbour: str, request: int, value: Value, buffers: Buffers) -> None:
@@ -278,6 +282,11 @@ class ObjectTable:
         for id, count in self._loans.pop(neighbour, Counter()).items():
             for _ in range(count):
                 self.drop(id)
+        for id in self._asking.pop(neighbour, ()):
+            asked = self.entries.get(id)
+            if asked is not None and asked.fetchers:
+                # An answer would lend to nobody what it contains.
+                asked.fetchers = [one for one in asked.fetchers if one[0] != neighbour]
         for id in list(self._borrowed.values()):
             entry = self.entries.get(id)
             if entry is None or not entry.lenders or neighbour not in entry.lenders:

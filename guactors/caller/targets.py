@@ -10,6 +10,7 @@ from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
 from guactors.messages import Call, Calls, Define, Endpoint, Value
 
+_NOTHING: list[Value] = []
 BATCH = 32
 """Calls in one frame at the most: beyond it the first call of the frame would wait for the last."""
 
@@ -39,6 +40,21 @@ class Target:
         if task.fn and task.fn not in self.defined:
             self.defined.add(task.fn)
             objects.effects.append(SendPeer(self.peer, blobs[task.fn]))
+        task.peer = self.peer
+        task.sent_at = now
+        self.in_flight[task.id] = task
+        if task.deps or task.lent or task.buffers or task.deadline or task.group:
+            self.outbox.append(self._laden(task, objects, now))
+            return
+        self.outbox.append(
+            Call(
+                task.id, task.fn, task.method, task.args, 0, _NOTHING, task.returns,
+                task.priority, 0.0, task.attempt,
+            )
+        )  # fmt: skip
+
+    def _laden(self, task: Task, objects: ObjectTable, now: float) -> Call:
+        """A call with values, references or a deadline."""
         deps: list[Value] = []
         self.buffers.extend(task.buffers)
         for id in task.deps:
@@ -47,25 +63,10 @@ class Target:
             self.buffers.extend(entry.buffers)
         refs = objects.lend(task.lent, self.peer) if task.lent else []
         remaining = max(task.deadline - now, 1e-3) if task.deadline else 0.0
-        task.peer = self.peer
-        task.sent_at = now
-        self.in_flight[task.id] = task
-        self.outbox.append(
-            Call(
-                task.id,
-                task.fn,
-                task.method,
-                task.args,
-                len(task.buffers),
-                deps,
-                task.returns,
-                task.priority,
-                remaining,
-                task.attempt,
-                task.group,
-                refs,
-            )
-        )
+        return Call(
+            task.id, task.fn, task.method, task.args, len(task.buffers), deps, task.returns,
+            task.priority, remaining, task.attempt, task.group, refs,
+        )  # fmt: skip
 
     def urgent(self) -> bool:
         """Whether to flush now: nothing on the wire would wake us later, or the frame is full."""

@@ -203,12 +203,11 @@ class Worker:
     def next_item(self, now: float) -> Item | None:
         """The next call to run, or None. A caller's first call can overtake the provider's Bind; it
         waits, or what it calls in turn would belong to no session."""
-        if not self.session_id:
-            return None
         mailbox = self.intake.mailbox
         if not mailbox or now - self._drained_at > DRAIN_EVERY:
             self.drain(now, all_of_it=bool(mailbox))
-        return mailbox.take()
+        # Drained in any case: a descriptor with news nobody takes would never let us sleep.
+        return mailbox.take() if self.session_id else None
 
     def drain(self, now: float, *, all_of_it: bool = True) -> None:
         """Accept what has arrived on the data lane; or only until there is a call to run, whose

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 
 import guactors as gu
@@ -185,3 +186,16 @@ def test_tcp_with_curve_end_to_end_and_a_foreign_key(
     finally:
         gu.shutdown()
         node.close()
+
+
+def test_an_idle_grid_uses_no_processor(embedded: Any) -> None:
+    gu.get([add.remote(1, 2) for _ in range(10)])
+    tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
+
+    def used() -> float:
+        return sum(sum(p.cpu_times()[:2]) for p in tree if p.is_running())
+
+    threading.Event().wait(1.0)  # leases are given back, warm workers forked
+    before, began = used(), time.monotonic()
+    threading.Event().wait(2.0)
+    assert (used() - before) / (time.monotonic() - began) < 0.1

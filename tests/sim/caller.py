@@ -107,11 +107,8 @@ class SimCaller:
 
     def after_core(self) -> None:
         """Carry out what the core decided after a direct call."""
-        if self.core.dirty:
-            if self.core.urgent():
-                self.core.flush()
-            else:
-                self._kick()
+        if self.core.dirty and not self.core.flush_urgent():
+            self._kick()
         self._carry_out()
         due = self.core.next_wake(self._clock.now)
         if due is not None and due < self._next_tick:

@@ -126,6 +126,18 @@ def test_a_borrowed_value_is_fetched_once_and_given_back_once_per_loan() -> None
     assert sent(objects) == [("w-1", Release([word, word]))]
 
 
+def test_who_is_gone_is_not_answered() -> None:
+    objects = table()
+    inner, coming = ready(objects), objects.new()
+    objects.on_fetch("w-1", 7, RefWord("c-1", coming))
+    objects.on_fetch("w-2", 8, RefWord("c-1", coming))
+    objects.on_neighbour_lost("w-1")
+    objects.settle(coming, b"late", contains=[inner])
+    assert [peer for peer, _ in sent(objects)] == ["w-2"]
+    objects.on_neighbour_lost("w-2")
+    assert not objects.lends()
+
+
 def test_a_borrowed_value_dies_with_its_only_lender() -> None:
     objects = table()
     (id,) = objects.borrow([RefWord("c-9", 5)], "w-1")
