@@ -110,13 +110,16 @@ class ActorBook:
             return
         queue = actor.queue
         target = actor.target
-        if not queue and not task.unmet and target is not None and not target.lost:
+        if (
+            target is not None
+            and not (target.lost or queue or task.unmet)
+            and len(target.in_flight) < WINDOW
+        ):
             # The common case: nothing waits before it, and the actor is there.
-            if len(target.in_flight) < WINDOW:
-                if not target.outbox:
-                    self.dirty.append(target)
-                target.add(task, self.objects, {}, now)
-                return
+            if not target.outbox:
+                self.dirty.append(target)
+            target.add(task, self.objects, {}, now)
+            return
         if task.priority and queue and queue[-1].priority < task.priority:
             place = next(i for i, other in enumerate(queue) if other.priority < task.priority)
             queue.insert(place, task)

@@ -59,10 +59,18 @@ class Poller:
             self._answer()
         return ready
 
+    def look(self) -> list[int]:
+        """As ``wait(0)``, at a fraction of the cost when there is nothing."""
+        if sys.platform == "linux":
+            return self.wait(0) if self._epoll.poll(0) else []
+        return self.wait(0)
+
     def _answer(self) -> None:
-        self._woken = False
         with contextlib.suppress(BlockingIOError):  # another waiting thread was faster
             self._reader.recv(4096)
+        # In this order: a wake that finds the mark still set has told its news before we look for
+        # them; the other way round, one byte could be swallowed and the mark stay for ever.
+        self._woken = False
 
     def wake(self) -> None:
         """Make a ``wait`` in progress, or the next one, return."""

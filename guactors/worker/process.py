@@ -305,6 +305,9 @@ class Worker:
         with self.lock:
             self.flush()
             self._send_data(link, [encode(message), *buffers])
+        if threading.get_ident() != self.main_thread:
+            # The send may have consumed the signal of an arrival.
+            self.poller.wake()
 
     def lend(self, link: str, refs: Sequence[Any]) -> list[RefWord]:
         """Lend references inside a result to the caller that gets it."""

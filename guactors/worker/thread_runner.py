@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from guactors.errors import CallTimeout
@@ -24,13 +25,15 @@ NAP = 5.0
 
 
 class ThreadRunner:
-    """Several calls at a time, each on a thread of a fixed set. The main thread only receives."""
+    """Several calls at a time, each on a thread of a fixed set. The main thread receives and
+    answers for all: it puts one token into the queue for each call that waits, a thread that gets
+    one takes the most urgent call (or none, when it was cancelled)."""
 
     hosts = False
 
     def __init__(self, worker: Worker, threads: int) -> None:
         self._worker = worker
-        self._arrived = threading.Condition(worker.lock)
+        self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._running: dict[tuple[str, int], Item] = {}
         self._threads = [
             threading.Thread(target=self._serve, name=f"guactors-call-{i}", daemon=True)
@@ -45,35 +48,31 @@ class ThreadRunner:
             thread.start()
         while not worker.leaving:
             with worker.lock:
+                worker.flush()
                 worker.drain(time.monotonic())
                 waiting = len(worker.intake.mailbox)
-                if waiting:
-                    self._arrived.notify(waiting)
+            for _ in range(waiting - self._tokens.qsize()):
+                self._tokens.put(True)
             worker.serve_session()
             worker.poller.wait(NAP)
-        with worker.lock:
-            self._arrived.notify_all()
+        for _ in self._threads:
+            self._tokens.put(False)
         for thread in self._threads:
             thread.join()
 
     def _serve(self) -> None:
         worker = self._worker
-        while True:
+        while self._tokens.get():
             with worker.lock:
                 item = worker.intake.mailbox.take()
-                while item is None and not worker.leaving:
-                    self._arrived.wait()
-                    item = worker.intake.mailbox.take()
                 if item is None:
-                    return
+                    continue
                 self._running[item.link, item.call.id] = item
             name = worker.code.name(item.call)
             reply, buffers = self._run(item, name)
             with worker.lock:
                 del self._running[item.link, item.call.id]
                 worker.outbox.add(item.link, reply, buffers, time.monotonic())
-                worker.flush()
-            # The send may have consumed the signal of an arrival.
             worker.poller.wake()
 
     def _run(self, item: Item, name: str) -> Outcome:
