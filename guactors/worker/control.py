@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from guactors.worker.process import Worker
 
 LONGEST = 5.0
+YIELD = 0.00002
+MOST_YIELDS = 100
+"""How long, and how often, the main thread steps aside while the control thread is at work."""
 MOST_EARLY = 10_000
 """Cancellations remembered that overtook their calls, or came too late."""
 WATCH = 0.002
@@ -76,6 +79,7 @@ class Control:
         self._provider: Decoder[Message] = Decoder(ProviderToWorker)
         self._link: Link | None = None
         self._watching = False
+        self._serving = threading.Lock()
         self._suspects: list[str] = []
         self._open: set[str] = set()
         """Links whose Hello came on this lane."""
@@ -196,20 +200,38 @@ class Control:
                 return
             if self._lifeline in ready:
                 os._exit(1)
-            for listener in worker.listeners:
-                self._serve_callers(listener)
-            self._serve_provider()
-            if self._watching:
-                self._watch()
-            if self._held:
-                self._resend()
-            while self._suspects:
-                worker.on_link_gone(self._suspects.pop())
-            worker.serve_session()
+            with self._serving:
+                for listener in worker.listeners:
+                    self._serve_callers(listener)
+                    self._look_after(listener)
+                self._serve_provider()
+                if self._watching:
+                    self._watch()
+                if self._held:
+                    self._resend()
+                while self._suspects:
+                    worker.on_link_gone(self._suspects.pop())
+                worker.serve_session()
+
+    def glance(self) -> None:
+        """For the main thread between two calls, now and then: read the control lane in this
+        thread's stead. A thread that keeps releasing the interpreter's lock for moments only, as
+        the main thread does while it receives and answers, can keep another from it for long."""
+        if self._serving.acquire(blocking=False):
+            try:
+                for listener in self._worker.listeners:
+                    self._serve_callers(listener)
+            finally:
+                self._serving.release()
+            return
+        for _ in range(MOST_YIELDS):
+            time.sleep(YIELD)
+            if not self._serving.locked():
+                return
 
     def _watch(self) -> None:
         worker = self._worker
-        with worker.turn():
+        with worker.lock:
             if worker.outbox.count and time.monotonic() - worker.outbox.since > PATIENCE:
                 worker.flush()
                 worker.poller.wake()
@@ -228,6 +250,8 @@ class Control:
                 self.fault(listener, got[0], error)
                 continue
             self._on_caller(listener, got[0], message, buffers)
+
+    def _look_after(self, listener: Listener) -> None:
         with self._worker.control_lock:
             disturbed = listener.disturbed()
         if disturbed:
@@ -253,7 +277,7 @@ class Control:
             case CancelCall():
                 self._cancel(link, message)
             case TakeBack(count):
-                with worker.turn():
+                with worker.lock:
                     worker.drain(time.monotonic())
                     ids = worker.intake.take_back(link, count)
                 self.send(link, Bounced(ids))
@@ -269,7 +293,7 @@ class Control:
         from guactors.worker.execution import ended_early, failure
 
         worker = self._worker
-        with worker.turn():
+        with worker.lock:
             worker.drain(time.monotonic())
             item = worker.intake.cancel(link, message.call)
             if item is not None:

@@ -14,6 +14,9 @@ from guactors.actors.mailbox import Priority, PriorityMailbox
 from guactors.messages import Call
 from guactors.transport.base import Frame
 
+DRAIN_EVERY = 0.001
+"""Seconds after which arrivals are looked at even though calls wait: they may be more urgent."""
+
 
 class Item(Struct, eq=False):
     """One accepted call. ``link``: whom to answer; ``expires``: absolute, 0 for never.

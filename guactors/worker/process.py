@@ -15,8 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from guactors.config import WorkerConfig
@@ -53,7 +52,7 @@ from guactors.transport.poller import Poller
 from guactors.versions import own_versions
 from guactors.worker.control import Control
 from guactors.worker.execution import Code
-from guactors.worker.intake import Intake, Item
+from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
 
@@ -61,13 +60,9 @@ if TYPE_CHECKING:
     from guactors.worker.runners import Runner
 
 DRAIN = 256
-YIELD = 0.00002
-MOST_YIELDS = 100
 SWITCH_INTERVAL = 0.001
 """Seconds after which a running call lets the control thread have the interpreter: Python's default
 of 5 ms is as much as an urgent message may take in all."""
-DRAIN_EVERY = 0.001
-"""Seconds after which arrivals are looked at even though calls wait: they may be more urgent."""
 
 
 class Worker:
@@ -87,7 +82,6 @@ class Worker:
         self.to_load: LoadActor | None = None
         self.leaving = False
         self.exit_status = 0
-        self.wanted = False
         self.blocked = False
         self.early: set[tuple[str, int]] = set()
         self.for_session: deque[tuple[str, Message, Sequence[Frame]]] = deque()
@@ -111,22 +105,6 @@ class Worker:
             free = f"tcp://{self.config.listen_host}:0"
             listeners.append(self._transport.listen(free, data_address=free))
         return listeners
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """The lock, for the control thread: the main thread, which takes it thousands of times a
-        second and would mostly win the race for it, gives way."""
-        self.wanted = True
-        with self.lock:
-            self.wanted = False
-            yield
-
-    def give_way(self) -> None:
-        """Let the control thread have the lock first. For the main thread, without the lock."""
-        for _ in range(MOST_YIELDS):
-            if not self.wanted:
-                return
-            time.sleep(YIELD)
 
     def endpoints(self) -> list[Endpoint]:
         """Where callers find this worker."""

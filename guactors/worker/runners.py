@@ -18,7 +18,7 @@ from guactors.messages import Reply
 from guactors.worker import execution
 from guactors.worker.async_runner import AsyncRunner
 from guactors.worker.execution import Interrupted, Outcome
-from guactors.worker.intake import Item
+from guactors.worker.intake import DRAIN_EVERY, Item
 from guactors.worker.outbox import QUICK
 from guactors.worker.serving import Borrowed, build, is_async, iterate, send_item
 from guactors.worker.thread_runner import ThreadRunner
@@ -49,11 +49,14 @@ class SyncRunner:
         worker = self._worker
         lock, poller = worker.lock, worker.poller
         monotonic = time.monotonic
+        glanced = 0.0
         while True:
-            if worker.wanted:
-                worker.give_way()
+            now = monotonic()
+            if now - glanced > DRAIN_EVERY and worker.intake.mailbox:
+                glanced = now
+                worker.control.glance()
             with lock:
-                item = worker.next_item(monotonic())
+                item = worker.next_item(now)
                 if item is None:
                     worker.flush()
             if worker.for_session:
