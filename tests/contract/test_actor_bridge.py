@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -90,12 +91,10 @@ def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
 
 
 @pytest.fixture
-def address(transport: Transport, run_root: Path, tmp_path: Path) -> str:
+def address(transport: Transport, run_root: Path) -> str:
     if isinstance(transport, InprocTransport):
         return "inproc://*"
-    directory = run_root / f"{tmp_path.name[:20]}-{id(tmp_path):x}"
-    directory.mkdir(mode=0o700)
-    return f"ipc://{directory}/s"
+    return f"ipc://{tempfile.mkdtemp(prefix='bridge-', dir=run_root)}/s"
 
 
 def took_one(system: ActorSystem, waiting: int = 0) -> bool:
