@@ -24,6 +24,7 @@ COMPONENTS: dict[str, Callable[[], bool]] = {
     "linux": lambda: sys.platform == "linux",
     "posix": lambda: os.name == "posix",
     "root": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
+    "memory-cgroup": lambda: os.access("/sys/fs/cgroup/memory/memory.limit_in_bytes", os.R_OK),
     "pidfd": lambda: hasattr(os, "pidfd_open"),
 }
 

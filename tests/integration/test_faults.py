@@ -189,3 +189,28 @@ def _state(provider: str) -> str:
 
     with GridClient("auto") as client:
         return next((p.state for p in client.grid().peers if p.peer == provider), "gone")
+
+
+def test_a_stopped_caller_is_noticed(grid: Grid) -> None:
+    script = (
+        "import guactors as gu, time; gu.init('auto'); print('in', flush=True); time.sleep(600)"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "in\n"
+        os.kill(caller.pid, signal.SIGSTOP)
+        until(lambda: "silent" in _callers(caller.pid), 10)
+    finally:
+        caller.kill()
+        caller.wait()
+        assert caller.stdout is not None
+        caller.stdout.close()
+    until(lambda: "up" not in _callers(caller.pid), 10)
+
+
+def _callers(pid: int) -> list[str]:
+    from guactors.grid_client import GridClient
+
+    with GridClient("auto") as client:
+        return [p.state for p in client.grid().peers if p.role == "caller" and p.pid == pid]
