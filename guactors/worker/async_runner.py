@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.errors import CallTimeout
 from guactors.messages import LoadActor, Reply
 from guactors.worker import execution
 from guactors.worker.execution import Outcome
@@ -103,14 +102,11 @@ class AsyncRunner:
     async def _run(self, item: Item, name: str) -> Outcome:
         call = item.call
         if item.expires and time.monotonic() >= item.expires:
-            late = CallTimeout(f"{name} was still queued when its timeout passed; it never ran")
-            return execution.failure(item, late, name)
+            return execution.too_late(item, name)
         execution.enter(item, name)
         try:
             with Borrowed(item):
-                function = self._worker.code.find(call)
-                args, kwargs = execution.arguments(item)
-                result = function(*args, **kwargs)
+                result = execution.start(self._worker.code, item)
                 if call.returns < 0:
                     await self._stream(item, result, name)
                     return Reply(call.id, [], call.attempt), ()

@@ -139,6 +139,19 @@ def failure(item: Item, error: BaseException, name: str) -> Outcome:
     return Reply(item.call.id, [Value(data, 0, True)], item.call.attempt), ()
 
 
+def start(code: Code, item: Item) -> Any:
+    """Call the user's code; what it returns or raises."""
+    function = code.find(item.call)
+    args, kwargs = arguments(item)
+    return function(*args, **kwargs)
+
+
+def too_late(item: Item, name: str) -> Outcome:
+    """The reply of a call whose time was over before it could start."""
+    error = CallTimeout(f"{name} was still queued when its timeout passed; it never ran")
+    return failure(item, error, name)
+
+
 def ended_early(call: Running, name: str) -> GuactorsError:
     """Why a call that was told to end did."""
     if call.timed_out:

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.context import Place, running, set_place
-from guactors.errors import CallTimeout
-from guactors.messages import Reply
 from guactors.worker import execution
 from guactors.worker.async_runner import AsyncRunner
 from guactors.worker.execution import Interrupted, Outcome
 from guactors.worker.intake import DRAIN_EVERY, Item
 from guactors.worker.outbox import QUICK
-from guactors.worker.serving import Borrowed, build, is_async, iterate, send_item
+from guactors.worker.serving import Borrowed, answer, build, is_async
 from guactors.worker.thread_runner import ThreadRunner
 
 if TYPE_CHECKING:
@@ -97,8 +95,7 @@ class SyncRunner:
     def _run(self, item: Item, name: str, now: float) -> Outcome:
         call = item.call
         if item.expires and now >= item.expires:
-            late = CallTimeout(f"{name} was still queued when its timeout passed; it never ran")
-            return execution.failure(item, late, name)
+            return execution.too_late(item, name)
         running.set(item)
         self._current = item
         if call.refs or call.deps:
@@ -107,15 +104,8 @@ class SyncRunner:
         return self._call(item, name)
 
     def _call(self, item: Item, name: str) -> Outcome:
-        call = item.call
         try:
-            function = self._worker.code.find(call)
-            args, kwargs = execution.arguments(item)
-            result = function(*args, **kwargs)
-            if call.returns < 0:
-                for index, part in enumerate(iterate(result, name)):
-                    send_item(self._worker, item, index, part, name)
-                return Reply(call.id, [], call.attempt), ()
+            return answer(self._worker, item, name)
         except SystemExit as error:
             self._worker.exit_status = error.code if isinstance(error.code, int) else 1
             self._worker.leaving = True
@@ -124,7 +114,6 @@ class SyncRunner:
             return execution.failure(item, error, name)
         finally:
             self._current = None
-        return execution.success(item, result, name, self._worker.lend)
 
     def cancel(self, link: str, call: int, *, timeout: bool) -> bool:
         """Interrupt the running task, or flag the running actor call. Any thread."""
@@ -168,6 +157,8 @@ def _install_interrupt(runner: SyncRunner) -> None:
     signal.signal(signal.SIGINT, on_signal)
 
 
+_CALLERS = frozenset({execution.start.__code__, answer.__code__})
+"""Where the user's code is called from."""
 _WAITS = frozenset({"wait", "_wait"})
 """Where user code that called back into this package may be interrupted: asleep, holding
 nothing."""
@@ -177,10 +168,9 @@ def _interruptible(frame: FrameType | None) -> bool:
     """Whether the main thread is in the user's own code, or asleep on its behalf: an exception in
     the middle of a send would cut a message in half."""
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module == __name__:
+        if frame.f_code in _CALLERS:
             return True
-        if module.startswith("guactors."):
+        if frame.f_globals.get("__name__", "").startswith("guactors."):
             return frame.f_code.co_name in _WAITS
         frame = frame.f_back
     return False

@@ -1,7 +1,7 @@
-"""What every runner does around a call: references that came with it, items of its stream, and the
-building of an actor.
+"""What every runner does with a call: references that came with it, its run from start to reply,
+items of its stream, and the building of an actor.
 
-Owns: these three. Must never: choose a thread (``runners`` do).
+Owns: these four. Must never: choose a thread (``runners`` do).
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.messages import LoadActor, RefWord, StreamItem
+from guactors.messages import LoadActor, RefWord, Reply, StreamItem
 from guactors.payload import decode_payload
 from guactors.refs import current_session
 from guactors.worker import execution
+from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ class Borrowed:
         if self._words and self._session is not None:
             self._session.released.extend(self._ids)
             self._session.settle_releases()
+
+
+def answer(worker: Worker, item: Item, name: str) -> Outcome:
+    """Run a call to its end on this thread. Raises what the user's code raises."""
+    call = item.call
+    result = execution.start(worker.code, item)
+    if call.returns >= 0:
+        return execution.success(item, result, name, worker.lend)
+    for index, part in enumerate(iterate(result, name)):
+        send_item(worker, item, index, part, name)
+    return Reply(call.id, [], call.attempt), ()
 
 
 def iterate(result: Any, name: str) -> Any:

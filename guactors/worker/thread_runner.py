@@ -11,12 +11,10 @@ import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from guactors.errors import CallTimeout
-from guactors.messages import Reply
 from guactors.worker import execution
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
-from guactors.worker.serving import Borrowed, iterate, send_item
+from guactors.worker.serving import Borrowed, answer
 
 if TYPE_CHECKING:
     from guactors.worker.process import Worker
@@ -76,21 +74,12 @@ class ThreadRunner:
             worker.poller.wake()
 
     def _run(self, item: Item, name: str) -> Outcome:
-        call = item.call
         if item.expires and time.monotonic() >= item.expires:
-            late = CallTimeout(f"{name} was still queued when its timeout passed; it never ran")
-            return execution.failure(item, late, name)
+            return execution.too_late(item, name)
         execution.enter(item, name)
         try:
             with Borrowed(item):
-                function = self._worker.code.find(call)
-                args, kwargs = execution.arguments(item)
-                result = function(*args, **kwargs)
-                if call.returns < 0:
-                    for index, part in enumerate(iterate(result, name)):
-                        send_item(self._worker, item, index, part, name)
-                    return Reply(call.id, [], call.attempt), ()
-                return execution.success(item, result, name, self._worker.lend)
+                return answer(self._worker, item, name)
         except BaseException as error:
             return execution.failure(item, error, name)
 
