@@ -11,7 +11,7 @@ import pickle
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,8 @@ LONGEST = 5.0
 YIELD = 0.00002
 MOST_YIELDS = 100
 """How long, and how often, the main thread steps aside while the control thread is at work."""
+MOST_FAULTS = 16
+"""Messages that are not ours before a link is neither answered nor heard any more."""
 MOST_EARLY = 10_000
 """Cancellations remembered that overtook their calls, or came too late."""
 WATCH = 0.002
@@ -81,6 +83,7 @@ class Control:
         self._watching = False
         self._serving = threading.Lock()
         self._suspects: list[str] = []
+        self.faults: Counter[str] = Counter()
         self._open: set[str] = set()
         """Links whose Hello came on this lane."""
         self._held: dict[str, deque[Message]] = {}
@@ -177,8 +180,12 @@ class Control:
             self._poller.wake()
 
     def fault(self, listener: Listener, link: str, error: ProtocolError) -> None:
-        """Answer what is not ours."""
+        """Count and answer what is not ours; who keeps sending it is treated as gone."""
         with self._worker.control_lock:
+            self.faults[link] += 1
+            if self.faults[link] > MOST_FAULTS:
+                self.suspect(link)
+                return
             try:
                 fault = Fault("ProtocolError", str(error)[:1000])
                 listener.send(link, Lane.CONTROL, [encode(fault)])  # type: ignore[arg-type]
@@ -248,6 +255,8 @@ class Control:
                 message, buffers = self._callers.decode(got[2])
             except ProtocolError as error:
                 self.fault(listener, got[0], error)
+                continue
+            if self.faults and self.faults[got[0]] > MOST_FAULTS:
                 continue
             self._on_caller(listener, got[0], message, buffers)
 

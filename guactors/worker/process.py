@@ -50,7 +50,7 @@ from guactors.transport.base import Frame, Lane, LinkFull, Listener, SendError
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
-from guactors.worker.control import Control
+from guactors.worker.control import MOST_FAULTS, Control
 from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
@@ -210,6 +210,8 @@ class Worker:
             message, buffers = self._decoder.decode(frames)
         except ProtocolError as error:
             self.control.fault(listener, link, error)
+            return
+        if self.control.faults and self.control.faults[link] > MOST_FAULTS:
             return
         if type(message) is Calls:
             calls = message.calls

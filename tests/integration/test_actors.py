@@ -15,6 +15,10 @@ import pytest
 
 import guactors as gu
 from guactors import errors
+from guactors.config import Identity
+from guactors.refs import current_session
+from guactors.transport import open_transport
+from guactors.transport.base import Lane
 from tests import leaks
 
 pytestmark = [pytest.mark.usefixtures("grid"), pytest.mark.may_keep(*leaks.KINDS)]
@@ -310,3 +314,33 @@ def until(condition: Any, seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         threading.Event().wait(0.01)
+
+
+def test_garbage_on_a_worker_s_own_sockets_is_answered_a_few_times_and_harms_nobody() -> None:
+    counter = Counter.remote()
+    gu.get(counter.add.remote())
+    session = current_session()
+    assert session is not None
+    target = session.core.actors.actors[counter._actor.id].target
+    assert target is not None
+    transport = open_transport(Identity())
+    link = transport.dial(target.endpoints[0])
+    try:
+        for i in range(60):
+            for lane in Lane:
+                link.send(lane, [bytes([i % 7]) + os.urandom(i)])
+        faults = 0
+        assert gu.get([counter.add.remote() for _ in range(100)], timeout=20)[-1] == 101
+
+        def answered() -> bool:
+            nonlocal faults
+            while link.receive() is not None:
+                faults += 1
+            return faults >= 16
+
+        until(answered)
+        assert gu.get(counter.add.remote(), timeout=20) == 102
+        answered()
+        assert faults == 16
+    finally:
+        transport.close()
