@@ -50,6 +50,7 @@ class Wire:
         self._listener_of: dict[LinkKey, Listener] = {}
         self._outboxes = Outboxes()
         self._due: set[int] = set()
+        self._disturbed: set[int] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -102,6 +103,10 @@ class Wire:
         if self._pending() > MOST_PENDING:
             self._soon(index, PAUSE)
             return
+        # Asked before the messages are read and told after them: what a broken connection still had
+        # to say came before its end, and a Goodbye is worth more.
+        if listener.disturbed():
+            self._disturbed.add(index)
         for _ in range(BATCH):
             got = listener.receive()
             if got is None:
@@ -109,8 +114,9 @@ class Wire:
             self._arrived(listener, *got)
         else:
             self._soon(index)
-        # After what it still had to say: a Goodbye is worth more than a broken connection.
-        if listener.disturbed():
+            return
+        if index in self._disturbed:
+            self._disturbed.discard(index)
             self._hear(Disturbed(), None)
 
     def _arrived(
