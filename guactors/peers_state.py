@@ -112,11 +112,13 @@ class PeerBook:
         return peer.deadline
 
     def leave(self, peer: Peer, now: float, *, lost: bool) -> None:
-        """It is gone; one that was lost, and did not say goodbye, is still listed for a while."""
+        """It is gone; one that was lost, and did not say goodbye, is still listed for a while. Not so
+        a caller without a session, as tools are: nothing can have been lost with it, and its
+        goodbye on one connection may be overtaken by the end of the other."""
         if peer.link is not None:
             self.by_link.pop(peer.link, None)
         self.by_id.pop(peer.id, None)
-        if lost:
+        if lost and (peer.role != "caller" or peer.hello.session):
             self._lost[peer.id] = peer, now
             while len(self._lost) > MOST_REMEMBERED:
                 self._lost.popitem(last=False)

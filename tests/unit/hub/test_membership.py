@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from guactors import messages as m
+from guactors.peers_state import Peer, PeerBook
 from guactors.transport.base import Lane
+from guactors.transport.liveness import Liveness
 from tests.unit.hub.bench import TIMING, VERSIONS, Bench, spec
 
 
@@ -273,3 +275,11 @@ def test_relay_to_nobody_is_a_fault_that_names_it(target: str) -> None:
     fault = bench.one("c-1", m.Fault)
     assert fault.kind == "PeerLost"
     assert target in fault.detail
+
+
+def test_a_lost_tool_is_not_listed() -> None:
+    book = PeerBook(TIMING)
+    for peer, session in (("c-tool", ""), ("c-app", "s-1")):
+        hello = m.Hello(peer, "caller", VERSIONS, 1, "host", session)
+        book.leave(Peer(hello, None, 0.0, 0.0, Liveness(TIMING)), 1.0, lost=True)
+    assert [row.peer for row in book.rows(1.0)] == ["c-app"]
