@@ -112,8 +112,8 @@ class PeerBook:
         return peer.deadline
 
     def leave(self, peer: Peer, now: float, *, lost: bool) -> None:
-        """It is gone; one that was lost, and did not say goodbye, is still listed for a while. Not so
-        a caller without a session, as tools are: nothing can have been lost with it, and its
+        """It is gone; one that was lost, and did not say goodbye, is still listed for a while. Not
+        so a caller without a session, as tools are: nothing can have been lost with it, and its
         goodbye on one connection may be overtaken by the end of the other."""
         if peer.link is not None:
             self.by_link.pop(peer.link, None)
