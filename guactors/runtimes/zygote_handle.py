@@ -45,8 +45,11 @@ class ZygoteHandle:
     def gone(self) -> str:
         """After the channel's end: reap it, and say how it ended. From then on its workers are
         children of this process (where the platform lets us adopt them)."""
-        self._let_go()
+        self.channel.close()
+        # Its descriptors close before the kernel ends its workers. Were the lifeline to close now,
+        # a worker could leave by itself, and its death be told as an ordinary exit.
         ended = process.reap_within(self.pid, _END_WITHIN)
+        self._let_go()
         if ended is None:
             return self._finish_off()
         return _describe(ended[0])
