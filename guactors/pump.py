@@ -39,6 +39,8 @@ LEARN = 0.2
 """Weight of the latest wait in the running mean that decides whether to spin."""
 BLOCK_AFTER = 0.001
 """Seconds of waiting after which the host process is told that it blocks."""
+POLL_CLOSE = 0.001
+"""Seconds between two looks whether the polling thread has left."""
 _BACKGROUND = -1
 
 
@@ -260,4 +262,14 @@ class Pump:
         self.poller.wake()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2.0)
+        self._await_leader()
         self.poller.close()
+
+    def _await_leader(self) -> None:
+        """A thread that polls must be out before the poller goes; it leaves at its next look."""
+        deadline = time.monotonic() + 2.0
+        while self._leader not in (0, _BACKGROUND, threading.get_ident()):
+            if time.monotonic() >= deadline:
+                return
+            self.poller.wake()
+            time.sleep(POLL_CLOSE)
