@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -18,10 +19,10 @@ import guactors as gu
 from guactors.cli.network import join_address
 from guactors.config import HubConfig, NodeConfig, ProviderConfig
 from guactors.grid_file import AUTO, write_grid_file
-from guactors.home import hub_identity, new_run_dir
+from guactors.home import new_run_dir, private_directory
+from guactors.hub_keys import hub_keys
 from guactors.ids import fresh
 from guactors.runtimes.launch import launch_node
-from guactors.transport.zmq_link import new_keypair
 
 HOST = "127.0.0.1"
 
@@ -35,7 +36,7 @@ def launched(*, cpus: float = 2.0, warm: int = 1, workers_on_tcp: bool = False) 
     with tempfile.TemporaryDirectory(prefix="gu-home-") as home:
         before = os.environ.get("GU_HOME")
         os.environ["GU_HOME"] = home
-        identity = hub_identity(new_keypair)
+        keys = hub_keys()
         listen = [f"ipc://{run_dir}/hub", f"tcp://{HOST}:0"]
         provider = ProviderConfig(
             fresh("provider"),
@@ -45,13 +46,16 @@ def launched(*, cpus: float = 2.0, warm: int = 1, workers_on_tcp: bool = False) 
             run_dir,
             listen_host=HOST if workers_on_tcp else "",
             warm=warm,
-            identity=identity,
+            hub_key=keys.seal.key,
         )
-        hub = HubConfig(fresh("hub"), listen, run_dir, identity)
+        hub = HubConfig(
+            fresh("hub"), listen, run_dir, keys.identity, owners=keys.owners, seal=keys.seal,
+            data=str(private_directory(Path(home) / "hub")),
+        )  # fmt: skip
         try:
             node = launch_node(NodeConfig(hub, [provider], embedded=True, scratch=[run_dir]))
             try:
-                address = join_address(node.hub_endpoints, identity.member_secret)
+                address = join_address(node.hub_endpoints, keys)
                 write_grid_file(address, node.hub_endpoints, node.pid, run_dir, node.pids)
                 gu.init(AUTO, log_to_driver=False)
                 yield

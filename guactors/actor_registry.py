@@ -31,10 +31,13 @@ class ActorRegistry:
         with self._lock:
             return self._core.actors.add(spec.actor, spec.class_name)
 
-    def create(self, actor: RemoteActor, spec: ActorSpec, payload: bytes, wait: bool) -> None:
-        """Have it made; with ``wait`` until the hub has accepted it. Raises NameTaken."""
+    def create(
+        self, actor: RemoteActor, spec: ActorSpec, payload: bytes, signatures: bytes, wait: bool
+    ) -> None:
+        """Have it made; with ``wait`` until the hub has accepted it. ``signatures`` are of the
+        class in the payload. Raises NameTaken."""
         request = next(self._session.request_ids)
-        message = CreateActor(request, spec, payload)
+        message = CreateActor(request, spec, payload, signatures)
         with self._lock:
             if wait:
                 self._session.requests[request] = None

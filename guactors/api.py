@@ -32,6 +32,7 @@ def init(
     resources: dict[str, float] | None = None,
     namespace: str | None = None,
     key: str | None = None,
+    signer: str | Sequence[str] = (),
     log_to_driver: bool = True,
     log_dedup: bool | None = None,
     ignore_reinit_error: bool = False,
@@ -39,11 +40,15 @@ def init(
 ) -> RuntimeContext:
     """Join a grid, or start one inside this process's life.
 
-    ``address``: ``gu://HOST:PORT?key=...`` as ``gu hub`` prints it, ``auto`` for the grid that
+    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid that
     ``gu up`` started here, None for GU_ADDRESS and, where that is unset, an embedded grid with
-    ``num_cpus`` (default: all), removed at exit. ``log_to_driver``: show what workers print.
+    ``num_cpus`` (default: all), removed at exit. ``key``: the key file, or the name of the app key,
+    that says who you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that is
+    made at first and must be approved there). ``signer``: key files, or names of signer keys, that
+    sign the functions and classes you send. ``log_to_driver``: show what workers print.
     ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``timeout``: seconds to
-    reach the hub. Raises HubUnreachable, AuthFailed, VersionMismatch, UsageError.
+    reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has not
+    approved the key), VersionMismatch, UsageError.
     """
     with _lock:
         present = current_session()
@@ -60,6 +65,7 @@ def init(
             resources=resources or {},
             namespace=namespace,
             key=key,
+            signers=[signer] if isinstance(signer, str) else signer,
             echo=log_to_driver,
             fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
             timeout=timeout,

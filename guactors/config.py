@@ -37,35 +37,63 @@ class Timing(Struct, frozen=True):
 class Identity(Struct, frozen=True):
     """A process's keys for TCP. Public keys and secrets are z85 text of Curve25519 keys.
 
-    ``member_*``: the pair every member of the grid dials with, and the only client key a listener
-    admits. ``server_*``: this process's own pair as a listener (empty: it makes a fresh one)."""
+    ``client_*``: the pair it dials with, by which listeners know it. ``server_*``: its pair as a
+    listener (empty: it makes a fresh one)."""
 
-    member_public: str = ""
-    member_secret: str = ""
+    client_public: str = ""
+    client_secret: str = ""
     server_public: str = ""
     server_secret: str = ""
 
     def __repr__(self) -> str:
         return (
-            f"Identity(member_public={self.member_public!r}, server_public={self.server_public!r})"
+            f"Identity(client_public={self.client_public!r}, server_public={self.server_public!r})"
         )
+
+
+class Seal(Struct, frozen=True):
+    """A principal's signing key in its own process: ``key`` the public text, ``secret`` the secret
+    text, ``successions`` the envelopes that lead to it from older keys. Empty: a local process."""
+
+    key: str = ""
+    secret: str = ""
+    successions: list[bytes] = []
+
+    def __repr__(self) -> str:
+        return f"Seal(key={self.key!r})"
 
 
 class HubConfig(Struct, frozen=True):
     """``hub``: its id. ``listen``: addresses to bind (ipc and/or tcp). ``run_dir``: 0700 directory
-    for sockets."""
+    for sockets. ``owners``: the owners' public keys, whose grants count.
+    ``data``: directory of what it must not forget; without, it forgets, and only local processes
+    can take part. ``approved``: keys to admit as if an owner had approved them. ``seal``: its
+    signing key, with which it marks what it gives away."""
 
     hub: str
     listen: list[str]
     run_dir: str
     identity: Identity = Identity()
     timing: Timing = Timing()
+    owners: list[str] = []
+    data: str = ""
+    approved: list[str] = []
+    seal: Seal = Seal()
+    image_quota: int = 64 << 30
+
+    @property
+    def key(self) -> str:
+        """Its public key, empty without one."""
+        return self.seal.key
 
 
 class ProviderConfig(Struct, frozen=True):
     """``hub``: endpoints to dial, in order of preference. ``resources``: what it offers (CPU,
     memory, GPU, custom). ``listen_host``: address its workers bind TCP on, empty for ipc only.
-    ``warm``: unbound workers kept ready."""
+    ``warm``: unbound workers kept ready. ``seal``: its key. ``hub_key``: the public key of the hub
+    it serves. ``policy``: the machine owner's policy file as canonical JSON, empty for a provider
+    of the hub's own machine, which takes the hub's word. ``data``: directory of its image store.
+    ``patient``: go on dialling a hub that never answered."""
 
     provider: str
     name: str
@@ -77,6 +105,12 @@ class ProviderConfig(Struct, frozen=True):
     warm: int = 1
     identity: Identity = Identity()
     timing: Timing = Timing()
+    seal: Seal = Seal()
+    hub_key: str = ""
+    policy: bytes = b""
+    data: str = ""
+    invitation: str = ""
+    patient: bool = True
 
 
 class WorkerConfig(Struct, frozen=True):

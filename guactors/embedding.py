@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guactors.config import HubConfig, Identity, NodeConfig, ProviderConfig, Timing
+from guactors.config import HubConfig, NodeConfig, ProviderConfig, Timing
+from guactors.credentials import Credentials
 from guactors.errors import UsageError
 from guactors.home import host_id, new_run_dir
 from guactors.ids import fresh
@@ -21,6 +23,7 @@ from guactors.messages import Endpoint, Hello
 from guactors.runtimes.launch import NodeProcess, launch_node
 
 if TYPE_CHECKING:
+    from guactors.security.keys import SecretKey
     from guactors.session import Session
 
 
@@ -32,6 +35,7 @@ def open_session(
     resources: dict[str, float],
     namespace: str | None,
     key: str | None,
+    signers: Sequence[str],
     echo: bool,
     fold: bool,
     timeout: float,
@@ -45,11 +49,15 @@ def open_session(
             )
         from guactors.grid_file import find_hub
 
-        hub = find_hub(_with_key(address, key))
-        return _connect(hub.endpoints, hub.identity, namespace, echo, fold, timeout)
+        hub = find_hub(_join_form(address), key)
+        session = _connect(hub.endpoints, hub.credentials, namespace, echo, fold, timeout)
+        session.code_signers = [_signer(one) for one in signers]
+        return session
+    if key is not None:
+        raise UsageError("key= says who you are to a hub elsewhere: give its address too")
     node, run_dir = _launch(num_cpus, num_gpus, resources, max(timeout, 30.0))
     try:
-        session = _connect(node.hub_endpoints, Identity(), namespace, echo, fold, timeout)
+        session = _connect(node.hub_endpoints, Credentials(), namespace, echo, fold, timeout)
     except BaseException:
         _remove(node, run_dir)
         raise
@@ -57,18 +65,25 @@ def open_session(
     return session
 
 
-def _with_key(address: str, key: str | None) -> str:
-    """``tcp://HOST:PORT`` with a separate ``key`` is the same as a join address."""
-    if key is None or "key=" in address:
-        return address
-    text = Path(key).read_text().strip() if os.path.exists(key) else key
-    place = address.split("://", 1)[-1]
-    return f"gu://{place}?key={text}"
+def _join_form(address: str) -> str:
+    """``tcp://HOST:PORT?hub=...`` is taken for the join address that it means."""
+    if address.startswith("tcp://"):
+        return f"gu://{address.removeprefix('tcp://')}"
+    return address
+
+
+def _signer(given: str) -> SecretKey:
+    from guactors.security.key_files import find_key, load_key
+    from guactors.security.keys import Kind
+
+    path = find_key(given, Kind.SIGNER)
+    assert path is not None, "it is given"
+    return load_key(path, Kind.SIGNER).secret
 
 
 def _connect(
     endpoints: list[Endpoint],
-    identity: Identity,
+    credentials: Credentials,
     namespace: str | None,
     echo: bool,
     fold: bool,
@@ -91,8 +106,10 @@ def _connect(
         # An anonymous namespace per session, as in Ray.
         namespace or session_id,
     )
-    transport = open_transport(identity)
-    session = Session(transport, endpoints, hello, Timing(), echo=echo, fold=fold)
+    transport = open_transport(credentials.identity)
+    session = Session(
+        transport, endpoints, hello, Timing(), credentials=credentials, echo=echo, fold=fold
+    )
     session.on_close.append(transport.close)
     session.start(timeout)
     return session

@@ -25,6 +25,9 @@
     │   └── SessionClosed          shutdown() while it was pending
     ├── Refused                    somebody said no
     │   ├── AuthFailed             the other side does not know our key, or is not whom we expect
+    │   │   └── PendingApproval    the key is known now and waits for the owner's word
+    │   ├── PermissionDenied       known, but not allowed: no grant or the machine's owner says so
+    │   ├── ImageRefused           an image whose content, signature or form is not what it must be
     │   ├── VersionMismatch        protocol or Python versions that cannot work together
     │   ├── Unschedulable          no provider could ever run it
     │   └── MailboxFull            back-pressure: try later
@@ -147,6 +150,8 @@ DEATH_CAUSES = frozenset({
     "start_failed",      # it never came up
     "creation_failed",   # the actor's constructor raised
     "link_lost",         # the wire to it broke, its fate is unknown
+    "refused",           # it never began: no grant allows it here, or the machine's owner does not
+    "revoked",           # the right to run it was taken back
 })  # fmt: skip
 
 
@@ -203,6 +208,18 @@ class Refused(GuactorsError):
 
 class AuthFailed(Refused):
     """The handshake failed: the hub does not know our key, or is not the one we expect."""
+
+
+class PendingApproval(AuthFailed):
+    """The hub has noted the key and waits for its owner to approve it (``gu key approve``)."""
+
+
+class PermissionDenied(Refused):
+    """No grant of the key allows it, or the owner of the machine does not."""
+
+
+class ImageRefused(Refused):
+    """An image's content, signature or form is not what it must be; nothing of it was kept."""
 
 
 class VersionMismatch(Refused):

@@ -14,7 +14,9 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Self
 
 import msgspec
@@ -26,6 +28,7 @@ from guactors.ids import PeerId, fresh
 from guactors.messages import (
     AskGrid,
     AskInfo,
+    Challenge,
     Fault,
     Goodbye,
     Grid,
@@ -49,18 +52,25 @@ NAP = 0.25
 
 class GridClient:
     """A caller that owns no session. ``address``: ``gu://...``, ``auto``, or None for GU_ADDRESS
-    and then ``auto``. ``timeout``: seconds for the dial, and for each question.
+    and then ``auto``. ``key``: a key file or the name of an app key, see ``grid_file.find_hub``.
+    ``timeout``: seconds for the dial, and for each question.
 
     Raises HubUnreachable, AuthFailed, VersionMismatch, UsageError. One thread uses it."""
 
-    def __init__(self, address: str | None = None, *, timeout: float = 5.0) -> None:
-        self.address: HubAddress = find_hub(address)
+    def __init__(
+        self, address: str | None = None, *, key: str | None = None, timeout: float = 5.0
+    ) -> None:
+        self.address: HubAddress = find_hub(address, key)
         self.timeout = timeout
         self.peer = PeerId(fresh("caller"))
         self._last_request = 0
         self._decoder: Decoder[Message] = Decoder(HubToCaller)
-        self._transport: Transport = open_transport(self.address.identity)
+        self._transport: Transport = open_transport(self.address.credentials.identity)
         self._link: Link | None = None
+        self._heard: deque[Message] = deque()
+        self._hello = self.address.credentials.introduce(
+            Hello(self.peer, "caller", own_versions(), os.getpid(), host_id())
+        )
 
     def __repr__(self) -> str:
         state = self._link.state().value if self._link else "closed"
@@ -103,28 +113,38 @@ class GridClient:
 
         A Fault becomes the error it names; no answer in ``timeout`` seconds, or a link that breaks
         meanwhile, HubUnreachable."""
-        self._last_request += 1
-        number = self._last_request
-        self._send(msgspec.structs.replace(question, request=number))
-        return self._wait(
-            lambda message: getattr(message, "request", None) == number,
-            self.timeout if timeout is None else timeout,
-        )
+        ((_, answer),) = self.ask_many([question], timeout=timeout)
+        return answer
+
+    def ask_many(
+        self, questions: Iterable[Message], *, window: int = 1, timeout: float | None = None
+    ) -> Iterator[tuple[Message, Message]]:
+        """As ``ask``, with up to ``window`` questions under way at a time; yields each question
+        with its answer, in the order of the answers. ``timeout``: seconds for the next answer,
+        whichever it is. After an error the answers to the others are dropped."""
+        waiting: dict[int, Message] = {}
+        source = iter(questions)
+        while True:
+            for question in islice(source, window - len(waiting)):
+                self._last_request += 1
+                waiting[self._last_request] = question
+                self._send(msgspec.structs.replace(question, request=self._last_request))
+            if not waiting:
+                return
+            answer = self._wait(
+                lambda message: getattr(message, "request", None) in waiting,
+                self.timeout if timeout is None else timeout,
+            )
+            number: int = getattr(answer, "request", 0)
+            yield waiting.pop(number), answer
 
     def _dial(self) -> None:
         last: errors.GuactorsError | None = None
         for endpoint in self.address.endpoints:
             self._link = self._transport.dial(endpoint)
-            hello = Hello(
-                peer=self.peer,
-                role="caller",
-                versions=own_versions(),
-                pid=os.getpid(),
-                host=host_id(),
-            )
             try:
-                self._send(hello)
-                self._link.send(Lane.DATA, [encode(hello)])
+                self._send(self._hello)
+                self._link.send(Lane.DATA, [encode(self._hello)])
                 self._wait(lambda message: isinstance(message, Welcome), self.timeout)
             except errors.HubUnreachable as failed:
                 last = failed
@@ -149,9 +169,13 @@ class GridClient:
             for fileno in link.filenos():
                 selector.register(fileno, selectors.EVENT_READ)
             while True:
-                for message in self._received(link):
+                self._heard += self._received(link)
+                while self._heard:
+                    message = self._heard.popleft()
                     if isinstance(message, Ping):
                         self._send(Pong(message.number))
+                    elif isinstance(message, Challenge):
+                        self._send(self.address.credentials.prove(self._hello, message, link.key))
                     elif isinstance(message, Goodbye):
                         raise self._why(Down("lost", message.reason or "it said goodbye"))
                     elif isinstance(message, Fault) and (not message.request or wanted(message)):

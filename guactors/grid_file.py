@@ -1,28 +1,41 @@
 """The grid that runs on this machine for this user, and how any hub is found from an address.
 
-Owns: ``grid.json`` in GU_HOME (mode 0600: it holds the join address, which is a secret), and what
-``auto`` means. Must never: talk to a hub, start or end a process.
+Owns: ``grid.json`` in GU_HOME (mode 0600), what ``auto`` means, and which key goes with which
+address. Must never: talk to a hub, start or end a process.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import msgspec
 import psutil
 from msgspec import Struct
+from msgspec.structs import replace
 
 from guactors.config import Identity
+from guactors.credentials import Credentials, from_key_file
 from guactors.errors import HubUnreachable, UsageError
-from guactors.home import home, write_private
-from guactors.join import endpoint_of, identity_from_join, parse_join
+from guactors.home import home, private_directory, write_private
+from guactors.join import endpoint_of, parse_join
 from guactors.messages import Endpoint
-from guactors.transport.zmq_link import derive_public
+from guactors.security.key_files import (
+    KEY_VARIABLE,
+    find_key,
+    key_path,
+    list_keys,
+    new_key_file,
+    save_key,
+)
+from guactors.security.keys import Kind
+from guactors.transport.zmq_link import new_keypair
 
 GRID_FILE = "grid.json"
 AUTO = "auto"
+DEFAULT_APP = "default"
 _SAME_START = 0.5
 """Two readings of one process's start time differ by less than so many seconds."""
 
@@ -64,11 +77,13 @@ class GridFile(Struct, frozen=True):
 
 
 class HubAddress(Struct, frozen=True):
-    """What dialling a hub takes. ``shown`` is the address without the secret."""
+    """What dialling a hub takes. ``shown`` is the address without a secret, ``owner`` the owner's
+    public key as the join address names it."""
 
     endpoints: list[Endpoint]
-    identity: Identity
+    credentials: Credentials
     shown: str
+    owner: str = ""
 
 
 def grid_file_path() -> Path:
@@ -103,7 +118,6 @@ def read_grid_file() -> GridFile | None:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except msgspec.DecodeError:
-        # Not chained: the decoder's words may quote the secret.
         raise UsageError(f"{path} is damaged: remove it, and end the grid by hand") from None
 
 
@@ -124,20 +138,40 @@ def running_grid() -> GridFile | None:
     return None
 
 
-def find_hub(address: str | None = None) -> HubAddress:
-    """What ``address`` stands for: ``gu://HOST:PORT?key=...``, ``auto``, or None for GU_ADDRESS
-    and, where that is unset, ``auto``.
+def find_hub(address: str | None = None, key: str | None = None) -> HubAddress:
+    """What ``address`` stands for: ``gu://HOST:PORT?hub=...``, ``auto``, or None for GU_ADDRESS
+    and, where that is unset, ``auto``. ``key``: a key file or the name of an app key, else GU_KEY.
 
-    Raises UsageError for an address that is none, HubUnreachable when ``auto`` finds no grid."""
+    Elsewhere, without a key, an app key of the name ``default`` is used, and made at first. Here,
+    without a key, it is the owner's, where this user has it and it asks for no passphrase, else
+    that of a local process. Raises UsageError for an address or a key that is none,
+    HubUnreachable when ``auto`` finds no grid."""
     given = address or os.environ.get("GU_ADDRESS") or AUTO
     if given == AUTO:
-        return _running_here()
+        return _running_here(key)
     join = parse_join(given)
     endpoint = endpoint_of(join)
-    return HubAddress([endpoint], identity_from_join(join, derive_public), endpoint.control)
+    own = replace(_credentials(key) or _default_app(), hub_key=join.hub, invitation=join.invitation)
+    return HubAddress([endpoint], own, endpoint.control, join.owner)
 
 
-def _running_here() -> HubAddress:
+def provider_address(address: str, name: str, directory: Path) -> HubAddress:
+    """As ``find_hub``, for a provider of that name whose key is kept in ``directory``, and made at
+    its first start. One that joins the hub of its own user and machine needs none."""
+    if address == AUTO:
+        found = _running_here(None)
+        return HubAddress(found.endpoints, Credentials(), found.shown, found.owner)
+    join = parse_join(address)
+    endpoint = endpoint_of(join)
+    keys = private_directory(directory / "keys")
+    path = keys / f"provider-{name}.key"
+    if not path.exists():
+        save_key(path, new_key_file(Kind.PROVIDER, name, new_keypair, os.urandom, int(time.time())))
+    own = replace(from_key_file(path), hub_key=join.hub, invitation=join.invitation)
+    return HubAddress([endpoint], own, endpoint.control, join.owner)
+
+
+def _running_here(key: str | None) -> HubAddress:
     grid = read_grid_file()
     if grid is None:
         raise HubUnreachable(
@@ -148,5 +182,33 @@ def _running_here() -> HubAddress:
         raise HubUnreachable(
             f"the grid of this user (pid {grid.pid}) has ended: gu up starts a new one"
         )
-    identity = identity_from_join(parse_join(grid.address), derive_public)
-    return HubAddress(grid.endpoints(), identity, grid.hub[0].control)
+    own = _credentials(key)
+    join = parse_join(grid.address)
+    if own is None:
+        own = _owner_of(join.owner) or Credentials(Identity(*new_keypair()))
+    own = replace(own, hub_key=join.hub)
+    return HubAddress(grid.endpoints(), own, grid.hub[0].control, join.owner)
+
+
+def _credentials(key: str | None) -> Credentials | None:
+    """Of the key that was asked for, None if none was."""
+    if key is None and not os.environ.get(KEY_VARIABLE):
+        return None
+    path = find_key(key, Kind.APP)
+    return None if path is None else from_key_file(path)
+
+
+def _owner_of(owner: str) -> Credentials | None:
+    """Of the owner's key, if it lies here and can be used without asking."""
+    for listed in list_keys():
+        if listed.public == owner and not listed.encrypted:
+            return from_key_file(listed.path)
+    return None
+
+
+def _default_app() -> Credentials:
+    path = key_path(Kind.APP, DEFAULT_APP)
+    if not path.exists():
+        key = new_key_file(Kind.APP, DEFAULT_APP, new_keypair, os.urandom, int(time.time()))
+        save_key(path, key)
+    return from_key_file(path)

@@ -1,6 +1,6 @@
-"""Where guactors keeps things on this machine: its home, its run directories, its keys.
+"""Where guactors keeps things on this machine: its home, its run directories.
 
-Owns: paths, modes (0700 and 0600), the host id, the identity file. Must never: start a process or
+Owns: paths, modes (0700 and 0600), the host id. Must never: start a process or
 talk to one. ``GU_HOME`` moves the home; the default is the platform's directory for user data.
 """
 
@@ -9,23 +9,15 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import msgspec
-
-from guactors.config import Identity
 from guactors.errors import UsageError
 
-HUB_IDENTITY = "hub-identity.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SHORT_TMP = Path("/tmp")
 _IPC_PATH_MOST = 90
 """Bytes of a run directory's path: a Unix socket address has 108 (macOS 104) with the file name."""
-
-KeyPair = tuple[str, str]
-"""Public and secret key, as ``transport.zmq_link.new_keypair`` makes them."""
 
 
 def home() -> Path:
@@ -94,44 +86,10 @@ def write_private(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
+            file.flush()
+            # What is written so may be the only copy of a key.
+            os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
-
-
-def hub_identity(new_keypair: Callable[[], KeyPair], directory: Path | None = None) -> Identity:
-    """The keys of the hub of this home: loaded, or made with ``new_keypair`` and saved.
-
-    Raises UsageError when the file is damaged or others may read it."""
-    path = (directory or home()) / HUB_IDENTITY
-    if path.exists():
-        return load_identity(path)
-    member, server = new_keypair(), new_keypair()
-    identity = Identity(*member, *server)
-    save_identity(path, identity)
-    return identity
-
-
-def save_identity(path: Path, identity: Identity) -> None:
-    """Write an identity, mode 0600."""
-    write_private(path, msgspec.json.format(msgspec.json.encode(identity)))
-
-
-def load_identity(path: Path) -> Identity:
-    """Read an identity. Raises UsageError when it is missing, damaged, or readable by others."""
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"the keys in {path} cannot be read: {error.strerror}") from None
-    if sys.platform != "win32" and mode & 0o077:
-        raise UsageError(
-            f"the keys in {path} may be read by others (mode {mode:o}): whoever could has them; "
-            f"remove the file to make new ones, or run chmod 600 {path} if nobody did"
-        )
-    try:
-        return msgspec.json.decode(data, type=Identity)
-    except msgspec.DecodeError:
-        # The decoder's message may quote what it read, and that may be a secret.
-        raise UsageError(f"the keys in {path} are damaged: restore or remove the file") from None

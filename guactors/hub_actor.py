@@ -20,10 +20,12 @@ from guactors.actors import Actor, ActorRef, ActorSystem, Priority
 from guactors.actors.supervision import Cause, describe
 from guactors.config import HubConfig
 from guactors.errors import GuactorsError, InternalError
+from guactors.gatekeeper_actor import GatekeeperActor
 from guactors.hub_state import HubState
 from guactors.hub_wire import Wire
+from guactors.image_actor import ImageActor
 from guactors.messages import Endpoint, Output
-from guactors.room_actor import RoomActor, Tick
+from guactors.room_actor import RoomActor, Tick, epoch_seconds
 from guactors.scheduler_actor import SchedulerActor
 from guactors.scheduling import events as e
 from guactors.session_actor import SessionActor
@@ -55,26 +57,39 @@ class HubActor(RoomActor):
         self._pending = 0
         self._sessions: dict[str, ActorRef] = {}
         self.room: HubState = HubState(
-            config.hub, config.timing, own_versions(), self.context.now()
+            config.hub,
+            config.timing,
+            own_versions(),
+            self.context.now(),
+            key=config.key,
+            wall=epoch_seconds,
         )
 
     def on_start(self) -> None:
         """Open the doors last, when everybody behind them is there."""
-        context, timing = self.context, self._config.timing
+        context = self.context
         self.hub = context.self_ref
         self._rooms = {
             e.RoomName.SCHEDULER: context.spawn(
-                SchedulerActor, self.hub, timing, name="scheduler", mailbox_size=None
+                SchedulerActor, self.hub, self._config, name="scheduler", mailbox_size=None
             ),
             e.RoomName.STATS: context.spawn(StatsActor, self.hub, name="stats", mailbox_size=None),
+            e.RoomName.GATEKEEPER: context.spawn(
+                GatekeeperActor, self.hub, self._config, name="gatekeeper", mailbox_size=None
+            ),
+            e.RoomName.IMAGES: context.spawn(
+                ImageActor, self.hub, self._config, name="images", mailbox_size=None
+            ),
         }
         super().on_start()
         self._wire.serve(self._hear, lambda: self._pending)
 
     def on_stop(self, _cause: Cause) -> None:
-        """Say goodbye, so that the peers need not find out by themselves."""
-        now = self.context.now()
-        self.carry(self.room.handle(e.Stopping(), now), now)
+        """Say goodbye, so that the peers need not find out by themselves. The rooms are gone, so
+        whatever else follows from it has nobody to hear it."""
+        for effect in self.room.handle(e.Stopping(), self.context.now()):
+            if isinstance(effect, e.Send):
+                self._wire.send(effect.link, effect.message)
         self._wire.close()
 
     def on_child_death(self, ref: ActorRef, cause: Cause) -> None:
@@ -109,6 +124,8 @@ class HubActor(RoomActor):
                     if gone is not None:
                         log.info("link %s is gone: %s", link, gone.reason)
                         todo.extend(self.room.handle(gone, now))
+                case e.ShutOut(keys):
+                    self._wire.shut_out(keys)
                 case e.Drop(link, reason):
                     log.info("link %s is dropped: %s", link, reason)
                     self._wire.drop(link)

@@ -1,8 +1,9 @@
-"""The whole hub in one deterministic piece: four rooms and the routes between them.
+"""The whole hub in one deterministic piece: its rooms and the routes between them.
 
-Owns: carrying effects from room to room until only sends and drops are left. Must never: think (the
-rooms do), do I/O, read a clock, draw randomness of its own. Used by the simulation and by tests;
-the hub process runs the same rooms inside actors (``hub_actor``).
+Owns: carrying effects from room to room until only sends and drops are left; what would go to the
+disk is collected. Must never: think (the rooms do), do I/O, read a clock, draw randomness of its
+own. Used by the simulation and by tests; the hub process runs the same rooms inside actors
+(``hub_actor``), and there images too, which live on a disk.
 """
 
 from __future__ import annotations
@@ -11,22 +12,26 @@ from collections import deque
 from collections.abc import Callable
 
 from guactors.config import Timing
+from guactors.gatekeeper_state import GatekeeperState
 from guactors.hub_state import HubState
 from guactors.ids import LinkKey
-from guactors.messages import Message, Versions
+from guactors.messages import Fault, Message, Versions
 from guactors.scheduling import events as e
 from guactors.scheduling.state import SchedulerState
 from guactors.session_state import SessionState
 from guactors.stats_state import StatsState
+from guactors.store.base import Op, Snapshot
 from guactors.transport.base import Lane
 
-Effect = e.Send | e.Drop
+Effect = e.Send | e.Drop | e.ShutOut
 NO_VERSIONS = Versions("", "")
 
 
 class HubCore:
     """``fresh`` draws ids (:func:`guactors.ids.fresh` in the field, a seeded one in a simulation);
-    ``now`` is when the hub starts."""
+    ``now`` is when the hub starts. Without a ``gatekeeper`` only local processes can take part.
+
+    ``ops`` and ``decisions``: what the gatekeeper had stored and written to the audit log."""
 
     def __init__(
         self,
@@ -36,10 +41,18 @@ class HubCore:
         *,
         versions: Versions = NO_VERSIONS,
         now: float = 0.0,
+        gatekeeper: GatekeeperState | None = None,
+        key: str = "",
+        wall: Callable[[float], float] = float,
     ) -> None:
         self.timing = timing
-        self.hub = HubState(hub_id, timing, versions, now)
-        self.scheduler = SchedulerState(timing, fresh, now)
+        self.hub = HubState(hub_id, timing, versions, now, key=key, wall=wall)
+        self.scheduler = SchedulerState(timing, fresh, now, wall=wall)
+        self.gatekeeper = gatekeeper or GatekeeperState(
+            None, [], Snapshot(), random=bytes, wall=wall
+        )
+        self.ops: list[Op] = []
+        self.decisions: list[e.Decision] = []
         self.stats = StatsState()
         self.sessions: dict[str, SessionState] = {}
 
@@ -49,10 +62,15 @@ class HubCore:
     # --- events ---------------------------------------------------------------------------------
 
     def on_message(
-        self, link: LinkKey, message: Message, now: float, lane: Lane | None = None
+        self,
+        link: LinkKey,
+        message: Message,
+        now: float,
+        lane: Lane | None = None,
+        user: str = "",
     ) -> list[Effect]:
-        """A message arrived. ``lane`` where both lanes are told apart."""
-        return self.on_event(e.Arrived(link, message, lane), now)
+        """A message arrived. ``lane`` where both lanes are told apart, ``user`` as in Arrived."""
+        return self.on_event(e.Arrived(link, message, lane, user), now)
 
     def on_bad_frame(self, link: LinkKey, kind: str, detail: str, now: float) -> list[Effect]:
         """Something arrived that is no message; ``kind`` as in ProtocolError."""
@@ -82,13 +100,14 @@ class HubCore:
         """Let every room do what is due."""
         effects = self._carry(self.hub.on_tick(now), now)
         effects += self._carry(self.scheduler.on_tick(now), now)
+        effects += self._carry(self.gatekeeper.on_tick(now), now)
         for session in list(self.sessions.values()):
             effects += self._carry(session.on_tick(now), now)
         return effects
 
     def next_wake(self, now: float) -> float | None:
         """The earliest wake of all rooms."""
-        rooms: list[e.Room] = [self.hub, self.scheduler, *self.sessions.values()]
+        rooms: list[e.Room] = [self.hub, self.scheduler, self.gatekeeper, *self.sessions.values()]
         wakes = [wake for room in rooms if (wake := room.next_wake(now)) is not None]
         return min(wakes, default=None)
 
@@ -100,8 +119,12 @@ class HubCore:
         while queue:
             effect = queue.popleft()
             match effect:
-                case e.Send() | e.Drop():
+                case e.Send() | e.Drop() | e.ShutOut():
                     out.append(effect)
+                case e.Persist(ops):
+                    self.ops += ops
+                case e.Record(decisions):
+                    self.decisions += decisions
                 case e.ToPeer(peer, message):
                     queue.extend(self.hub.deliver(peer, message))
                 case e.ToRoom(room, event):
@@ -116,11 +139,21 @@ class HubCore:
                 return self.scheduler.handle(event, now)
             case e.RoomName.STATS:
                 return self.stats.handle(event, now)
+            case e.RoomName.GATEKEEPER:
+                return self.gatekeeper.handle(event, now)
+            case e.RoomName.IMAGES:
+                return self._no_images(event)
             case e.RoomName.HUB:
                 effects = self.hub.handle(event, now)
                 for session in [x for x in self.sessions if x not in self.hub.sessions]:
                     del self.sessions[session]
                 return effects
+
+    @staticmethod
+    def _no_images(event: e.Event) -> list[e.Effect]:
+        assert isinstance(event, e.ImagesAsked)
+        request = getattr(event.message, "request", 0)
+        return [e.ToPeer(event.peer, Fault("ImageRefused", "this hub keeps no images", request))]
 
     def _session(self, session: str, now: float) -> SessionState:
         room = self.sessions.get(session)
@@ -137,4 +170,4 @@ class HubCore:
         callers = {peer.id for peer in self.hub.peers if peer.role == "caller"}
         assert desk.slots.keys() == providers, f"{desk.slots.keys()} != {providers}"
         assert desk.callers.keys() == callers, f"{desk.callers.keys()} != {callers}"
-        assert self.hub.sessions == self.sessions.keys()
+        assert set(self.hub.sessions) == self.sessions.keys()

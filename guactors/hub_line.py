@@ -19,6 +19,7 @@ from guactors.errors import (
     VersionMismatch,
 )
 from guactors.messages import (
+    Challenge,
     Endpoint,
     Fault,
     Goodbye,
@@ -27,12 +28,18 @@ from guactors.messages import (
     Message,
     Ping,
     Pong,
+    Proof,
     Welcome,
 )
 from guactors.transport.backoff import Backoff
 from guactors.transport.base import Frame, Lane, Link, LinkFull, LinkState, SendError, Transport
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.liveness import Liveness, Lost, SendPing
+
+SHUT_DOORS = 3
+"""Refused handshakes in a row after which who was let in before believes them."""
+Prove = Callable[[Challenge, str], Proof]
+"""The answer to a hub's challenge on a link of ours, by its key. Raises AuthFailed."""
 
 
 def error_of(fault: Fault) -> GuactorsError:
@@ -44,8 +51,10 @@ def error_of(fault: Fault) -> GuactorsError:
 
 
 class HubLine:
-    """``on_up()`` after each Welcome, ``on_message(message)`` for work. ``watch`` and ``unwatch``
-    are called with links as they come and go; ``rng`` gives the jitter between two dials."""
+    """``on_up()`` after each Welcome, ``on_message(message)`` for work. ``prove(challenge, link)``
+    answers a Challenge. ``on_refused(error)``: the hub wants no more of us, for good. ``watch`` and
+    ``unwatch`` are called with links as they come and go; ``rng`` gives the jitter between
+    dials."""
 
     def __init__(
         self,
@@ -54,7 +63,9 @@ class HubLine:
         hello: Hello,
         timing: Timing,
         *,
+        prove: Prove,
         on_up: Callable[[], None],
+        on_refused: Callable[[GuactorsError], None],
         on_message: Callable[[Message], None],
         watch: Callable[[Link], None],
         unwatch: Callable[[Link], None],
@@ -66,11 +77,15 @@ class HubLine:
         arrival, so serve once more before sleeping."""
         self.refusal: GuactorsError | None = None
         self.last_down = ""
+        self._welcomed = False
+        self._shut_doors = 0
         self._transport = transport
         self._endpoints = list(endpoints)
         self._hello = hello
         self._timing = timing
+        self._prove = prove
         self._on_up = on_up
+        self._on_refused = on_refused
         self._on_message = on_message
         self._watch = watch
         self._unwatch = unwatch
@@ -94,7 +109,7 @@ class HubLine:
 
     def send(self, message: Message) -> None:
         """To the hub; dropped without a link, since all is told again after the next one."""
-        if self._link is None or not (self.up or isinstance(message, Hello)):
+        if self._link is None or not (self.up or isinstance(message, Hello | Proof)):
             return
         if self._overflow:
             self._overflow.append(message)
@@ -124,10 +139,14 @@ class HubLine:
         if link.state() is LinkState.DOWN:
             down = link.down()
             if down is not None and down.cause == "auth":
-                self.refusal = AuthFailed(
+                text = (
                     f"the hub at {link.endpoint.control} refused our key, or is not the one the "
                     f"join address names ({down.detail}); check the address"
                 )
+                self._shut_doors += 1
+                # A hub that ends during the handshake looks like one that refuses it.
+                if not self._welcomed or self._shut_doors >= SHUT_DOORS:
+                    self._refuse(AuthFailed(text))
             self._lose(f"{down.cause}: {down.detail}" if down else "down", now)
             return self._redial_at
         self._resend()
@@ -156,16 +175,32 @@ class HubLine:
             case Pong():
                 pass
             case Welcome():
-                self.up = True
-                self.refusal = None
+                self.up = self._welcomed = True
+                self.refusal, self._shut_doors = None, 0
                 self._backoff.reset()
                 self._on_up()
             case Goodbye(reason):
                 self._lose(reason or "the hub left", 0.0)
+            case Challenge():
+                self._answer(message)
             case Fault(request=0):
-                self.refusal = error_of(message)
+                self._refuse(error_of(message))
             case _:
                 self._on_message(message)
+
+    def _answer(self, challenge: Challenge) -> None:
+        assert self._link is not None
+        try:
+            self.send(self._prove(challenge, self._link.key))
+        except AuthFailed as error:
+            self._refuse(error)
+            self._lose(str(error), 0.0)
+
+    def _refuse(self, error: GuactorsError) -> None:
+        """The hub's no. After a welcome an AuthFailed means that our key was revoked."""
+        self.refusal = error
+        if isinstance(error, AuthFailed) and self._welcomed:
+            self._on_refused(error)
 
     def _lose(self, why: str, now: float) -> None:
         link, self._link = self._link, None

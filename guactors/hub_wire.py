@@ -17,6 +17,7 @@ from guactors.messages import Endpoint, Message, Output, ToHub
 from guactors.outbox_state import Outboxes
 from guactors.scheduling.events import Arrived, BadFrame, Disturbed, Event, LinkGone
 from guactors.transport.base import Frame, Lane, LinkFull, Listener, PeerGone, Transport
+from guactors.transport.doors import AllBut
 from guactors.transport.frames import Decoder, encode, lane_of
 
 log = logging.getLogger("guactors.hub")
@@ -44,6 +45,7 @@ class Wire:
     def __init__(self, transport: Transport) -> None:
         self.dropped_output = 0
         self._transport = transport
+        self._doors = AllBut()
         self._hear: Hear = _deaf
         self._pending: Callable[[], int] = int
         self._listeners: list[Listener] = []
@@ -57,7 +59,7 @@ class Wire:
     def bind(self, addresses: list[str]) -> list[Endpoint]:
         """Bind them all; raises what ``Transport.listen`` raises."""
         for address in addresses:
-            self._listeners.append(self._transport.listen(address))
+            self._listeners.append(self._transport.listen(address, doors=self._doors))
         return [listener.endpoint for listener in self._listeners]
 
     def serve(self, hear: Hear, pending: Callable[[], int]) -> None:
@@ -131,7 +133,7 @@ class Wire:
         except ProtocolError as error:
             self._hear(BadFrame(link, error.kind, error.detail), lane)
         else:
-            self._hear(Arrived(link, message, lane), lane)
+            self._hear(Arrived(link, message, lane, listener.user_of(link)), lane)
 
     # --- out ------------------------------------------------------------------------------------
 
@@ -186,6 +188,10 @@ class Wire:
                 self._hear(LinkGone(link), None)
         if len(self._outboxes):
             self._retry_later()
+
+    def shut_out(self, keys: list[str]) -> None:
+        """These CURVE keys get in no more, and are heard no more."""
+        self._doors.shut_out(keys)
 
     def drop(self, link: LinkKey) -> None:
         """Forget the link and what waits for it."""

@@ -11,7 +11,7 @@ and the provider pass them on. Large buffers follow the header as further frames
 multipart message, ``buffers`` says how many belong to the value.
 
 Tags: 1-19 common, 20-49 caller and hub, 50-79 hub and provider, 80-89 provider and worker,
-90-119 caller and worker.
+90-119 caller and worker, 120-149 authority (keys, grants, audit, tokens), 150-169 images.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ Text = Annotated[str, Meta(max_length=65536)]
 Id = Annotated[str, Meta(max_length=64)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0, le=1e15)]
+Document = Annotated[bytes, Meta(max_length=262144)]
+"""A canonical document or its signatures, as they were signed."""
+Nonce = Annotated[bytes, Meta(max_length=64)]
 
 
 class Word(Struct, array_like=True, frozen=True, gc=False):
@@ -58,12 +61,16 @@ class Versions(Word, frozen=True):
 class Shape(Word, frozen=True):
     """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
     ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match; ``provider`` pins to a
-    provider id or name. Bigger ``priority`` goes first."""
+    provider id or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image``
+    is an image id or empty; ``preemption`` lists how others may be made to give way for it."""
 
     resources: dict[Name, Amount]
     priority: int = 0
     labels: dict[Name, Name] = {}
     provider: Name = ""
+    runtime: Name = ""
+    image: Name = ""
+    preemption: list[Name] = []
 
 
 class DeathReport(Word, frozen=True):
@@ -84,7 +91,9 @@ class ActorSpec(Word, frozen=True):
 
     ``owner`` is the caller that made it. ``placement`` is what the chosen provider must have in
     total, ``shape`` what the actor holds while it lives. ``max_restarts`` -1 is endless.
-    ``handle``: what other processes build handles from, opaque here."""
+    ``handle``: what other processes build handles from, opaque here. ``principal`` (whose session
+    it is) and ``seal`` (the hub's own mark on all that and the payload) are filled in by the hub,
+    which believes no report that does not carry its mark."""
 
     actor: Id
     session: Id
@@ -98,10 +107,25 @@ class ActorSpec(Word, frozen=True):
     max_restarts: int = 0
     max_concurrency: Count = 0
     handle: bytes = b""
+    principal: Name = ""
+    seal: Nonce = b""
+
+
+class WarrantWord(Word, frozen=True):
+    """By whose right a session runs. ``key``: the app or owner, empty for a local user of the hub's
+    machine. ``statement`` and ``signature`` as in the Proof of its root caller; ``grants``:
+    envelopes; ``successions``: as in Proof."""
+
+    session: Id
+    key: Name
+    statement: Document = b""
+    signature: Nonce = b""
+    grants: list[Document] = []
+    successions: list[Document] = []
 
 
 class LeaseReport(Word, frozen=True):
-    """A lease as its provider knows it (inventory after a reconnect)."""
+    """A lease as its provider knows it (inventory after a reconnect); ``seal`` as in StartLease."""
 
     lease: Id
     session: Id
@@ -109,16 +133,21 @@ class LeaseReport(Word, frozen=True):
     shape: Shape
     worker: Id
     endpoints: list[Endpoint]
+    principal: Name = ""
+    seal: Nonce = b""
 
 
 class ActorReport(Word, frozen=True):
-    """A live actor as its provider knows it (inventory after a reconnect)."""
+    """A live actor as its provider knows it (inventory after a reconnect). ``warrant``: the fields
+    of the session's Warrant, by which another provider may start it again."""
 
     spec: ActorSpec
     incarnation: Count
     worker: Id
     endpoints: list[Endpoint]
     payload: bytes
+    signatures: Document = b""
+    warrant: WarrantWord | None = None
 
 
 class MachineInfo(Word, frozen=True):
@@ -181,6 +210,58 @@ class GridInfo(Word, frozen=True):
     protocol_faults: Count = 0
 
 
+class KeyRow(Word, frozen=True):
+    """A key as the hub knows it. ``kind``: owner, hub, provider, app, signer. ``state``: pending,
+    approved, revoked. ``since`` in epoch seconds, ``by`` who decided it, ``reason`` why."""
+
+    key: Name
+    kind: Name
+    name: Name
+    state: Name
+    since: float
+    by: Name = ""
+    reason: Text = ""
+
+
+class GrantRow(Word, frozen=True):
+    """A grant as the hub keeps it. ``state``: valid, revoked, expired, early (not yet valid)."""
+
+    app: Name
+    issuer: Name
+    serial: Count
+    state: Name
+    since: float
+    envelope: Document
+
+
+class SessionRow(Word, frozen=True):
+    """One session. ``principal``: the key text of who opened it, or ``local``."""
+
+    session: Id
+    principal: Name
+    name: Name
+    callers: Count
+    age: float
+
+
+class ImageRow(Word, frozen=True):
+    """One image in the hub's store; ``signers``: key texts whose signatures are valid."""
+
+    image: Name
+    name: Name
+    size: Count
+    created: Name
+    signers: list[Name]
+    last_used: float = 0.0
+
+
+class ChunkList(Word, frozen=True):
+    """Chunks of one blob by index."""
+
+    blob: Name
+    chunks: list[Count]
+
+
 class RefWord(Word, frozen=True):
     """A reference on its way: the owner, and the number it knows the object by. The sender lends
     it: it keeps the object until the receiver's Release, or until the link is gone."""
@@ -208,7 +289,9 @@ class Message(Struct, array_like=True, frozen=True, gc=False):
 
 class Hello(Message, frozen=True, tag=1):
     """First message of the dialling side, on both lanes. ``role``: caller, provider, worker.
-    ``root`` is true for the process whose end ends the session."""
+    ``root`` is true for the process whose end ends the session. ``key``: the public key of whom it
+    claims to be, which a Proof must show; empty for a local process without one. ``transport``:
+    the z85 CURVE key it dials with, by which listeners elsewhere will know it."""
 
     peer: Id
     role: Name
@@ -219,13 +302,16 @@ class Hello(Message, frozen=True, tag=1):
     root: bool = False
     name: Name = ""
     namespace: Name = ""
+    key: Name = ""
+    transport: Name = ""
 
 
 class Welcome(Message, frozen=True, tag=2):
-    """The listener's answer to Hello, on the control lane."""
+    """The listener's answer to Hello, on the control lane. ``key``: the hub's public key."""
 
     peer: Id
     versions: Versions
+    key: Name = ""
 
 
 class Ping(Message, frozen=True, tag=3):
@@ -255,6 +341,24 @@ class Fault(Message, frozen=True, tag=6):
     request: Count = 0
 
 
+class Challenge(Message, frozen=True, tag=7):
+    """Hub -> who said Hello with a ``key``: sign this, once, within ten seconds."""
+
+    nonce: Nonce
+    hub: Name
+
+
+class Proof(Message, frozen=True, tag=8):
+    """Answer to Challenge: the statement (``security/statements``), signed by the key of Hello.
+    ``invitation`` lets a key in that the hub does not know; ``successions`` say which older keys it
+    follows."""
+
+    statement: Document
+    signature: Nonce
+    invitation: Name = ""
+    successions: list[Document] = []
+
+
 # --- caller -> hub ------------------------------------------------------------------------------
 
 
@@ -281,6 +385,7 @@ class CreateActor(Message, frozen=True, tag=22):
     request: Count
     spec: ActorSpec
     payload: bytes
+    signatures: Document = b""
 
 
 class WatchActor(Message, frozen=True, tag=23):
@@ -360,10 +465,12 @@ class LeaseLost(Message, frozen=True, tag=32):
 
 class DemandInfeasible(Message, frozen=True, tag=33):
     """No provider now in the grid could ever run the shape. Sent again never; a provider that
-    joins later may still serve it, the caller decides whether to wait."""
+    joins later may still serve it, the caller decides whether to wait. ``kind``: the error's name;
+    with PermissionDenied there is nothing to wait for."""
 
     key: Id
     reason: Text
+    kind: Name = "Unschedulable"
 
 
 class ActorUpdate(Message, frozen=True, tag=34):
@@ -481,18 +588,41 @@ class Sample(Message, frozen=True, tag=57):
     workers: Count
 
 
+class Vouch(Message, frozen=True, tag=58):
+    """A worker of ours that dials the hub with the CURVE key ``transport`` belongs to a session."""
+
+    worker: Id
+    transport: Name
+    session: Id
+
+
+class Report(Message, frozen=True, tag=59):
+    """For the audit log: the provider, or a worker of its, refused something."""
+
+    who: Name
+    action: Name
+    object: Name
+    reason: Name
+    detail: Text
+    session: Id = ""
+
+
 # --- hub -> provider ----------------------------------------------------------------------------
 
 
 class StartLease(Message, frozen=True, tag=60):
     """Bind a worker of the session (or a fresh one) to the lease. ``namespace`` is the session's,
-    the worker learns it in Bind."""
+    the worker learns it in Bind. ``key``: the CURVE key of the caller, which the worker admits.
+    ``principal``: whose session it is; ``seal``: the hub's mark, returned in a LeaseReport."""
 
     lease: Id
     session: Id
     caller: Id
     shape: Shape
     namespace: Name = ""
+    key: Name = ""
+    principal: Name = ""
+    seal: Nonce = b""
 
 
 class StopLease(Message, frozen=True, tag=61):
@@ -504,11 +634,14 @@ class StopLease(Message, frozen=True, tag=61):
 
 
 class StartActor(Message, frozen=True, tag=62):
-    """Data lane. Load the class in a worker of its own."""
+    """Data lane. Load the class in a worker of its own. ``keys``: the CURVE keys of the callers
+    that the worker admits; ``signatures``: of the payload."""
 
     spec: ActorSpec
     incarnation: Count
     payload: bytes
+    signatures: Document = b""
+    keys: list[Name] = []
 
 
 class StopActor(Message, frozen=True, tag=63):
@@ -520,9 +653,36 @@ class StopActor(Message, frozen=True, tag=63):
 
 
 class EndSession(Message, frozen=True, tag=64):
-    """Kill everything of the session but its detached actors."""
+    """Kill everything of the session but its detached actors; ``detached``: those too."""
 
     session: Id
+    detached: bool = False
+
+
+class Warrant(Message, frozen=True, tag=65):
+    """Told before the first StartLease or StartActor of a session, and again when its grants
+    change."""
+
+    warrant: WarrantWord
+
+
+class Revoked(Message, frozen=True, tag=66):
+    """All that was ever revoked and still matters; ``epoch`` grows with each revocation. ``keys``:
+    public keys; ``transports``: CURVE keys; ``grants``: ``ISSUER SERIAL``. ``running`` says what
+    becomes of what runs by the newest one: stop or finish."""
+
+    epoch: Count
+    keys: list[Name]
+    transports: list[Name]
+    grants: list[Name]
+    running: Name = "stop"
+
+
+class AdmitCaller(Message, frozen=True, tag=67):
+    """A caller with this CURVE key may call the actor."""
+
+    actor: Id
+    key: Name
 
 
 # --- provider <-> worker ------------------------------------------------------------------------
@@ -535,19 +695,27 @@ class WorkerReady(Message, frozen=True, tag=80):
 
 
 class Bind(Message, frozen=True, tag=81):
-    """Provider -> worker: you now work for this session (once in a worker's life)."""
+    """Provider -> worker: you now work for this session (once in a worker's life). ``signers``: the
+    keys of which one must have signed what is unpickled as code; None: nobody need have.
+    ``root``: the directory of the unpacked image it works in. ``runtime``: empty is ``python``; in
+    ``native`` it runs programs of that image and no Python of the session's."""
 
     session: Id
     namespace: Name
     lease: Id = ""
+    keys: list[Name] = []
+    signers: list[Name] | None = None
+    root: Text = ""
+    runtime: Name = ""
 
 
 class LoadActor(Message, frozen=True, tag=82):
-    """Provider -> worker, data lane: become this actor."""
+    """Provider -> worker, data lane: become this actor. ``signatures``: of the payload."""
 
     spec: ActorSpec
     incarnation: Count
     payload: bytes
+    signatures: Document = b""
 
 
 class ActorLoaded(Message, frozen=True, tag=83):
@@ -567,6 +735,28 @@ class Leave(Message, frozen=True, tag=85):
     """Provider -> worker: exit after the queued calls (``graceful``) or now."""
 
     graceful: bool = False
+
+
+class Admit(Message, frozen=True, tag=86):
+    """Provider -> worker: callers with these CURVE keys may call."""
+
+    keys: list[Name]
+
+
+class Expel(Message, frozen=True, tag=87):
+    """Provider -> worker: callers with these CURVE keys may call no more, their links end."""
+
+    keys: list[Name]
+
+
+class Refusal(Message, frozen=True, tag=88):
+    """Worker -> provider, for the audit log: a caller or its code was refused."""
+
+    who: Name
+    action: Name
+    object: Name
+    reason: Name
+    detail: Text
 
 
 # --- caller -> worker ---------------------------------------------------------------------------
@@ -595,11 +785,13 @@ class Call(Word, frozen=True):
 
 
 class Define(Message, frozen=True, tag=90):
-    """Data lane, before the first Call that uses it on this link."""
+    """Data lane, before the first Call that uses it on this link. ``signatures``: of the blob,
+    where the session signs its code."""
 
     fn: Annotated[bytes, Meta(max_length=32)]
     name: Name
     blob: bytes
+    signatures: Document = b""
 
 
 class Calls(Message, frozen=True, tag=91):
@@ -680,23 +872,339 @@ class Object(Message, frozen=True, tag=104):
     value: Value
 
 
+# --- authority: keys, grants, audit; a caller with the right to it, and the hub -------------------
+
+
+class AskKeys(Message, frozen=True, tag=120):
+    """Answered by KeyList."""
+
+    request: Count
+
+
+class ApproveKey(Message, frozen=True, tag=121):
+    """A key may take part in its role, under ``name`` if one is given. Answered by Done."""
+
+    request: Count
+    key: Name
+    name: Name = ""
+
+
+class RevokeKey(Message, frozen=True, tag=122):
+    """For good. ``running``: stop, or finish what runs. Answered by Done, when it took effect."""
+
+    request: Count
+    key: Name
+    running: Name = "stop"
+    reason: Text = ""
+
+
+class MakeInvitation(Message, frozen=True, tag=123):
+    """``role``: provider or app; ``seconds`` it is good for, once. Answered by Invitation."""
+
+    request: Count
+    role: Name
+    name: Name = ""
+    seconds: float = 600.0
+
+
+class PutGrant(Message, frozen=True, tag=124):
+    """Keep this grant, signed by an owner. Answered by Done."""
+
+    request: Count
+    envelope: Document
+
+
+class RevokeGrant(Message, frozen=True, tag=125):
+    """Answered by Done, when it took effect."""
+
+    request: Count
+    issuer: Name
+    serial: Count
+    running: Name = "stop"
+    reason: Text = ""
+
+
+class AskGrants(Message, frozen=True, tag=126):
+    """Of one app, or all with an empty ``app``; without the right to it, one's own. Answered by
+    GrantList."""
+
+    request: Count
+    app: Name = ""
+
+
+class AskAudit(Message, frozen=True, tag=127):
+    """Entries of the audit log after number ``after``, at most ``limit``; empty filters match all.
+    ``newest``: from the end. Answered by AuditLines."""
+
+    request: Count
+    after: Count = 0
+    limit: Count = 100
+    newest: bool = True
+    who: Name = ""
+    action: Name = ""
+    decision: Name = ""
+    reason: Name = ""
+    since: float = 0.0
+
+
+class PutSuccession(Message, frozen=True, tag=128):
+    """The sender's key is followed by another: the envelope both signed. Answered by Done."""
+
+    request: Count
+    envelope: Document
+
+
+class AskChallenge(Message, frozen=True, tag=130):
+    """The HTTP server, for who wants a token. Answered by ChallengeIs."""
+
+    request: Count
+    key: Name
+
+
+class AskToken(Message, frozen=True, tag=131):
+    """The HTTP server: a statement over the nonce, signed by the key. Answered by TokenIs."""
+
+    request: Count
+    statement: Document
+    signature: Nonce
+
+
+class UseToken(Message, frozen=True, tag=132):
+    """The HTTP server: may the bearer do this? Answered by Allowed, or Fault."""
+
+    request: Count
+    token: Name
+    action: Name
+    object: Name = ""
+
+
+class DropToken(Message, frozen=True, tag=133):
+    """The HTTP server: the token is not to be used any more. Answered by Done."""
+
+    request: Count
+    token: Name
+
+
+class ReserveSession(Message, frozen=True, tag=134):
+    """The HTTP server: a session for the bearer, kept for ``seconds``. Answered by Done, its text
+    is the session's id."""
+
+    request: Count
+    token: Name
+    name: Name = ""
+    seconds: float = 3600.0
+
+
+class CloseSession(Message, frozen=True, tag=135):
+    """End a session of one's own, or as an administrator any. ``token``: of the bearer, from the
+    HTTP server. Answered by Done."""
+
+    request: Count
+    session: Id
+    token: Name = ""
+
+
+class AskSessions(Message, frozen=True, tag=136):
+    """One's own sessions, as an administrator all. ``token`` as above. Answered by SessionList."""
+
+    request: Count
+    token: Name = ""
+
+
+class KeyList(Message, frozen=True, tag=140):
+    """Answer to AskKeys."""
+
+    request: Count
+    keys: list[KeyRow]
+
+
+class Invitation(Message, frozen=True, tag=141):
+    """Answer to MakeInvitation. ``expires`` in epoch seconds."""
+
+    request: Count
+    token: Name
+    expires: float
+
+
+class GrantList(Message, frozen=True, tag=142):
+    """Answer to AskGrants."""
+
+    request: Count
+    grants: list[GrantRow]
+
+
+class AuditLines(Message, frozen=True, tag=143):
+    """Answer to AskAudit: lines as in the log; ``last`` is the number of the last one looked at."""
+
+    request: Count
+    lines: list[Text]
+    last: Count = 0
+
+
+class Done(Message, frozen=True, tag=144):
+    """It is done and will not be forgotten."""
+
+    request: Count
+    text: Text = ""
+
+
+class ChallengeIs(Message, frozen=True, tag=145):
+    """Answer to AskChallenge."""
+
+    request: Count
+    nonce: Nonce
+    hub: Name
+
+
+class TokenIs(Message, frozen=True, tag=146):
+    """Answer to AskToken. ``expires`` in epoch seconds."""
+
+    request: Count
+    token: Name
+    key: Name
+    expires: float
+
+
+class Allowed(Message, frozen=True, tag=147):
+    """Answer to UseToken: ``key`` may; ``storage`` bytes it may still store."""
+
+    request: Count
+    key: Name
+    storage: Count = 0
+
+
+class SessionList(Message, frozen=True, tag=148):
+    """Answer to AskSessions."""
+
+    request: Count
+    sessions: list[SessionRow]
+
+
+# --- images: who uploads or asks, and the hub ----------------------------------------------------
+
+
+class OfferImage(Message, frozen=True, tag=150):
+    """Data lane: an image to be stored. Answered by WantChunks, or Done if it is there. ``token``:
+    of the bearer, from the HTTP server."""
+
+    request: Count
+    manifest: Document
+    signatures: Document = b""
+    token: Name = ""
+
+
+class PutChunk(Message, frozen=True, tag=151):
+    """Data lane: a chunk of a blob of an offered image. Answered by Done."""
+
+    request: Count
+    image: Name
+    blob: Name
+    index: Count
+    data: bytes
+
+
+class SealImage(Message, frozen=True, tag=152):
+    """All chunks are there: keep the image. Answered by Done."""
+
+    request: Count
+    image: Name
+
+
+class AskImages(Message, frozen=True, tag=153):
+    """Those the asker may use. Answered by ImageList."""
+
+    request: Count
+    token: Name = ""
+
+
+class AskImage(Message, frozen=True, tag=154):
+    """Answered by ImageIs."""
+
+    request: Count
+    image: Name
+    token: Name = ""
+
+
+class AskChunk(Message, frozen=True, tag=155):
+    """Answered by ChunkIs."""
+
+    request: Count
+    image: Name
+    blob: Name
+    index: Count
+
+
+class RemoveImage(Message, frozen=True, tag=156):
+    """Answered by Done."""
+
+    request: Count
+    image: Name
+    token: Name = ""
+
+
+class WantChunks(Message, frozen=True, tag=160):
+    """Answer to OfferImage: what is missing; what an earlier upload left is not sent again."""
+
+    request: Count
+    image: Name
+    missing: list[ChunkList]
+
+
+class ImageList(Message, frozen=True, tag=161):
+    """Answer to AskImages."""
+
+    request: Count
+    images: list[ImageRow]
+
+
+class ImageIs(Message, frozen=True, tag=162):
+    """Data lane: answer to AskImage."""
+
+    request: Count
+    manifest: Document
+    signatures: Document = b""
+
+
+class ChunkIs(Message, frozen=True, tag=163):
+    """Data lane: answer to AskChunk."""
+
+    request: Count
+    data: bytes
+
+
 Common = Hello | Welcome | Ping | Pong | Goodbye | Fault
+Authority = (
+    AskKeys | ApproveKey | RevokeKey | MakeInvitation | PutGrant | RevokeGrant | AskGrants
+    | AskAudit | PutSuccession | AskChallenge | AskToken | UseToken | DropToken | ReserveSession
+    | CloseSession | AskSessions
+)  # fmt: skip
+AuthorityAnswer = (
+    KeyList | Invitation | GrantList | AuditLines | Done | ChallengeIs | TokenIs | Allowed
+    | SessionList
+)  # fmt: skip
+ImageQuestion = (
+    OfferImage | PutChunk | SealImage | AskImages | AskImage | AskChunk | RemoveImage
+)  # fmt: skip
+ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
 CallerToHub = (
-    Common | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
-    | AskGrid | AskInfo | HeldLeases | Relay
+    Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
+    | AskGrid | AskInfo | HeldLeases | Relay | Authority | ImageQuestion
 )  # fmt: skip
 HubToCaller = (
-    Common | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate | Found
-    | Grid | Info | Output | Relay
+    Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate
+    | Found | Grid | Info | Output | Relay | AuthorityAnswer | ImageAnswer
 )  # fmt: skip
 ProviderToHub = (
-    Common | Offer | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed | ActorStarted
-    | ActorEnded | Sample | Output
+    Common | Proof | Offer | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
+    | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
 )  # fmt: skip
-HubToProvider = Common | StartLease | StopLease | StartActor | StopActor | EndSession
+HubToProvider = (
+    Common | Challenge | StartLease | StopLease | StartActor | StopActor | EndSession | Warrant
+    | Revoked | AdmitCaller | ImageIs | ChunkIs
+)  # fmt: skip
 ToHub = CallerToHub | ProviderToHub
-WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked
-ProviderToWorker = Common | Bind | LoadActor | Leave
+WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal
+ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Object
 )  # fmt: skip
@@ -706,5 +1214,6 @@ WorkerToCaller = (
 
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
+    OfferImage, PutChunk, ImageIs, ChunkIs,
 )  # fmt: skip
 """Messages of the data lane; all others go on the control lane."""

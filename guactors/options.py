@@ -13,6 +13,7 @@ from typing import Any
 
 from guactors.errors import UnknownOption
 from guactors.messages import Shape
+from guactors.security.words import PREEMPTION, RUNTIMES, is_image_id
 
 TASK = "task"
 ACTOR = "actor"
@@ -63,6 +64,18 @@ def _errors(value: Any) -> bool:
     )
 
 
+def _runtime(value: Any) -> bool:
+    return value is None or value in RUNTIMES
+
+
+def _image(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and is_image_id(value))
+
+
+def _modes(value: Any) -> bool:
+    return isinstance(value, list | tuple) and set(value) <= set(PREEMPTION)
+
+
 def _returns(value: Any) -> bool:
     return value == "streaming" or _whole(0)(value)
 
@@ -75,6 +88,9 @@ _WHO = {
     "label_selector": ({TASK, ACTOR}, _labels, "a dict of provider labels"),
     "provider": ({TASK, ACTOR}, _text, "a provider's id or name"),
     "priority": ({TASK, ACTOR, METHOD}, _whole(-(2**31)), "an integer, bigger goes first"),
+    "runtime": ({TASK, ACTOR}, _runtime, f"one of {', '.join(RUNTIMES)}"),
+    "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
+    "preemption": ({TASK, ACTOR}, _modes, f"a list of {', '.join(PREEMPTION)}"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, or 'streaming'"),
     "max_retries": ({TASK}, _whole(-1), "an integer, -1 for no limit"),
@@ -115,4 +131,7 @@ def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
         options.get("priority", 0),
         dict(options.get("label_selector", {})),
         options.get("provider") or "",
+        options.get("runtime") or "",
+        options.get("image") or "",
+        list(options.get("preemption", ())),
     )

@@ -1,12 +1,18 @@
 """What makes an actor: its pickled class, constructor arguments, and its methods' defaults.
 
-Owns: the inner encoding of an actor's payload, opaque to hub and provider. Pure.
+Owns: the inner encoding of an actor's payload, opaque to hub and provider, and the name of the one
+function that is sent without code. Pure.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from msgspec import Struct
+
+PROGRAM: Final = b"gu:program"
+"""The id of the function that workers have themselves: it runs a program of the session's image."""
 
 
 class MethodInfo(Struct, array_like=True, frozen=True):
@@ -26,7 +32,8 @@ class RawValue(Struct, array_like=True, frozen=True):
 
 
 class ActorPayload(Struct, array_like=True, frozen=True):
-    """All that a worker needs to build, or rebuild, the actor."""
+    """All that a worker needs to build, or rebuild, the actor. Only ``cls`` is code, and is what
+    the signatures that travel with a payload are of."""
 
     cls: bytes
     args: bytes

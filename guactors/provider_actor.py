@@ -14,7 +14,9 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -28,6 +30,14 @@ from guactors.ids import fresh
 from guactors.machine import Machine
 from guactors.messages import Hello
 from guactors.provider_crew import Crew
+from guactors.provider_images import (
+    ImageHere,
+    ImageMissing,
+    Images,
+    RootFailed,
+    RootReady,
+    tell_core,
+)
 from guactors.provider_link import HubLink
 from guactors.provider_state import (
     Dial,
@@ -36,9 +46,12 @@ from guactors.provider_state import (
     Effect,
     GiveUp,
     KillWorker,
+    NeedImage,
     Note,
+    PrepareRoot,
     ProviderCore,
     Ready,
+    RemoveRoot,
     SendHub,
     SendWorker,
     StartWorker,
@@ -63,6 +76,7 @@ from guactors.runtimes.base import (
 from guactors.runtimes.entry import WORKER_ENTRY
 from guactors.transport import open_transport
 from guactors.transport.base import LinkState, Listener, Transport
+from guactors.transport.doors import KeySet
 from guactors.versions import own_versions
 
 log = logging.getLogger("guactors.provider")
@@ -97,12 +111,16 @@ class ProviderActor(Actor):
         processes: WorkerProcesses,
         transport: Transport,
         listener: Listener,
+        doors: KeySet,
         report: Report,
         done: asyncio.Future[None],
     ) -> None:
         self._config = config
-        self._crew = Crew(config, processes, listener, self._nudge)
+        self._crew = Crew(config, processes, listener, doors, self._nudge)
         self._hub = HubLink(transport, self._nudge)
+        run_dir = Path(config.run_dir)
+        store = Path(config.data or config.run_dir) / "images"
+        self._images = Images(store, run_dir / "roots", self._hub.send, self._told)
         self._readers = self._crew.filenos()
         self._report = report
         self._done = done
@@ -113,9 +131,27 @@ class ProviderActor(Actor):
         host = host_id()
         self._machine = Machine(host, config.run_dir)
         hello = Hello(
-            config.provider, "provider", own_versions(), os.getpid(), host, name=config.name
+            config.provider,
+            "provider",
+            own_versions(),
+            os.getpid(),
+            host,
+            name=config.name,
+            key=config.seal.key,
+            transport=config.identity.client_public,
         )
-        self._core = ProviderCore(config, hello, fresh=fresh, random=random.random)
+        self._core = ProviderCore(
+            config,
+            hello,
+            fresh=fresh,
+            random=random.random,
+            wall=self._wall,
+            new_keypair=_worker_keys(config),
+        )
+
+    def _wall(self, moment: float) -> float:
+        """Our monotonic seconds as epoch seconds."""
+        return time.time() + moment - self.context.now()
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -131,6 +167,7 @@ class ProviderActor(Actor):
         for fd in self._readers:
             asyncio.get_running_loop().remove_reader(fd)
         self._crew.close()
+        self._images.close()
         if not self._done.done():
             if isinstance(cause, Failed):
                 self._done.set_exception(cause.error)
@@ -153,6 +190,8 @@ class ProviderActor(Actor):
                 effects = self._on_process_event(event)
             case Unlinked(worker):
                 effects = core.on_worker_link_lost(worker, now)
+            case ImageHere() | ImageMissing() | RootReady() | RootFailed():
+                effects = tell_core(core, message, now)
             case Begin():
                 self._begin()
                 return
@@ -172,6 +211,9 @@ class ProviderActor(Actor):
     def _stop(self, now: float) -> None:
         self._perform(self._core.stop(now))
         self.context.stop()
+
+    def _told(self, news: object) -> None:
+        self.context.self_ref.tell(news)
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -211,7 +253,9 @@ class ProviderActor(Actor):
             return False
         if state is LinkState.UP and not self._hub_up:
             self._hub_up = True
-            self._perform(self._core.on_hub_up(self._machine.info(), self.context.now()))
+            self._images.hub_up()
+            info, link = self._machine.info(), self._hub.key()
+            self._perform(self._core.on_hub_up(info, self.context.now(), link))
         heard = self._hear_hub()
         # What it said last counts, so the end comes after it.
         if not heard and self._hub.state() is LinkState.DOWN:
@@ -226,14 +270,20 @@ class ProviderActor(Actor):
         try:
             while heard < BATCH and (message := self._hub.receive()) is not None:
                 heard += 1
+                if self._images.heard(message):
+                    continue
                 self._perform(self._core.on_hub_message(message, self.context.now()))
         except ProtocolError as fault:
             self._lose_hub("protocol", str(fault))
         return heard
 
-    def _lose_hub(self, cause: str, detail: str) -> None:
+    def _drop_hub(self) -> None:
         self._hub.drop()
         self._hub_up = False
+        self._images.hub_lost()
+
+    def _lose_hub(self, cause: str, detail: str) -> None:
+        self._drop_hub()
         self._perform(self._core.on_hub_down(cause, detail, self.context.now()))
 
     def _read_workers(self) -> bool:
@@ -268,21 +318,22 @@ class ProviderActor(Actor):
                 self._crew.tell(worker, Deliver(message))
             case SendHub(message):
                 self._hub.send(message)
-            case StartWorker(worker):
-                self._crew.start(worker, self.context)
+            case StartWorker(worker, identity):
+                self._crew.start(worker, identity, self.context)
             case KillWorker(worker, cause):
                 self._crew.tell(worker, Kill(cause))
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
+            case NeedImage() | PrepareRoot() | RemoveRoot():
+                self._images.carry_out(effect)
             case Dial(endpoint):
-                self._hub_up = False
+                self._drop_hub()
                 down = self._hub.dial(endpoint)
                 if down is not None:
                     self._lose_hub(down.cause, down.detail)
             case DropHub(reason):
                 log.info("leaving the hub: %s", reason)
-                self._hub_up = False
-                self._hub.drop()
+                self._drop_hub()
             case TakeSample():
                 self._perform(self._core.on_sample(self._machine.info()))
             case Note(level, text):
@@ -290,7 +341,8 @@ class ProviderActor(Actor):
             case Ready():
                 self._report({"event": "ready", "provider": self._config.provider})
             case GiveUp(kind, detail):
-                self._done.set_exception(getattr(errors, kind)(detail))
+                if not self._done.done():
+                    self._done.set_exception(getattr(errors, kind)(detail))
                 self.context.stop()
 
 
@@ -304,6 +356,16 @@ def _listen_address(config: ProviderConfig) -> str:
     return f"ipc://{config.run_dir}/{config.provider}"
 
 
+def _worker_keys(config: ProviderConfig) -> Callable[[], tuple[str, str]] | None:
+    """What makes the CURVE pairs of workers; None where all of them meet is on this machine."""
+    by_tcp = config.identity.client_public or config.listen_host
+    if not by_tcp and not _listen_address(config).startswith("tcp://"):
+        return None
+    from guactors.transport.zmq_link import new_keypair
+
+    return new_keypair
+
+
 async def run_provider(
     config: ProviderConfig, processes: WorkerProcesses, report: Report, stop: asyncio.Event
 ) -> None:
@@ -313,24 +375,23 @@ async def run_provider(
     cannot be opened."""
     transport = open_transport(config.identity)
     try:
-        listener = transport.listen(_listen_address(config))
-        await _serve(config, processes, transport, listener, report, stop)
+        doors = KeySet()
+        listener = transport.listen(_listen_address(config), doors=doors)
+        parts = (config, processes, transport, listener, doors)
+        await _serve(parts, report, stop)
     finally:
         transport.close()
 
 
-async def _serve(
-    config: ProviderConfig,
-    processes: WorkerProcesses,
-    transport: Transport,
-    listener: Listener,
-    report: Report,
-    stop: asyncio.Event,
-) -> None:
+Parts = tuple[ProviderConfig, WorkerProcesses, Transport, Listener, KeySet]
+
+
+async def _serve(parts: Parts, report: Report, stop: asyncio.Event) -> None:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    parts = (config, processes, transport, listener, report, done)
-    async with ActorSystem(config.name) as system:
-        provider = system.spawn(ProviderActor, *parts, name="provider", mailbox_size=None)
+    async with ActorSystem(parts[0].name) as system:
+        provider = system.spawn(
+            ProviderActor, *parts, report, done, name="provider", mailbox_size=None
+        )
         await provider.ask(Begin())
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait((done, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 
 from guactors.actors import ActorRef
 from guactors.actors.actor import ActorContext
-from guactors.config import ProviderConfig, WorkerConfig
+from guactors.config import Identity, ProviderConfig, WorkerConfig
 from guactors.errors import ProtocolError
 from guactors.ids import LinkKey
 from guactors.messages import Fault, Hello, Message, WorkerToProvider
 from guactors.runtime_actor import Arrived, Linked, RuntimeActor
 from guactors.runtimes.base import ProcessEvent, WorkerProcesses
 from guactors.transport.base import Frame, Lane, Listener, SendError
+from guactors.transport.doors import KeySet
 from guactors.transport.frames import Decoder, encode
 
 log = logging.getLogger("guactors.provider")
@@ -29,16 +30,19 @@ _DECODER: Decoder[Message] = Decoder(WorkerToProvider)
 
 
 class Crew:
-    """``nudge``: called when the descriptors should be looked at again."""
+    """``doors``: of the listener. ``nudge``: called when the descriptors should be looked at
+    again."""
 
     def __init__(
         self,
         config: ProviderConfig,
         processes: WorkerProcesses,
         listener: Listener,
+        doors: KeySet,
         nudge: Callable[[], None],
     ) -> None:
         self._config = config
+        self._doors = doors
         self._processes = processes
         self._listener = listener
         self._nudge = nudge
@@ -65,9 +69,11 @@ class Crew:
         if keeper is not None:
             keeper.tell(message)
 
-    def start(self, worker: str, context: ActorContext) -> None:
-        """A keeper, which starts the process; a child of ``context``'s actor."""
+    def start(self, worker: str, identity: Identity, context: ActorContext) -> None:
+        """A keeper, which starts the process; a child of ``context``'s actor. ``identity``: of the
+        worker, for TCP."""
         config = self._config
+        self._doors.admit([identity.client_public])
         birth = WorkerConfig(
             worker=worker,
             provider=config.provider,
@@ -76,7 +82,7 @@ class Crew:
             hub=config.hub,
             run_dir=config.run_dir,
             listen_host=config.listen_host,
-            identity=config.identity,
+            identity=identity,
             timing=config.timing,
         )
         parts = (birth, self._processes, self._listener, self._nudge)

@@ -63,6 +63,10 @@ class HubLink:
         """The link's; None without one."""
         return None if self._link is None else self._link.state()
 
+    def key(self) -> str:
+        """The link's; empty without one."""
+        return "" if self._link is None else self._link.key
+
     def down(self) -> Down:
         """Why it is down."""
         return (self._link.down() if self._link else None) or Down("lost")

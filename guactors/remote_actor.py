@@ -25,6 +25,7 @@ from guactors.payload import (
 )
 from guactors.refs import current_session
 from guactors.remote_function import pack_call, returns_of, submit
+from guactors.security.code_signing import signatures_for
 
 if TYPE_CHECKING:
     from guactors.caller.actors import RemoteActor
@@ -120,6 +121,7 @@ class ActorClass:
         if self._blob is None:
             self._blob = values.pack_code(self._cls, self.__qualname__)
         blob = self._blob
+        signatures = signatures_for(session, session.code_signers, "class", blob)
         info = HandleInfo(self.__name__, self._methods, options.get("max_task_retries", 0))
         concurrency = options.get("max_concurrency") or (
             DEFAULT_ASYNC_CONCURRENCY if is_async_class(self._cls) else 1
@@ -153,7 +155,7 @@ class ActorClass:
             deps_raw = [RawValue(*session.values.raw(ref.id)) for ref in deps]
             buffers = [bytes(buffer) for buffer in packed.buffers]
             payload = encode(ActorPayload(blob, packed.data, buffers, deps_raw))
-            session.actors.create(actor, spec, payload, wait=bool(name))
+            session.actors.create(actor, spec, payload, signatures, wait=bool(name))
 
         session.values.when_ready([ref.id for ref in deps], create)
         return ActorHandle(session, actor, info, owner=not detached)

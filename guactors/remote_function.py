@@ -16,7 +16,9 @@ from guactors import values
 from guactors.caller.tasks import STREAM, Task
 from guactors.messages import Define
 from guactors.options import TASK, check_options, shape_of
+from guactors.payload import PROGRAM
 from guactors.refs import ObjectRef, ObjectRefGenerator
+from guactors.security.code_signing import signatures_for
 from guactors.values import Packed, Placeholder
 
 if TYPE_CHECKING:
@@ -173,8 +175,9 @@ class RemoteFunction:
             self._blob = values.pack_code(self._function, self._name)
             self._fn = function_id(self._blob)
         blob = self._blob
+        signatures = signatures_for(session, session.code_signers, "function", blob)
         with session.lock:
-            session.core.blobs[self._fn] = Define(self._fn, self._name[:256], blob)
+            session.core.blobs[self._fn] = Define(self._fn, self._name[:256], blob, signatures)
             demand = session.core.demand(self._shape)
         self._home = (session, demand)
         return demand
@@ -184,3 +187,14 @@ class RemoteFunction:
 
     def __repr__(self) -> str:
         return f"<remote function {self._name}>"
+
+
+def image_program(options: Mapping[str, Any]) -> RemoteFunction:
+    """A program of an image, as a function without code: ``.remote(argv, env, cwd)`` streams what
+    ``runtimes/program.run_program`` yields. ``argv[0]`` and ``cwd`` are paths inside the image that
+    ``options`` name with the runtime ``native``; the worker finds and checks them."""
+    from guactors.runtimes.program import run_program
+
+    program = RemoteFunction(run_program, options)
+    program._blob, program._fn = b"", PROGRAM
+    return program

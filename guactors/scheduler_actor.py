@@ -6,16 +6,21 @@ Owns: nothing but its room, :class:`guactors.scheduling.state.SchedulerState`. M
 from __future__ import annotations
 
 from guactors.actors import ActorRef
-from guactors.config import Timing
+from guactors.config import HubConfig
 from guactors.ids import fresh
-from guactors.room_actor import RoomActor
+from guactors.room_actor import RoomActor, epoch_seconds
+from guactors.scheduling.desk import no_mark
 from guactors.scheduling.state import SchedulerState
+from guactors.security.marks import marker
 
 
 class SchedulerActor(RoomActor):
     """Demand, leases, placement, actors' lives."""
 
-    def __init__(self, hub: ActorRef, timing: Timing) -> None:
+    def __init__(self, hub: ActorRef, config: HubConfig) -> None:
         super().__init__()
         self.hub = hub
-        self.room = SchedulerState(timing, fresh, self.context.now())
+        mark = marker(config.seal.secret) if config.seal.secret else no_mark
+        self.room = SchedulerState(
+            config.timing, fresh, self.context.now(), wall=epoch_seconds, mark=mark
+        )

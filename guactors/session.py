@@ -11,7 +11,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.actor_registry import ActorRegistry
@@ -20,15 +21,18 @@ from guactors.caller.core import CallerCore
 from guactors.caller.effects import Dial, Hangup, SendHub, SendPeer
 from guactors.caller.tasks import Task
 from guactors.config import Timing
-from guactors.errors import HubUnreachable, SessionClosed, UsageError
+from guactors.credentials import Credentials
+from guactors.errors import GuactorsError, HubUnreachable, SessionClosed, UsageError
 from guactors.hub_line import HubLine, error_of
 from guactors.messages import (
     AskGrid,
+    AuthorityAnswer,
     Endpoint,
     Fault,
     Found,
     Grid,
     Hello,
+    ImageAnswer,
     Info,
     Message,
     Output,
@@ -39,17 +43,20 @@ from guactors.pump import Host, Pump
 from guactors.session_values import SessionValues
 from guactors.transport.base import Frame, Link, Transport
 
+if TYPE_CHECKING:
+    from guactors.security.keys import SecretKey
+
 SendNeighbour = Callable[[str, Message, Sequence[Frame]], None]
 MOST_RELEASED = 256
 """References that may wait to be dropped."""
 RETRY_FULL = 0.001
 """Seconds until a message that found its link full is tried again."""
-_ANSWERS = (Found, Grid, Info)
+_ANSWERS = Found | Grid | Info | AuthorityAnswer | ImageAnswer
 
 
 class Session:
-    """``hello`` says who we are; ``echo``: print what workers print (None: not), ``fold``: fold
-    equal lines. ``close`` settles everything that is pending."""
+    """``hello`` says who we are, ``credentials`` prove it; ``echo``: print what workers print
+    (None: not), ``fold``: fold equal lines. ``close`` settles everything that is pending."""
 
     def __init__(
         self,
@@ -58,10 +65,14 @@ class Session:
         hello: Hello,
         timing: Timing,
         *,
+        credentials: Credentials = Credentials(),  # noqa: B008 - frozen, and of nobody
         echo: bool = True,
         fold: bool = True,
         host: Host | None = None,
     ) -> None:
+        hello = credentials.introduce(hello)
+        self.code_signers: list[SecretKey] = []
+        """Keys that sign the functions and classes this session sends."""
         self.peer = hello.peer
         self.id = hello.session
         self.namespace = hello.namespace
@@ -85,6 +96,8 @@ class Session:
         self._echo = echo
         self._next_tick = 0.0
         self._closed = False
+        self.refused: GuactorsError | None = None
+        """Why the hub wants no more of us."""
         self._links = PeerLinks(
             transport,
             self.pump.poller,
@@ -92,12 +105,19 @@ class Session:
             on_message=self._on_peer_message,
             on_lost=self._on_link_lost,
         )
-        self._hub = HubLine(
-            transport,
+        self._hub = self._line(hub, hello, timing, credentials)
+
+    def _line(
+        self, hub: Sequence[Endpoint], hello: Hello, timing: Timing, credentials: Credentials
+    ) -> HubLine:
+        return HubLine(
+            self._transport,
             hub,
             hello,
             timing,
+            prove=partial(credentials.prove, hello),
             on_up=lambda: self.core.on_hub_up(time.monotonic()),
+            on_refused=self._on_refused,
             on_message=self._on_hub_message,
             watch=self._watch,
             unwatch=self._unwatch,
@@ -136,6 +156,15 @@ class Session:
         self.pump.close()
         for callback in self.on_close:
             callback()
+
+    def _on_refused(self, error: GuactorsError) -> None:
+        """The hub shut us out: whatever waits ends now, and what comes later does not begin."""
+        self.core.close(error)
+        self.refused = error
+        for request, answer in self.requests.items():
+            if answer is None:
+                self.requests[request] = Fault(type(error).__name__, str(error), request)
+        self.values.notify()
 
     @property
     def closed(self) -> bool:

@@ -3,6 +3,10 @@
 Owns: when plain pickle is enough and when cloudpickle is needed, out-of-band buffers, the
 collection of references inside a value, and what a remote exception looks like when it is raised
 again. Only processes that run or own user code import this; the hub and the provider never do.
+
+Opening a pickle runs what it says. A worker whose session asks for signed code replaces the
+functions in :data:`openers`: there, only signed code is opened as a pickle (``unpack_code``), and
+everything else that comes from outside as data.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from guactors.errors import GuactorsError, NotSerializable, TaskError
+from guactors.errors import GuactorsError, NotSerializable, PermissionDenied, TaskError
 
 OUT_OF_BAND = 32 * 1024
 """Smaller buffers are cheaper inside the pickle than as frames of their own."""
@@ -29,6 +33,19 @@ class Packed(NamedTuple):
     data: bytes
     buffers: Sequence[bytes | memoryview]
     refs: Sequence[Any]
+
+
+class Openers:
+    """How this process opens what comes from outside, each as ``pickle.loads``: values, the
+    arguments of calls, and errors."""
+
+    def __init__(self) -> None:
+        self.value: Callable[..., Any] = pickle.loads
+        self.arguments: Callable[..., Any] = pickle.loads
+        self.error: Callable[..., Any] = pickle.loads
+
+
+openers = Openers()
 
 
 class Placeholder:
@@ -117,8 +134,13 @@ def pack_arguments(
 def unpack(data: bytes, buffers: Sequence[Any] = ()) -> Any:
     """The value; arrays come back read-only and without a copy."""
     if not buffers:
-        return pickle.loads(data)
-    return pickle.loads(data, buffers=[memoryview(buffer).toreadonly() for buffer in buffers])
+        return openers.value(data)
+    return openers.value(data, buffers=_read_only(buffers))
+
+
+def unpack_code(blob: bytes) -> Any:
+    """A function or class, whose maker is trusted: opening it runs what it says."""
+    return pickle.loads(blob)
 
 
 def unpack_arguments(
@@ -127,11 +149,18 @@ def unpack_arguments(
     """``(args, kwargs)`` with each placeholder replaced by its value."""
     if data == NO_ARGUMENTS:
         return (), {}
-    args, kwargs = unpack(data, buffers)
+    if buffers:
+        args, kwargs = openers.arguments(data, buffers=_read_only(buffers))
+    else:
+        args, kwargs = openers.arguments(data)
     if deps:
         args = tuple(deps[a.index] if type(a) is Placeholder else a for a in args)
         kwargs = {k: deps[v.index] if type(v) is Placeholder else v for k, v in kwargs.items()}
     return args, kwargs
+
+
+def _read_only(buffers: Sequence[Any]) -> list[memoryview]:
+    return [memoryview(buffer).toreadonly() for buffer in buffers]
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -155,7 +184,7 @@ class RemoteFailure:
         if not self.cause:
             return None
         try:
-            error = pickle.loads(self.cause)
+            error = openers.error(self.cause)
         except Exception:
             # Its module may be missing here; the text still tells everything.
             return None
@@ -188,7 +217,10 @@ def pack_error(error: BaseException, where: str) -> bytes:
 
 def unpack_error(data: bytes) -> BaseException:
     """The exception to raise for an error value."""
-    error = pickle.loads(data)
+    try:
+        error = openers.error(data)
+    except PermissionDenied as refusal:
+        return refusal
     if isinstance(error, RemoteFailure):
         return _as_task_error(error)
     if isinstance(error, BaseException):
@@ -241,7 +273,10 @@ def _rebuild(cause: BaseException, text: str) -> BaseException:
 
 def retriable(data: bytes, wanted: bool | Iterable[type[BaseException]]) -> bool:
     """Whether a user's error is one of ``wanted`` (True: any)."""
-    error = pickle.loads(data)
+    try:
+        error = openers.error(data)
+    except PermissionDenied:
+        return False
     if not isinstance(error, RemoteFailure):
         return False
     if wanted is True:

@@ -12,13 +12,21 @@ from guactors.caller.effects import Dial, Effect, Hangup, SendHub
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
-from guactors.errors import ActorDied, ActorKilled, ActorUnavailable, Death, PeerLost
+from guactors.errors import (
+    ActorDied,
+    ActorKilled,
+    ActorUnavailable,
+    Death,
+    GuactorsError,
+    PermissionDenied,
+)
 from guactors.messages import ActorUpdate, CreateActor, DeathReport, KillActor, WatchActor
 
 DOUBT = 2.0
 """Seconds a call on a broken link waits for the hub to say what became of the actor."""
 WINDOW = 4096
 """Unanswered calls one caller may have at one actor; more wait here, not in the actor's memory."""
+NOT_ALLOWED = frozenset({"refused", "revoked"})
 ON_PURPOSE = frozenset({"killed", "released", "session_ended"})
 
 
@@ -146,10 +154,16 @@ class ActorBook:
                 self.objects.settle(id, actor.error, error=True)
             return
         death = actor.death or Death("released")
-        kind: type[PeerLost] = ActorKilled if death.cause in ON_PURPOSE else ActorDied
         call = f"{actor.name}.{task.method}" if task.method else actor.name
+        error: GuactorsError
+        if death.cause in NOT_ALLOWED:
+            error = PermissionDenied(f"the actor of {call} may not run: {death.detail}")
+        elif death.cause in ON_PURPOSE:
+            error = ActorKilled(f"the actor of {call} is gone", death)
+        else:
+            error = ActorDied(f"the actor of {call} is gone", death)
         for id in task.results():
-            self.objects.fail(id, kind(f"the actor of {call} is gone", death))
+            self.objects.fail(id, error)
 
     # --- events -----------------------------------------------------------------------------
 

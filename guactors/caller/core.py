@@ -22,6 +22,7 @@ from guactors.caller.targets import Target
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
 from guactors.errors import (
     Death,
+    GuactorsError,
     TaskCancelled,
 )
 from guactors.messages import (
@@ -157,9 +158,9 @@ class CallerCore:
         self._now = now
         self.cancelling.cancel_children(parent, now)
 
-    def close(self) -> None:
-        """The session ends: everything pending is settled."""
-        self.endings.close()
+    def close(self, why: GuactorsError | None = None) -> None:
+        """The session ends: everything pending is settled, with ``why`` if there is a reason."""
+        self.endings.close(why)
 
     def kill_actor(self, actor: RemoteActor, *, no_restart: bool, now: float) -> None:
         """End it. With ``no_restart`` it is dead for this process from here on."""
@@ -233,8 +234,8 @@ class CallerCore:
                 if message.state == "dead":
                     self.actors.ended(message.actor)
                 self._on_actor(message, now)
-            case DemandInfeasible(key, reason):
-                self.patience.on_infeasible(key, reason, now)
+            case DemandInfeasible(key, reason, kind):
+                self.patience.on_infeasible(key, reason, kind, now)
             case _:
                 pass
 

@@ -11,7 +11,7 @@ import pickle
 from guactors.caller.objects import ObjectTable
 from guactors.caller.streams import Stream
 from guactors.caller.tasks import STREAM, Buffers, Task
-from guactors.errors import SessionClosed
+from guactors.errors import GuactorsError, SessionClosed
 from guactors.messages import Reply, StreamItem
 
 
@@ -97,11 +97,12 @@ class Endings:
             self.objects.drop(id)
         task.deps = task.lent = ()
 
-    def close(self) -> None:
-        """The session ends: everything pending is settled."""
+    def close(self, why: GuactorsError | None = None) -> None:
+        """The session ends: everything pending is settled, with ``why`` if there is a reason."""
         for entry in list(self.objects.entries.values()):
             if entry.data is None:
                 name = (entry.task.name or entry.task.method) if entry.task else "the object"
-                self.objects.fail(entry.id, SessionClosed(f"the session ended before {name} did"))
+                error = why or SessionClosed(f"the session ended before {name} did")
+                self.objects.fail(entry.id, error)
         for stream in self.streams.values():
             stream.finished = True

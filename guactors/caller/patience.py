@@ -1,6 +1,7 @@
 """Demands that no provider could meet: how long they wait for one that could.
 
-Owns: the waiting and its end in Unschedulable. Must never: judge feasibility (the hub does).
+Owns: the waiting and its end in Unschedulable, or at once in PermissionDenied. Must never: judge
+feasibility or rights (the hub does).
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import pickle
 from guactors.caller.actors import ActorBook
 from guactors.caller.effects import SendHub
 from guactors.caller.endings import Endings
-from guactors.caller.leases import LeaseBook
+from guactors.caller.leases import Demand, LeaseBook
 from guactors.caller.objects import ObjectTable
-from guactors.errors import Unschedulable
+from guactors.errors import GuactorsError, PermissionDenied, Unschedulable
 from guactors.messages import KillActor, SetDemand
 
 
@@ -34,11 +35,18 @@ class Patience:
         self._endings = endings
         self._hopeless_actors: dict[str, tuple[float, str]] = {}
 
-    def on_infeasible(self, key: str, reason: str, now: float) -> None:
-        """The hub says that no provider it has could ever do it."""
-        if key in self._leases.demands:
-            self._leases.demands[key].infeasible_since = now
-            self._leases.demands[key].reason = reason
+    def on_infeasible(self, key: str, reason: str, kind: str, now: float) -> None:
+        """The hub says that no provider it has could ever do it, or (``kind``) that it may not
+        be done, for which no provider is worth waiting."""
+        denied = kind == PermissionDenied.__name__
+        demand = self._leases.demands.get(key)
+        if demand is not None and denied:
+            demand.reason = reason
+            self._give_up(demand, PermissionDenied)
+        elif demand is not None:
+            demand.infeasible_since, demand.reason = now, reason
+        elif key in self._actors.actors and denied:
+            self._give_up_actor(key, PermissionDenied, reason)
         elif key in self._actors.actors:
             self._hopeless_actors[key] = (now, reason)
 
@@ -51,23 +59,29 @@ class Patience:
         for demand in self._leases.demands.values():
             since = demand.infeasible_since
             if since and not demand.leases and now - since >= self.seconds:
-                demand.infeasible_since = 0.0
-                demand.told = 0
-                self._objects.effects.append(SendHub(SetDemand(demand.key, demand.shape, 0)))
-                while demand.queue:
-                    task = demand.queue.popleft()
-                    self._endings.fail(task, Unschedulable(f"{task.name}: {demand.reason}"))
+                self._give_up(demand, Unschedulable)
         for id, (since, reason) in list(self._hopeless_actors.items()):
             if now - since >= self.seconds:
                 del self._hopeless_actors[id]
-                actor = self._actors.actors[id]
-                actor.state = "dead"
-                actor.error = pickle.dumps(Unschedulable(f"actor {actor.name}: {reason}"), 5)
-                self._actors.end(id, KillActor(id))
-                while actor.queue:
-                    task = actor.queue.popleft()
-                    self._actors.refuse(actor, task)
-                    self._endings.finish(task)
+                self._give_up_actor(id, Unschedulable, reason)
+
+    def _give_up(self, demand: Demand, kind: type[GuactorsError]) -> None:
+        demand.infeasible_since = 0.0
+        demand.told = 0
+        self._objects.effects.append(SendHub(SetDemand(demand.key, demand.shape, 0)))
+        while demand.queue:
+            task = demand.queue.popleft()
+            self._endings.fail(task, kind(f"{task.name}: {demand.reason}"))
+
+    def _give_up_actor(self, id: str, kind: type[GuactorsError], reason: str) -> None:
+        actor = self._actors.actors[id]
+        actor.state = "dead"
+        actor.error = pickle.dumps(kind(f"actor {actor.name}: {reason}"), 5)
+        self._actors.end(id, KillActor(id))
+        while actor.queue:
+            task = actor.queue.popleft()
+            self._actors.refuse(actor, task)
+            self._endings.finish(task)
 
     def next_wake(self) -> float | None:
         """When the next one is given up."""

@@ -66,4 +66,6 @@ def shape_key(shape: Shape) -> str:
     parts = [f"{k}={v:g}" for k, v in sorted(shape.resources.items())]
     parts += [f"{k}:{v}" for k, v in sorted(shape.labels.items())]
     key = f"{shape.priority}|{shape.provider}|{','.join(parts)}"
+    if shape.runtime or shape.image or shape.preemption:
+        key += f"|{shape.runtime}|{shape.image}|{','.join(shape.preemption)}"
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

@@ -15,23 +15,29 @@ import psutil
 import typer
 
 from guactors.cli.console import fail, note, print_json, waiting
-from guactors.cli.network import check_free, check_tcp, join_address
+from guactors.cli.network import (
+    check_free,
+    check_tcp,
+    is_loopback,
+    join_address,
+    outward_host,
+)
 from guactors.cli.options import AsJson
 from guactors.config import HubConfig, NodeConfig, ProviderConfig
 from guactors.grid_client import GridClient
 from guactors.grid_file import (
     AUTO,
     GridFile,
-    grid_file_path,
     remove_grid_file,
     running_grid,
     write_grid_file,
 )
-from guactors.home import home, hub_identity, new_run_dir
+from guactors.home import home, new_run_dir, private_directory
+from guactors.hub_keys import hub_keys
 from guactors.ids import fresh
 from guactors.machine import detect_resources
 from guactors.runtimes.launch import launch_node
-from guactors.transport.zmq_link import new_keypair
+from guactors.transport.addresses import split_tcp
 
 START_WITHIN = 30.0
 END_WITHIN = 5.0
@@ -65,7 +71,8 @@ def up(
         return
     typer.echo(f"hub and {providers} provider(s) are up, pid {grid.pid}")
     note('gu status shows the grid, gu down ends it; programs find it with gu.init("auto")')
-    note(f"the address to join it from elsewhere (a secret) is in {grid_file_path()}")
+    note(f"others find it at {grid.address}")
+    note("let them in: gu key invite, or gu key approve; say what they may: gu grant create")
 
 
 def down() -> None:
@@ -82,7 +89,7 @@ def down() -> None:
 
 
 def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
-    identity = hub_identity(new_keypair)
+    keys = hub_keys()
     run_dir = str(new_run_dir())
     there = detect_resources()
     share = {name: value / providers for name, value in there.items()}
@@ -93,7 +100,10 @@ def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
             hub=fresh("hub"),
             listen=[f"ipc://{run_dir}/hub", listen],
             run_dir=run_dir,
-            identity=identity,
+            identity=keys.identity,
+            seal=keys.seal,
+            owners=keys.owners,
+            data=str(private_directory(home() / "hub")),
         ),
         providers=[
             ProviderConfig(
@@ -102,7 +112,9 @@ def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
                 hub=[],
                 resources=share,
                 run_dir=run_dir,
-                identity=identity,
+                listen_host="" if is_loopback(split_tcp(listen)[0]) else outward_host(),
+                hub_key=keys.seal.key,
+                data=str(private_directory(home() / "provider")),
             )
             for number in range(1, providers + 1)
         ],
@@ -110,7 +122,7 @@ def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
     )
     node = launch_node(config, timeout=START_WITHIN, log=home() / "grid.log")
     try:
-        address = join_address(node.hub_endpoints, identity.member_secret)
+        address = join_address(node.hub_endpoints, keys)
         grid = write_grid_file(address, node.hub_endpoints, node.pid, run_dir, node.pids)
     except BaseException:
         node.close()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from guactors.cli import doctor, grid, run, serve, show
+from guactors.cli import audit, doctor, grants, grid, keys, policies, run, serve, sessions, show
 from guactors.cli.console import USAGE, fail
 from guactors.errors import GuactorsError, InternalError
 from guactors.versions import VERSION
@@ -35,6 +35,11 @@ app.command("peers")(show.peers)
 app.command("inf")(show.inf)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("doctor")(doctor.doctor)
+app.add_typer(keys.app, name="key")
+app.add_typer(grants.app, name="grant")
+app.add_typer(sessions.app, name="session")
+app.add_typer(policies.app, name="policy")
+app.add_typer(audit.app, name="audit")
 
 
 def _version(wanted: bool) -> None:

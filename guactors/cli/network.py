@@ -13,6 +13,7 @@ import socket
 
 import typer
 
+from guactors.hub_keys import HubKeys
 from guactors.join import JoinAddress, format_join
 from guactors.messages import Endpoint
 from guactors.transport.addresses import TCP, split_tcp
@@ -82,12 +83,11 @@ def advertised(host: str) -> str:
     return host
 
 
-def join_address(endpoints: list[Endpoint], member_secret: str) -> str:
+def join_address(endpoints: list[Endpoint], keys: HubKeys) -> str:
     """The join address of a hub that listens there; its first TCP endpoint is the one."""
     for endpoint in endpoints:
         if endpoint.control.startswith(TCP):
             host, port = split_tcp(endpoint.control)
-            return format_join(
-                JoinAddress(advertised(host), port, endpoint.server_key, member_secret)
-            )
+            transport, owner = endpoint.server_key, keys.owners[0]
+            return format_join(JoinAddress(advertised(host), port, transport, keys.seal.key, owner))
     raise typer.BadParameter("a hub needs a TCP address for others to join it")

@@ -15,25 +15,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from guactors.cli.console import fail, log_in_lines, note
 from guactors.cli.network import check_free, check_tcp, is_loopback, join_address, outward_host
 from guactors.cli.options import parse_pairs, parse_size
 from guactors.config import HubConfig, ProviderConfig
-from guactors.grid_client import GridClient
 from guactors.grid_file import (
     HubAddress,
-    find_hub,
+    provider_address,
     remove_grid_file,
     running_grid,
     write_grid_file,
 )
-from guactors.home import home, hub_identity, new_run_dir, private_directory
+from guactors.home import home, new_run_dir, private_directory
+from guactors.hub_keys import HubKeys, hub_keys
 from guactors.ids import fresh
 from guactors.machine import detect_resources
 from guactors.messages import Endpoint
+from guactors.provider_policy import read_policy
 from guactors.transport.addresses import TCP, split_tcp
-from guactors.transport.zmq_link import new_keypair
 
 HUB_PORT = 61621
 Report = Callable[[dict[str, Any]], None]
@@ -50,25 +51,38 @@ def hub(
         typer.Option(callback=check_tcp, help="Where it listens; 0.0.0.0 for every network."),
     ] = f"tcp://127.0.0.1:{HUB_PORT}",
     data: Data = None,
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--owner",
+            help="An owner's public key; may be repeated.",
+            show_default="the owner key of GU_HOME, made if there is none",
+        ),
+    ] = None,
 ) -> None:
-    """Run the hub in the foreground. The first line of its output is the address to join it, which
-    is a secret: who has it may use the grid."""
+    """Run the hub in the foreground. The first line of its output is the address to join it: who
+    has it may knock, and an owner says who comes in (gu key approve, gu key invite)."""
     from guactors.hub_actor import run_hub_process
 
     check_free(listen)
     log_in_lines()
-    identity = hub_identity(new_keypair, private_directory(data) if data else home())
+    keys = hub_keys(owner or (), private_directory(data) if data else None)
+    if keys.made_owner:
+        note(f"made the owner's key of this hub: {keys.made_owner}; keep a copy where it is safe")
     with _run_dir() as run_dir:
         config = HubConfig(
             hub=fresh("hub"),
             listen=[f"ipc://{run_dir}/hub", listen],
             run_dir=run_dir,
-            identity=identity,
+            identity=keys.identity,
+            seal=keys.seal,
+            owners=keys.owners,
+            data=str(private_directory((data or home()) / "hub")),
         )
         if is_loopback(split_tcp(listen)[0]):
             note("only this machine can join; --listen tcp://0.0.0.0:61621 opens it to others")
         try:
-            run_hub_process(config, _hub_report(identity.member_secret, run_dir))
+            run_hub_process(config, _hub_report(keys, run_dir))
         finally:
             _forget()
 
@@ -79,7 +93,7 @@ def provider(
         typer.Option(
             "--hub",
             envvar="GU_ADDRESS",
-            help="gu://HOST:PORT?key=..., or auto: the hub that this user runs on this machine.",
+            help="gu://HOST:PORT?hub=..., or auto: the hub that this user runs on this machine.",
         ),
     ],
     name: Annotated[str | None, typer.Option(show_default="host name")] = None,
@@ -91,6 +105,13 @@ def provider(
         list[str] | None, typer.Option("--label", help="NAME=VALUE; may be repeated.")
     ] = None,
     data: Data = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            help="What may run here at most, besides the grants of the grid's owner.",
+            show_default="policy.json in the data directory, if it is there",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Keep trying if the hub does not answer at first.")
     ] = False,
@@ -99,31 +120,49 @@ def provider(
     from guactors.provider_actor import run_provider_process
 
     log_in_lines()
+    resources = _resources(cpus, memory)
+    labels = parse_pairs(label or [], "--label")
+    name = name or socket.gethostname().split(".")[0]
+    here = private_directory(data) if data else home()
+    target = provider_address(hub, name, here)
+    with _run_dir() as run_dir:
+        config = replace(
+            _joining(target, here, policy),
+            name=name,
+            resources=resources,
+            run_dir=run_dir,
+            labels=labels,
+            patient=wait,
+        )
+        run_provider_process(config, _provider_report(config.name, target.shown))
+
+
+def _resources(cpus: float | None, memory: str | None) -> dict[str, float]:
     resources = detect_resources()
     if cpus is not None:
         resources["CPU"] = cpus
     if memory is not None:
         resources["memory"] = float(parse_size(memory))
-    labels = parse_pairs(label or [], "--label")
-    if data:
-        private_directory(data)
-    target = find_hub(hub)
-    if not wait:
-        # Also the moment to learn of a wrong key, before anything is started.
-        with GridClient(hub) as client:
-            client.grid()
-    with _run_dir() as run_dir:
-        config = ProviderConfig(
-            provider=fresh("provider"),
-            name=name or socket.gethostname().split(".")[0],
-            hub=target.endpoints,
-            resources=resources,
-            run_dir=run_dir,
-            labels=labels,
-            listen_host=_listen_host(target),
-            identity=target.identity,
-        )
-        run_provider_process(config, _provider_report(config.name, target.shown))
+    return resources
+
+
+def _joining(target: HubAddress, here: Path, policy: Path | None) -> ProviderConfig:
+    """A provider of this hub, with the keys and the policy of the directory ``here``."""
+    own = target.credentials
+    return ProviderConfig(
+        provider=fresh("provider"),
+        name="",
+        hub=target.endpoints,
+        resources={},
+        run_dir="",
+        listen_host=_listen_host(target),
+        identity=own.identity,
+        seal=own.seal,
+        hub_key=own.hub_key,
+        invitation=own.invitation,
+        policy=read_policy(policy, here, target.owner) if own.seal.key else b"",
+        data=str(private_directory(here / "provider")),
+    )
 
 
 @contextmanager
@@ -135,14 +174,14 @@ def _run_dir() -> Iterator[str]:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def _hub_report(member_secret: str, run_dir: str) -> Report:
+def _hub_report(keys: HubKeys, run_dir: str) -> Report:
     def report(event: dict[str, Any]) -> None:
         if event["event"] == "error":
             fail(str(event["text"]))
         if event["event"] != "ready":
             return
         endpoints = [Endpoint(**one) for one in event["endpoints"]]
-        address = join_address(endpoints, member_secret)
+        address = join_address(endpoints, keys)
         typer.echo(address)
         _remember(address, endpoints, run_dir)
 
@@ -173,11 +212,14 @@ def _forget() -> None:
 
 
 def _listen_host(target: HubAddress) -> str:
-    """Where workers listen on TCP: nowhere if the hub is only for this machine."""
+    """Where workers listen on TCP: for a hub of this machine where only it can reach them, and
+    nowhere if that hub is of the same user."""
     hosts = [
         split_tcp(endpoint.control)[0]
         for endpoint in target.endpoints
         if endpoint.control.startswith(TCP)
     ]
     away = [host for host in hosts if not is_loopback(host)]
-    return outward_host(away[0]) if away else ""
+    if away:
+        return outward_host(away[0])
+    return "127.0.0.1" if target.credentials.seal.key else ""

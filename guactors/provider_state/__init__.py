@@ -15,13 +15,17 @@ from guactors.provider_state.effects import (
     Effect,
     GiveUp,
     KillWorker,
+    NeedImage,
     Note,
+    PrepareRoot,
     Ready,
+    RemoveRoot,
     SendHub,
     SendWorker,
     StartWorker,
     TakeSample,
 )
+from guactors.provider_state.shelf import ImageFacts
 
 __all__ = [
     "Dial",
@@ -29,10 +33,14 @@ __all__ = [
     "DropWorker",
     "Effect",
     "GiveUp",
+    "ImageFacts",
     "KillWorker",
+    "NeedImage",
     "Note",
+    "PrepareRoot",
     "ProviderCore",
     "Ready",
+    "RemoveRoot",
     "SendHub",
     "SendWorker",
     "StartWorker",

@@ -9,6 +9,9 @@ listed with no ``endpoints``, and ActorStarted follows. A lease that still waits
 the line breaks is given back (LeaseEnded, link_lost): its caller's demand stands and is served
 anew.
 
+Before its first order a session shows its warrant. Orders wait for it, and for their image, at the
+``gate``; the rooms beside it are ``permits`` and ``shelf``.
+
 The two lanes of a link promise no order between them, so StopActor and EndSession can overtake the
 StartActor they mean. What they said is held against it for five seconds.
 """
@@ -17,11 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from guactors.config import ProviderConfig
+from guactors.config import Identity, ProviderConfig
 from guactors.errors import Death
 from guactors.messages import (
     ActorLoaded,
+    AdmitCaller,
     Blocked,
+    Challenge,
     Endpoint,
     EndSession,
     Fault,
@@ -33,14 +38,20 @@ from guactors.messages import (
     Output,
     Ping,
     Pong,
+    Refusal,
+    Report,
+    Revoked,
     Sample,
     StartActor,
     StartLease,
     StopActor,
     StopLease,
+    Warrant,
+    WarrantWord,
     Welcome,
     WorkerReady,
 )
+from guactors.provider_state import inventory
 from guactors.provider_state.effects import (
     DropWorker,
     Effect,
@@ -53,9 +64,20 @@ from guactors.provider_state.effects import (
 )
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.orders import Orders
+from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
+from guactors.provider_state.proof import Prover
+from guactors.provider_state.review import Review
+from guactors.provider_state.shelf import ImageFacts, Shelf
 from guactors.provider_state.watch import Watch
-from guactors.provider_state.workers import Fresh, Hosting, Leased, Starting, Worker
+from guactors.provider_state.workers import (
+    Fresh,
+    Hosting,
+    Leased,
+    Preparing,
+    Starting,
+    Worker,
+)
 
 IDLE_PATIENCE = 5.0
 """Seconds an idle worker has to end by itself when it is let go."""
@@ -63,23 +85,46 @@ HOPELESS = 3
 """So many failed starts before the first good one, and the provider gives up."""
 
 
+KeyPair = Callable[[], tuple[str, str]]
+"""Makes a CURVE pair: public and secret, z85."""
+
+
 class ProviderCore:
     """One provider.
 
     ``hello``: what it says of itself on every new link. ``fresh``: id factory
-    (:func:`guactors.ids.fresh`). ``random``: floats in [0, 1), for jitter. All times are monotonic
-    seconds. Every ``on_*`` returns effects in the order in which they must be carried out.
+    (:func:`guactors.ids.fresh`). ``random``: floats in [0, 1), for jitter. ``wall`` turns monotonic
+    seconds into epoch seconds. ``new_keypair``: for workers, where they meet somebody by TCP. All
+    times are monotonic seconds, but where said otherwise. Every ``on_*`` returns effects in the
+    order in which they must be carried out.
+
+    Raises UsageError for a policy or a key that cannot be used.
     """
 
     def __init__(
-        self, config: ProviderConfig, hello: Hello, *, fresh: Fresh, random: Callable[[], float]
+        self,
+        config: ProviderConfig,
+        hello: Hello,
+        *,
+        fresh: Fresh,
+        random: Callable[[], float],
+        wall: Callable[[float], float],
+        new_keypair: KeyPair | None = None,
     ) -> None:
         self.config = config
         self._hello = hello
-        self._line = HubLine(config, hello, random)
+        self._line = HubLine(config, hello, random, Prover(config, hello, wall).prove)
         self._pool = Pool(config.warm, config.resources.get("CPU", 1.0), fresh)
         self._watch = Watch(self._pool, config.timing)
-        self._orders = Orders(config.name, self._pool, self._watch, self._line)
+        self._permits = Permits(config)
+        self._shelf = Shelf()
+        parts = (self._pool, self._watch, self._line, self._permits, self._shelf)
+        self._orders = Orders(config.name, *parts, wall)
+        self._binder = self._orders.binder
+        self._review = Review(self._pool, self._orders.gate, self._permits, self._watch, wall)
+        self._wall = wall
+        self._new_keypair = new_keypair
+        self._info = MachineInfo()
         self._ready_told = False
         self._worker_was_ready = False
         self._stopping = False
@@ -97,17 +142,27 @@ class ProviderCore:
 
     # --- the hub --------------------------------------------------------------------------------
 
-    def on_hub_up(self, info: MachineInfo, now: float) -> list[Effect]:
-        """The dialled link stands. ``info``: fresh figures of this machine."""
+    def on_hub_up(self, info: MachineInfo, now: float, link: str = "") -> list[Effect]:
+        """The dialled link stands. ``info``: fresh figures of this machine; ``link``: its key."""
+        self._info = info
+        effects = self._line.on_up(link, now)
+        return effects + self._introduce(now) if self._line.up else effects
+
+    def _introduce(self, now: float) -> list[Effect]:
+        """The hub listens from here on."""
         offer = Offer(
             self.config.resources,
             self.config.labels,
-            self._orders.lease_reports(),
+            inventory.lease_reports(self._pool),
             self._orders.actor_reports(),
-            info,
+            self._info,
         )
-        effects = self._line.on_up(offer, now)
-        return effects + [SendHub(message) for message in self._orders.blocked_leases()]
+        blocked = inventory.blocked_leases(self._pool)
+        return [
+            *self._line.introduce(offer, now),
+            *self._binder.vouch_again(now),
+            *(SendHub(message) for message in blocked),
+        ]
 
     def on_hub_down(self, cause: str, detail: str, now: float) -> list[Effect]:
         """The link broke, or the dial failed; ``cause`` as in transport.base.Down."""
@@ -127,8 +182,14 @@ class ProviderCore:
                 effects = self._orders.start_actor(message, now)
             case StopActor():
                 effects = self._orders.stop_actor(message, now)
-            case EndSession(session):
-                effects = self._orders.end_session(session, now)
+            case EndSession():
+                effects = self._orders.end_session(message, now)
+            case AdmitCaller():
+                effects = self._binder.admit_caller(message)
+            case Warrant(warrant):
+                effects = self._on_warrant(warrant, now)
+            case Revoked():
+                effects = self._on_revoked(message, now)
             case _:
                 effects = self._on_common(message, now)
         return effects + self._settle(now)
@@ -136,7 +197,9 @@ class ProviderCore:
     def _on_common(self, message: Message, now: float) -> list[Effect]:
         match message:
             case Welcome():
-                self._line.on_welcome()
+                return self._on_welcome(message, now)
+            case Challenge():
+                return self._line.on_challenge(message, now)
             case Ping():
                 return self._line.on_ping(message)
             case Goodbye(reason):
@@ -144,6 +207,27 @@ class ProviderCore:
             case Fault():
                 return self._line.on_fault(message, now)
         return []
+
+    def _on_welcome(self, message: Welcome, now: float) -> list[Effect]:
+        heard = self._line.up
+        effects = self._line.on_welcome(message)
+        return effects + self._introduce(now) if self._line.up and not heard else effects
+
+    def _on_warrant(self, warrant: WarrantWord, now: float) -> list[Effect]:
+        if self._permits.warrant(warrant, self._wall(now)):
+            self._review.warranted(warrant.session, now)
+        self._permits.forget({worker.session for worker in self._pool.workers.values()})
+        return []
+
+    def _on_revoked(self, message: Revoked, now: float) -> list[Effect]:
+        changed = self._permits.revoke(message)
+        if changed is None:
+            return []
+        if self._permits.revoked(self.config.seal.key):
+            detail = f"the key of provider {self.config.name} was revoked"
+            return [GiveUp("AuthFailed", f"{detail}: make a new one, and join again with it")]
+        expelled = self._binder.expel(message.transports)
+        return expelled + self._review.revoked(changed, message.running, now)
 
     def on_sample(self, info: MachineInfo) -> list[Effect]:
         """The figures that TakeSample asked for."""
@@ -199,6 +283,9 @@ class ProviderCore:
                 effects = self._orders.loaded(known, message, now)
             case Blocked(blocked):
                 effects = self._orders.blocked(known, blocked, now)
+            case Refusal(who, action, what, reason, detail):
+                told = Report(who, action, what, reason, detail, known.session)
+                effects = self._line.tell(told, now)
             case Goodbye(reason):
                 effects = self._watch.farewell(known, reason, now)
         return effects + self._settle(now)
@@ -230,17 +317,46 @@ class ProviderCore:
             )
         ]
 
+    # --- images ---------------------------------------------------------------------------------
+
+    def on_image(self, facts: ImageFacts, now: float) -> list[Effect]:
+        """The image that NeedImage asked for is whole in the store, its signatures are verified."""
+        self._shelf.on_image(facts, now)
+        return self._settle(now)
+
+    def on_image_failed(self, image: str, reason: str, detail: str, now: float) -> list[Effect]:
+        """It could not be had. ``reason``: a word of ``security.rights.Reason``; ``failed`` where
+        the image itself is not to blame; or ``link_lost``, then it is asked for again."""
+        self._shelf.on_failed(image, reason, detail, now)
+        return [Note("warning", f"image {image}: {detail}"), *self._settle(now)]
+
+    def on_root_ready(self, worker: str, root: str, now: float) -> list[Effect]:
+        """The image that PrepareRoot named is unpacked at the path ``root``."""
+        known = self._pool.workers.get(worker)
+        effects = self._orders.root_ready(known, root, now) if known is not None else []
+        return effects + self._settle(now)
+
+    def on_root_failed(self, worker: str, reason: str, detail: str, now: float) -> list[Effect]:
+        """It could not be unpacked; ``reason``: a word of ``Reason``, ``failed``, or ``gone`` where
+        it is not in the store any more."""
+        known = self._pool.workers.get(worker)
+        effects: list[Effect] = [Note("error", f"worker {worker} has no image: {detail}")]
+        if known is not None:
+            effects += self._orders.root_failed(known, reason, detail, now)
+        return effects + self._settle(now)
+
     # --- time -----------------------------------------------------------------------------------
 
     def on_tick(self, now: float) -> list[Effect]:
         """Whatever is due; too early is harmless."""
         effects = self._line.on_tick(now)
         effects += self._watch.tick(now)
+        effects += self._review.tick(now)
         return effects + self._settle(now)
 
     def next_wake(self, now: float) -> float | None:
         """When to call on_tick at the latest, if no other event comes before."""
-        parts = (self._line, self._pool, self._watch)
+        parts = (self._line, self._pool, self._watch, self._orders.gate, self._review)
         times = [time for part in parts if (time := part.next_wake(now)) is not None]
         return min(times, default=None)
 
@@ -249,11 +365,19 @@ class ProviderCore:
         if self._stopping:
             return []
         effects = [] if self._line.up else self._orders.give_back(now)
-        effects += self._orders.serve(now)
+        effects += self._orders.admit(now)
+        effects += self._binder.serve(now)
         for worker in self._pool.surplus(now):
             effects += self._watch.dismiss(worker, "released", now, IDLE_PATIENCE, graceful=True)
-        effects += [StartWorker(worker) for worker in self._pool.to_start(now)]
+        effects += [self._start(worker) for worker in self._pool.to_start(now)]
         return effects + self._readiness()
+
+    def _start(self, worker: str) -> StartWorker:
+        if self._new_keypair is None:
+            return StartWorker(worker)
+        identity = Identity(*self._new_keypair())
+        self._pool.workers[worker].transport = identity.client_public
+        return StartWorker(worker, identity)
 
     def _readiness(self) -> list[Effect]:
         """Once: that we serve, or that no worker of ours ever comes up."""
@@ -276,9 +400,10 @@ class ProviderCore:
     def counts(self) -> dict[str, int]:
         """How many workers, leases, actors there are and how many orders wait."""
         states = [worker.state for worker in self._pool.workers.values()]
+        preparing = sum(isinstance(state, Preparing) for state in states)
         return {
             "workers": len(states),
             "leases": sum(isinstance(state, Leased) for state in states),
             "actors": sum(isinstance(state, Hosting) for state in states),
-            "waiting": len(self._pool.pending),
+            "waiting": len(self._pool.pending) + len(self._orders.gate.waiting) + preparing,
         }

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from guactors.config import Identity
 from guactors.messages import Endpoint, Message
 
 
 class StartWorker(Struct, frozen=True):
-    """Start a process of this id. Answered by on_worker_started and on_worker_ended."""
+    """Start a process of this id, which dials with this identity. Answered by on_worker_started and
+    on_worker_ended."""
 
     worker: str
+    identity: Identity = Identity()
 
 
 class KillWorker(Struct, frozen=True):
@@ -34,6 +37,30 @@ class SendWorker(Struct, frozen=True):
 
     worker: str
     message: Message
+
+
+class PrepareRoot(Struct, frozen=True):
+    """Unpack the image into a directory for this worker. Answered by on_root_ready or
+    on_root_failed, also where the worker has ended meanwhile. The image must stay whole until
+    RemoveRoot."""
+
+    worker: str
+    image: str
+
+
+class RemoveRoot(Struct, frozen=True):
+    """The worker is gone, its directory can go; if it is still being unpacked, when that is over.
+    Not answered."""
+
+    worker: str
+    image: str
+
+
+class NeedImage(Struct, frozen=True):
+    """Have the image whole in the store, and all its signatures that the hub knows. Answered by
+    on_image or on_image_failed."""
+
+    image: str
 
 
 class SendHub(Struct, frozen=True):
@@ -77,6 +104,6 @@ class Note(Struct, frozen=True):
 
 
 Effect = (
-    StartWorker | KillWorker | DropWorker | SendWorker | SendHub | Dial | DropHub | TakeSample
-    | Ready | GiveUp | Note
+    StartWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot | NeedImage
+    | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp | Note
 )  # fmt: skip

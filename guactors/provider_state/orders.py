@@ -6,18 +6,20 @@ Owns: what is said to the hub and to workers about leases and actors. Must never
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from guactors.errors import Death
 from guactors.messages import (
     ActorEnded,
     ActorLoaded,
     ActorReport,
     ActorStarted,
-    Bind,
     DeathReport,
+    EndSession,
     LeaseEnded,
-    LeaseReport,
     LeaseStarted,
-    LoadActor,
+    Report,
     StartActor,
     StartLease,
     StopActor,
@@ -25,17 +27,28 @@ from guactors.messages import (
     WorkerBlocked,
     WorkerResumed,
 )
-from guactors.provider_state.effects import Effect, SendWorker
+from guactors.provider_state import inventory
+from guactors.provider_state.binder import Binder
+from guactors.provider_state.effects import Effect, RemoveRoot
+from guactors.provider_state.gate import Gate, Refused, Undecided
 from guactors.provider_state.hub_line import HubLine
-from guactors.provider_state.pool import Pool, order_session
+from guactors.provider_state.latest import Latest
+from guactors.provider_state.permits import Permits
+from guactors.provider_state.pool import Pool
+from guactors.provider_state.review import holdings, let_go
+from guactors.provider_state.shelf import GONE, Shelf
 from guactors.provider_state.watch import Watch
 from guactors.provider_state.workers import (
     Hosting,
     Leased,
     Order,
+    Preparing,
     Starting,
     Worker,
     known_cause,
+    order_key,
+    order_session,
+    order_shape,
     report,
 )
 
@@ -45,40 +58,30 @@ FAILED_PATIENCE = 2.0
 """Seconds a worker whose constructor raised has to end by itself."""
 OVERTAKEN = 5.0
 """Seconds for which a StopActor or EndSession is held against a StartActor that it overtook."""
-MOST_REMEMBERED = 1000
-
-
-class Latest:
-    """A bounded memory: key -> (time, word), oldest forgotten first."""
-
-    def __init__(self) -> None:
-        self._items: dict[str, tuple[float, str]] = {}
-
-    def add(self, key: str, word: str, now: float) -> None:
-        """Remember ``word`` for ``key``."""
-        self._items.pop(key, None)
-        self._items[key] = now, word
-        if len(self._items) > MOST_REMEMBERED:
-            del self._items[next(iter(self._items))]
-
-    def discard(self, key: str) -> None:
-        """Forget it."""
-        self._items.pop(key, None)
-
-    def within(self, key: str, seconds: float, now: float) -> str | None:
-        """The word, if it is not older than ``seconds``."""
-        time, word = self._items.get(key, (now - seconds - 1, ""))
-        return word if now - time <= seconds else None
 
 
 class Orders:
-    """``provider``: its name, as death reports carry it."""
+    """``provider``: its name, as death reports carry it. ``wall`` turns monotonic seconds into
+    epoch seconds."""
 
-    def __init__(self, provider: str, pool: Pool, watch: Watch, line: HubLine) -> None:
+    def __init__(
+        self,
+        provider: str,
+        pool: Pool,
+        watch: Watch,
+        line: HubLine,
+        permits: Permits,
+        shelf: Shelf,
+        wall: Callable[[float], float],
+    ) -> None:
         self._provider = provider
         self._pool = pool
         self._watch = watch
         self._line = line
+        self._permits = permits
+        self._shelf = shelf
+        self.gate = Gate(permits, shelf, partial(holdings, pool, permits), wall)
+        self.binder = Binder(pool, line, permits)
         self.last_failure = ""
         """Why the last worker that did not come up did not."""
         self._stopped = Latest()
@@ -91,9 +94,10 @@ class Orders:
         """A worker for this lease; told again when the hub asks again."""
         self._closed.discard(order.session)
         worker = self._pool.find(order.lease)
-        if worker is not None:
+        if worker is not None and isinstance(worker.state, Leased):
             return self._line.tell(LeaseStarted(order.lease, worker.worker, worker.endpoints), now)
-        self._pool.pending.setdefault(order.lease, order)
+        if worker is None and self._waiting(order.lease) is None:
+            self.gate.arrive(order, now)
         return []
 
     def start_actor(self, order: StartActor, now: float) -> list[Effect]:
@@ -107,37 +111,81 @@ class Orders:
             return self._refuse(order, cause, "ended before it began", now)
         effects: list[Effect] = []
         worker = self._pool.find(spec.actor)
-        if worker is not None and isinstance(worker.state, Hosting):
-            if order.incarnation <= worker.state.order.incarnation:
-                return self._announce(worker, worker.state, now)
+        if worker is not None and isinstance(worker.order, StartActor):
+            if order.incarnation <= worker.order.incarnation:
+                return self._announce(worker, now)
             self._pool.disown(worker)
             effects += self._watch.kill(worker, "killed", "a newer incarnation replaces it")
-        waiting = self._pool.pending.get(spec.actor)
+        waiting = self._waiting(spec.actor)
         if not isinstance(waiting, StartActor) or waiting.incarnation < order.incarnation:
-            self._pool.pending[spec.actor] = order
+            self._withdraw(spec.actor)
+            self.gate.arrive(order, now)
         return effects
 
-    def _announce(self, worker: Worker, state: Hosting, now: float) -> list[Effect]:
-        if not state.alive:
+    def _announce(self, worker: Worker, now: float) -> list[Effect]:
+        state = worker.state
+        if not isinstance(state, Hosting) or not state.alive:
             return []
         order = state.order
         return self._line.tell(
             ActorStarted(order.spec.actor, order.incarnation, worker.worker, worker.endpoints), now
         )
 
-    def serve(self, now: float) -> list[Effect]:
-        """Bind free workers to waiting orders."""
+    def admit(self, now: float) -> list[Effect]:
+        """Judge those that wait at the gate, as far as that is possible."""
         effects: list[Effect] = []
-        for order, worker, first in self._pool.match(now):
-            if first:
-                effects.append(SendWorker(worker.worker, _bind(order)))
-            if isinstance(order, StartLease):
-                started = LeaseStarted(order.lease, worker.worker, worker.endpoints)
-                effects += self._line.tell(started, now)
+        for key, waiting in list(self.gate.waiting.items()):
+            outcome = self.gate.consider(waiting, now, fetch=self._line.up)
+            if isinstance(outcome, Undecided):
+                effects += outcome.effects
+                continue
+            self.gate.withdraw(key)
+            if isinstance(outcome, Refused):
+                effects += self._deny(waiting.order, outcome, now)
             else:
-                load = LoadActor(order.spec, order.incarnation, order.payload)
-                effects.append(SendWorker(worker.worker, load))
+                self._pool.pending[key] = outcome
         return effects
+
+    def _waiting(self, key: str) -> Order | None:
+        """The order of this lease or actor that has no worker yet."""
+        at_gate, job = self.gate.waiting.get(key), self._pool.pending.get(key)
+        if at_gate is not None:
+            return at_gate.order
+        return job.order if job is not None else None
+
+    def _withdraw(self, key: str) -> Order | None:
+        """Take back the order of this lease or actor, if it has no worker yet."""
+        job = self._pool.pending.pop(key, None)
+        return job.order if job is not None else self.gate.withdraw(key)
+
+    def _unserved(self) -> list[Order]:
+        """All orders that have no worker yet."""
+        jobs = [job.order for job in self._pool.pending.values()]
+        return jobs + [waiting.order for waiting in self.gate.waiting.values()]
+
+    def root_ready(self, worker: Worker, root: str, now: float) -> list[Effect]:
+        """The image of the worker that was taken is unpacked at ``root``."""
+        if not isinstance(worker.state, Preparing) or worker.ending is not None:
+            return []
+        return self.binder.root_ready(worker, root, now)
+
+    def root_failed(self, worker: Worker, reason: str, detail: str, now: float) -> list[Effect]:
+        """The image cannot be unpacked; ``reason`` as in a failure of the shelf."""
+        order = worker.order
+        if not isinstance(worker.state, Preparing) or order is None:
+            return []
+        if reason == GONE:
+            self._shelf.forget(order_shape(order).image)
+            effects = self._abandon(worker, "start_failed")
+            self.gate.arrive(order, now)
+            return effects
+        refused = Refused("start_failed" if reason == "failed" else "refused", reason, detail)
+        return [*self._abandon(worker, "start_failed"), *self._deny(order, refused, now)]
+
+    def _abandon(self, worker: Worker, cause: str) -> list[Effect]:
+        """End a worker that has not begun; nobody is told."""
+        self._pool.to_spent(worker)
+        return self._watch.kill(worker, cause)
 
     def loaded(self, worker: Worker, message: ActorLoaded, now: float) -> list[Effect]:
         """The constructor returned, or raised."""
@@ -145,9 +193,8 @@ class Orders:
         if not isinstance(state, Hosting) or state.order.spec.actor != message.actor:
             return []
         if not message.error:
-            alive = Hosting(state.order, alive=True)
-            worker.move(alive)
-            return self._announce(worker, alive, now)
+            worker.move(Hosting(state.order, alive=True))
+            return self._announce(worker, now)
         death = DeathReport(
             cause="creation_failed",
             detail=f"the constructor of {state.order.spec.class_name} raised",
@@ -175,7 +222,7 @@ class Orders:
 
     def stop_lease(self, message: StopLease, now: float) -> list[Effect]:
         """Keep the worker for its session, or kill it; LeaseEnded only follows a kill."""
-        waiting = self._pool.pending.pop(message.lease, None)
+        waiting = self._withdraw(message.lease)
         if waiting is not None:
             return (
                 self._refuse(waiting, "killed", "stopped while it waited", now)
@@ -187,14 +234,17 @@ class Orders:
             return []
         if message.kill:
             return self._watch.kill(worker, "killed", "the lease was ended")
-        if worker.ending is None:
-            self._pool.to_idle(worker, now)
-        return []
+        if worker.ending is not None:
+            return []
+        if isinstance(worker.state, Preparing):
+            return self._abandon(worker, "released")
+        self._pool.to_idle(worker, now)
+        return let_go(self._watch, worker, now) if worker.spared else []
 
     def stop_actor(self, message: StopActor, now: float) -> list[Effect]:
         """After its queued calls, or at once. ActorEnded follows."""
         cause, detail = known_cause(message.cause, "killed")
-        waiting = self._pool.pending.pop(message.actor, None)
+        waiting = self._withdraw(message.actor)
         if waiting is not None:
             return self._refuse(waiting, cause, detail or "stopped while it waited", now)
         worker = self._pool.find(message.actor)
@@ -206,18 +256,23 @@ class Orders:
             return self._watch.dismiss(worker, cause, now, GRACEFUL_PATIENCE, graceful=True)
         return self._watch.kill(worker, cause, detail)
 
-    def end_session(self, session: str, now: float) -> list[Effect]:
-        """Everything of it but its detached actors."""
+    def end_session(self, message: EndSession, now: float) -> list[Effect]:
+        """Everything of it, but its detached actors unless they are meant too."""
+        session = message.session
         self._closed.add(session, "session_ended", now)
         effects: list[Effect] = []
-        for key, order in list(self._pool.pending.items()):
-            if order_session(order) == session and not _detached(order):
-                del self._pool.pending[key]
+        for order in self._unserved():
+            if order_session(order) == session and not self._outlives(order, message):
+                self._withdraw(order_key(order))
                 effects += self._refuse(order, "session_ended", "", now)
         for worker in self._pool.of_session(session):
-            if worker.order is None or not _detached(worker.order):
+            if worker.order is None or not self._outlives(worker.order, message):
                 effects += self._watch.kill(worker, "session_ended")
         return effects
+
+    @staticmethod
+    def _outlives(order: Order, message: EndSession) -> bool:
+        return isinstance(order, StartActor) and order.spec.detached and not message.detached
 
     # --- ends that happen -----------------------------------------------------------------------
 
@@ -225,21 +280,44 @@ class Orders:
         """A process is gone: whoever it served is told once."""
         told = report(worker, death, self._provider)
         order = worker.order
+        effects: list[Effect] = []
+        if worker.job is not None and worker.job.binding.image:
+            effects.append(RemoveRoot(worker.worker, worker.job.binding.image))
         never_ready = isinstance(worker.state, Starting)
         self._pool.forget(worker)
         if never_ready:
             self.last_failure = f"{told.detail} {told.stderr_tail}".strip() or told.cause
-            order = self._pool.start_failed(now)
-        return [] if order is None else self._end(order, told, now)
+            job = self._pool.start_failed(now)
+            order = job.order if job is not None else None
+        return effects if order is None else effects + self._end(order, told, now)
 
     def give_back(self, now: float) -> list[Effect]:
         """The line is down: leases that still wait for a worker are not ours any more."""
         effects: list[Effect] = []
-        for key, order in list(self._pool.pending.items()):
+        detail = "it had no worker yet"
+        for order in self._unserved():
             if isinstance(order, StartLease):
-                del self._pool.pending[key]
-                effects += self._refuse(order, "link_lost", "it had no worker yet", now)
+                self._withdraw(order.lease)
+                effects += self._refuse(order, "link_lost", detail, now)
+        for worker in list(self._pool.workers.values()):
+            if not isinstance(worker.state, Preparing) or worker.ending is not None:
+                continue
+            order = worker.state.order
+            if isinstance(order, StartLease):
+                effects += self._abandon(worker, "released")
+                effects += self._refuse(order, "link_lost", detail, now)
         return effects
+
+    def _deny(self, order: Order, refused: Refused, now: float) -> list[Effect]:
+        """Refuse it, and have it written into the audit log."""
+        session = order_session(order)
+        who = self._permits.principal(session) or "unknown"
+        what = order_shape(order).image or type(order).__name__
+        told = Report(who, "submit", what, refused.reason, refused.detail, session)
+        return [
+            *self._line.tell(told, now),
+            *self._refuse(order, refused.cause, refused.detail, now),
+        ]
 
     def _refuse(self, order: Order, cause: str, detail: str, now: float) -> list[Effect]:
         return self._end(order, DeathReport(cause, detail, provider=self._provider), now)
@@ -248,67 +326,11 @@ class Orders:
         if isinstance(order, StartLease):
             return self._line.tell(LeaseEnded(order.lease, death), now)
         self._had.add(order.spec.actor, "", now)
+        self.binder.forget_callers(order.spec.actor)
         return self._line.tell(ActorEnded(order.spec.actor, order.incarnation, death), now)
 
     # --- inventory ------------------------------------------------------------------------------
 
-    def lease_reports(self) -> list[LeaseReport]:
-        """Every lease that has a worker which is not being killed."""
-        return [
-            LeaseReport(
-                worker.state.order.lease,
-                worker.state.order.session,
-                worker.state.order.caller,
-                worker.state.order.shape,
-                worker.worker,
-                worker.endpoints,
-            )
-            for worker in self._pool.workers.values()
-            if isinstance(worker.state, Leased) and not _dying(worker)
-        ]
-
-    def blocked_leases(self) -> list[WorkerBlocked]:
-        """Said again after an Offer, which has no word for it."""
-        return [
-            WorkerBlocked(worker.state.order.lease)
-            for worker in self._pool.workers.values()
-            if isinstance(worker.state, Leased) and worker.state.blocked and not _dying(worker)
-        ]
-
     def actor_reports(self) -> list[ActorReport]:
-        """Every actor, with no endpoints until its constructor has returned."""
-        reports = [
-            _actor_report(worker.state.order, worker, alive=worker.state.alive)
-            for worker in self._pool.workers.values()
-            if isinstance(worker.state, Hosting) and not _dying(worker)
-        ]
-        waiting = self._pool.pending.values()
-        return reports + [
-            _actor_report(order, None, alive=False)
-            for order in waiting
-            if isinstance(order, StartActor)
-        ]
-
-
-def _actor_report(order: StartActor, worker: Worker | None, *, alive: bool) -> ActorReport:
-    return ActorReport(
-        order.spec,
-        order.incarnation,
-        worker.worker if worker else "",
-        worker.endpoints if worker and alive else [],
-        order.payload,
-    )
-
-
-def _dying(worker: Worker) -> bool:
-    return worker.ending is not None and worker.ending.kill_at is None
-
-
-def _detached(order: Order) -> bool:
-    return isinstance(order, StartActor) and order.spec.detached
-
-
-def _bind(order: Order) -> Bind:
-    if isinstance(order, StartLease):
-        return Bind(order.session, order.namespace, order.lease)
-    return Bind(order.spec.session, order.spec.namespace)
+        """Every actor, also those that have no worker yet."""
+        return inventory.actor_reports(self._pool, self._unserved(), self._permits)

@@ -3,10 +3,11 @@
 Owns: who is free for whom, how many processes to start and when, which idle ones are too many or
 too old. Must never: send or say anything; ``core`` asks, and turns the answers into effects.
 
-Rules. A session's idle worker takes its session's next lease (the last used first, its imports are
-still in the caches). Everybody else gets an unbound worker; actors always do, because they must not
-meet what earlier tasks left in the process. ``warm`` unbound ones are kept ready; a replacement is
-started a moment after one was taken, so that the fork does not compete with the first call.
+Rules. A session's idle worker takes its session's next lease with the same runtime, image and
+signers (the last used first, its imports are still in the caches). Everybody else gets an unbound
+worker; actors always do, because they must not meet what earlier tasks left in the process.
+``warm`` unbound ones are kept ready; a replacement is started a moment after one was taken, so that
+the fork does not compete with the first call.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from __future__ import annotations
 from guactors.errors import InternalError
 from guactors.messages import StartLease
 from guactors.provider_state.workers import (
+    Binding,
     Fresh,
     Hosting,
     Idle,
+    Job,
     Leased,
-    Order,
+    Preparing,
     Spent,
     Starting,
     Unbound,
     Worker,
+    order_key,
 )
 
 START_TIMEOUT = 30.0
@@ -35,16 +39,6 @@ FIRST_RETRY, LAST_RETRY = 0.5, 30.0
 """Bounds of the pause after a warm worker failed to start; it doubles."""
 
 
-def order_key(order: Order) -> str:
-    """The lease's or actor's id."""
-    return order.lease if isinstance(order, StartLease) else order.spec.actor
-
-
-def order_session(order: Order) -> str:
-    """The session that pays for it."""
-    return order.session if isinstance(order, StartLease) else order.spec.session
-
-
 class Pool:
     """``warm``: unbound workers to keep; ``cpus`` bounds idle workers and simultaneous starts."""
 
@@ -53,12 +47,12 @@ class Pool:
         self.most_idle = max(2, int(2 * cpus))
         self.most_starting = max(4, int(2 * cpus))
         self.workers: dict[str, Worker] = {}
-        self.pending: dict[str, Order] = {}
+        self.pending: dict[str, Job] = {}
         self.serving: dict[str, str] = {}
         """Lease or actor id -> its worker's id."""
         self._fresh = fresh
         self._unbound: dict[str, None] = {}
-        self._idle: dict[str, dict[str, None]] = {}
+        self._idle: dict[Binding, dict[str, None]] = {}
         self._starting: dict[str, None] = {}
         self._warm_at = 0.0
         self.failures = 0
@@ -101,8 +95,8 @@ class Pool:
         self._unbound[worker.worker] = None
         self.failures = 0
 
-    def start_failed(self, now: float) -> Order | None:
-        """A process did not come up: the order that must be answered for it, if any waits. Without
+    def start_failed(self, now: float) -> Job | None:
+        """A process did not come up: the job that must be answered for it, if any waits. Without
         one, the next warm start waits longer each time."""
         pause = min(LAST_RETRY, FIRST_RETRY * 2.0**self.failures)
         self.failures = min(self.failures + 1, 16)
@@ -113,32 +107,42 @@ class Pool:
 
     # --- matching -------------------------------------------------------------------------------
 
-    def match(self, now: float) -> list[tuple[Order, Worker, bool]]:
-        """Give free workers to pending orders, first come first served; each pair is bound from
-        here on. The third part is true where the worker has no session before."""
-        pairs: list[tuple[Order, Worker, bool]] = []
+    def match(self, now: float) -> list[tuple[Worker, bool]]:
+        """Give free workers to pending jobs, first come first served; each is taken from here on
+        and holds its job. The second part is true where the worker has no session before: then it
+        must be bound, or where the job has an image, prepared."""
+        taken: list[tuple[Worker, bool]] = []
         if not self.pending or not (self._unbound or self._idle):
-            return pairs
-        for key, order in list(self.pending.items()):
-            worker = self._take(order)
+            return taken
+        for key, job in list(self.pending.items()):
+            worker = self._take(job)
             if worker is None:
                 continue
             del self.pending[key]
             self.serving[key] = worker.worker
-            first = not worker.session
-            worker.session = order_session(order)
-            worker.move(Leased(order) if isinstance(order, StartLease) else Hosting(order))
-            pairs.append((order, worker, first))
-        if pairs:
+            first = worker.job is None
+            worker.job = job
+            if first and job.binding.image:
+                worker.move(Preparing(job.order))
+            else:
+                self.employ(worker, job)
+            taken.append((worker, first))
+        if taken:
             self._warm_at = max(self._warm_at, now + WARM_PAUSE)
-        return pairs
+        return taken
 
-    def _take(self, order: Order) -> Worker | None:
-        idle = self._idle.get(order.session) if isinstance(order, StartLease) else None
+    @staticmethod
+    def employ(worker: Worker, job: Job) -> None:
+        """It begins with its job."""
+        order = job.order
+        worker.move(Leased(order) if isinstance(order, StartLease) else Hosting(order))
+
+    def _take(self, job: Job) -> Worker | None:
+        idle = self._idle.get(job.binding) if isinstance(job.order, StartLease) else None
         if idle:
             name, _ = idle.popitem()
             if not idle:
-                del self._idle[order_session(order)]
+                del self._idle[job.binding]
         elif self._unbound:
             name = next(iter(self._unbound))
             del self._unbound[name]
@@ -150,7 +154,8 @@ class Pool:
         """Its lease is over; it waits for the session's next."""
         self.disown(worker)
         worker.move(Idle(now))
-        self._idle.setdefault(worker.session, {})[worker.worker] = None
+        if worker.job is not None:
+            self._idle.setdefault(worker.job.binding, {})[worker.worker] = None
 
     def to_spent(self, worker: Worker) -> None:
         """Whatever it was, it is now only to end."""
@@ -177,11 +182,12 @@ class Pool:
     def _unfree(self, worker: Worker) -> None:
         self._starting.pop(worker.worker, None)
         self._unbound.pop(worker.worker, None)
-        idle = self._idle.get(worker.session)
-        if idle is not None and worker.worker in idle:
+        binding = worker.job.binding if worker.job is not None else None
+        idle = self._idle.get(binding) if binding is not None else None
+        if binding is not None and idle is not None and worker.worker in idle:
             del idle[worker.worker]
             if not idle:
-                del self._idle[worker.session]
+                del self._idle[binding]
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -238,9 +244,11 @@ class Pool:
             if key in self.pending:
                 raise InternalError(f"{key} both waits and is served by {name}")
         for worker in self.workers.values():
-            bound = isinstance(worker.state, Idle | Leased | Hosting)
-            if bound != bool(worker.session) and not isinstance(worker.state, Spent):
-                raise InternalError(f"{worker} and its session {worker.session!r} do not agree")
+            taken = worker.bound or isinstance(worker.state, Preparing)
+            if taken != (worker.job is not None) and not isinstance(worker.state, Spent):
+                raise InternalError(f"{worker} and its job {worker.job} do not agree")
+            if worker.job is not None and worker.order not in (None, worker.job.order):
+                raise InternalError(f"{worker} works for another order than its job's")
             free = isinstance(worker.state, Unbound) and not worker.ending
             if free and worker.worker not in self._unbound:
                 raise InternalError(f"{worker.worker} is free but nobody knows")

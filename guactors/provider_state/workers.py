@@ -6,8 +6,10 @@ between them. Must never: decide who gets a worker (``pool``) or say anything (`
 ::
 
     Starting ──> Unbound ──> Idle <──> Leased
-                    │                    (a session's worker stays with its session)
-                    └──────> Hosting     (an actor's worker ends with the actor)
+                  │  │                   (a session's worker stays with its session)
+                  │  ├─────> Hosting     (an actor's worker ends with the actor)
+                  └> Preparing ──> Leased or Hosting
+                                         (its image is unpacked before it is bound)
     any ──> Spent: it does nothing for anybody any more and is to end
 """
 
@@ -18,11 +20,44 @@ from collections.abc import Callable
 from msgspec import Struct, field
 
 from guactors.errors import DEATH_CAUSES, Death, InternalError
-from guactors.messages import DeathReport, Endpoint, StartActor, StartLease
+from guactors.messages import DeathReport, Endpoint, Shape, StartActor, StartLease
 from guactors.transport.liveness import Liveness
 
 Order = StartLease | StartActor
 """What the hub wants a worker for."""
+
+
+class Binding(Struct, frozen=True):
+    """What a worker is bound to, once in its life: only orders with an equal one may share it.
+    ``signers``: whose code it may unpickle, None: anybody's."""
+
+    session: str
+    runtime: str = "python"
+    image: str = ""
+    signers: tuple[str, ...] | None = None
+
+
+class Job(Struct, frozen=True):
+    """An order that may run here. ``admitted``: when that was judged, epoch seconds."""
+
+    order: Order
+    binding: Binding
+    admitted: float
+
+
+def order_key(order: Order) -> str:
+    """The lease's or actor's id."""
+    return order.lease if isinstance(order, StartLease) else order.spec.actor
+
+
+def order_session(order: Order) -> str:
+    """The session that pays for it."""
+    return order.session if isinstance(order, StartLease) else order.spec.session
+
+
+def order_shape(order: Order) -> Shape:
+    """What it holds while it lives."""
+    return order.shape if isinstance(order, StartLease) else order.spec.shape
 
 
 class Starting(Struct, frozen=True):
@@ -43,6 +78,12 @@ class Idle(Struct, frozen=True):
     since: float
 
 
+class Preparing(Struct, frozen=True):
+    """Taken for this order, but not bound: the image it is to work in is being unpacked."""
+
+    order: Order
+
+
 class Leased(Struct, frozen=True):
     """Runs the calls of one lease; ``blocked`` while its main thread waits in get()."""
 
@@ -61,11 +102,12 @@ class Spent(Struct, frozen=True):
     """Nobody waits for it any more."""
 
 
-State = Starting | Unbound | Idle | Leased | Hosting | Spent
+State = Starting | Unbound | Idle | Preparing | Leased | Hosting | Spent
 
 MOVES: dict[type[State], tuple[type[State], ...]] = {
     Starting: (Unbound, Spent),
-    Unbound: (Idle, Leased, Hosting, Spent),
+    Unbound: (Idle, Preparing, Leased, Hosting, Spent),
+    Preparing: (Leased, Hosting, Spent),
     Idle: (Leased, Spent),
     Leased: (Leased, Idle, Spent),
     Hosting: (Hosting, Spent),
@@ -83,14 +125,17 @@ class Ending(Struct, frozen=True):
 
 
 class Worker(Struct):
-    """``session`` is empty while unbound; ``liveness`` exists from Hello on; ``link_lost_at`` is
-    when its connection broke although its process lives; ``lost_lines`` of its output could not be
-    passed on."""
+    """``transport``: the public CURVE key it dials with. ``job``: what it was taken for last, None
+    while unbound. ``spared``: what it does may be finished although it would not be allowed now.
+    ``liveness`` exists from Hello on; ``link_lost_at`` is when its connection broke although its
+    process lives; ``lost_lines`` of its output could not be passed on."""
 
     worker: str
     state: State
+    transport: str = ""
     pid: int = 0
-    session: str = ""
+    job: Job | None = None
+    spared: bool = False
     endpoints: list[Endpoint] = field(default_factory=list)
     liveness: Liveness | None = None
     ending: Ending | None = None
@@ -111,9 +156,24 @@ class Worker(Struct):
         self.state = state
 
     @property
+    def session(self) -> str:
+        """Whom it works for, empty while unbound."""
+        return self.job.binding.session if self.job is not None else ""
+
+    @property
     def order(self) -> Order | None:
         """The lease or actor it works for."""
-        return self.state.order if isinstance(self.state, Leased | Hosting) else None
+        return self.state.order if isinstance(self.state, Preparing | Leased | Hosting) else None
+
+    @property
+    def bound(self) -> bool:
+        """Whether it was told its session and is still at its service."""
+        return isinstance(self.state, Idle | Leased | Hosting)
+
+    @property
+    def dying(self) -> bool:
+        """Whether it is being killed."""
+        return self.ending is not None and self.ending.kill_at is None
 
     def end(self, cause: str, detail: str = "", kill_at: float | None = None) -> bool:
         """Decide its end. The first cause stands, but a kill overtakes a polite end. False when

@@ -10,6 +10,7 @@ from __future__ import annotations
 from guactors.messages import (
     ActorEnded,
     ActorStarted,
+    ActorUpdate,
     CreateActor,
     DeathReport,
     Fault,
@@ -30,7 +31,7 @@ LONGEST_PAUSE = 5.0
 """Bounds of the pause before a restart; the first restart of a healthy actor has none."""
 HEALTHY = 10.0
 """An actor that lived so long starts its pauses anew."""
-FINAL_CAUSES = frozenset({"released", "session_ended", "creation_failed", "killed"})
+FINAL_CAUSES = frozenset({"released", "session_ended", "creation_failed", "killed", "revoked"})
 """Ends after which there is no restart."""
 OVERTAKEN = 5.0
 """Seconds for which a kill waits for the creation that it overtook."""
@@ -48,18 +49,18 @@ class ActorRules:
 
     def create(self, caller: Caller, message: CreateActor, now: float) -> ActorRecord | None:
         """A new actor, or one told again after a reconnect. None where it was refused."""
-        desk, spec = self._desk, message.spec
-        known = desk.actors.find(spec.actor)
-        if known is not None:
+        desk = self._desk
+        known = desk.actors.find(message.spec.actor)
+        if known is not None and known.spec.principal == caller.principal:
             desk.say(caller.peer, known.update())
             return known
-        refusal = self._refusal(message)
+        refusal = self._refusal(caller, message)
         if refusal is not None:
             desk.say(caller.peer, refusal)
             return None
-        record = ActorRecord(
-            spec, message.payload, actor_need(spec.shape, spec.placement, caller.python)
-        )
+        spec = desk.marked(message, caller)
+        need = actor_need(spec.shape, spec.placement, caller.python, caller.who)
+        record = ActorRecord(spec, message.payload, need, signatures=message.signatures)
         desk.actors.add(record)
         kill = self._early_kills.pop(spec.actor, None)
         desk.reopen(spec.session)
@@ -70,8 +71,11 @@ class ActorRules:
             self.queue(record, now)
         return record
 
-    def _refusal(self, message: CreateActor) -> Fault | None:
+    def _refusal(self, caller: Caller, message: CreateActor) -> Fault | ActorUpdate | None:
         spec = message.spec
+        if spec.session != caller.session or self._desk.actors.find(spec.actor) is not None:
+            text = f"{caller.peer} cannot make {spec.actor} in session {spec.session}: not its own"
+            return ActorUpdate(spec.actor, "dead", 0, death=DeathReport("refused", text))
         if spec.detached and not spec.name:
             text = (
                 f"the detached actor {spec.class_name} has no name, so nobody could find it again"
@@ -80,6 +84,9 @@ class ActorRules:
         holder = self._desk.actors.named(spec.namespace, spec.name) if spec.name else None
         if holder is None:
             return None
+        if holder.spec.principal != caller.principal:
+            text = f"the name {spec.name!r} in namespace {spec.namespace!r} is somebody else's"
+            return Fault("NameTaken", text, message.request)
         text = (
             f"the name {spec.name!r} in namespace {spec.namespace!r} is taken by {holder.id} "
             f"({holder.spec.class_name}, {holder.state}, made by {holder.spec.owner}): choose "
@@ -160,7 +167,13 @@ class ActorRules:
         desk.demands.remove(demand)
         desk.seat(record, slot)
         record.number(record.starts)
-        desk.say(slot.peer, StartActor(record.spec, record.incarnation, record.payload))
+        desk.say(
+            slot.peer,
+            StartActor(
+                record.spec, record.incarnation, record.payload, record.signatures,
+                desk.transports_of(record),
+            ),
+        )  # fmt: skip
 
     # --- providers ------------------------------------------------------------------------------
 
@@ -197,6 +210,9 @@ class ActorRules:
     def died(self, record: ActorRecord, death: DeathReport, error: bytes, now: float) -> None:
         """This incarnation is over: restart it, or let it be dead."""
         was_alive = record.state == "alive"
+        if death.cause == "refused" and not was_alive and record.slot is not None:
+            self._refused(record, record.slot, death, now)
+            return
         if record.stopping:
             final = True
         elif death.cause == "killed" and record.crashing:
@@ -218,6 +234,27 @@ class ActorRules:
             self.bury(record, death, error)
         else:
             self._restart(record, death, was_alive, now)
+
+    def _refused(self, record: ActorRecord, slot: Slot, death: DeathReport, now: float) -> None:
+        """The owner of that provider does not allow it there: perhaps another one does."""
+        desk = self._desk
+        desk.refused_by(slot, record.need, death.detail)
+        if desk.candidates(record.need) and not record.stopping:
+            desk.unseat(record)
+            self._again(record, death, 0.0, now)
+        else:
+            self.bury(record, death)
+
+    def who_changed(self, who: str, now: float) -> None:
+        """A principal may do other things than before: its actors that it may not have any more
+        end."""
+        desk = self._desk
+        death = DeathReport("revoked", "its grant allows it no longer")
+        for record in [record for record in desk.actors if record.need.who == who]:
+            if record.slot is not None and not desk.permission.permits(
+                record.need, record.slot, now
+            ):
+                self.finish(record, death)
 
     @staticmethod
     def _may_restart(record: ActorRecord) -> bool:

@@ -24,6 +24,7 @@ class ActorRecord:
     spec: ActorSpec
     payload: bytes
     need: Need
+    signatures: bytes = b""
     state: str = "pending"
     incarnation: int = 0
     starts: int = 0

@@ -10,18 +10,40 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from guactors.config import Timing
-from guactors.messages import DeathReport, Message
+from guactors.messages import ActorSpec, CreateActor, DeathReport, Message
 from guactors.scheduling.actors import ActorBook, ActorRecord
 from guactors.scheduling.agenda import Agenda
 from guactors.scheduling.demand import DemandBook
-from guactors.scheduling.events import Effect, ToPeer
+from guactors.scheduling.events import (
+    Decided,
+    Decision,
+    Effect,
+    RoomName,
+    Standing,
+    ToPeer,
+    ToRoom,
+)
 from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
+from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
+from guactors.security.rights import Rights
 
 SETTLING = 0.5
 """Seconds beyond the longest redial pause until all who knew the last hub should be back."""
 MOST_DENIED = 10_000
+NOBODY_YET = Standing(principal="", rights=Rights())
+
+Mark = Callable[..., bytes]
+"""``mark(*parts)``: what only this hub can make of the parts, as text or bytes. A provider that
+returns it proves that the hub itself gave it what it reports."""
+
+
+def no_mark(*_parts: str | bytes) -> bytes:
+    """Of a hub without a key, whose providers are its own processes."""
+    return b""
 
 
 @dataclass(eq=False, slots=True)
@@ -33,10 +55,21 @@ class Caller:
     python: str
     root: bool = False
     namespace: str = ""
+    standing: Standing = NOBODY_YET
     epoch: int = 0
     """Counts its links: what was sent on an earlier one may be lost."""
     claims: set[str] = field(default_factory=set)
     """Leases it says it holds, which no provider has reported yet."""
+
+    @property
+    def who(self) -> str:
+        """As in Need."""
+        return who_of(self.standing)
+
+    @property
+    def principal(self) -> str:
+        """Whose processes may see and use what it makes."""
+        return self.standing.principal
 
 
 class EndedSession(NamedTuple):
@@ -47,12 +80,25 @@ class EndedSession(NamedTuple):
 
 
 class Desk:
-    """The scheduler's state. ``fresh`` draws ids, ``started`` is when the hub began."""
+    """The scheduler's state. ``fresh`` draws ids, ``started`` is when the hub began, ``wall`` turns
+    its seconds into those of grants. ``mark`` puts the hub's mark on what providers return."""
 
-    def __init__(self, timing: Timing, fresh: Callable[[str], str], started: float) -> None:
+    def __init__(
+        self,
+        timing: Timing,
+        fresh: Callable[[str], str],
+        started: float,
+        *,
+        wall: Callable[[float], float] = float,
+        mark: Mark = no_mark,
+    ) -> None:
         self.timing = timing
         self.fresh = fresh
         self.started = started
+        self.mark = mark
+        self.permission = Permission(wall)
+        self.now = started
+        """Of the present event."""
         self.callers: dict[str, Caller] = {}
         self.namespaces: dict[str, str] = {}
         """Of sessions, as their roots said."""
@@ -105,7 +151,12 @@ class Desk:
         """Providers that could meet the need if they were empty."""
         found = self._feasible.get(need)
         if found is None:
-            found = [slot for slot in self.slots.values() if feasible(slot, need)]
+            permits = self.permission.permits
+            found = [
+                slot
+                for slot in self.slots.values()
+                if feasible(slot, need) and permits(need, slot, self.now)
+            ]
             if len(self._feasible) > 10_000:
                 self._feasible.clear()
             self._feasible[need] = found
@@ -134,6 +185,7 @@ class Desk:
         self.leases.add(lease)
         if not lease.blocked:
             lease.slot.pool.take(lease.need.hold)
+        self.permission.take(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
         if demand is not None:
@@ -145,6 +197,7 @@ class Desk:
         self.leases.remove(lease)
         if not lease.blocked:
             self.give(lease.slot, lease.need)
+        self._hold_less(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
         if demand is not None:
@@ -172,6 +225,42 @@ class Desk:
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
 
+    def _hold_less(self, need: Need) -> None:
+        self.permission.give(need)
+        if need.who:
+            # Its quota may have been what the others waited for, wherever there is room.
+            for queue in self.demands.queues.values():
+                queue.blocked = queue.blocked and queue.need.who != need.who
+
+    def who_is(self, principal: str) -> str:
+        """As in Need, of whom a provider's report names; of a local process or an owner nothing is
+        counted."""
+        return self.permission.who(principal)
+
+    def marked(self, message: CreateActor, caller: Caller) -> ActorSpec:
+        """The spec as providers get it: whose it is, with the hub's mark on it."""
+        spec = replace(message.spec, principal=caller.principal)
+        return replace(spec, seal=self.actor_mark(spec, message.payload))
+
+    def actor_mark(self, spec: ActorSpec, payload: bytes) -> bytes:
+        """The hub's mark on an actor."""
+        return self.mark("actor", spec.actor, spec.session, spec.owner, spec.principal, payload)
+
+    def transports_of(self, record: ActorRecord) -> list[str]:
+        """The CURVE keys of the callers that may call the actor."""
+        peers = {record.spec.owner, *record.watchers}
+        known = (self.callers[peer].standing.transport for peer in peers if peer in self.callers)
+        return sorted({transport for transport in known if transport})
+
+    def refused_by(self, slot: Slot, need: Need, why: str) -> None:
+        """The provider's owner does not allow it there."""
+        self.permission.refuse(need, slot, why)
+        self._feasible.pop(need, None)
+
+    def audit(self, decision: Decision) -> None:
+        """A line for the audit log."""
+        self.out.append(ToRoom(RoomName.GATEKEEPER, Decided(decision)))
+
     # --- actors ---------------------------------------------------------------------------------
 
     def seat(self, record: ActorRecord, slot: Slot) -> None:
@@ -180,6 +269,7 @@ class Desk:
         record.slot_epoch = slot.epoch
         slot.actors.add(record.id)
         slot.pool.take(record.need.hold)
+        self.permission.take(record.need)
 
     def unseat(self, record: ActorRecord) -> None:
         """It is on no provider any more."""
@@ -187,6 +277,7 @@ class Desk:
         if slot is not None:
             slot.actors.discard(record.id)
             self.give(slot, record.need)
+            self._hold_less(record.need)
         record.slot = None
         record.worker = ""
         record.endpoints = []

@@ -17,8 +17,13 @@ from typing import Protocol
 from msgspec import Struct
 
 from guactors.ids import LinkKey
-from guactors.messages import GridInfo, Message
+from guactors.messages import AskAudit, GridInfo, Hello, Message, Proof, Revoked, WarrantWord
+from guactors.security.rights import ALL, Rights
+from guactors.store.base import Op
 from guactors.transport.base import Lane
+
+LOCAL = "local"
+"""The principal of a process of this machine's user that shows no key."""
 
 
 class RoomName(enum.Enum):
@@ -27,21 +32,52 @@ class RoomName(enum.Enum):
     HUB = "hub"
     SCHEDULER = "scheduler"
     STATS = "stats"
+    GATEKEEPER = "gatekeeper"
+    IMAGES = "images"
 
 
 class Event(Struct, frozen=True):
     """Base of what a room can be told."""
 
 
+class Standing(Struct, frozen=True):
+    """Who is at the other end of a link, and what they may. ``principal`` is a key's text, or
+    ``local``; ``kind`` as in ``security.keys.Kind`` or ``local``; ``transport`` the CURVE key
+    by which listeners elsewhere know its processes; ``warrant`` what providers must see of a root
+    caller's session."""
+
+    principal: str = LOCAL
+    kind: str = LOCAL
+    name: str = ""
+    rights: Rights = ALL
+    transport: str = ""
+    warrant: WarrantWord | None = None
+
+
+class Decision(Struct, frozen=True):
+    """One line for the audit log, before it has a time, a number and a hash."""
+
+    who: str
+    action: str
+    object: str
+    decision: str
+    reason: str
+    detail: str = ""
+    where: str = ""
+    grant: int = 0
+
+
 # --- from the links, to the hub -----------------------------------------------------------------
 
 
 class Arrived(Event, frozen=True):
-    """A message of a link. ``lane`` None where the transport below has only one."""
+    """A message of a link. ``lane`` None where the transport below has only one. ``user``: the
+    CURVE key that the transport authenticated, empty for a socket file of this machine's user."""
 
     link: LinkKey
     message: Message
     lane: Lane | None = None
+    user: str = ""
 
 
 class BadFrame(Event, frozen=True):
@@ -67,6 +103,103 @@ class Stopping(Event, frozen=True):
     """The hub process was asked to end."""
 
 
+# --- between the hub and the gatekeeper -----------------------------------------------------------
+
+
+class Knocked(Event, frozen=True):
+    """To the gatekeeper: a Hello that must be proved. ``user`` as in Arrived."""
+
+    link: LinkKey
+    user: str
+    hello: Hello
+
+
+class Proved(Event, frozen=True):
+    """To the gatekeeper: the answer to its Challenge on the same link, by the same ``user``."""
+
+    link: LinkKey
+    user: str
+    proof: Proof
+
+
+class KnockEnded(Event, frozen=True):
+    """To the gatekeeper: a link that knocked is gone."""
+
+    link: LinkKey
+
+
+class Admitted(Event, frozen=True):
+    """To the hub: the proof was good."""
+
+    link: LinkKey
+    hello: Hello
+    standing: Standing
+
+
+class TurnedAway(Event, frozen=True):
+    """To the hub: no. ``kind`` as in Fault."""
+
+    link: LinkKey
+    kind: str
+    detail: str
+
+
+class StandingChanged(Event, frozen=True):
+    """To the hub, and from there to the scheduler: from now on ``principal`` has these rights; with
+    None it is revoked, and ``running`` (stop, finish) says what becomes of its work."""
+
+    principal: str
+    standing: Standing | None
+    running: str = "stop"
+    reason: str = ""
+
+
+class AuthorityAsked(Event, frozen=True):
+    """To the gatekeeper: a message of ``messages.Authority`` of a peer with this standing."""
+
+    peer: str
+    standing: Standing
+    message: Message
+
+
+class ImagesAsked(Event, frozen=True):
+    """To the image room: a message of ``messages.ImageQuestion``."""
+
+    peer: str
+    standing: Standing
+    message: Message
+
+
+class Decided(Event, frozen=True):
+    """To the gatekeeper: something for the audit log."""
+
+    decision: Decision
+
+
+class RevocationsAre(Event, frozen=True):
+    """To the hub: what every provider must know from now on, and new ones at their joining."""
+
+    message: Revoked
+
+
+class SessionAsked(Event, frozen=True):
+    """To the hub, from the gatekeeper: CloseSession or AskSessions with the standing of the bearer
+    of its token."""
+
+    peer: str
+    standing: Standing
+    message: Message
+
+
+class SessionReserved(Event, frozen=True):
+    """To the hub: a session without a root caller, good for ``seconds``."""
+
+    session: str
+    standing: Standing
+    name: str
+    seconds: float
+
+
 # --- from the hub, to the others ----------------------------------------------------------------
 
 
@@ -85,6 +218,7 @@ class CallerJoined(Event, frozen=True):
     python: str
     root: bool = False
     namespace: str = ""
+    standing: Standing = Standing()
 
 
 class CallerLeft(Event, frozen=True):
@@ -95,11 +229,13 @@ class CallerLeft(Event, frozen=True):
 
 
 class ProviderJoined(Event, frozen=True):
-    """A provider's Hello, at first and on every later link; its Offer follows."""
+    """A provider's Hello, at first and on every later link; its Offer follows. ``key``: its public
+    key, empty for one of the hub's machine."""
 
     peer: str
     name: str
     python: str
+    key: str = ""
 
 
 class ProviderAway(Event, frozen=True):
@@ -197,6 +333,31 @@ class ToSession(Effect, frozen=True):
 
     session: str
     event: Event
+
+
+class Persist(Effect, frozen=True):
+    """Have the store take these in, before any effect that comes after."""
+
+    ops: list[Op]
+
+
+class ReadAudit(Effect, frozen=True):
+    """Answer the question out of the audit log."""
+
+    peer: str
+    question: AskAudit
+
+
+class ShutOut(Effect, frozen=True):
+    """From now on these CURVE keys do not get past the handshake, nor past the listener."""
+
+    keys: list[str]
+
+
+class Record(Effect, frozen=True):
+    """Write these into the audit log, before any effect that comes after."""
+
+    decisions: list[Decision]
 
 
 class Room(Protocol):

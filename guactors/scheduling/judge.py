@@ -9,7 +9,8 @@ from __future__ import annotations
 from guactors.messages import DemandInfeasible
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import SETTLING, Desk
-from guactors.scheduling.placement import explain
+from guactors.scheduling.events import Decision
+from guactors.scheduling.placement import explain, feasible
 
 
 class Judge:
@@ -29,9 +30,21 @@ class Judge:
             desk.agenda.put(later, lambda then: self._again(demand, then))
             return
         demand.infeasible = True
-        if demand.caller in desk.callers:
+        if demand.caller not in desk.callers:
+            return
+        could = [slot for slot in desk.slots.values() if feasible(slot, demand.need)]
+        denied = desk.permission.explain(demand.need, could, now)
+        if denied:
+            self._deny(demand, denied)
+        else:
             reason = explain(desk.slots.values(), demand.need)
             desk.say(demand.caller, DemandInfeasible(demand.key, reason))
+
+    def _deny(self, demand: Demand, why: str) -> None:
+        need = demand.need
+        what = need.image or need.runtime or "python"
+        self._desk.audit(Decision(need.who, "submit", what, "refused", "no_grant_fits", why))
+        self._desk.say(demand.caller, DemandInfeasible(demand.key, why, "PermissionDenied"))
 
     def _everybody_here(self) -> float:
         coming = [slot.joined + SETTLING for slot in self._desk.slots.values() if not slot.offered]

@@ -49,7 +49,7 @@ class LeaseRules:
             desk.say(caller.peer, Fault("UsageError", text))
             return
         desk.reopen(caller.session)
-        need = lease_need(message.shape, caller.python)
+        need = lease_need(message.shape, caller.python, caller.who)
         demand = desk.demands.find(caller.peer, message.key)
         if demand is None:
             if not message.count:
@@ -109,8 +109,13 @@ class LeaseRules:
         desk.say(slot.peer, self._order(lease, demand, caller))
 
     def _order(self, lease: Lease, demand: Demand, caller: Caller) -> StartLease:
-        namespace = self._desk.namespace_of(caller)
-        return StartLease(lease.id, lease.session, lease.caller, demand.shape, namespace)
+        desk = self._desk
+        principal = caller.principal
+        return StartLease(
+            lease.id, lease.session, lease.caller, demand.shape, desk.namespace_of(caller),
+            caller.standing.transport, principal,
+            desk.mark("lease", lease.id, lease.session, lease.caller, principal),
+        )  # fmt: skip
 
     def end(self, lease: Lease, *, kill: bool) -> None:
         """End it from this side."""
@@ -181,6 +186,10 @@ class LeaseRules:
         demand = desk.demands.find(lease.caller, lease.key)
         if demand is None or death.cause in ("link_lost", "provider_lost"):
             return
+        if death.cause == "refused":
+            desk.refused_by(lease.slot, lease.need, death.detail)
+            self._judge.judge(demand, now)
+            return
         demand.failures += 1
         if demand.failures >= MOST_FAILURES:
             demand.given_up = True
@@ -212,6 +221,14 @@ class LeaseRules:
                 self.fail(lease, death, now)
             else:
                 self.lose(lease, death)
+
+    def who_changed(self, who: str, now: float) -> None:
+        """A principal may do other things than before: what it may not hold any more ends."""
+        desk = self._desk
+        death = DeathReport("revoked", detail="its grant allows it no longer")
+        for lease in [lease for lease in desk.leases if lease.need.who == who]:
+            if not desk.permission.permits(lease.need, lease.slot, now):
+                self.revoke(lease, death)
 
     def session_over(self, session: str, reason: str) -> None:
         """Its providers are told to kill all of it, so only the books and the callers are left."""

@@ -15,6 +15,7 @@ from itertools import islice
 from guactors.messages import (
     ActorInfo,
     ActorUpdate,
+    AdmitCaller,
     DeathReport,
     Fault,
     FindActor,
@@ -22,7 +23,7 @@ from guactors.messages import (
     WatchActor,
 )
 from guactors.scheduling.actors import ActorRecord
-from guactors.scheduling.desk import Desk
+from guactors.scheduling.desk import Caller, Desk
 
 OVERTAKEN_WATCH = 2.0
 """Seconds for which a watch waits for the creation that it overtook."""
@@ -46,13 +47,29 @@ class Lookups:
         desk = self._desk
         record = desk.actors.find(message.actor)
         if record is not None:
-            if record.state != "dead":
-                desk.actors.watch(record, peer)
-            desk.say(peer, record.update())
+            self._show(record, peer)
             return
         self._watches.setdefault(message.actor, set()).add(peer)
         deadline = max(now + OVERTAKEN_WATCH, desk.rejoined_at())
         desk.agenda.put(deadline, lambda _: self._unknown(message.actor, peer))
+
+    def _show(self, record: ActorRecord, peer: str) -> None:
+        """The actor to a caller: its worker admits the caller first. One of another principal does
+        not exist, whatever its state."""
+        desk = self._desk
+        caller = desk.callers.get(peer)
+        if caller is None:
+            return
+        if not sees(caller, record):
+            death = DeathReport("released", "unknown to this hub")
+            desk.say(peer, ActorUpdate(record.id, "dead", 0, death=death))
+            return
+        if record.state != "dead":
+            desk.actors.watch(record, peer)
+            transport = caller.standing.transport
+            if record.slot is not None and transport and peer != record.spec.owner:
+                desk.say(record.slot.peer, AdmitCaller(record.id, transport))
+        desk.say(peer, record.update())
 
     def _unknown(self, actor: str, peer: str) -> None:
         waiting = self._watches.get(actor)
@@ -76,7 +93,8 @@ class Lookups:
 
     def _answer(self, peer: str, message: FindActor) -> bool:
         record = self._desk.actors.named(message.namespace, message.name)
-        if record is None:
+        caller = self._desk.callers.get(peer)
+        if record is None or caller is None or not sees(caller, record):
             return False
         self._desk.say(peer, Found(message.request, record.spec))
         return True
@@ -94,10 +112,10 @@ class Lookups:
     def appeared(self, record: ActorRecord) -> None:
         """An actor has become known: whoever asked for it too early is answered now."""
         for peer in sorted(self._watches.pop(record.id, ())):
-            if record.state != "dead":
-                self._desk.actors.watch(record, peer)
             if peer != record.spec.owner:
-                self._desk.say(peer, record.update())
+                self._show(record, peer)
+            elif record.state != "dead":
+                self._desk.actors.watch(record, peer)
         if record.spec.name:
             self._finds = [
                 (peer, message) for peer, message in self._finds if not self._answer(peer, message)
@@ -111,8 +129,18 @@ class Lookups:
                 del self._watches[actor]
         self._finds = [(asker, message) for asker, message in self._finds if asker != peer]
 
-    def listing(self) -> list[ActorInfo]:
-        """Live and lately dead actors."""
+    def listing(self, peer: str) -> list[ActorInfo]:
+        """Live and lately dead actors that the caller may see."""
+        caller = self._desk.callers.get(peer)
+        if caller is None:
+            return []
         actors = self._desk.actors
-        records = [*islice(actors, LISTED), *actors.recent_dead(LISTED_DEAD)]
-        return [record.info() for record in records]
+        mine = (record for record in actors if sees(caller, record))
+        dead = (record for record in actors.recent_dead(LISTED_DEAD) if sees(caller, record))
+        return [record.info() for record in [*islice(mine, LISTED), *dead]]
+
+
+def sees(caller: Caller, record: ActorRecord) -> bool:
+    """Whether the actor exists for the caller: its principal's do, and for who may do everything
+    all do."""
+    return caller.standing.rights.everything or caller.principal == record.spec.principal

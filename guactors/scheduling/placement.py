@@ -21,7 +21,8 @@ class Need(NamedTuple):
     """Everything that decides where something may go; equal needs wait in one queue.
 
     ``hold`` is taken while it lives, ``total`` is what the provider must have at all. ``python`` is
-    the minor version that must be met, since pickles do not cross it."""
+    the minor version that must be met, since pickles do not cross it. ``who``: whose rights and
+    quota count (``permission``), empty for who may do everything."""
 
     priority: int
     hold: Units
@@ -29,24 +30,33 @@ class Need(NamedTuple):
     labels: tuple[tuple[str, str], ...]
     provider: str
     python: str
+    runtime: str = ""
+    image: str = ""
+    preemption: tuple[str, ...] = ()
+    who: str = ""
 
 
-def lease_need(shape: Shape, python: str) -> Need:
+def lease_need(shape: Shape, python: str, who: str = "") -> Need:
     """Of a demand; without a word about CPU it is one, and one that asks for nothing takes one of
     the places for such."""
     hold = to_units(shape.resources, cpu=1.0) or ((LIGHT, STEP),)
-    return Need(shape.priority, hold, hold, _pairs(shape), shape.provider, python)
+    return _need(shape, hold, hold, python, who)
 
 
-def actor_need(shape: Shape, placement: dict[str, float], python: str) -> Need:
+def actor_need(shape: Shape, placement: dict[str, float], python: str, who: str = "") -> Need:
     """Of an actor; without a word about CPU it holds none."""
     hold = to_units(shape.resources)
     total = to_units(placement) if placement else hold
-    return Need(shape.priority, hold, total, _pairs(shape), shape.provider, python)
+    return _need(shape, hold, total, python, who)
 
 
-def _pairs(shape: Shape) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(shape.labels.items()))
+def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Need:
+    labels = tuple(sorted(shape.labels.items()))
+    runtime = "" if shape.runtime == "python" else shape.runtime
+    return Need(
+        shape.priority, hold, total, labels, shape.provider, python,
+        runtime, shape.image, tuple(shape.preemption), who,
+    )  # fmt: skip
 
 
 @dataclass(eq=False, slots=True)
@@ -67,6 +77,8 @@ class Slot:
     """More may be taken than there is: workers resumed, or the provider reported it so."""
     pool: Pool = field(default_factory=lambda: Pool({}))
     labels: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    """Its public key, empty for one of the hub's own machine."""
     leases: set[str] = field(default_factory=set)
     actors: set[str] = field(default_factory=set)
 

@@ -25,6 +25,7 @@ from guactors.messages import (
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.desk import Caller, Desk
+from guactors.scheduling.events import Decision
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lookups import Lookups
@@ -88,12 +89,16 @@ class Rejoin:
         caller = desk.callers.get(report.caller)
         claimed = caller is not None and report.lease in caller.claims
         waits = caller is None or now < desk.rejoined_at()
-        if report.session in desk.ended_sessions or not (claimed or waits):
+        ours = desk.mark("lease", report.lease, report.session, report.caller, report.principal)
+        if report.seal != ours:
+            forged(desk, slot, f"lease {report.lease}")
+        if report.seal != ours or report.session in desk.ended_sessions or not (claimed or waits):
             desk.say(slot.peer, StopLease(report.lease, kill=True))
             return
         lease = Lease(
             report.lease, report.session, report.caller, "",
-            lease_need(report.shape, slot.python), slot, LeaseState.UNCLAIMED, now,
+            lease_need(report.shape, slot.python, desk.who_is(report.principal)),
+            slot, LeaseState.UNCLAIMED, now,
             worker=report.worker, endpoints=report.endpoints,
         )  # fmt: skip
         desk.put_lease(lease)
@@ -153,6 +158,9 @@ class Rejoin:
             ended = not spec.detached and (
                 spec.session in desk.ended_sessions or spec.actor in desk.denied
             )
+            if spec.seal != desk.actor_mark(spec, report.payload):
+                forged(desk, slot, f"actor {spec.actor}")
+                ended = True
             if ended or holder is not None or desk.actors.find(spec.actor) is not None:
                 desk.say(slot.peer, StopActor(spec.actor, "killed"))
                 return
@@ -173,9 +181,10 @@ class Rejoin:
 
     def _adopt(self, slot: Slot, report: ActorReport, now: float) -> ActorRecord:
         desk, spec = self._desk, report.spec
-        need = actor_need(spec.shape, spec.placement, slot.python)
+        who = desk.who_is(spec.principal)
+        need = actor_need(spec.shape, spec.placement, slot.python, who)
         record = ActorRecord(
-            spec, report.payload, need, "pending", report.incarnation,
+            spec, report.payload, need, report.signatures, "pending", report.incarnation,
             starts=report.incarnation + 1, restarts=report.incarnation,
         )  # fmt: skip
         desk.actors.add(record)
@@ -282,3 +291,9 @@ class Rejoin:
             caller.claims.discard(lease_id)
             text = "no provider has it any more"
             self._desk.say(peer, LeaseLost(lease_id, DeathReport("link_lost", text)))
+
+
+def forged(desk: Desk, slot: Slot, what: str) -> None:
+    """A provider reports what this hub never gave it."""
+    text = f"{slot.name or slot.peer} reports {what} without the mark of this hub"
+    desk.audit(Decision(slot.key, "report", what, "refused", "bad_signature", text, slot.name))

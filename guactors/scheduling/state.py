@@ -22,13 +22,14 @@ from guactors.config import Timing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.demand import Queue
-from guactors.scheduling.desk import Caller, Desk, EndedSession
+from guactors.scheduling.desk import Caller, Desk, EndedSession, Mark, no_mark
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
-from guactors.scheduling.lookups import Lookups
+from guactors.scheduling.lookups import Lookups, sees
 from guactors.scheduling.placement import Need, Slot, choose, contends
 from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, SLICE, victims, wanting
 from guactors.scheduling.rejoin import Rejoin
+from guactors.security.rights import Rights
 
 MOST_ENDED = 256
 """So many ended sessions are remembered, for providers that were away when they ended."""
@@ -37,8 +38,16 @@ MOST_ENDED = 256
 class SchedulerState:
     """A :class:`guactors.scheduling.events.Room`."""
 
-    def __init__(self, timing: Timing, fresh: Callable[[str], str], now: float) -> None:
-        self.desk = Desk(timing, fresh, now)
+    def __init__(
+        self,
+        timing: Timing,
+        fresh: Callable[[str], str],
+        now: float,
+        *,
+        wall: Callable[[float], float] = float,
+        mark: Mark = no_mark,
+    ) -> None:
+        self.desk = Desk(timing, fresh, now, wall=wall, mark=mark)
         self._judge = judge = Judge(self.desk)
         self._leases = LeaseRules(self.desk, judge)
         self._actors = ActorRules(self.desk, judge)
@@ -62,6 +71,7 @@ class SchedulerState:
 
     def handle(self, event: e.Event, now: float) -> list[e.Effect]:
         """Take one event."""
+        self.desk.now = now
         if isinstance(event, e.FromPeer):
             self._from_peer(event, now)
         else:
@@ -70,6 +80,7 @@ class SchedulerState:
 
     def on_tick(self, now: float) -> list[e.Effect]:
         """Do what has become due."""
+        self.desk.now = now
         self.desk.agenda.run(now)
         return self._conclude(now)
 
@@ -124,7 +135,8 @@ class SchedulerState:
             if queue.blocked:
                 slots = [slot for slot in slots if slot.peer in roomier]
             closed = {slot.peer for need, slot in kept if contends(need, queue.need)}
-            slot = choose(slots, queue.need, closed)
+            allowed = desk.permission.within_quota(queue.need, now)
+            slot = choose(slots, queue.need, closed) if allowed else None
             if slot is None:
                 level.remove(queue)
                 if self._starves(queue, now) and level:
@@ -168,13 +180,15 @@ class SchedulerState:
 
     # --- events ---------------------------------------------------------------------------------
 
-    def _caller_joined(self, event: e.CallerJoined, _now: float) -> None:
+    def _caller_joined(self, event: e.CallerJoined, now: float) -> None:
         caller = self.desk.callers.get(event.peer)
         if caller is None:
             caller = Caller(event.peer, event.session, event.python)
             self.desk.callers[event.peer] = caller
         caller.session, caller.python, caller.root = event.session, event.python, event.root
         caller.namespace = event.namespace
+        before, caller.standing = caller.who, event.standing
+        self.desk.permission.learn(event.standing)
         if event.root:
             self.desk.namespaces[event.session] = event.namespace
         caller.epoch += 1
@@ -182,6 +196,27 @@ class SchedulerState:
             self.desk.reopen(event.session)
         for demand in self.desk.demands.of_caller(event.peer):
             demand.infeasible = False
+            if before != caller.who:
+                need = demand.need._replace(who=caller.who)
+                self.desk.demands.move(demand, need, demand.shape)
+                self._judge.judge(demand, now)
+
+    def _standing_changed(self, event: e.StandingChanged, now: float) -> None:
+        """Other rights, or none: what may not be any more ends, unless it may finish."""
+        desk, standing = self.desk, event.standing
+        rights = Rights() if standing is None else standing.rights
+        desk.permission.change(event.principal, rights)
+        for caller in desk.callers.values():
+            if caller.principal == event.principal:
+                caller.standing = replace(caller.standing, rights=rights)
+        desk.inventory_changed()
+        if event.running != "finish":
+            self._leases.who_changed(event.principal, now)
+            self._actors.who_changed(event.principal, now)
+        for demand in list(desk.demands):
+            if demand.need.who == event.principal:
+                demand.infeasible = False
+                self._judge.judge(demand, now)
 
     def _caller_left(self, event: e.CallerLeft, _now: float) -> None:
         if self.desk.callers.pop(event.peer, None) is None:
@@ -197,6 +232,8 @@ class SchedulerState:
             slot = Slot(event.peer, event.name, event.python, self._orders)
             self.desk.slots[event.peer] = slot
         slot.name, slot.python, slot.up, slot.joined = event.name, event.python, True, now
+        slot.key = event.key
+        self.desk.permission.forget_slot(slot.peer)
         slot.epoch += 1
         # Until its Offer tells what runs there nothing more is put on it.
         slot.offered = False
@@ -250,7 +287,7 @@ class SchedulerState:
             peers=[self._peer_row(row) for row in event.info.peers],
             leases=len(desk.leases),
             waiting=desk.demands.waiting(),
-            actors=self._lookups.listing(),
+            actors=self._lookups.listing(event.peer),
         )
         desk.say(event.peer, m.Grid(event.request, info))
 
@@ -288,7 +325,9 @@ class SchedulerState:
             case m.CreateActor():
                 self._create(caller, message, now)
             case m.KillActor():
-                self._actors.kill(message, now)
+                record = self.desk.actors.live.get(message.actor)
+                if record is None or sees(caller, record):
+                    self._actors.kill(message, now)
             case m.WatchActor():
                 self._lookups.watch(caller.peer, message, now)
                 self._judge_again(caller, message.actor, now)
@@ -332,6 +371,7 @@ class SchedulerState:
     _EVENTS: ClassVar[dict[type[e.Event], Callable[[SchedulerState, Any, float], None]]] = {
         e.CallerJoined: _caller_joined,
         e.CallerLeft: _caller_left,
+        e.StandingChanged: _standing_changed,
         e.ProviderJoined: _provider_joined,
         e.ProviderAway: _provider_away,
         e.ProviderBack: _provider_back,

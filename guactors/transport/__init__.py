@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guactors.transport.base import Link, Listener, Transport
+from guactors.transport.base import Doors, Link, Listener, Transport
 
 if TYPE_CHECKING:
     from guactors.config import Identity
@@ -32,8 +32,10 @@ class _BySchemeTransport:
         self._inproc: Transport | None = None
         self._zmq: Transport | None = None
 
-    def listen(self, address: str, *, data_address: str | None = None) -> Listener:
-        return self._for(address).listen(address, data_address=data_address)
+    def listen(
+        self, address: str, *, data_address: str | None = None, doors: Doors | None = None
+    ) -> Listener:
+        return self._for(address).listen(address, data_address=data_address, doors=doors)
 
     def dial(self, endpoint: Endpoint) -> Link:
         return self._for(endpoint.control).dial(endpoint)

@@ -98,11 +98,23 @@ class Link(Protocol):
         """Drop the link now, unsent messages after a linger of at most 100 ms; idempotent."""
 
 
+class Doors(Protocol):
+    """Who may come in to a listener on TCP: asked at each handshake and at each message."""
+
+    def admits(self, key: str) -> bool:
+        """Whether the holder of this z85 CURVE key may speak; called on several threads."""
+
+
 class Listener(Protocol):
-    """The bound side. ``faults`` counts messages dropped for a sender that is no link."""
+    """The bound side. ``faults`` counts messages dropped because their sender is no link, or is not
+    who its link belongs to."""
 
     endpoint: Endpoint
     faults: int
+
+    def user_of(self, peer: LinkKey) -> str:
+        """The CURVE key that was authenticated for this link; empty on ipc and inproc, whose
+        directory or process is the guard, and for a link never heard."""
 
     def send(self, peer: LinkKey, lane: Lane, frames: Sequence[Frame]) -> None:
         """Queue one message to one peer. Raises PeerGone, LinkFull."""
@@ -124,10 +136,13 @@ class Listener(Protocol):
 class Transport(Protocol):
     """A factory for both sides; one per process."""
 
-    def listen(self, address: str, *, data_address: str | None = None) -> Listener:
-        """Bind ``ipc://PATH``, ``tcp://HOST:PORT`` (port 0 or ``*``: any free one) or
-        ``inproc://NAME``; ``data_address`` gives the data lane a port of its own, else both share
-        one. Raises OSError with a message that names the address (in use, no permission)."""
+    def listen(
+        self, address: str, *, data_address: str | None = None, doors: Doors | None = None
+    ) -> Listener:
+        """``doors`` decide who enters by TCP; without them nobody does. Bind ``ipc://PATH``,
+        ``tcp://HOST:PORT`` (port 0 or ``*``: any free one) or ``inproc://NAME``; ``data_address``
+        gives the data lane a port of its own, else both share one. Raises OSError with a message
+        that names the address (in use, no permission)."""
 
     def dial(self, endpoint: Endpoint) -> Link:
         """Start a link; returns at once in state DIALING. TCP without ``server_key`` is refused

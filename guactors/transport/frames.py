@@ -135,8 +135,12 @@ class Decoder(Generic[M]):
 
 def _tag_in(header: Frame) -> int:
     """The message tag if ``header`` begins like a message, else -1."""
-    if len(header) > 2 and header[1] & 0xF0 == 0x90:
-        return header[2]
-    if len(header) > 4 and header[1] == 0xDC:
-        return header[4]
-    return -1
+    if len(header) > 3 and header[1] & 0xF0 == 0x90:
+        at = 2
+    elif len(header) > 5 and header[1] == 0xDC:
+        at = 4
+    else:
+        return header[2] if len(header) == 3 and header[1] == 0x91 and header[2] < 0x80 else -1
+    if header[at] == 0xCC:
+        return header[at + 1]
+    return header[at] if header[at] < 0x80 else -1

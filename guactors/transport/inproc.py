@@ -18,7 +18,7 @@ from typing import Final
 
 from guactors.ids import LinkKey, fresh
 from guactors.messages import Endpoint
-from guactors.transport.base import Down, Frame, Lane, LinkFull, LinkState, PeerGone
+from guactors.transport.base import Doors, Down, Frame, Lane, LinkFull, LinkState, PeerGone
 
 SCHEME: Final = "inproc://"
 LANES: Final = (Lane.CONTROL, Lane.DATA)
@@ -193,6 +193,9 @@ class InprocListener:
                     link._waiting[got[1]] -= 1
             return got
 
+    def user_of(self, _peer: LinkKey) -> str:
+        return ""
+
     def disturbed(self) -> bool:
         with self._exchange.lock:
             was, self._disturbed = self._disturbed, False
@@ -237,8 +240,12 @@ class InprocTransport:
         self._high_water = high_water
         self._made: list[InprocLink | InprocListener] = []
 
-    def listen(self, address: str, *, data_address: str | None = None) -> InprocListener:
-        """``inproc://NAME``; ``inproc://*`` draws a name that is not in use."""
+    def listen(
+        self, address: str, *, data_address: str | None = None, doors: Doors | None = None
+    ) -> InprocListener:
+        """``inproc://NAME``; ``inproc://*`` draws a name that is not in use. It has no doors: who
+        is in the process is in."""
+        del doors
         _check(address)
         if address == SCHEME + "*":
             address = f"{SCHEME}{fresh('link')}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from guactors.ids import LinkKey
 from guactors.messages import Endpoint
 from guactors.transport import verdicts
-from guactors.transport.base import Down, Frame, Lane, LinkFull, LinkState, PeerGone
+from guactors.transport.base import Doors, Down, Frame, Lane, LinkFull, LinkState, PeerGone
 
 if TYPE_CHECKING:
     from threading import Lock
@@ -30,7 +30,10 @@ _KEY_LIMIT: Final = 64
 
 
 class Port(Protocol):
-    """One socket with its connection events. Nothing here blocks."""
+    """One socket with its connection events. Nothing here blocks. ``user``: the authenticated key
+    of whom ``take_known`` took from last."""
+
+    user: str
 
     def send(self, frames: Sequence[Frame]) -> None:
         """To the only peer. Raises LinkFull; ProtocolError for a frame over the limit."""
@@ -43,6 +46,9 @@ class Port(Protocol):
 
     def take_from(self) -> tuple[bytes, list[Frame]] | None:
         """The next message of any peer, with that peer's routing id; None when there is none."""
+
+    def take_known(self) -> tuple[bytes, list[Frame]] | None:
+        """As ``take_from``, and sets ``user``; on encrypted ports only."""
 
     def events(self) -> list[tuple[int, int]]:
         """New connection events (see ``verdicts``), each with its value."""
@@ -164,7 +170,8 @@ class PortLink:
 class PortListener:
     """The bound side with a port for each lane; see :class:`guactors.transport.base.Listener`.
 
-    ``faults`` counts messages of peers whose routing id is not that of a link.
+    ``faults`` counts messages of peers whose routing id is not that of a link, or whose key is not
+    the one that the link began with, or that may not speak any more. ``doors``: None on ipc.
     """
 
     def __init__(
@@ -173,12 +180,16 @@ class PortListener:
         ports: Sequence[Port],
         on_close: Callable[[PortListener], None],
         on_look: Callable[[], None],
+        doors: Doors | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.faults = 0
         self._ports = ports
+        self._doors = doors
+        self._users: dict[LinkKey, str] = {}
         self._send_to = (ports[0].send_to, ports[-1].send_to)
-        self._take_from = (ports[0].take_from, ports[-1].take_from)
+        takers = [port.take_from if doors is None else port.take_known for port in ports]
+        self._take_from = (takers[0], takers[-1])
         self._on_close = on_close
         self._on_look = on_look
         self._closed = False
@@ -208,9 +219,23 @@ class PortListener:
             while (got := take_from()) is not None:
                 route, frames = got
                 peer = self._peers[one].get(route) or self._meet(route, one)
-                if peer is not None:
+                if peer is None:
+                    continue
+                if self._doors is None or self._belongs(peer, self._ports[one].user):
                     return peer, one, frames
         return None
+
+    def user_of(self, peer: LinkKey) -> str:
+        return self._users.get(peer, "")
+
+    def _belongs(self, peer: LinkKey, user: str) -> bool:
+        """Whether a message of ``user`` may count as one of ``peer``: a routing id is only a claim,
+        so a link belongs to the key of its first message, on both lanes."""
+        assert self._doors is not None
+        if self._users.setdefault(peer, user) == user and self._doors.admits(user):
+            return True
+        self.faults += 1
+        return False
 
     def disturbed(self) -> bool:
         """As the port says. True again at the next call: libzmq announces a loss a moment before
@@ -253,6 +278,7 @@ class PortListener:
         if len(self._peers[lane]) >= _KNOWN_PEERS:
             self._peers[lane].clear()
             self._routes[lane].clear()
+            self._users.clear()
         peer = LinkKey(text)
         self._peers[lane][route] = peer
         self._routes[lane][peer] = route
@@ -269,8 +295,9 @@ class SharedPortListener(PortListener):
         ports: Sequence[Port],
         on_close: Callable[[PortListener], None],
         on_look: Callable[[], None],
+        doors: Doors | None = None,
     ) -> None:
-        super().__init__(endpoint, ports, on_close, on_look)
+        super().__init__(endpoint, ports, on_close, on_look, doors)
         self._waiting: tuple[deque[tuple[LinkKey, list[Frame]]], ...] = (deque(), deque())
 
     def receive(self, lane: Lane | None = None) -> tuple[LinkKey, Lane, list[Frame]] | None:
@@ -284,7 +311,9 @@ class SharedPortListener(PortListener):
             route, frames = got
             one = Lane.DATA if route[:1] == PREFIX[Lane.DATA] else Lane.CONTROL
             peer = self._peers[one].get(route) or self._meet(route, one)
-            if peer is not None:
+            if peer is None:
+                continue
+            if self._doors is None or self._belongs(peer, self._ports[0].user):
                 self._waiting[one].append((peer, frames))
         for one in LANES if lane is None else (lane,):
             if self._waiting[one]:

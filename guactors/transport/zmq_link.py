@@ -2,7 +2,8 @@
 imports zmq, so that one page holds every one of libzmq's surprises.
 
 Owns: sockets, their options, the reading of their events, the authentication thread. Must never:
-block, open an unencrypted TCP port, admit a key but the grid's, or decode a message.
+block, open an unencrypted TCP port, admit a key but those its listener's doors let in, or decode a
+message.
 
 A link is two DEALERs (control, data); a listener is two ROUTERs, or one for both lanes where they
 share a port. Not to be interrupted: an exception that a signal handler raises inside ``send`` or
@@ -13,10 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
-import stat
 import struct
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -28,8 +26,9 @@ from guactors.config import Identity
 from guactors.errors import ProtocolError
 from guactors.ids import LinkKey, fresh
 from guactors.messages import Endpoint
-from guactors.transport import addresses, verdicts, zap
-from guactors.transport.base import Frame, Lane, LinkFull, PeerGone
+from guactors.transport import addresses, places, verdicts, zap
+from guactors.transport.base import Doors, Frame, Lane, LinkFull, PeerGone
+from guactors.transport.doors import KeySet
 from guactors.transport.frames import CONTROL_HEADER_LIMIT, DATA_HEADER_LIMIT
 from guactors.transport.links import (
     LANES,
@@ -41,7 +40,7 @@ from guactors.transport.links import (
 )
 
 HANDSHAKE_SECONDS: Final = 3.0
-"""A dial that has not got this far by then is DOWN, unreachable."""
+"""A dial that has not got this far by then is DOWN, unreachable; a listener hangs up."""
 
 KEEPALIVE_SECONDS: Final = 5
 KEEPALIVE_TRIES: Final = 3
@@ -100,6 +99,7 @@ class _ZmqPort:
         self._recv: Callable[..., Any] = base.recv
         self._get: Callable[[int], int] = base.get
         self._max_frame = max_frame
+        self.user = ""
         self._dry = False
         """Whether the last take found nothing. The next one then mostly follows a wake-up and finds
         something, so it receives without asking; else asking is cheaper than a failed receive."""
@@ -173,6 +173,23 @@ class _ZmqPort:
         self._monitor.close(0)
         self.sock.close(linger)
 
+    def take_known(self) -> tuple[bytes, list[Frame]] | None:
+        """As ``take_from``, on a socket with CURVE: ``user`` is then the sender's key."""
+        recv = self._recv
+        try:
+            if not self._dry and not self._get(_EVENTS) & _POLLIN:
+                self._dry = True
+                return None
+            route = recv(_NOBLOCK)
+        except zmq.Again:
+            return None
+        self._dry = False
+        frame = recv(_NOBLOCK, False)
+        self.user = str(frame.get("User-Id"))
+        if frame.more or len(frame) >= _ZERO_COPY:
+            return route, self._rest(frame)
+        return route, [frame.bytes]
+
     def _rest(self, frame: zmq.Frame) -> list[Frame]:
         """All frames of the message that begins with ``frame``; the large ones are views."""
         frames: list[Frame] = []
@@ -206,12 +223,13 @@ class _ZmqPort:
 class _Doorkeeper:
     """The thread that answers libzmq's question whether a client key may come in.
 
-    Where it does not answer nobody enters (ZAP_ENFORCE_DOMAIN). It ends with its context.
+    ``doors``: by the domain of a listener. Where it does not answer nobody enters
+    (ZAP_ENFORCE_DOMAIN). It ends with its context.
     """
 
-    def __init__(self, context: zmq.Context[Socket], member: bytes) -> None:
+    def __init__(self, context: zmq.Context[Socket]) -> None:
+        self.doors: dict[bytes, Doors] = {}
         self._context = context
-        self._member = member
         self._thread: threading.Thread | None = None
 
     def ensure(self) -> None:
@@ -233,7 +251,7 @@ class _Doorkeeper:
     def _serve(self, sock: Socket) -> None:
         try:
             while True:
-                sock.send_multipart(zap.answer(sock.recv_multipart(), self._member))
+                sock.send_multipart(zap.answer(sock.recv_multipart(), self.doors, _z85_text))
         except zmq.ContextTerminated:
             return
         finally:
@@ -259,27 +277,30 @@ class ZmqTransport:
         self._max_message = max_message
         self._context: zmq.Context[Socket] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
-        self._doorkeeper = _Doorkeeper(self._context, z85.decode(identity.member_public.encode()))
+        self._doorkeeper = _Doorkeeper(self._context)
         self._made: set[PortLink | PortListener] = set()
         self._server = (identity.server_public, identity.server_secret)
         self._closed = False
 
-    def listen(self, address: str, *, data_address: str | None = None) -> PortListener:
+    def listen(
+        self, address: str, *, data_address: str | None = None, doors: Doors | None = None
+    ) -> PortListener:
         """Bind ``ipc:///PATH`` or ``tcp://HOST:PORT``. Without ``data_address``, ipc and TCP on any
         free port (0 or ``*``) get a second socket for the data lane, a fixed TCP port serves both.
-        Raises OSError naming the address, ValueError for an address of no such kind and for TCP
-        without the grid's keys."""
-        places = addresses.places_of(address, data_address)
+        Raises OSError naming the address, ValueError for an address of no such kind."""
+        bound_at = addresses.places_of(address, data_address)
         tcp = address.startswith(addresses.TCP)
+        domain = b""
         if tcp:
-            self._open_doors(address)
+            doors = doors or KeySet()
+            domain = self._open_doors(doors)
         ports: list[_ZmqPort] = []
         try:
-            for lane, place in enumerate(places):
-                limit = self._limit(Lane(lane) if len(places) == 2 else Lane.DATA)
-                sock = self._router(place, limit)
+            for lane, place in enumerate(bound_at):
+                limit = self._limit(Lane(lane) if len(bound_at) == 2 else Lane.DATA)
+                sock = self._router(place, limit, domain)
                 ports.append(_ZmqPort(sock, verdicts.LISTENER_EVENTS, limit))
-            bound = [_bind(port.sock, place) for port, place in zip(ports, places, strict=True)]
+            bound = [_bind(port.sock, place) for port, place in zip(ports, bound_at, strict=True)]
         except BaseException:
             for port in ports:
                 port.close(0)
@@ -288,7 +309,9 @@ class ZmqTransport:
             control=bound[0], data=bound[-1], server_key=self._server[0] if tcp else ""
         )
         kind = PortListener if len(ports) == 2 else SharedPortListener
-        listener = kind(endpoint, ports, self._made.discard, self._doorkeeper.watch)
+        listener = kind(
+            endpoint, ports, self._made.discard, self._doorkeeper.watch, doors if tcp else None
+        )
         self._made.add(listener)
         return listener
 
@@ -297,10 +320,10 @@ class ZmqTransport:
         for place in (endpoint.control, endpoint.data):
             if place.startswith(addresses.TCP):
                 addresses.split_tcp(place)
-                if not (endpoint.server_key and self._identity.member_secret):
+                if not (endpoint.server_key and self._identity.client_secret):
                     raise ValueError(
-                        f"{place}: TCP needs the listener's key and the grid's member key; "
-                        "there is no unencrypted TCP"
+                        f"{place}: TCP needs the listener's key and one of our own; there is no "
+                        "unencrypted TCP"
                     )
             elif not place.startswith(addresses.IPC):
                 raise ValueError(f"{place!r}: only ipc:// and tcp:// can be dialled")
@@ -335,14 +358,14 @@ class ZmqTransport:
     def _limit(self, lane: Lane) -> int:
         return CONTROL_HEADER_LIMIT + _SLACK if lane is Lane.CONTROL else self._max_message
 
-    def _open_doors(self, address: str) -> None:
-        if not self._identity.member_public:
-            raise ValueError(
-                f"{address}: TCP needs the grid's member key; there is no unencrypted TCP"
-            )
+    def _open_doors(self, doors: Doors) -> bytes:
+        """The domain under which the doorkeeper asks these doors."""
         if not self._server[0]:
             self._server = new_keypair()
+        domain = b"%s.%d" % (zap.DOMAIN, len(self._doorkeeper.doors))
+        self._doorkeeper.doors[domain] = doors
         self._doorkeeper.ensure()
+        return domain
 
     def _socket(self, kind: int, place: str, limit: int) -> Socket:
         if self._closed:
@@ -362,15 +385,16 @@ class ZmqTransport:
             sock.setsockopt(zmq.TCP_MAXRT, KEEPALIVE_SECONDS * (KEEPALIVE_TRIES + 1) * 1000)
         return sock
 
-    def _router(self, place: str, limit: int) -> Socket:
+    def _router(self, place: str, limit: int, domain: bytes) -> Socket:
         sock = self._socket(zmq.ROUTER, place, limit)
         sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
         sock.setsockopt(zmq.BACKLOG, _BACKLOG)
         if place.startswith(addresses.TCP):
+            sock.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
             sock.setsockopt(zmq.CURVE_SERVER, 1)
             sock.setsockopt(zmq.CURVE_PUBLICKEY, self._server[0].encode())
             sock.setsockopt(zmq.CURVE_SECRETKEY, self._server[1].encode())
-            sock.setsockopt(zmq.ZAP_DOMAIN, zap.DOMAIN)
+            sock.setsockopt(zmq.ZAP_DOMAIN, domain)
             sock.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         return sock
 
@@ -382,9 +406,13 @@ class ZmqTransport:
         sock.setsockopt(zmq.CONNECT_TIMEOUT, int(HANDSHAKE_SECONDS * 1000))
         if endpoint.control.startswith(addresses.TCP):
             sock.setsockopt(zmq.CURVE_SERVERKEY, endpoint.server_key.encode())
-            sock.setsockopt(zmq.CURVE_PUBLICKEY, self._identity.member_public.encode())
-            sock.setsockopt(zmq.CURVE_SECRETKEY, self._identity.member_secret.encode())
+            sock.setsockopt(zmq.CURVE_PUBLICKEY, self._identity.client_public.encode())
+            sock.setsockopt(zmq.CURVE_SECRETKEY, self._identity.client_secret.encode())
         return sock
+
+
+def _z85_text(key: bytes) -> str:
+    return z85.encode(key).decode()
 
 
 def _bind(sock: Socket, place: str) -> str:
@@ -392,49 +420,10 @@ def _bind(sock: Socket, place: str) -> str:
     ipc = place.startswith(addresses.IPC)
     if ipc:
         path = addresses.ipc_path(place)
-        _own_directory(os.path.dirname(path))
-        _clear_stale(place, path)
+        places.own_directory(os.path.dirname(path))
+        places.clear_stale(place, path)
     try:
-        sock.bind(place if ipc else _resolve(place))
+        sock.bind(place if ipc else places.resolve(place))
     except zmq.ZMQError as fault:
         raise OSError(fault.errno, f"cannot listen on {place}: {fault.strerror}") from fault
     return place if ipc else str(sock.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip("\0")
-
-
-def _resolve(place: str) -> str:
-    """``place`` with a numeric host, the only kind libzmq binds."""
-    host, port = addresses.split_tcp(place)
-    if host == "*":
-        return place
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as fault:
-        raise OSError(
-            errno.EADDRNOTAVAIL, f"cannot listen on {place}: no such host ({fault.strerror})"
-        ) from fault
-    return addresses.join_tcp(str(found[0][4][0]), port)
-
-
-def _own_directory(directory: str) -> None:
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    # On Windows the rights come from the user's profile directory.
-    if hasattr(os, "getuid"):
-        facts = os.lstat(directory)
-        fault = addresses.directory_fault(directory, facts.st_mode, facts.st_uid, os.getuid())
-        if fault:
-            raise PermissionError(errno.EACCES, fault)
-
-
-def _clear_stale(place: str, path: str) -> None:
-    """Remove a socket file that nobody serves any more: libzmq would take over a live one too."""
-    if sys.platform == "win32" or not os.path.lexists(path):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        code = probe.connect_ex(path)
-    if code != errno.ECONNREFUSED:
-        code = errno.EADDRINUSE if code in {0, errno.EAGAIN} else code
-        raise OSError(code, f"cannot listen on {place}: {os.strerror(code)}")
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise OSError(errno.EEXIST, f"cannot listen on {place}: a file that is no socket is there")
-    os.unlink(path)

@@ -2,7 +2,9 @@
 
 ``intake`` what waits to run · ``outbox`` what waits to be answered · ``execution`` one call from
 bytes to bytes · ``runners`` on which thread or loop calls run · ``control`` the control lane's
-thread · ``process`` the whole, with its sockets.
+thread · ``admission`` who may call · ``trust`` what is opened as code · ``complaints`` what the
+provider hears of refusals · ``native`` programs of an image · ``process`` the whole, with its
+sockets.
 
 Must never: run user code on the control thread, or let an exception of the user's end the process.
 """

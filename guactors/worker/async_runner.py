@@ -15,7 +15,7 @@ from guactors.messages import LoadActor, Reply
 from guactors.worker import execution
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
-from guactors.worker.serving import Borrowed, build, iterate, send_item
+from guactors.worker.serving import Borrowed, Opened, iterate, send_item
 
 if TYPE_CHECKING:
     from guactors.worker.process import Worker
@@ -26,9 +26,9 @@ class AsyncRunner:
 
     hosts = False
 
-    def __init__(self, worker: Worker, message: LoadActor, name: str) -> None:
+    def __init__(self, worker: Worker, message: LoadActor, actor: Opened, name: str) -> None:
         self._worker = worker
-        self._message = message
+        self._actor = actor
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[tuple[str, int], tuple[Item, asyncio.Task[None]]] = {}
@@ -47,7 +47,7 @@ class AsyncRunner:
         self._done = asyncio.Event()
         try:
             # On the loop, because constructors make locks and tasks.
-            worker.code.instance = build(self._message, self._name)
+            worker.code.instance = self._actor.build()
         except BaseException as error:
             worker.loaded(values.pack_error(error, self._name))
         else:
@@ -140,6 +140,10 @@ class AsyncRunner:
         item.cancelled = True
         self._loop.call_soon_threadsafe(task.cancel)
         return True
+
+    def calls_of(self, link: str) -> list[int]:
+        """Calls of this caller that run. The worker's lock is held."""
+        return [call for owner, call in list(self._tasks) if owner == link]
 
     def wake(self) -> None:
         """The worker is leaving."""

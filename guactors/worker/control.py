@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 from guactors.errors import OwnerDied, ProtocolError
 from guactors.messages import (
+    Admit,
     Bind,
     Bounced,
     Call,
     CallerToWorker,
     CancelCall,
+    Expel,
     Fault,
     Fetch,
     Goodbye,
@@ -258,6 +260,8 @@ class Control:
                 continue
             if self.faults and self.faults[got[0]] > MOST_FAULTS:
                 continue
+            if got[0] in self._worker.admission.expelled:
+                continue
             self._on_caller(listener, got[0], message, buffers)
 
     def _look_after(self, listener: Listener) -> None:
@@ -365,10 +369,12 @@ class Control:
         match message:
             case Ping(number):
                 self.tell_provider(Pong(number))
-            case Bind(session, namespace):
-                worker.session_id = session
-                worker.namespace = namespace
-                worker.poller.wake()
+            case Bind():
+                worker.bind(message)
+            case Admit(keys):
+                worker.admission.doors.admit(keys)
+            case Expel(keys):
+                worker.admission.expel(keys)
             case LoadActor():
                 worker.to_load = message
                 worker.poller.wake()

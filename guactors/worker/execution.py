@@ -1,23 +1,26 @@
 """One call from bytes to bytes: find the code, open the arguments, run it, close the result.
 
 Owns: the function table and the translation of user exceptions. Must never: touch a socket or a
-lock, or let an exception out of ``run`` other than those that end a process.
+lock, let an exception out of ``run`` other than those that end a process, or open code before
+:class:`~guactors.worker.trust.Trust` was asked.
 """
 
 from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from guactors import values
 from guactors.context import Running, running
 from guactors.errors import CallTimeout, GuactorsError, TaskCancelled, VersionMismatch
-from guactors.messages import Call, Define, RefWord, Reply, Value
+from guactors.messages import Bind, Call, Define, LoadActor, RefWord, Reply, Value
+from guactors.payload import PROGRAM
 from guactors.transport.base import Frame
 from guactors.values import Packed
 from guactors.worker.intake import Item
+from guactors.worker.trust import CLASS, FUNCTION, Trust
 
 Lend = Callable[[str, Sequence[Any]], list[RefWord]]
 Outcome = tuple[Reply, Sequence[Frame]]
@@ -28,9 +31,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Code:
-    """Functions by id, opened at their first call; or the methods of one actor."""
+    """Functions by id, checked and opened at their first call; or the methods of one actor.
 
-    def __init__(self) -> None:
+    ``expelled``: links whose calls run no more."""
+
+    def __init__(self, trust: Trust, expelled: Collection[str] = ()) -> None:
+        self._trust = trust
+        self.expelled = expelled
         self._blobs: dict[bytes, Define] = {}
         self._functions: dict[bytes, Callable[..., Any]] = {}
         self._names: dict[bytes | str, str] = {}
@@ -39,6 +46,11 @@ class Code:
     def define(self, message: Define) -> None:
         self._blobs[message.fn] = message
         self._names[message.fn] = message.name
+
+    def bind(self, message: Bind) -> None:
+        """The session and its rules; functions that were opened are checked again."""
+        self._trust.bind(message)
+        self._functions.clear()
 
     def name(self, call: Call) -> str:
         """What to call it in logs and errors."""
@@ -50,22 +62,37 @@ class Code:
         return name
 
     def find(self, call: Call) -> Callable[..., Any]:
-        """The function or bound method. Raises what opening it raises."""
+        """The function or bound method. Raises PermissionDenied where it is not allowed, and what
+        opening it raises."""
         if not call.fn:
+            if self._trust.strict:
+                self._trust.check_method(self.instance, call.method)
             return getattr(self.instance, call.method)  # type: ignore[no-any-return]
         function = self._functions.get(call.fn)
         if function is None:
-            blob = self._blobs.get(call.fn)
-            if blob is None:
-                raise GuactorsError(f"function {call.fn.hex()} was never sent to this worker")
-            function = self._functions[call.fn] = open_code(blob.blob, blob.name)
+            function = self._functions[call.fn] = self._open(call.fn)
         return function
+
+    def _open(self, fn: bytes) -> Callable[..., Any]:
+        if fn == PROGRAM:
+            return self._trust.program()
+        found = self._blobs.get(fn)
+        if found is None:
+            raise GuactorsError(f"function {fn.hex()} was never sent to this worker")
+        self._trust.check_code(FUNCTION, found.name, found.blob, found.signatures)
+        return open_code(found.blob, found.name)  # type: ignore[no-any-return]
+
+    def open_class(self, message: LoadActor, blob: bytes) -> Any:
+        """The class of an actor, checked and opened. Raises as ``find`` does."""
+        name = message.spec.class_name
+        self._trust.check_code(CLASS, name, blob, message.signatures)
+        return open_code(blob, f"{name}()")
 
 
 def open_code(blob: bytes, name: str) -> Any:
     """Unpickle a function or class. Raises VersionMismatch or ImportError that name the cause."""
     try:
-        return values.unpack(blob)
+        return values.unpack_code(blob)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{name} needs module {error.name!r}, which this provider does not have: install it "
@@ -141,6 +168,8 @@ def failure(item: Item, error: BaseException, name: str) -> Outcome:
 
 def start(code: Code, item: Item) -> Any:
     """Call the user's code; what it returns or raises."""
+    if code.expelled and item.link in code.expelled:
+        raise TaskCancelled("its caller may call here no more")
     function = code.find(item.call)
     args, kwargs = arguments(item)
     return function(*args, **kwargs)

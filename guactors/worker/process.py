@@ -26,6 +26,7 @@ from guactors.ids import fresh
 from guactors.messages import (
     ActorLoaded,
     ActorSpec,
+    Bind,
     Blocked,
     Bounced,
     CallerToWorker,
@@ -50,11 +51,13 @@ from guactors.transport.base import Frame, Lane, LinkFull, Listener, SendError
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
+from guactors.worker.admission import Admission
 from guactors.worker.control import MOST_FAULTS, Control
 from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
+from guactors.worker.trust import Trust
 
 if TYPE_CHECKING:
     from guactors.worker.runners import Runner
@@ -75,7 +78,10 @@ class Worker:
         self.poller = Poller()
         self.intake = Intake()
         self.outbox = Outbox()
-        self.code = Code()
+        self.admission = Admission(self)
+        where = f"on worker {config.worker} of provider {config.provider_name}"
+        trust = Trust(where, self.admission.caller, self._tell_provider)
+        self.code = Code(trust, self.admission.expelled)
         self.spec: ActorSpec | None = None
         self.session_id = ""
         self.namespace = ""
@@ -102,8 +108,8 @@ class Worker:
         place = f"ipc://{self.config.run_dir}/{self.config.worker}"
         listeners = [self._transport.listen(f"{place}.c", data_address=f"{place}.d")]
         if self.config.listen_host:
-            free = f"tcp://{self.config.listen_host}:0"
-            listeners.append(self._transport.listen(free, data_address=free))
+            free, doors = f"tcp://{self.config.listen_host}:0", self.admission.doors
+            listeners.append(self._transport.listen(free, data_address=free, doors=doors))
         return listeners
 
     def endpoints(self) -> list[Endpoint]:
@@ -117,7 +123,14 @@ class Worker:
     def hello(self) -> Hello:
         """How this process introduces itself to its provider."""
         config = self.config
-        return Hello(config.worker, "worker", own_versions(), os.getpid(), host_id())
+        return Hello(
+            config.worker,
+            "worker",
+            own_versions(),
+            os.getpid(),
+            host_id(),
+            transport=config.identity.client_public,
+        )
 
     def run(self) -> int:
         """Serve until told to leave; the exit status."""
@@ -127,9 +140,9 @@ class Worker:
         sys.setswitchinterval(SWITCH_INTERVAL)
         set_place(Place(self.config.provider, self.config.worker))
         set_session_factory(self._open_session)
+        runner: Any = SyncRunner(self)
         self.control.start(self._transport)
         try:
-            runner: Any = SyncRunner(self)
             while runner is not None:
                 runner = runner.run()
         finally:
@@ -167,6 +180,7 @@ class Worker:
             False,
             config.worker,
             self.namespace,
+            transport=config.identity.client_public,
         )
         host = BlockingHost(self)
         session = Session(self._transport, config.hub, hello, config.timing, echo=False, host=host)
@@ -215,6 +229,8 @@ class Worker:
             return
         if type(message) is Calls:
             calls = message.calls
+            if link not in self._homes:
+                return  # gone or expelled: nobody waits for the answers
             if self.blocked and not self.spec:
                 self.send(link, Bounced([call.id for call in calls], True), ())
                 return
@@ -225,6 +241,7 @@ class Worker:
             self.code.define(message)
         elif type(message) is Hello:
             self._homes[link] = listener
+            self.admission.met(link, listener)
         elif isinstance(message, Object):
             self.for_session.append((link, message, buffers))
 
@@ -301,6 +318,8 @@ class Worker:
         """Hand the session what arrived for it. Without the lock."""
         while self.for_session:
             link, message, buffers = self.for_session.popleft()
+            if link in self.admission.expelled:
+                continue
             session = present_session()
             if session is not None:
                 session.on_neighbour(link, message, buffers)
@@ -309,12 +328,22 @@ class Worker:
             elif isinstance(message, Release):
                 continue
 
+    def bind(self, message: Bind) -> None:
+        """The provider says whom this worker is for. The session comes last: with it, calls begin
+        to run."""
+        self.admission.doors.admit(message.keys)
+        self.code.bind(message)
+        self.namespace = message.namespace
+        self.session_id = message.session
+        self.poller.wake()
+
     def on_link_gone(self, link: str) -> None:
         """A caller is gone, and with it the interest in its calls."""
         with self.lock:
             self._homes.pop(link, None)
             self._backlog.pop(link, None)
             self.intake.forget(link)
+            self.admission.forget(link)
         self.control.forget(link)
         session = present_session()
         if session is not None:
@@ -329,6 +358,7 @@ class Worker:
         """A caller introduced itself on the control lane."""
         with self.lock:
             self._homes.setdefault(link, listener)
+            self.admission.met(link, listener)
 
     def home_of(self, link: str) -> Listener | None:
         return self._homes.get(link)
@@ -353,6 +383,9 @@ class Worker:
                 self.control.send(link, Bounced(bounced.get(link, []), True))
             else:
                 self.control.send(link, Unblocked())
+
+    def _tell_provider(self, message: Message) -> None:
+        self.control.tell_provider(message)
 
     def loaded(self, error: bytes) -> None:
         """Tell the provider how the constructor ended."""

@@ -18,7 +18,7 @@ from guactors.worker.async_runner import AsyncRunner
 from guactors.worker.execution import Interrupted, Outcome
 from guactors.worker.intake import DRAIN_EVERY, Item
 from guactors.worker.outbox import QUICK
-from guactors.worker.serving import Borrowed, answer, build, is_async
+from guactors.worker.serving import Borrowed, answer, open_actor
 from guactors.worker.thread_runner import ThreadRunner
 
 if TYPE_CHECKING:
@@ -137,6 +137,11 @@ class SyncRunner:
         timer.daemon = True
         timer.start()
 
+    def calls_of(self, link: str) -> list[int]:
+        """Calls of this caller that run. Any thread."""
+        item = self._current
+        return [item.call.id] if item is not None and item.link == link else []
+
     def wake(self) -> None:
         """The worker is leaving; the poller was woken already."""
 
@@ -191,10 +196,11 @@ def load_actor(worker: Worker) -> Any:
         )
     )
     name = f"{message.spec.class_name}()"
-    if is_async(message):
-        return AsyncRunner(worker, message, name)
     try:
-        worker.code.instance = build(message, name)
+        actor = open_actor(worker, message)
+        if actor.is_async:
+            return AsyncRunner(worker, message, actor, name)
+        worker.code.instance = actor.build()
     except BaseException as error:
         worker.loaded(values.pack_error(error, name))
         return worker.runner

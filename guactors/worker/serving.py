@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from guactors import values
+from guactors.errors import TaskCancelled
 from guactors.messages import LoadActor, RefWord, Reply, StreamItem
-from guactors.payload import decode_payload
+from guactors.payload import ActorPayload, decode_payload
 from guactors.refs import current_session
 from guactors.worker import execution
 from guactors.worker.execution import Outcome
@@ -64,26 +67,35 @@ def iterate(result: Any, name: str) -> Any:
 
 def send_item(worker: Worker, item: Item, index: int, part: Any, name: str) -> None:
     """One item of a stream to its reader."""
+    if item.link in worker.admission.expelled:
+        raise TaskCancelled(f"{name} was stopped: who reads the stream may call here no more")
     packed = values.pack(part, lambda: f"item {index} of {name}")
     value = execution.to_value(packed, item.link, worker.lend)
     worker.stream(item.link, StreamItem(item.call.id, index, value), packed.buffers)
 
 
-def is_async(message: LoadActor) -> bool:
-    """Whether the actor's class has async methods."""
-    from guactors.remote_actor import is_async_class
+class Opened(Struct, frozen=True):
+    """An actor's class, which may be run, and what it is to be made with."""
 
-    try:
-        cls = values.unpack(decode_payload(message.payload).cls)
-    except Exception:
-        return False  # building it will say what is wrong
-    return isinstance(cls, type) and is_async_class(cls)
+    cls: Any
+    payload: ActorPayload
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the class has async methods."""
+        from guactors.remote_actor import is_async_class
+
+        return isinstance(self.cls, type) and is_async_class(self.cls)
+
+    def build(self) -> Any:
+        """Run the constructor. Raises whatever that raises."""
+        payload = self.payload
+        deps = [values.unpack(raw.data, raw.buffers) for raw in payload.deps]
+        args, kwargs = values.unpack_arguments(payload.args, payload.buffers, deps)
+        return self.cls(*args, **kwargs)
 
 
-def build(message: LoadActor, name: str) -> Any:
-    """Open the class and run the constructor. Raises whatever that raises."""
+def open_actor(worker: Worker, message: LoadActor) -> Opened:
+    """Check and open the class. Raises PermissionDenied, and whatever opening it raises."""
     payload = decode_payload(message.payload)
-    cls = execution.open_code(payload.cls, name)
-    deps = [values.unpack(raw.data, raw.buffers) for raw in payload.deps]
-    args, kwargs = values.unpack_arguments(payload.args, payload.buffers, deps)
-    return cls(*args, **kwargs)
+    return Opened(worker.code.open_class(message, payload.cls), payload)

@@ -92,5 +92,9 @@ class ThreadRunner:
         item.cancelled = True
         return True
 
+    def calls_of(self, link: str) -> list[int]:
+        """Calls of this caller that run. The worker's lock is held."""
+        return [call for owner, call in self._running if owner == link]
+
     def wake(self) -> None:
         """The worker is leaving; the poller was woken already."""

@@ -20,7 +20,7 @@ NOWHERE = Endpoint("ipc:///nowhere", "ipc:///nowhere")
 
 
 def config_for(worker: str, run_dir: Path) -> WorkerConfig:
-    identity = Identity(member_secret="not for argv")
+    identity = Identity(client_secret="not for argv")
     return WorkerConfig(worker, "p-1", "box", NOWHERE, [NOWHERE], str(run_dir), identity=identity)
 
 

@@ -80,7 +80,7 @@ def do_look(config: WorkerConfig, lifeline: int) -> int:
     print("stdin", repr(sys.stdin.read()))
     print("signals", signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, handler)
     print("fds", [fd for fd in range(3, 64) if _is_open(fd) and not _same(fd, lifeline)])
-    print("name", config.provider_name, "argv clean", config.identity.member_secret not in _argv())
+    print("name", config.provider_name, "argv clean", config.identity.client_secret not in _argv())
     return 0
 
 

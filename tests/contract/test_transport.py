@@ -27,13 +27,15 @@ from guactors.transport.base import (
     PeerGone,
     Transport,
 )
+from guactors.transport.doors import KeySet
 from guactors.transport.inproc import Exchange, InprocTransport
 from guactors.transport.zmq_link import ZmqTransport, derive_public, new_keypair
 
 T = TypeVar("T")
 DEADLINE = 10.0
 SECRET = new_keypair()[1]
-IDENTITY = Identity(member_public=derive_public(SECRET), member_secret=SECRET)
+IDENTITY = Identity(client_public=derive_public(SECRET), client_secret=SECRET)
+DOORS = KeySet([IDENTITY.client_public])
 
 
 @dataclass
@@ -62,11 +64,11 @@ class Wire:
         }[self.kind]
         if self.kind == "tcp-shared":
             # Both lanes on one port, as with the hub's: take a free one twice.
-            free = transport.listen(address)
+            free = transport.listen(address, doors=DOORS)
             address = free.endpoint.control
             free.close()
             return until(lambda: listen_if_free(transport, address))
-        return transport.listen(address)
+        return transport.listen(address, doors=DOORS)
 
     def nowhere(self) -> Iterator[Endpoint]:
         """An endpoint at which nobody listens, while it is iterated over."""
@@ -84,7 +86,7 @@ class Wire:
 def listen_if_free(transport: Transport, address: str) -> Listener | None:
     """libzmq gives a port back a moment after its socket was closed."""
     try:
-        return transport.listen(address)
+        return transport.listen(address, doors=DOORS)
     except OSError:
         return None
 

@@ -191,17 +191,21 @@ def test_urgent_messages_pass_bulk(join: Join) -> None:
 
 def test_ipc_and_tcp_at_once(run_dir: Path) -> None:
     server_public, server_secret = new_keypair()
-    member_public, member_secret = new_keypair()
-    identity = Identity(member_public, member_secret, server_public, server_secret)
+    identity = Identity(server_public=server_public, server_secret=server_secret)
     hub = Thread(config(run_dir, "tcp://127.0.0.1:0", identity=identity))
-    outside = open_transport(Identity(member_public, member_secret))
+    outside = open_transport(Identity(*new_keypair()))
     peers: list[Peer] = []
     try:
         ipc, tcp = hub.endpoints
         assert tcp.server_key == server_public
-        caller = joiner(outside, tcp, peers)("c-1")
+        caller = joiner(outside, ipc, peers)("c-1")
         provider = joiner(outside, ipc, peers)("p-1")
         lease(caller, provider)
+        # Over TCP the handshake succeeds, and that is all: nobody is let in without a key.
+        hello = m.Hello("c-2", "caller", VERSIONS, 1, "there", "s-2", True)
+        stranger = Peer(outside, tcp, hello)
+        peers.append(stranger)
+        assert stranger.hear(m.Fault).kind == "AuthFailed"
     finally:
         for peer in peers:
             peer.close()

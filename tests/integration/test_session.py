@@ -11,20 +11,30 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 import guactors as gu
 from guactors import errors
-from guactors.config import HubConfig, Identity, NodeConfig, ProviderConfig
-from guactors.home import new_run_dir
+from guactors.cli.network import join_address
+from guactors.config import HubConfig, NodeConfig, ProviderConfig
+from guactors.home import home, new_run_dir, private_directory
+from guactors.hub_keys import hub_keys
 from guactors.ids import fresh
-from guactors.join import JoinAddress, format_join
+from guactors.join import JoinAddress, format_join, parse_join
 from guactors.runtimes.launch import launch_node
+from guactors.security.key_files import key_path
+from guactors.security.keys import Kind, PublicKey
 from guactors.transport.zmq_link import new_keypair
 
 
 @gu.remote
 def add(a: int, b: int) -> int:
     return a + b
+
+
+@gu.remote
+def nested(a: int, b: int) -> int:
+    return gu.get(add.remote(a, b))
 
 
 @gu.remote
@@ -146,8 +156,9 @@ def test_nobody_at_the_address_is_said_in_time() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        (public, _), (_, secret) = new_keypair(), new_keypair()
-        address = format_join(JoinAddress("127.0.0.1", port, public, secret))
+        public, _ = new_keypair()
+        hub, owner = (PublicKey(kind, bytes(32)).text for kind in (Kind.HUB, Kind.OWNER))
+        address = format_join(JoinAddress("127.0.0.1", port, public, hub, owner))
         began = time.monotonic()
         with pytest.raises(errors.HubUnreachable, match=str(port)):
             gu.init(address, timeout=1.0)
@@ -159,30 +170,38 @@ def test_nobody_at_the_address_is_said_in_time() -> None:
         gu.init("auto")
 
 
-def test_tcp_with_curve_end_to_end_and_a_foreign_key(
+def test_tcp_with_curve_end_to_end_and_foreign_keys(
     permanent_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = str(new_run_dir())
-    identity = Identity(*new_keypair(), *new_keypair())
-    hub = HubConfig(fresh("hub"), ["tcp://127.0.0.1:0"], run_dir, identity)
+    keys = hub_keys()
+    listen = [f"ipc://{run_dir}/hub", "tcp://127.0.0.1:0"]
+    hub = HubConfig(
+        fresh("hub"), listen, run_dir, keys.identity, owners=keys.owners, seal=keys.seal,
+        data=str(private_directory(home() / "hub")),
+    )  # fmt: skip
     provider = ProviderConfig(
         fresh("provider"), "p", [], {"CPU": 2.0}, run_dir, listen_host="127.0.0.1",
-        identity=identity,
+        hub_key=keys.seal.key,
     )  # fmt: skip
     node = launch_node(NodeConfig(hub, [provider], embedded=True, scratch=[run_dir]))
     try:
-        port = int(node.hub_endpoints[0].control.rpartition(":")[2])
         monkeypatch.setenv("GU_TRANSPORT", "tcp")
-        good = JoinAddress("127.0.0.1", port, identity.server_public, identity.member_secret)
-        gu.init(format_join(good))
+        address = join_address(node.hub_endpoints, keys)
+        gu.init(address, key=str(key_path(Kind.OWNER, "main")))
         assert gu.get(add.remote(1, 2), timeout=20) == 3
+        assert gu.get(nested.remote(2, 3), timeout=20) == 5
         gu.shutdown()
-        foreign = JoinAddress("127.0.0.1", port, identity.server_public, new_keypair()[1])
-        with pytest.raises(errors.AuthFailed):
-            gu.init(format_join(foreign), timeout=5)
-        mistaken = JoinAddress("127.0.0.1", port, new_keypair()[0], identity.member_secret)
+        # A key that nobody knows: it is noted, and that is all.
+        with pytest.raises(errors.PendingApproval, match="gu key approve gu_app_"):
+            gu.init(address, timeout=5)
+        mistaken = replace(parse_join(address), transport=new_keypair()[0])
         with pytest.raises(errors.AuthFailed):
             gu.init(format_join(mistaken), timeout=5)
+        other = PublicKey(Kind.HUB, bytes(32)).text
+        impostor = replace(parse_join(address), hub=other)
+        with pytest.raises(errors.AuthFailed, match="not the hub of the join address"):
+            gu.init(format_join(impostor), timeout=5)
     finally:
         gu.shutdown()
         node.close()

@@ -24,6 +24,7 @@ from guactors.messages import Endpoint
 from guactors.transport import verdicts, zmq_link
 from guactors.transport.addresses import split_tcp
 from guactors.transport.base import Down, Lane, Link, LinkState, Listener, PeerGone
+from guactors.transport.doors import AllBut, KeySet
 from guactors.transport.zmq_link import ZmqTransport, derive_public, new_keypair
 
 DEADLINE = 10.0
@@ -31,10 +32,11 @@ DEADLINE = 10.0
 
 def member() -> Identity:
     secret = new_keypair()[1]
-    return Identity(member_public=derive_public(secret), member_secret=secret)
+    return Identity(client_public=derive_public(secret), client_secret=secret)
 
 
 GRID = member()
+DOORS = KeySet([GRID.client_public])
 
 
 def until(ask: Callable[[], Any]) -> Any:
@@ -54,7 +56,7 @@ def grid() -> Iterator[ZmqTransport]:
 
 @pytest.fixture
 def listener(grid: ZmqTransport) -> Listener:
-    return grid.listen("tcp://127.0.0.1:0")
+    return grid.listen("tcp://127.0.0.1:0", doors=DOORS)
 
 
 @contextlib.contextmanager
@@ -100,9 +102,9 @@ def test_the_server_key_is_no_client_key(grid: ZmqTransport) -> None:
     """The listener's own pair, even if it leaked, does not open its door."""
     public, secret = new_keypair()
     with another(replace(GRID, server_public=public, server_secret=secret)) as transport:
-        endpoint = transport.listen("tcp://127.0.0.1:0").endpoint
+        endpoint = transport.listen("tcp://127.0.0.1:0", doors=DOORS).endpoint
         assert endpoint.server_key == public
-        down = refusal(Identity(member_public=public, member_secret=secret), endpoint)
+        down = refusal(Identity(client_public=public, client_secret=secret), endpoint)
         assert down.cause == "auth"
 
 
@@ -144,7 +146,7 @@ def test_nobody_enters_without_the_doorkeeper(
     """Fails closed: libzmq by itself would admit every key."""
     monkeypatch.setattr(zmq_link, "HANDSHAKE_SECONDS", 0.3)
     monkeypatch.setattr(zmq_link._Doorkeeper, "ensure", lambda keeper: None)
-    listener = grid.listen("tcp://127.0.0.1:0")
+    listener = grid.listen("tcp://127.0.0.1:0", doors=DOORS)
     assert refusal(GRID, listener.endpoint).cause in {"auth", "unreachable"}
     assert listener.receive() is None
 
@@ -152,12 +154,12 @@ def test_nobody_enters_without_the_doorkeeper(
 def test_the_doorkeeper_is_replaced_should_it_die(
     grid: ZmqTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stumble(request: list[bytes], key: bytes) -> list[bytes]:
+    def stumble(*_args: object) -> list[bytes]:
         raise zmq.ContextTerminated  # ends the thread without noise
 
     monkeypatch.setattr(zmq_link, "HANDSHAKE_SECONDS", 0.3)
     monkeypatch.setattr("guactors.transport.zap.answer", stumble)
-    listener = grid.listen("tcp://127.0.0.1:0")
+    listener = grid.listen("tcp://127.0.0.1:0", doors=DOORS)
     assert refusal(GRID, listener.endpoint).cause in {"auth", "unreachable"}
     until(lambda: "guactors-zap" not in {thread.name for thread in threading.enumerate()})
     monkeypatch.undo()
@@ -167,8 +169,6 @@ def test_the_doorkeeper_is_replaced_should_it_die(
 
 def test_no_tcp_without_keys() -> None:
     with another(Identity()) as transport:
-        with pytest.raises(ValueError, match="no unencrypted TCP"):
-            transport.listen("tcp://127.0.0.1:0")
         where = "tcp://127.0.0.1:1"
         with pytest.raises(ValueError, match="no unencrypted TCP"):
             transport.dial(Endpoint(where, where, new_keypair()[0]))
@@ -252,8 +252,8 @@ def member_socket(context: zmq.Context[Any], listener: Listener, route: bytes) -
     sock.linger = 0
     sock.routing_id = route
     sock.curve_serverkey = listener.endpoint.server_key.encode()
-    sock.curve_publickey = GRID.member_public.encode()
-    sock.curve_secretkey = GRID.member_secret.encode()
+    sock.curve_publickey = GRID.client_public.encode()
+    sock.curve_secretkey = GRID.client_secret.encode()
     sock.connect(listener.endpoint.control)
     return sock
 
@@ -287,9 +287,61 @@ def test_a_routing_id_cannot_be_taken_over(grid: ZmqTransport, listener: Listene
         assert listener.receive() is None
 
 
+def test_both_lanes_of_a_link_belong_to_one_key(grid: ZmqTransport) -> None:
+    """A second key that opens the other lane of somebody's link is not heard there."""
+    listener = grid.listen("tcp://127.0.0.1:0", doors=AllBut())
+    victim: Link = grid.dial(listener.endpoint)
+    victim.send(Lane.CONTROL, [b"mine"])
+    assert until(listener.receive)[2] == [b"mine"]
+    assert listener.user_of(victim.key) == GRID.client_public
+    with another(member()) as other, zmq.Context() as context:
+        thief: zmq.Socket[Any] = context.socket(zmq.DEALER)
+        thief.linger = 0
+        thief.routing_id = b"D" + b"k-of-somebody"
+        identity = other._identity
+        thief.curve_serverkey = listener.endpoint.server_key.encode()
+        thief.curve_publickey = identity.client_public.encode()
+        thief.curve_secretkey = identity.client_secret.encode()
+        thief.connect(listener.endpoint.data)
+        with member_socket(context, listener, b"Ck-of-somebody") as honest:
+            honest.send(b"control")
+            assert until(listener.receive)[2] == [b"control"]
+            thief.send(b"data")
+            assert until(lambda: listener.receive() or listener.faults == 1) is True
+        thief.close()
+
+
+def test_who_is_shut_out_is_not_heard_and_does_not_come_back(grid: ZmqTransport) -> None:
+    doors = AllBut()
+    listener = grid.listen("tcp://127.0.0.1:0", doors=doors)
+    identity = member()
+    with another(identity) as transport:
+        link = transport.dial(listener.endpoint)
+        link.send(Lane.DATA, [b"before"])
+        assert until(listener.receive)[2] == [b"before"]
+        assert listener.user_of(link.key) == identity.client_public
+        doors.shut_out([identity.client_public])
+        link.send(Lane.DATA, [b"after"])
+        assert until(lambda: listener.receive() or listener.faults == 1) is True
+    assert refusal(identity, listener.endpoint).cause == "auth"
+    assert echo_works(grid, listener)
+
+
+def test_each_listener_has_doors_of_its_own(grid: ZmqTransport, listener: Listener) -> None:
+    identity = member()
+    other = grid.listen("tcp://127.0.0.1:0", doors=KeySet([identity.client_public]))
+    assert refusal(identity, listener.endpoint).cause == "auth"
+    assert refusal(GRID, other.endpoint).cause == "auth"
+    assert echo_works(grid, listener)
+
+
+def test_a_listener_without_doors_admits_nobody(grid: ZmqTransport) -> None:
+    assert refusal(GRID, grid.listen("tcp://127.0.0.1:0").endpoint).cause == "auth"
+
+
 def test_too_large_a_frame_is_refused_before_it_costs_the_link() -> None:
     transport = ZmqTransport(GRID, max_message=1 << 17)
-    listener = transport.listen("tcp://127.0.0.1:0")
+    listener = transport.listen("tcp://127.0.0.1:0", doors=DOORS)
     link = transport.dial(listener.endpoint)
     for frames in ([bytes(1 << 18)], [b"header", bytes(1 << 18)]):
         with pytest.raises(ProtocolError, match="262144 bytes, the limit is 131072"):
@@ -305,7 +357,7 @@ def test_too_large_a_frame_is_refused_before_it_costs_the_link() -> None:
 
 def test_an_oversize_frame_of_a_rogue_member_meets_the_wall(grid: ZmqTransport) -> None:
     transport = ZmqTransport(GRID, max_message=1 << 17)
-    listener = transport.listen("tcp://127.0.0.1:0")
+    listener = transport.listen("tcp://127.0.0.1:0", doors=DOORS)
     with zmq.Context() as context, member_socket(context, listener, b"Ck-rogue") as rogue:
         rogue.send(bytes(4 << 20))
         assert until(listener.disturbed)
@@ -395,7 +447,7 @@ def test_a_host_that_is_not_ours_is_named(grid: ZmqTransport) -> None:
 
 
 def test_localhost_by_name(grid: ZmqTransport) -> None:
-    assert echo_works(grid, grid.listen("tcp://localhost:0"))
+    assert echo_works(grid, grid.listen("tcp://localhost:0", doors=DOORS))
 
 
 def test_a_listener_that_dies_leaves_no_wait(run_root: Path) -> None:

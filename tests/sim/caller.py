@@ -7,12 +7,12 @@ Owns: the rounds of service, and who is told when a value is there. Must never: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from guactors.caller.effects import Dial, Hangup, SendHub
 from guactors.caller.tasks import Task
 from guactors.hub_line import HubLine
-from guactors.messages import Define, Fault, Hello, Message
+from guactors.messages import Challenge, Define, Fault, Hello, Message
 from guactors.transport.base import Frame
 from tests.sim import hub
 from tests.sim.clock import Alarm
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 RETRY_FULL = 0.001
 Neighbour = Callable[[str, Message, Sequence[Frame]], None]
+
+
+def _no_key(challenge: Challenge, link: str) -> NoReturn:
+    raise AssertionError(f"a local caller was challenged on {link}: {challenge}")
 
 
 def _wants_retry(task: Task, data: bytes) -> bool:
@@ -63,6 +67,8 @@ class SimCaller:
             [hub.ENDPOINT],
             hello,
             timing,
+            prove=_no_key,
+            on_refused=lambda error: world.note(f"FAULT: {self.peer} is refused: {error}"),
             on_up=lambda: self.core.on_hub_up(self._clock.now),
             on_message=self._on_hub,
             watch=lambda link: None,

@@ -38,7 +38,12 @@ class SimHub:
         self.transport = SimTransport(world.network, "hub", HOST, self._news)
         self._listener = self.transport.listen(ENDPOINT.control)
         self.core = HubCore(
-            "h-sim", world.timing, world.fresh, versions=world.versions, now=clock.now
+            "h-sim",
+            world.timing,
+            world.fresh,
+            versions=world.versions,
+            now=clock.now,
+            wall=world.wall,
         )
         self._alarm = Alarm(clock, self._tick)
         self._known: set[str] = set()

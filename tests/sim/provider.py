@@ -86,7 +86,9 @@ class SimProvider:
             timing=world.timing,
         )
         hello = Hello(peer, "provider", world.versions, 1, name, name=name)
-        self.core = ProviderCore(config, hello, fresh=world.fresh, random=world.rng.random)
+        self.core = ProviderCore(
+            config, hello, fresh=world.fresh, random=world.rng.random, wall=world.wall
+        )
         self._lines: dict[str, Line] = {}
         self._greeted: dict[tuple[LinkKey, Lane], str] = {}
         self._hub: SimLink | None = None
@@ -152,7 +154,7 @@ class SimProvider:
         now = self._clock.now
         if link.state() is LinkState.UP and not self._hub_up:
             self._hub_up = True
-            self._perform(self.core.on_hub_up(MachineInfo(), now))
+            self._perform(self.core.on_hub_up(MachineInfo(), now, link.key))
         while self._hub is link and (got := link.receive()) is not None:
             message, _ = _HUB.decode(got[1])
             self._perform(self.core.on_hub_message(message, now))

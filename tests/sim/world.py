@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 STARTED = 1000.0
+EPOCH = 1_800_000_000.0
+"""Epoch seconds at moment 0."""
 PATIENCE = 150.0
 """Seconds in which all must have come to rest once nothing goes wrong any more: the longest
 silence that counts as a loss is three times ten seconds, a worker that says nothing has sixty."""
@@ -119,6 +121,11 @@ class World:
         """An id, the next in order."""
         self._ids += 1
         return f"{KINDS[kind]}-{self._ids}"
+
+    @staticmethod
+    def wall(moment: float) -> float:
+        """What wall clocks show then: the same everywhere."""
+        return EPOCH + moment
 
     def note(self, text: str) -> None:
         """A line for the record."""

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from guactors.errors import HubUnreachable, UsageError
 from guactors.grid_file import (
     GridFile,
     find_hub,
     grid_file_path,
+    provider_address,
     read_grid_file,
     remove_grid_file,
     running_grid,
@@ -22,14 +24,18 @@ from guactors.grid_file import (
 from guactors.home import write_private
 from guactors.join import JoinAddress, format_join
 from guactors.messages import Endpoint
+from guactors.security.key_files import key_path, list_keys, new_key_file, save_key
+from guactors.security.keys import Kind, PublicKey
 from guactors.transport.zmq_link import derive_public, new_keypair
 
+HUB = PublicKey(Kind.HUB, bytes(range(32))).text
 IPC = Endpoint("ipc:///run/hub", "ipc:///run/hub.d", host="here")
 
 
 @pytest.fixture
 def join() -> JoinAddress:
-    return JoinAddress("127.0.0.1", 61621, new_keypair()[0], new_keypair()[1])
+    owner = PublicKey(Kind.OWNER, bytes(32)).text
+    return JoinAddress("127.0.0.1", 61621, new_keypair()[0], HUB, owner)
 
 
 def test_nothing_is_recorded_at_first() -> None:
@@ -52,18 +58,54 @@ def test_auto_is_the_recorded_grid(join: JoinAddress, monkeypatch: pytest.Monkey
     for address in ("auto", None):
         found = find_hub(address)
         assert found.endpoints == [IPC]
-        assert found.identity.member_secret == join.member_secret
-        assert found.identity.member_public == derive_public(join.member_secret)
+        assert found.credentials.seal.key == ""
+        assert found.credentials.hub_key == HUB
+        assert derive_public(found.credentials.identity.client_secret)
     monkeypatch.setenv("GU_ADDRESS", format_join(join))
     assert find_hub().endpoints[0].control == "tcp://127.0.0.1:61621"
+
+
+def test_auto_uses_the_owners_key_if_it_lies_here(join: JoinAddress) -> None:
+    key = new_key_file(Kind.OWNER, "main", new_keypair, os.urandom, 1)
+    save_key(key_path(Kind.OWNER, "main"), key)
+    other = format_join(join)
+    write_grid_file(other, [IPC], os.getpid(), "", {})
+    assert find_hub().credentials.seal.key == ""
+    mine = replace(join, owner=key.public.text)
+    write_grid_file(format_join(mine), [IPC], os.getpid(), "", {})
+    found = find_hub()
+    assert found.credentials.seal.key == found.owner == key.public.text
+    assert key.secret.text not in repr(found)
+
+
+def test_an_address_elsewhere_takes_a_key_that_is_made_once(join: JoinAddress) -> None:
+    text = format_join(replace(join, invitation="gu_invite_abc"))
+    first, second = find_hub(text), find_hub(text)
+    assert first.credentials.seal.key.startswith("gu_app_")
+    assert first.credentials == second.credentials
+    assert first.credentials.invitation == "gu_invite_abc"
+    [listed] = list_keys()
+    assert (listed.kind, listed.name) == (Kind.APP, "default")
+
+
+def test_a_provider_has_its_own_key_and_needs_none_at_home(
+    join: JoinAddress, tmp_path: Path
+) -> None:
+    found = provider_address(format_join(join), "box", tmp_path)
+    assert found.credentials.seal.key.startswith("gu_provider_")
+    assert provider_address(format_join(join), "box", tmp_path) == found
+    assert provider_address(format_join(join), "other", tmp_path) != found
+    write_grid_file(format_join(join), [IPC], os.getpid(), "", {})
+    assert provider_address("auto", "box", tmp_path).credentials.seal.key == ""
 
 
 def test_a_join_address_has_the_hubs_key_and_shows_no_secret(join: JoinAddress) -> None:
     found = find_hub(format_join(join))
     [endpoint] = found.endpoints
-    assert endpoint.server_key == join.hub_public
+    assert endpoint.server_key == join.transport
     assert found.shown == "tcp://127.0.0.1:61621"
-    assert join.member_secret not in repr(found)
+    assert found.credentials.seal.secret not in repr(found)
+    assert found.credentials.identity.client_secret not in repr(found)
 
 
 def test_a_process_with_the_same_number_is_not_the_grid(join: JoinAddress, tmp_path: Path) -> None:

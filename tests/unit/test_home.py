@@ -73,36 +73,6 @@ def test_the_host_id_is_stable_and_not_empty() -> None:
     assert home.host_id() == home.host_id() != ""
 
 
-def test_hub_keys_are_made_once(tmp_path: Path) -> None:
-    pairs = iter([("mp", "ms"), ("sp", "ss")])
-    first = home.hub_identity(lambda: next(pairs), tmp_path)
-    assert first == Identity("mp", "ms", "sp", "ss")
-    assert home.hub_identity(lambda: next(pairs), tmp_path) == first
-    assert mode(tmp_path / home.HUB_IDENTITY) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == [home.HUB_IDENTITY]
-
-
-def test_keys_others_may_read_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    home.save_identity(path, IDENTITY)
-    path.chmod(0o640)
-    with pytest.raises(UsageError, match="may be read by others"):
-        home.load_identity(path)
-
-
-def test_damaged_keys_are_refused_without_showing_them(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    home.write_private(path, b'{"member_secret": "member secret"')
-    with pytest.raises(UsageError, match="damaged") as caught:
-        home.load_identity(path)
-    assert "member secret" not in str(caught.value)
-
-
-def test_missing_keys_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none cannot be read"):
-        home.load_identity(tmp_path / "none")
-
-
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     with pytest.raises(OSError, match="target"):

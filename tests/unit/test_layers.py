@@ -23,24 +23,30 @@ PACKAGE = ROOT / "guactors"
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("ids", "errors", "messages", "config", "payload"),
-    "ports": ("transport.base", "runtimes.base"),
+    "ports": ("transport.base", "runtimes.base", "store.base"),
     "thinking": (
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
-        "provider_state.*", "hub_state.*", "inf", "options", "printing",
-        "actors.mailbox", "actors.supervision",
+        "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
+        "inf", "options", "printing", "actors.mailbox", "actors.supervision",
         "transport.frames", "transport.liveness", "transport.backoff",
-        "transport.addresses", "transport.links", "transport.verdicts", "transport.zap",
+        "transport.addresses", "transport.doors", "transport.links", "transport.verdicts",
+        "transport.zap", "security", "security.canonical", "security.keys", "security.succession",
+        "security.signing", "security.grants", "security.rights", "security.policy",
+        "security.audit", "security.statements", "security.marks", "security.introduction",
+        "security.code", "security.data_only", "security.words", "images", "images.manifest",
+        "images.transfer_state",
     ),
     "adapters": (
         "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "values",
-        "versions",
+        "versions", "security.*", "images.*", "store", "store.*",
     ),
     "shells": (
-        "*_actor", "actors", "actors.*", "context", "embedding", "grid_client", "grid_file",
+        "*_actor", "actors", "actors.*", "context", "credentials", "embedding", "hub_keys",
+        "image_client", "provider_images", "provider_policy", "grid_client", "grid_file",
         "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump", "refs",
         "remote_function", "session", "session_values", "actor_registry", "worker", "worker.*",
     ),
-    "doors": ("", "api", "node", "cli", "cli.*", "integrations", "integrations.*"),
+    "doors": ("", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "web", "web.*"),
 }  # fmt: skip
 """First match wins, from the top; names without the package's."""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from guactors.cli import console, network, options
 from guactors.cli.show import peers
 from guactors.errors import GuactorsError
+from guactors.hub_keys import hub_keys
 from guactors.join import parse_join
 from guactors.messages import Endpoint, PeerInfo
 from guactors.transport.zmq_link import new_keypair
@@ -115,19 +116,21 @@ def test_loopback(host: str, alone: bool) -> None:
 
 
 def test_the_join_address_names_a_host_that_others_can_dial() -> None:
-    public, secret = new_keypair()
+    public, _ = new_keypair()
+    keys = hub_keys()
     endpoints = [
         Endpoint("ipc:///run/hub", "ipc:///run/hub.d"),
         Endpoint("tcp://0.0.0.0:61621", "tcp://0.0.0.0:61621", server_key=public),
     ]
-    joined = parse_join(network.join_address(endpoints, secret))
+    joined = parse_join(network.join_address(endpoints, keys))
     assert joined.host not in {"0.0.0.0", ""}
-    assert (joined.port, joined.hub_public, joined.member_secret) == (61621, public, secret)
+    assert (joined.port, joined.transport) == (61621, public)
+    assert (joined.hub, joined.owner) == (keys.seal.key, keys.owners[0])
 
 
 def test_a_hub_without_tcp_has_no_join_address() -> None:
     with pytest.raises(typer.BadParameter, match="TCP"):
-        network.join_address([Endpoint("ipc:///run/hub", "ipc:///run/hub")], new_keypair()[1])
+        network.join_address([Endpoint("ipc:///run/hub", "ipc:///run/hub")], hub_keys())
 
 
 def test_no_grid_is_one_error_that_says_what_to_do() -> None:

@@ -62,6 +62,8 @@ class Bench:
         self.link_of: dict[str, str] = {}
         self.trays: dict[str, list[m.Message]] = {}
         self.dropped: list[str] = []
+        self.warrants: dict[str, list[m.WarrantWord]] = {}
+        """What providers were told of sessions; not on their trays."""
         self.mute: set[str] = set()
         self._links = count(1)
         if not young:
@@ -137,6 +139,9 @@ class Bench:
                     decoder = _TO_PROVIDER if peer.startswith("p-") else _TO_CALLER
                     decoded, _ = decoder.decode([encode(message)])
                     assert decoded == message
+                    if isinstance(decoded, m.Warrant):
+                        self.warrants.setdefault(peer, []).append(decoded.warrant)
+                        continue
                     self.trays.setdefault(peer, []).append(decoded)
                     assert lane_of(decoded) is lane_of(message)
                 case Drop(link):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from guactors import messages as m
-from guactors.peers_state import Peer, PeerBook
+from guactors.hub_state.peers import Peer, PeerBook
+from guactors.scheduling.events import Standing
 from guactors.transport.base import Lane
 from guactors.transport.liveness import Liveness
 from tests.unit.hub.bench import TIMING, VERSIONS, Bench, spec
@@ -281,5 +282,6 @@ def test_a_lost_tool_is_not_listed() -> None:
     book = PeerBook(TIMING)
     for peer, session in (("c-tool", ""), ("c-app", "s-1")):
         hello = m.Hello(peer, "caller", VERSIONS, 1, "host", session)
-        book.leave(Peer(hello, None, 0.0, 0.0, Liveness(TIMING)), 1.0, lost=True)
+        gone = Peer(hello, None, 0.0, 0.0, Liveness(TIMING), Standing())
+        book.leave(gone, 1.0, lost=True)
     assert [row.peer for row in book.rows(1.0)] == ["c-app"]

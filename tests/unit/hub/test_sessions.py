@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from guactors import messages as m
 from tests.unit.hub.bench import ONE, TIMING, Bench, spec
@@ -114,10 +115,14 @@ def list_leases(bench: Bench) -> list[str]:
 def test_output_goes_to_the_root_of_its_session() -> None:
     bench = Bench()
     both(bench)
+    bench.demand()
+    assert bench.leases("c-1")
     output = m.Output("s-1", "w-1", 7, "box1", 1, "f", ["hello"])
     bench.say("p-1", output)
     assert bench.one("c-1", m.Output) == output
     bench.say("p-1", m.Output("s-unknown", "w-1", 7, "box1", 1, "f", ["x"]))
+    bench.provider("p-2")
+    bench.say("p-2", replace(output, provider="box2"))
     bench.nothing_more()
 
 

@@ -3,11 +3,13 @@ after each event. While time passes, hub and workers answer pings, but those in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
-from guactors.config import ProviderConfig, Timing
+from msgspec.structs import replace
+
+from guactors.config import Identity, ProviderConfig, Timing
 from guactors.errors import Death
 from guactors.messages import (
     ActorLoaded,
@@ -22,6 +24,8 @@ from guactors.messages import (
     StartActor,
     StartLease,
     Versions,
+    Warrant,
+    WarrantWord,
     Welcome,
     WorkerReady,
 )
@@ -42,6 +46,9 @@ HELLO = Hello("p-1", "provider", VERSIONS, 1, "here", name="tester")
 HUB = Endpoint("ipc:///run/hub", "ipc:///run/hub")
 OTHER_HUB = Endpoint("tcp://10.0.0.1:1", "tcp://10.0.0.1:1", "key")
 
+EPOCH = 1_800_000_000.0
+"""What the wall clock shows at monotonic second 0."""
+
 
 def endpoint(worker: str) -> Endpoint:
     return Endpoint(f"ipc:///run/{worker}", f"ipc:///run/{worker}", host="here")
@@ -53,14 +60,28 @@ class Bench:
     def __init__(self, *, up: bool = True, **options: Any) -> None:
         given = {"resources": {"CPU": 2.0}, "hub": [HUB], "timing": Timing(), **options}
         config = ProviderConfig(provider="p-1", name="tester", run_dir="/run", **given)
-        numbers = count(1)
+        seal = config.seal.key
+        hello = replace(HELLO, key=seal, transport=config.identity.client_public)
+        numbers, pairs = count(1), count(1)
+
+        def new_keypair() -> tuple[str, str]:
+            number = next(pairs)
+            return f"public-{number}", f"secret-{number}"
+
         self.core = ProviderCore(
-            config, HELLO, fresh=lambda kind: f"{kind[0]}-{next(numbers)}", random=lambda: 0.5
+            config,
+            hello,
+            fresh=lambda kind: f"{kind[0]}-{next(numbers)}",
+            random=lambda: 0.5,
+            wall=lambda now: now + EPOCH,
+            new_keypair=new_keypair if config.listen_host else None,
         )
         self.now = 1000.0
+        self.warranted: set[str] = set()
         self.to_hub: list[Message] = []
         self.to_worker: dict[str, list[Message]] = {}
         self.starting: list[str] = []
+        self.identities: dict[str, Identity] = {}
         self.killed: dict[str, str] = {}
         self.other: list[Effect] = []
         self.mute: set[str] = set()
@@ -84,8 +105,9 @@ class Bench:
                     self.to_hub.append(message)
                 case SendWorker(worker, message):
                     self.to_worker.setdefault(worker, []).append(message)
-                case StartWorker(worker):
+                case StartWorker(worker, identity):
                     self.starting.append(worker)
+                    self.identities[worker] = identity
                 case KillWorker(worker, cause):
                     assert worker not in self.killed, "killed twice"
                     self.killed[worker] = cause
@@ -96,8 +118,11 @@ class Bench:
         self.core.check()
         return done
 
+    def link_up(self) -> None:
+        self.do(self.core.on_hub_up(MachineInfo(), self.now, "link-1"))
+
     def hub_up(self) -> None:
-        self.do(self.core.on_hub_up(MachineInfo(), self.now))
+        self.link_up()
         self.hub(Welcome("h-1", VERSIONS))
 
     def hub_down(self) -> None:
@@ -173,24 +198,48 @@ class Bench:
 
     # --- orders ---------------------------------------------------------------------------------
 
-    def lease(self, name: str = "l-1", session: str = "s-1") -> list[Effect]:
-        return self.hub(start_lease(name, session))
+    def warrant(self, session: str = "s-1") -> None:
+        """The hub shows once that the session is that of a local user."""
+        if session not in self.warranted:
+            self.warranted.add(session)
+            self.hub(Warrant(WarrantWord(session, "")))
+
+    def lease(self, name: str = "l-1", session: str = "s-1", **options: Any) -> list[Effect]:
+        self.warrant(session)
+        return self.hub(start_lease(name, session, **options))
 
     def actor(self, name: str = "a-1", session: str = "s-1", **options: Any) -> list[Effect]:
+        self.warrant(session)
         return self.hub(start_actor(name, session, **options))
 
     def alive(self, worker: str, actor: str = "a-1") -> None:
         self.says(worker, ActorLoaded(actor))
 
 
-def start_lease(name: str = "l-1", session: str = "s-1") -> StartLease:
-    return StartLease(name, session, "c-1", Shape({"CPU": 1.0}), "space")
+def start_lease(
+    name: str = "l-1", session: str = "s-1", *, key: str = "", **shape: Any
+) -> StartLease:
+    return StartLease(
+        name, session, "c-1", Shape(**{"resources": {"CPU": 1.0}, **shape}), "space", key
+    )
 
 
 def start_actor(
-    name: str = "a-1", session: str = "s-1", *, incarnation: int = 1, detached: bool = False
+    name: str = "a-1",
+    session: str = "s-1",
+    *,
+    incarnation: int = 1,
+    detached: bool = False,
+    keys: Sequence[str] = (),
+    **shape: Any,
 ) -> StartActor:
     spec = ActorSpec(
-        name, session, "c-1", "Counter", Shape({}), namespace="space", detached=detached
+        name,
+        session,
+        "c-1",
+        "Counter",
+        Shape(**{"resources": {}, **shape}),
+        namespace="space",
+        detached=detached,
     )
-    return StartActor(spec, incarnation, b"class")
+    return StartActor(spec, incarnation, b"class", keys=list(keys))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from guactors import messages as m
 from guactors.scheduling.actors import MOST_DEAD
@@ -30,7 +31,8 @@ def test_created_placed_alive(bench: Bench) -> None:
     bench.create(made)
     assert states(bench) == ["pending"]
     order = bench.one("p-1", m.StartActor)
-    assert (order.spec, order.incarnation, order.payload) == (made, 0, b"class")
+    marked = replace(made, principal="local")
+    assert (order.spec, order.incarnation, order.payload) == (marked, 0, b"class")
     bench.say("p-1", m.ActorStarted("a-1", 0, "w-1", [endpoint("w-1")]))
     update = bench.one("c-1", m.ActorUpdate)
     assert (update.state, update.worker, update.endpoints) == ("alive", "w-1", [endpoint("w-1")])

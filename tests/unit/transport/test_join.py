@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import re
-import traceback
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guactors.config import Identity
 from guactors.errors import UsageError
 from guactors.join import (
     JoinAddress,
     endpoint_of,
     format_join,
-    identity_from_join,
     parse_join,
+    without_invitation,
 )
+from guactors.security.keys import Kind, PublicKey
 
-# The key pair of the Z85 and CurveZMQ documents; nobody's secret.
-PUBLIC = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
-SECRET = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"
-ADDRESS = JoinAddress("hub.example", 61621, PUBLIC, SECRET)
+# A public key of the Z85 and CurveZMQ documents.
+TRANSPORT = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+HUB = PublicKey(Kind.HUB, bytes(range(32))).text
+OWNER = PublicKey(Kind.OWNER, bytes(range(1, 33))).text
+ADDRESS = JoinAddress("hub.example", 61621, TRANSPORT, HUB, OWNER)
 TEXT = format_join(ADDRESS)
 TYPO = TEXT[:60] + ("a" if TEXT[60] != "a" else "b") + TEXT[61:]
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -40,32 +40,34 @@ def z85(key: bytes) -> str:
 @given(
     st.sampled_from(["10.0.0.1", "hub", "a.b-c.example", "::1", "fe80::1%eth0"]),
     st.integers(1, 65535),
-    st.binary(min_size=32, max_size=32),
-    st.binary(min_size=32, max_size=32),
+    st.lists(st.binary(min_size=32, max_size=32), min_size=3, max_size=3),
+    st.sampled_from(["", "gu_invite_abc234"]),
 )
-def test_round_trip(host: str, port: int, public: bytes, secret: bytes) -> None:
-    address = JoinAddress(host, port, z85(public), z85(secret))
+def test_round_trip(host: str, port: int, keys: list[bytes], invitation: str) -> None:
+    hub, owner = PublicKey(Kind.HUB, keys[1]).text, PublicKey(Kind.OWNER, keys[2]).text
+    address = JoinAddress(host, port, z85(keys[0]), hub, owner, invitation)
     text = format_join(address)
     assert parse_join(text) == address
     assert parse_join(f"  {text}\n") == address
+    assert invitation == "" or invitation not in without_invitation(text)
 
 
 def test_form() -> None:
-    assert TEXT.startswith("gu://hub.example:61621?key=")
-    key = TEXT.partition("key=")[2]
-    assert len(key) == 111
-    assert set(key) <= set("abcdefghijklmnopqrstuvwxyz234567")
-    assert parse_join(TEXT.replace(key, key.upper())) == ADDRESS
+    assert TEXT.startswith("gu://hub.example:61621?hub=")
+    keys = TEXT.partition("hub=")[2]
+    assert len(keys) == 162
+    assert set(keys) <= set("abcdefghijklmnopqrstuvwxyz234567")
+    assert parse_join(TEXT.replace(keys, keys.upper())) == ADDRESS
 
 
 def test_ipv6_has_brackets() -> None:
-    address = JoinAddress("::1", 61621, PUBLIC, SECRET)
-    assert format_join(address).startswith("gu://[::1]:61621?key=")
+    address = JoinAddress("::1", 61621, TRANSPORT, HUB, OWNER)
+    assert format_join(address).startswith("gu://[::1]:61621?hub=")
     assert endpoint_of(address).control == "tcp://[::1]:61621"
 
 
 def test_every_single_typing_error_is_found() -> None:
-    start = TEXT.index("key=") + 4
+    start = TEXT.index("hub=") + 4
     for place in range(start, len(TEXT)):
         wrong = "a" if TEXT[place] != "a" else "b"
         with pytest.raises(UsageError):
@@ -85,8 +87,13 @@ def test_every_single_typing_error_is_found() -> None:
         (TEXT.replace("hub.example", ""), "'' is no host"),
         (TEXT.replace("hub.example", "::1"), "IPv6 needs brackets"),
         (TEXT.replace("hub.example", "[::1"), "is no host"),
-        (TEXT.partition("?")[0], "has no key"),
-        (TEXT.replace("key=", "token="), "has no key"),
+        (TEXT.partition("?")[0], "does not say which hub"),
+        (TEXT.replace("hub=", "token="), "a part that none has"),
+        (TEXT.replace("hub=", "key="), "an older guactors"),
+        (f"{TEXT}&hub=a", "a part that none has"),
+        (f"{TEXT}&invite=", "a part that none has"),
+        (f"{TEXT}&invite=a/b", "the invitation"),
+        (f"{TEXT}&invite={'a' * 200}", "the invitation"),
         (TEXT[:-1] + "1", "characters that no key has"),
         (TEXT[:-20], "cut short"),
         (TEXT + TEXT[-16:], "too long"),
@@ -98,35 +105,35 @@ def test_each_mistake_has_its_message(text: str, complaint: str) -> None:
         parse_join(text)
 
 
-def test_a_later_version_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guactors.join.VERSION", 2)
+def test_another_version_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guactors.join.VERSION", 3)
     later = format_join(ADDRESS)
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="has version 2, this guactors knows 1"):
+    with pytest.raises(UsageError, match="has version 3, this guactors knows 2"):
         parse_join(later)
 
 
-def test_the_secret_is_not_shown() -> None:
-    key = TEXT.partition("key=")[2]
-    assert SECRET not in repr(ADDRESS)
-    assert SECRET not in str(ADDRESS)
-    for broken in (TEXT[:-1] + "1", TEXT[:-20], TYPO):
-        with pytest.raises(UsageError) as caught:
-            parse_join(broken)
-        shown = "".join(traceback.format_exception_only(caught.value))
-        assert key[40:80] not in shown
-        assert caught.value.__cause__ is None
+def test_an_invitation_is_not_shown() -> None:
+    invited = JoinAddress("hub", 1, TRANSPORT, HUB, OWNER, "gu_invite_abc234")
+    assert "abc234" not in repr(invited)
+    with pytest.raises(UsageError) as caught:
+        parse_join(f"{TEXT}&invite=gu/invite/abc234")
+    assert "abc234" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "address",
     [
-        JoinAddress("", 1, PUBLIC, SECRET),
-        JoinAddress("a b", 1, PUBLIC, SECRET),
-        JoinAddress("hub", 0, PUBLIC, SECRET),
-        JoinAddress("hub", 1, PUBLIC[:-1], SECRET),
-        JoinAddress("hub", 1, PUBLIC, "ä" * 40),
-        JoinAddress("hub", 1, "", ""),
+        JoinAddress("", 1, TRANSPORT, HUB, OWNER),
+        JoinAddress("a b", 1, TRANSPORT, HUB, OWNER),
+        JoinAddress("a&b", 1, TRANSPORT, HUB, OWNER),
+        JoinAddress("hub", 0, TRANSPORT, HUB, OWNER),
+        JoinAddress("hub", 1, TRANSPORT[:-1], HUB, OWNER),
+        JoinAddress("hub", 1, "ä" * 40, HUB, OWNER),
+        JoinAddress("hub", 1, "", HUB, OWNER),
+        JoinAddress("hub", 1, TRANSPORT, OWNER, OWNER),
+        JoinAddress("hub", 1, TRANSPORT, HUB, HUB),
+        JoinAddress("hub", 1, TRANSPORT, HUB, ""),
     ],
 )
 def test_what_cannot_be_an_address_is_not_written(address: JoinAddress) -> None:
@@ -134,9 +141,7 @@ def test_what_cannot_be_an_address_is_not_written(address: JoinAddress) -> None:
         format_join(address)
 
 
-def test_the_member_dials_with_the_derived_key() -> None:
-    identity = identity_from_join(ADDRESS, lambda secret: f"public of {secret}")
-    assert identity == Identity(member_public=f"public of {SECRET}", member_secret=SECRET)
+def test_the_endpoint_is_where_the_address_says() -> None:
     endpoint = endpoint_of(ADDRESS)
     assert endpoint.control == endpoint.data == "tcp://hub.example:61621"
-    assert endpoint.server_key == PUBLIC
+    assert endpoint.server_key == TRANSPORT

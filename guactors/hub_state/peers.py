@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from guactors.config import Timing
 from guactors.messages import Hello, Message, PeerInfo
+from guactors.scheduling.events import Standing
 from guactors.transport.liveness import Liveness
 
 CALLER_PATIENCE = 3.0
@@ -29,13 +30,16 @@ MOST_REMEMBERED = 100
 
 @dataclass(eq=False, slots=True)
 class Peer:
-    """One process of the grid. ``link`` is None while its link is broken, until ``deadline``."""
+    """One process of the grid. ``link`` is None while its link is broken, until ``deadline``.
+    ``user``: the CURVE key that each of its messages must come from, empty on a socket file."""
 
     hello: Hello
     link: str | None
     joined: float
     heard: float
     liveness: Liveness
+    standing: Standing
+    user: str = ""
     data_open: bool = False
     """Its data lane has been heard, so something can be sent there."""
     held: list[Message] = field(default_factory=list)
@@ -85,18 +89,21 @@ class PeerBook:
         liveness.on_heard(now)
         return liveness
 
-    def join(self, hello: Hello, link: str, now: float) -> Peer:
+    def join(self, hello: Hello, link: str, standing: Standing, user: str, now: float) -> Peer:
         """A peer that was not there."""
-        peer = Peer(hello, link, now, now, self._liveness(hello, now))
+        peer = Peer(hello, link, now, now, self._liveness(hello, now), standing, user)
         self.by_id[peer.id] = self.by_link[link] = peer
         self._lost.pop(peer.id, None)
         return peer
 
-    def relink(self, peer: Peer, hello: Hello, link: str, now: float) -> None:
+    def relink(
+        self, peer: Peer, hello: Hello, link: str, standing: Standing, user: str, now: float
+    ) -> None:
         """A peer that is there comes over a new link; its old one is forgotten."""
         if peer.link is not None:
             self.by_link.pop(peer.link, None)
         peer.hello, peer.link, peer.heard = hello, link, now
+        peer.standing, peer.user = standing, user
         peer.data_open = False
         peer.held.clear()
         peer.liveness = self._liveness(hello, now)

@@ -1,0 +1,431 @@
+"""The images of a provider: fetched from the hub into the store, unpacked for workers.
+
+Owns: the questions to the hub about images and who waits for the answers, the directories that
+workers work in, the pins of what they use. Must never: decide whether an image may run
+(``provider_state`` does), hand out what it did not verify, or hash and unpack on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from guactors.errors import ImageRefused, UsageError
+from guactors.home import private_directory
+from guactors.messages import AskChunk, AskImage, ChunkIs, Fault, ImageIs, Message
+from guactors.provider_state import Effect as CoreEffect
+from guactors.provider_state import (
+    ImageFacts,
+    NeedImage,
+    PrepareRoot,
+    ProviderCore,
+    RemoveRoot,
+)
+
+if TYPE_CHECKING:
+    from guactors.images.manifest import Blob, Manifest
+    from guactors.images.partial import Partial
+    from guactors.images.pins import Pin
+    from guactors.images.store import ImageStore
+    from guactors.images.transfer_state import Effect
+
+log = logging.getLogger("guactors.provider")
+
+QUOTA: Final = 64 << 30
+"""Bytes of images that a provider keeps."""
+ANSWER_WITHIN: Final = 60.0
+"""Seconds in which the hub must say what an image is."""
+BUSY: Final = 60.0
+"""Seconds to wait for another process that fetches the same blob into the same store."""
+HUB: Final = "the hub"
+REFUSALS: Final = frozenset({"ImageRefused", "PermissionDenied", "UsageError"})
+"""Faults of the hub that asking again will not change."""
+
+
+class ImageHere(Struct, frozen=True):
+    """The image is whole in the store."""
+
+    facts: ImageFacts
+
+
+class ImageMissing(Struct, frozen=True):
+    """It could not be had; ``reason`` as in ``ProviderCore.on_image_failed``."""
+
+    image: str
+    reason: str
+    detail: str
+
+
+class RootReady(Struct, frozen=True):
+    """The worker's image is unpacked at ``root``."""
+
+    worker: str
+    root: str
+
+
+class RootFailed(Struct, frozen=True):
+    """It is not; ``reason`` as in ``ProviderCore.on_root_failed``."""
+
+    worker: str
+    reason: str
+    detail: str
+
+
+News = ImageHere | ImageMissing | RootReady | RootFailed
+
+
+def tell_core(core: ProviderCore, news: News, now: float) -> Sequence[CoreEffect]:
+    """Hand it to the event it is."""
+    match news:
+        case ImageHere(facts):
+            return core.on_image(facts, now)
+        case ImageMissing(image, reason, detail):
+            return core.on_image_failed(image, reason, detail, now)
+        case RootReady(worker, root):
+            return core.on_root_ready(worker, root, now)
+        case RootFailed(worker, reason, detail):
+            return core.on_root_failed(worker, reason, detail, now)
+
+
+class ImageTrouble(Exception):
+    """Ends a fetch; ``reason`` and ``detail`` as in ImageMissing."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Questions:
+    """What the hub was asked and has not answered. ``send`` sends to it."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self._send = send
+        self._last = 0
+        self._linked = False
+        self._open: dict[int, Callable[[Message | None], None]] = {}
+
+    def ask(
+        self, question: Callable[[int], Message], answered: Callable[[Message | None], None]
+    ) -> None:
+        """``question`` makes the message of a number; ``answered`` gets what comes back, None when
+        the link is lost."""
+        if not self._linked:
+            answered(None)
+            return
+        self._last += 1
+        self._open[self._last] = answered
+        self._send(question(self._last))
+
+    def heard(self, message: Message) -> bool:
+        """Whether the message answers one of ours."""
+        if not isinstance(message, ImageIs | ChunkIs | Fault):
+            return False
+        answered = self._open.pop(message.request, None)
+        if answered is not None:
+            answered(message)
+        return answered is not None
+
+    def linked(self) -> None:
+        """There is a new link."""
+        self._linked = True
+
+    def lost(self) -> None:
+        """Nothing is answered any more."""
+        self._linked = False
+        waiting, self._open = self._open, {}
+        for answered in waiting.values():
+            answered(None)
+
+
+class Images:
+    """``directory``: of the store; ``roots``: of the workers' directories. ``send``: to the hub;
+    ``tell`` gets the News, on the loop."""
+
+    def __init__(
+        self,
+        directory: Path,
+        roots: Path,
+        send: Callable[[Message], None],
+        tell: Callable[[News], None],
+    ) -> None:
+        self._directory = directory
+        self._roots = roots
+        self._tell = tell
+        self._questions = Questions(send)
+        self._made: ImageStore | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+        self._pins: dict[str, Pin] = {}
+
+    def heard(self, message: Message) -> bool:
+        """Whether a message of the hub is for us; then it is taken care of."""
+        return self._questions.heard(message)
+
+    def hub_up(self) -> None:
+        """The hub can be asked."""
+        self._questions.linked()
+
+    def hub_lost(self) -> None:
+        """The link is gone: what was being fetched is not."""
+        self._questions.lost()
+
+    def close(self) -> None:
+        """No worker is left. Blocks while directories are removed."""
+        self.hub_lost()
+        for task in self._tasks:
+            task.cancel()
+        for pin in self._pins.values():
+            pin.close()
+        self._pins.clear()
+        remove_tree(self._roots)
+
+    def carry_out(self, effect: NeedImage | PrepareRoot | RemoveRoot) -> None:
+        """See the effects; the News tell what came of it."""
+        match effect:
+            case NeedImage(image):
+                self._run(self._need(image))
+            case PrepareRoot(worker, image):
+                self._preparing[worker] = self._run(self._prepare(worker, image))
+            case RemoveRoot(worker):
+                self._run(self._remove(worker))
+
+    def _store(self) -> ImageStore:
+        """Called in a thread."""
+        from guactors.images.store import ImageStore
+
+        if self._made is None:
+            self._made = ImageStore(self._directory, quota=QUOTA, now=time.time)
+        return self._made
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- fetching -------------------------------------------------------------------------------
+
+    async def _need(self, image: str) -> None:
+        try:
+            self._tell(ImageHere(await self._fetch(image)))
+        except ImageTrouble as trouble:
+            self._tell(ImageMissing(image, trouble.reason, trouble.detail))
+        except (ImageRefused, UsageError, OSError) as error:
+            self._tell(ImageMissing(image, "failed", str(error)))
+
+    async def _fetch(self, image: str) -> ImageFacts:
+        from guactors.images.manifest import image_id, parse_manifest, signers_of
+
+        answer = await self._ask_image(image)
+        data, signatures = bytes(answer.manifest), bytes(answer.signatures)
+        if image_id(data) != image:
+            raise ImageTrouble(
+                "image",
+                f"the hub sent the manifest of {image_id(data)} for the image {image}: it is "
+                "broken or not honest, tell its owner",
+            )
+        try:
+            manifest = parse_manifest(data)
+            # At the time 0 no signature is too old: the core judges that for itself.
+            signers = signers_of(data, signatures or None, 0)
+        except ImageRefused as error:
+            raise ImageTrouble("image", str(error)) from None
+        store = await asyncio.to_thread(self._store)
+        for blob in await asyncio.to_thread(store.missing_blobs, manifest):
+            partial = await asyncio.to_thread(store.open_partial, blob, wait=BUSY)
+            try:
+                await Fetch(image, manifest, blob, partial, self._questions).run()
+                await asyncio.to_thread(partial.seal)
+            finally:
+                await asyncio.to_thread(partial.close)
+        await asyncio.to_thread(store.add_image, data, signatures or None)
+        return ImageFacts(image, signers, tuple(manifest.runtimes), manifest.not_after)
+
+    async def _ask_image(self, image: str) -> ImageIs:
+        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+
+        def answered(message: Message | None) -> None:
+            if not future.done():
+                future.set_result(message)
+
+        self._questions.ask(lambda number: AskImage(number, image), answered)
+        try:
+            message = await asyncio.wait_for(future, ANSWER_WITHIN)
+        except TimeoutError:
+            detail = f"the hub did not say within {ANSWER_WITHIN:.0f} s what the image {image} is"
+            raise ImageTrouble("failed", detail) from None
+        if isinstance(message, Fault):
+            reason = "image" if message.kind in REFUSALS else "failed"
+            raise ImageTrouble(reason, message.detail)
+        if not isinstance(message, ImageIs):
+            raise ImageTrouble("link_lost", "the link to the hub broke")
+        return message
+
+    # --- unpacking ------------------------------------------------------------------------------
+
+    async def _prepare(self, worker: str, image: str) -> None:
+        try:
+            pin, root = await asyncio.to_thread(self._unpack, worker, image)
+        except ImageTrouble as trouble:
+            self._tell(RootFailed(worker, trouble.reason, trouble.detail))
+        except ImageRefused as error:
+            self._tell(RootFailed(worker, "image", str(error)))
+        except (UsageError, OSError) as error:
+            self._tell(RootFailed(worker, "failed", str(error)))
+        else:
+            self._pins[worker] = pin
+            self._tell(RootReady(worker, str(root)))
+        finally:
+            self._preparing.pop(worker, None)
+
+    def _unpack(self, worker: str, image: str) -> tuple[Pin, Path]:
+        """In a thread."""
+        from guactors.images.unpack import unpack_image
+
+        store = self._store()
+        root = private_directory(self._roots) / worker
+        if not store.has(image):
+            raise ImageTrouble("gone", f"the image {image} had to make room for another one")
+        pin = store.pin(image)
+        try:
+            unpack_image(store, image, root)
+        except BaseException:
+            pin.close()
+            raise
+        return pin, root
+
+    async def _remove(self, worker: str) -> None:
+        preparing = self._preparing.get(worker)
+        if preparing is not None:
+            await asyncio.wait((preparing,))
+        await asyncio.to_thread(remove_tree, self._roots / worker)
+        pin = self._pins.pop(worker, None)
+        if pin is not None:
+            pin.close()
+
+
+class Fetch:
+    """One blob on its way from the hub: the shell of ``images.transfer_state``."""
+
+    def __init__(
+        self, image: str, manifest: Manifest, blob: Blob, partial: Partial, questions: Questions
+    ) -> None:
+        from guactors.images.transfer_state import Download
+
+        self._image = image
+        self._blob = blob
+        self._partial = partial
+        self._questions = questions
+        self._download = Download(manifest, {blob.sha3_256: partial.missing()}, [HUB])
+        self._events: asyncio.Queue[Callable[[float], list[Effect]]] = asyncio.Queue()
+        self._writes: set[asyncio.Task[None]] = set()
+        self._lost = False
+        self._lied = ""
+
+    async def run(self) -> None:
+        """Until all chunks are written. Raises ImageTrouble."""
+        from guactors.images.transfer_state import Failed
+
+        effects = self._download.begin(time.monotonic())
+        try:
+            while True:
+                for effect in effects:
+                    if isinstance(effect, Failed):
+                        raise self._trouble(effect.reason)
+                    self._carry_out(effect)
+                if self._download.ended:
+                    return
+                effects = await self._next()
+        finally:
+            if self._writes:
+                await asyncio.wait(self._writes)
+
+    def _trouble(self, reason: str) -> ImageTrouble:
+        if self._lost:
+            return ImageTrouble("link_lost", reason)
+        return ImageTrouble("image" if self._lied else "failed", self._lied or reason)
+
+    async def _next(self) -> list[Effect]:
+        wake = self._download.wake_at
+        wait = None if wake is None else max(0.0, wake - time.monotonic())
+        try:
+            event = await asyncio.wait_for(self._events.get(), wait)
+        except TimeoutError:
+            return self._download.on_tick(time.monotonic())
+        return event(time.monotonic())
+
+    def _carry_out(self, effect: Effect) -> None:
+        from guactors.images.transfer_state import Ask, Drop, Write
+
+        match effect:
+            case Ask(_, blob, index):
+                self._ask(blob, index)
+            case Write(_, blob, index, data):
+                task = asyncio.get_running_loop().create_task(self._write(blob, index, data))
+                self._writes.add(task)
+                task.add_done_callback(self._writes.discard)
+            case Drop(source, reason):
+                log.warning("image %s: %s %s", self._image, source, reason)
+
+    def _ask(self, blob: str, index: int) -> None:
+        download = self._download
+
+        def answered(message: Message | None) -> None:
+            match message:
+                case ChunkIs(data=data):
+                    self._put(lambda now: download.on_chunk(HUB, blob, index, data, now))
+                case None:
+                    self._lost = True
+                    self._put(lambda now: download.on_source_lost(HUB, now))
+                case _:
+                    self._put(lambda now: download.on_refused(HUB, blob, index, now))
+
+        self._questions.ask(lambda n: AskChunk(n, self._image, blob, index), answered)
+
+    def _put(self, event: Callable[[float], list[Effect]]) -> None:
+        self._events.put_nowait(event)
+
+    async def _write(self, blob: str, index: int, data: bytes | memoryview) -> None:
+        from guactors.images.manifest import chunk_hash
+
+        try:
+            await asyncio.to_thread(self._partial.write, index, data)
+        except ImageRefused as error:
+            reason = str(error)
+            # Both the chunk and the disk can be to blame.
+            if await asyncio.to_thread(chunk_hash, data) == self._blob.chunks[index]:
+                self._put(lambda now: self._download.on_failed(reason, now))
+            else:
+                self._lied = f"the hub sent wrong data: {reason}"
+                self._put(lambda now: self._download.on_wrong(blob, index, now))
+        except OSError as error:
+            reason = str(error)
+            self._put(lambda now: self._download.on_failed(reason, now))
+        else:
+            self._put(lambda now: self._download.on_written(blob, index, now))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove an unpacked image, whose directories may be closed even to their owner."""
+    try:
+        os.chmod(path, stat.S_IRWXU)
+        for where, directories, _ in os.walk(path):
+            for name in directories:
+                inner = os.path.join(where, name)
+                if not os.path.islink(inner):
+                    os.chmod(inner, stat.S_IRWXU)
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error)

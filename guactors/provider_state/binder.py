@@ -1,0 +1,141 @@
+"""How a worker enters the service of a session: its image is unpacked, the hub learns whose it is,
+and it learns whom to admit.
+
+Owns: Bind and what goes before it, the CURVE keys of callers. Must never: pick a worker or judge an
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from guactors.errors import InternalError
+from guactors.messages import (
+    Admit,
+    AdmitCaller,
+    Bind,
+    Expel,
+    LeaseStarted,
+    LoadActor,
+    StartLease,
+    Vouch,
+)
+from guactors.provider_state.effects import Effect, PrepareRoot, SendWorker
+from guactors.provider_state.hub_line import HubLine
+from guactors.provider_state.permits import Permits
+from guactors.provider_state.pool import Pool
+from guactors.provider_state.workers import Job, Preparing, Starting, Worker
+
+MOST_ACTORS = 1000
+"""Actors whose callers are remembered before the actor itself is told of."""
+
+
+class Binder:
+    """See the module."""
+
+    def __init__(self, pool: Pool, line: HubLine, permits: Permits) -> None:
+        self._pool = pool
+        self._line = line
+        self._permits = permits
+        self._callers: dict[str, list[str]] = {}
+
+    def serve(self, now: float) -> list[Effect]:
+        """Put free workers to the pending jobs."""
+        effects: list[Effect] = []
+        for worker, first in self._pool.match(now):
+            if isinstance(worker.state, Preparing):
+                effects.append(PrepareRoot(worker.worker, _job(worker).binding.image))
+            else:
+                effects += self._employ(worker, "", now, first=first)
+        return effects
+
+    def root_ready(self, worker: Worker, root: str, now: float) -> list[Effect]:
+        """Its image is unpacked there: it can begin."""
+        self._pool.employ(worker, _job(worker))
+        return self._employ(worker, root, now, first=True)
+
+    def _employ(self, worker: Worker, root: str, now: float, *, first: bool) -> list[Effect]:
+        job = _job(worker)
+        order = job.order
+        keys = self._keys(job)
+        effects: list[Effect] = []
+        if first:
+            effects += self._vouch([worker], now)
+            effects.append(SendWorker(worker.worker, _bind(job, keys, root)))
+        elif keys:
+            effects.append(SendWorker(worker.worker, Admit(keys)))
+        if isinstance(order, StartLease):
+            started = LeaseStarted(order.lease, worker.worker, worker.endpoints)
+            return effects + self._line.tell(started, now)
+        load = LoadActor(order.spec, order.incarnation, order.payload, order.signatures)
+        return [*effects, SendWorker(worker.worker, load)]
+
+    # --- keys -----------------------------------------------------------------------------------
+
+    def _keys(self, job: Job) -> list[str]:
+        order = job.order
+        if isinstance(order, StartLease):
+            return self._permits.admissible([order.key])
+        told = self._callers.pop(order.spec.actor, [])
+        return self._permits.admissible(list(dict.fromkeys([*order.keys, *told])))
+
+    def admit_caller(self, message: AdmitCaller) -> list[Effect]:
+        """Tell the actor's worker, at its binding if that is still to come."""
+        worker = self._pool.find(message.actor)
+        if worker is not None and worker.bound:
+            keys = self._permits.admissible([message.key])
+            return [SendWorker(worker.worker, Admit(keys))] if keys else []
+        told = self._callers.setdefault(message.actor, [])
+        if message.key not in told:
+            told.append(message.key)
+        if len(self._callers) > MOST_ACTORS:
+            del self._callers[next(iter(self._callers))]
+        return []
+
+    def forget_callers(self, actor: str) -> None:
+        """The actor has ended."""
+        self._callers.pop(actor, None)
+
+    def expel(self, transports: Collection[str]) -> list[Effect]:
+        """These keys are shut out everywhere; workers that are not ready yet are not told of them
+        in the first place."""
+        keys = [key for key in transports if key]
+        if not keys:
+            return []
+        return [
+            SendWorker(worker.worker, Expel(keys))
+            for worker in self._pool.workers.values()
+            if not isinstance(worker.state, Starting)
+        ]
+
+    # --- the hub --------------------------------------------------------------------------------
+
+    def vouch_again(self, now: float) -> list[Effect]:
+        """On a new line, for every worker that may dial the hub."""
+        return self._vouch((w for w in self._pool.workers.values() if w.bound), now)
+
+    def _vouch(self, workers: Iterable[Worker], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for worker in workers:
+            if worker.transport:
+                vouch = Vouch(worker.worker, worker.transport, worker.session)
+                effects += self._line.tell(vouch, now)
+        return effects
+
+
+def _job(worker: Worker) -> Job:
+    if worker.job is None:
+        raise InternalError(f"worker {worker.worker} begins with nothing")
+    return worker.job
+
+
+def _bind(job: Job, keys: list[str], root: str) -> Bind:
+    order, binding = job.order, job.binding
+    lease, namespace = (
+        (order.lease, order.namespace)
+        if isinstance(order, StartLease)
+        else ("", order.spec.namespace)
+    )
+    signers = None if binding.signers is None else list(binding.signers)
+    runtime = "" if binding.runtime == "python" else binding.runtime
+    return Bind(binding.session, namespace, lease, keys, signers, root, runtime)

@@ -1,0 +1,173 @@
+"""The way in: every order of the hub waits here until it is certain that it may run.
+
+Owns: orders that are not judged yet, and for how long they may wait for what. Must never: pick a
+worker, or tell the hub (``orders`` does both).
+
+An order waits for the warrant of its session, which it can overtake on the other lane; for its
+principal's quota, because the end that makes room can be overtaken likewise; and for its image.
+Before an image is fetched the order is judged as if everybody whose signature could matter had
+signed it: nothing is fetched for who may not run it in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from guactors.provider_state.effects import Effect
+from guactors.provider_state.permits import Permits, work_of
+from guactors.provider_state.shelf import Learned, Shelf
+from guactors.provider_state.workers import (
+    Binding,
+    Job,
+    Order,
+    order_key,
+    order_session,
+    order_shape,
+)
+from guactors.security.rights import Reason, Usage, Verdict, Work
+
+WARRANT_PATIENCE = 5.0
+"""Seconds that an order waits for its session's warrant."""
+QUOTA_PATIENCE = 1.0
+"""Seconds that an order waits for the quota."""
+OFFERED = ("python", "native")
+"""Runtimes of this machine."""
+
+
+class Waiting(Struct, frozen=True):
+    """``since``: monotonic seconds."""
+
+    order: Order
+    since: float
+
+
+class Refused(Struct, frozen=True):
+    """``cause`` as in a death report, ``reason`` a word for the audit log."""
+
+    cause: str
+    reason: str
+    detail: str
+
+
+class Undecided(Struct, frozen=True):
+    """It goes on waiting; ``effects`` bring what it waits for."""
+
+    effects: list[Effect]
+
+
+Outcome = Job | Refused | Undecided
+
+
+class Gate:
+    """``holdings``: what the principal of a session holds here. ``wall`` turns monotonic seconds
+    into epoch seconds."""
+
+    def __init__(
+        self,
+        permits: Permits,
+        shelf: Shelf,
+        holdings: Callable[[str], Usage],
+        wall: Callable[[float], float],
+    ) -> None:
+        self.waiting: dict[str, Waiting] = {}
+        self._permits = permits
+        self._shelf = shelf
+        self._holdings = holdings
+        self._wall = wall
+
+    def arrive(self, order: Order, now: float) -> None:
+        """An order to be judged; one of the same lease or actor is replaced."""
+        self.waiting[order_key(order)] = Waiting(order, now)
+
+    def withdraw(self, key: str) -> Order | None:
+        """It is not wanted any more, or decided."""
+        waiting = self.waiting.pop(key, None)
+        return waiting.order if waiting is not None else None
+
+    def consider(self, waiting: Waiting, now: float, *, fetch: bool) -> Outcome:
+        """What becomes of it now. ``fetch``: whether images can be had from the hub."""
+        order = waiting.order
+        session = order_session(order)
+        if not self._permits.knows(session) and now < waiting.since + WARRANT_PATIENCE:
+            return Undecided([])
+        work = work_of(order_shape(order))
+        refused = _offered(work)
+        if refused is not None:
+            return refused
+        if work.image:
+            return self._consider_image(waiting, session, work, now, fetch=fetch)
+        verdict = self._judge(session, work, now)
+        return self._outcome(verdict, waiting, work, now)
+
+    def _consider_image(
+        self, waiting: Waiting, session: str, work: Work, now: float, *, fetch: bool
+    ) -> Outcome:
+        learned = self._shelf.find(work.image)
+        if learned is not None:
+            signers = learned.facts.signers_at(self._wall(now))
+            signed = msgspec.structs.replace(work, signers=signers)
+            verdict = self._judge(session, signed, now)
+            # It may have been signed since; ask once, after the order.
+            if verdict.allowed or verdict.reason is Reason.QUOTA or learned.at >= waiting.since:
+                wrong = _wrong_runtime(signed, learned) if verdict.allowed else None
+                return wrong or self._outcome(verdict, waiting, signed, now)
+        hoped = msgspec.structs.replace(work, signers=self._permits.possible_signers(session))
+        verdict = self._judge(session, hoped, now)
+        if verdict.reason in {Reason.IMAGE, Reason.IMAGE_SIGNER}:
+            # The same, but it names no signer that was only hoped for.
+            verdict = self._judge(session, work, now)
+        if not verdict.allowed:
+            return self._outcome(verdict, waiting, hoped, now)
+        failure = self._shelf.failure(work.image, waiting.since)
+        if failure is not None:
+            cause = "start_failed" if failure.reason == "failed" else "refused"
+            return Refused(cause, failure.reason, failure.detail)
+        return Undecided(self._shelf.want(work.image) if fetch else [])
+
+    def work(self, job: Job) -> Work:
+        """What was admitted, with everybody who ever signed its image."""
+        learned = self._shelf.find(job.binding.image)
+        return work_of(order_shape(job.order), learned.facts.signers if learned else ())
+
+    def _judge(self, session: str, work: Work, now: float) -> Verdict:
+        return self._permits.judge(session, work, self._holdings(session), self._wall(now))
+
+    def _outcome(self, verdict: Verdict, waiting: Waiting, work: Work, now: float) -> Outcome:
+        if verdict.reason is Reason.QUOTA and now < waiting.since + QUOTA_PATIENCE:
+            return Undecided([])
+        if not verdict.allowed:
+            return Refused("refused", verdict.reason.value, verdict.detail)
+        session, epoch = order_session(waiting.order), self._wall(now)
+        signers = self._permits.function_signers(session, work, epoch)
+        binding = Binding(session, work.runtime, work.image, signers)
+        return Job(waiting.order, binding, epoch)
+
+    def next_wake(self, now: float) -> float | None:
+        """When the patience with one ends."""
+        times = [
+            waiting.since + patience
+            for waiting in self.waiting.values()
+            for patience in (QUOTA_PATIENCE, WARRANT_PATIENCE)
+        ]
+        return min((time for time in times if time > now), default=None)
+
+
+def _offered(work: Work) -> Refused | None:
+    if work.runtime not in OFFERED:
+        detail = f"this provider has the runtimes {' and '.join(OFFERED)}, not {work.runtime!r}"
+        return Refused("refused", Reason.RUNTIME.value, detail)
+    if work.runtime == "native" and not work.image:
+        detail = "the runtime native needs an image: programs of this machine are not for others"
+        return Refused("refused", Reason.IMAGE.value, detail)
+    return None
+
+
+def _wrong_runtime(work: Work, learned: Learned) -> Refused | None:
+    runtimes = learned.facts.runtimes
+    if not runtimes or work.runtime in runtimes:
+        return None
+    detail = f"the image {work.image} is made for {', '.join(runtimes)}, not for {work.runtime}"
+    return Refused("refused", Reason.RUNTIME.value, detail)

@@ -1,0 +1,188 @@
+"""Who may use which provider, for what, and how much of it at a time.
+
+Owns: the rights of principals as the scheduler was told them, what each holds, and which providers'
+owners have said no. Must never: choose a provider, or judge by anything but ``security.rights``.
+
+A need without a ``who`` is of an owner or of a local process, which may do everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from msgspec.structs import replace
+
+from guactors.scheduling.events import LOCAL, Standing
+from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.resources import STEP
+from guactors.security.rights import Reason, Rights, Site, Usage, Verdict, Work
+
+NOBODY = "?"
+"""The principal of a worker that came back to a new hub before its session's root: it may do
+nothing until that is known."""
+MOST_REFUSED = 10_000
+_MILLI = 1000
+
+
+def who_of(standing: Standing) -> str:
+    """The name under which its needs are judged and counted."""
+    if standing.rights.everything:
+        return ""
+    return standing.principal or NOBODY
+
+
+@lru_cache(10_000)
+def work_of(need: Need) -> Work:
+    """What the rights are asked about."""
+    amounts = dict(need.hold)
+    return Work(
+        need.runtime or "python",
+        need.image,
+        frozenset(),
+        need.priority,
+        need.preemption,
+        cpu=amounts.get("CPU", 0) * _MILLI // STEP,
+        memory=amounts.get("memory", 0) // STEP,
+        gpu=amounts.get("GPU", 0) * _MILLI // STEP,
+    )
+
+
+def _hopeful(work: Work, rights: Rights) -> Work:
+    """As if everybody whose signature would do had signed the image: who did is seen where the
+    image is, at the provider, which judges again."""
+    if not work.image:
+        return work
+    signers = {signer for grant in rights.grants for signer in grant.image_signers}
+    return replace(work, signers=frozenset(signers))
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a principal holds in the whole grid, in the units of Usage."""
+
+    cpu: int = 0
+    memory: int = 0
+    gpu: int = 0
+    instances: int = 0
+
+    def add(self, work: Work, sign: int) -> None:
+        self.cpu += sign * work.cpu
+        self.memory += sign * work.memory
+        self.gpu += sign * work.gpu
+        self.instances += sign
+
+    def usage(self) -> Usage:
+        return Usage(self.cpu, self.memory, self.gpu, 0, self.instances)
+
+
+class Permission:
+    """``wall`` turns ``now`` into epoch seconds."""
+
+    def __init__(self, wall: Callable[[float], float]) -> None:
+        self._wall = wall
+        self._rights: dict[str, Rights] = {}
+        self._held: dict[str, _Held] = {}
+        self._refused: dict[tuple[Need, str], str] = {}
+
+    def learn(self, standing: Standing) -> None:
+        """What a caller's principal may."""
+        if standing.principal:
+            self._rights[standing.principal] = standing.rights
+
+    def who(self, principal: str) -> str:
+        """As ``who_of``, for a principal that may not be here: one that nobody was told of yet may
+        do nothing."""
+        if principal in ("", LOCAL):
+            return ""
+        rights = self._rights.get(principal)
+        if rights is not None and rights.everything:
+            return ""
+        return principal
+
+    def change(self, principal: str, rights: Rights) -> None:
+        """From now on."""
+        self._rights[principal] = rights
+        self._refused = {key: why for key, why in self._refused.items() if key[0].who != principal}
+
+    # --- who may go where -------------------------------------------------------------------------
+
+    def permits(self, need: Need, slot: Slot, now: float) -> bool:
+        """Whether the need's principal may use the provider for it."""
+        if not need.who:
+            return True
+        if (need, slot.peer) in self._refused:
+            return False
+        rights = self._rights.get(need.who, _NONE)
+        site = Site(slot.key, slot.labels)
+        return rights.fits_site(_hopeful(work_of(need), rights), site, self._wall(now))
+
+    def _judge(self, need: Need, slot: Slot, now: float) -> Verdict:
+        why = self._refused.get((need, slot.peer))
+        if why is not None:
+            return Verdict(False, Reason.LOCAL_POLICY, why)
+        rights = self._rights.get(need.who, _NONE)
+        site = Site(slot.key, slot.labels)
+        return rights.judge_site(_hopeful(work_of(need), rights), site, self._wall(now))
+
+    def refuse(self, need: Need, slot: Slot, why: str) -> None:
+        """The provider itself says no; it is not asked again for the same."""
+        self._refused[need, slot.peer] = why
+        while len(self._refused) > MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
+
+    def forget_slot(self, peer: str) -> None:
+        """It left, or came back and may think otherwise."""
+        self._refused = {key: why for key, why in self._refused.items() if key[1] != peer}
+
+    def explain(self, need: Need, slots: Iterable[Slot], now: float) -> str:
+        """Why none of the ``slots``, which could meet the need, may; empty if one may, or if
+        nobody knows yet whose need it is."""
+        if not need.who or need.who == NOBODY:
+            return ""
+        rights = self._rights.get(need.who, _NONE)
+        verdict = rights.judge_work(_hopeful(work_of(need), rights), self._wall(now))
+        if not verdict.allowed:
+            return verdict.detail
+        why = ""
+        for slot in slots:
+            verdict = self._judge(need, slot, now)
+            if verdict.allowed:
+                return ""
+            why = why or verdict.detail
+        return why
+
+    # --- how much ---------------------------------------------------------------------------------
+
+    def within_quota(self, need: Need, now: float) -> bool:
+        """Whether it may have this beside what it has."""
+        if not need.who:
+            return True
+        held = self._held.get(need.who)
+        if held is None or not held.instances:
+            return True
+        rights = self._rights.get(need.who, _NONE)
+        work = _hopeful(work_of(need), rights)
+        verdict = rights.judge_quota(work, held.usage(), self._wall(now))
+        return verdict.reason is not Reason.QUOTA
+
+    def take(self, need: Need) -> None:
+        """It holds this now."""
+        if need.who:
+            self._held.setdefault(need.who, _Held()).add(work_of(need), 1)
+
+    def give(self, need: Need) -> None:
+        """It holds this no longer."""
+        if need.who:
+            held = self._held[need.who]
+            held.add(work_of(need), -1)
+            if not held.instances:
+                del self._held[need.who]
+
+    def held(self) -> dict[str, Usage]:
+        """By principal."""
+        return {who: held.usage() for who, held in self._held.items()}
+
+
+_NONE = Rights()

@@ -1,0 +1,20 @@
+"""The words of grants that options and commands know as well.
+
+Owns: these lists. Must never: import anything but the standard library's smallest; the caller's
+start-up waits for it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+RUNTIMES: Final = ("python", "native", "docker", "qemu", "firecracker")
+PREEMPTION: Final = ("suspend", "requeue", "stop", "checkpoint")
+
+_IMAGE_ID: Final = re.compile(r"sha3-256:[0-9a-f]{64}", re.ASCII)
+
+
+def is_image_id(text: str) -> bool:
+    """Whether it is the id of an image in its normal form."""
+    return _IMAGE_ID.fullmatch(text) is not None

@@ -1,0 +1,1 @@
+"""What the hub must not forget, on its disk."""

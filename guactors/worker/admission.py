@@ -1,0 +1,71 @@
+"""Who may call this worker over TCP, and what becomes of those who may no more.
+
+Owns: the keys at the doors, the key of each link, the links that were cut off. Must never: admit a
+key that the provider did not name. Callers on the same machine come by a socket in a directory of
+the same user and have no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from guactors.context import running
+from guactors.refs import present_session
+from guactors.transport.base import Listener
+from guactors.transport.doors import KeySet
+from guactors.worker.intake import Item
+
+if TYPE_CHECKING:
+    from guactors.worker.process import Worker
+
+
+class Admission:
+    """``doors`` are those of the listeners; ``expelled``: links of which nothing is heard, run or
+    answered any more."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._users: dict[str, str] = {}
+        self.doors = KeySet()
+        self.expelled: set[str] = set()
+
+    def met(self, link: str, listener: Listener) -> None:
+        """A caller introduced itself; who it is was shown in the handshake."""
+        user = listener.user_of(link)  # type: ignore[arg-type]
+        if user:
+            self._users[link] = user
+
+    def forget(self, link: str) -> None:
+        """The link is gone."""
+        self._users.pop(link, None)
+
+    def expel(self, keys: Iterable[str]) -> None:
+        """Nothing of the holders of these keys comes in, waits, or runs from here on. The running
+        call of an actor cannot be interrupted; its outcome goes nowhere. The control thread."""
+        out = frozenset(keys)
+        self.doors.expel(out)
+        worker = self._worker
+        with worker.lock:  # what was let in before has been noted when we get it
+            links = [link for link, user in self._users.items() if user in out]
+        session = present_session()
+        for link in links:
+            # Before its calls are looked for: one that is about to start looks here first.
+            self.expelled.add(link)
+            with worker.lock:
+                calls = worker.runner.calls_of(link)
+                for call in calls:
+                    worker.runner.cancel(link, call, timeout=False)
+            if session is not None:
+                for call in calls:
+                    session.cancel_children((link, call))
+            worker.on_link_gone(link)
+
+    def caller(self) -> str:
+        """Whose call runs on the asking thread, for the log: a key, a link of this machine, or who
+        made the actor that is being built."""
+        item = running.get()
+        if isinstance(item, Item):
+            return self._users.get(item.link, item.link)
+        spec = self._worker.spec
+        return spec.owner if spec is not None else ""
