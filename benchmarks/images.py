@@ -55,7 +55,7 @@ def ingest(mib: int, directory: Path) -> None:
 
 
 def two_passes(mib: int, directory: Path) -> None:
-    """The whole in this thread, the chunks and the writing in the two of ``each_chunk``."""
+    """The whole in this thread, the chunks and the writing in those of ``each_chunk``."""
     whole = hashlib.sha3_256()
     fill = filler(stream(mib))
     fd = os.open(directory / "two", os.O_RDWR | os.O_CREAT, 0o600)

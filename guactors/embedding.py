@@ -41,6 +41,7 @@ def open_session(
     timeout: float,
 ) -> Session:
     """A session that the hub has welcomed. Raises as ``init``."""
+    keys = [_signer(one) for one in signers]
     if address is not None:
         if num_cpus is not None or num_gpus is not None or resources:
             raise UsageError(
@@ -51,7 +52,7 @@ def open_session(
 
         hub = find_hub(_join_form(address), key)
         session = _connect(hub.endpoints, hub.credentials, namespace, echo, fold, timeout)
-        session.code_signers = [_signer(one) for one in signers]
+        session.code_signers = keys
         return session
     if key is not None:
         raise UsageError("key= says who you are to a hub elsewhere: give its address too")
@@ -61,6 +62,7 @@ def open_session(
     except BaseException:
         _remove(node, run_dir)
         raise
+    session.code_signers = keys
     session.on_close.append(lambda: _remove(node, run_dir))
     return session
 

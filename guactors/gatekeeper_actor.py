@@ -4,7 +4,9 @@ Owns: its room, :class:`guactors.gatekeeper_state.GatekeeperState`, and the two 
 hub must not forget: the store and the audit log. Must never: decide, or let an effect out before
 what comes before it is safe on the disk.
 
-A write that fails ends the hub: what was decided must not be done if it cannot be kept.
+Effects that must be safe first wait until all events are taken in that have come meanwhile: a
+crowd at the door costs one write to the disk and not one each. A write that fails ends the hub:
+what was decided must not be done if it cannot be kept.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from guactors.actors import Actor, ActorRef, Priority
 from guactors.actors.supervision import Cause
@@ -25,10 +27,11 @@ from guactors.messages import AuditLines, Fault
 from guactors.room_actor import RoomActor, epoch_seconds
 from guactors.scheduling import events as e
 from guactors.security.keys import Kind, parse_public
-from guactors.store.base import Store
+from guactors.store.base import Op, Store
 from guactors.store.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from guactors.security.audit import Draft
     from guactors.security.audit_file import AuditFile
 
 log = logging.getLogger("guactors.hub")
@@ -41,6 +44,13 @@ QUESTIONS: Final = 64
 LINES_MOST: Final = 1000
 ANSWER_MOST: Final = 4 * 2**20
 """Bytes of lines in one answer."""
+
+
+class Flush:
+    """All events are taken in that came before this."""
+
+
+FLUSH = Flush()
 
 
 class Archive:
@@ -65,20 +75,27 @@ class Archive:
                 self.store.close()
                 raise
 
-    def write(self, decisions: list[e.Decision], epoch: int) -> None:
-        """Add to the log; safe on return."""
+    def drafts(self, decisions: list[e.Decision], epoch: int) -> list[Draft]:
+        """What to write of decisions that were just taken; nothing where there is no log."""
         if self.audit is None:
-            return
+            return []
         from guactors.security.audit import Draft
 
         now = time.time()
-        self.audit.append([
+        return [
             Draft(
                 now, d.who, d.action, "allowed" if d.decision == "allowed" else "refused", d.reason,
-                 d.object, d.where, d.detail, d.grant, epoch,
+                d.object, d.where, d.detail, d.grant, epoch,
             )
             for d in decisions
-        ])  # fmt: skip
+        ]  # fmt: skip
+
+    def keep(self, ops: list[Op], drafts: list[Draft]) -> None:
+        """Make these safe, in this order; they are on return."""
+        if ops:
+            self.store.apply(ops)
+        if drafts and self.audit is not None:
+            self.audit.append(drafts)
 
     def close(self) -> None:
         """Let go of both."""
@@ -99,6 +116,10 @@ class GatekeeperActor(RoomActor):
         self.hub = hub
         self._archive = archive or Archive(config.data)
         self._reader: ActorRef | None = None
+        self._ops: list[Op] = []
+        self._drafts: list[Draft] = []
+        self._waiting: list[e.Effect] = []
+        self._flushing = False
         try:
             self.room = self._make_room(config)
         except BaseException:
@@ -121,23 +142,49 @@ class GatekeeperActor(RoomActor):
     def on_stop(self, _cause: Cause) -> None:
         """Write down what was only counted, and close the files."""
         try:
+            self._flushing = True  # and nobody listens any more to what waits
             self.carry(self.room.last_words(), self.context.now())
+            self._archive.keep(self._ops, self._drafts)
         finally:
             self._archive.close()
 
+    def receive(self, message: Any) -> None:
+        """An event, the alarm, or the end of a crowd."""
+        if isinstance(message, Flush):
+            self._flush()
+        else:
+            super().receive(message)
+
     def carry(self, effects: list[e.Effect], now: float) -> None:
-        """What must be safe first is made so here; the rest goes on in its order."""
-        passed: list[e.Effect] = []
+        """Let them go, or wait for the disk with them and all that come after."""
+        others: list[e.Effect] = []
         for effect in effects:
             match effect:
                 case e.Persist(ops):
-                    self._archive.store.apply(ops)
+                    self._ops += ops
                 case e.Record(decisions):
-                    self._archive.write(decisions, self.room.epoch)
-                case e.ReadAudit():
-                    passed += self._read(effect)
+                    self._drafts += self._archive.drafts(decisions, self.room.epoch)
                 case _:
-                    passed.append(effect)
+                    others.append(effect)
+        if self._flushing:
+            self._waiting += others
+        elif self._ops or self._drafts:
+            self._flushing, self._waiting = True, others
+            self.context.self_ref.tell(FLUSH)
+        else:
+            self._let_go(others, now)
+
+    def _flush(self) -> None:
+        """Make safe what must be, then let the rest go in its order."""
+        ops, drafts, waiting = self._ops, self._drafts, self._waiting
+        self._ops, self._drafts, self._waiting, self._flushing = [], [], [], False
+        self._archive.keep(ops, drafts)
+        self._let_go(waiting, self.context.now())
+
+    def _let_go(self, effects: list[e.Effect], now: float) -> None:
+        passed: list[e.Effect] = []
+        for effect in effects:
+            passed += self._read(effect) if isinstance(effect, e.ReadAudit) else [effect]
         super().carry(passed, now)
 
     def _read(self, asked: e.ReadAudit) -> list[e.Effect]:

@@ -15,7 +15,14 @@ from guactors.errors import ProtocolError
 from guactors.ids import LinkKey
 from guactors.messages import Endpoint, Message, Output, ToHub
 from guactors.outbox_state import Outboxes
-from guactors.scheduling.events import Arrived, BadFrame, Disturbed, Event, LinkGone
+from guactors.scheduling.events import (
+    Arrived,
+    BadFrame,
+    Disturbed,
+    Event,
+    HandshakesFailed,
+    LinkGone,
+)
 from guactors.transport.base import Frame, Lane, LinkFull, Listener, PeerGone, Transport
 from guactors.transport.doors import AllBut
 from guactors.transport.frames import Decoder, encode, lane_of
@@ -53,6 +60,8 @@ class Wire:
         self._outboxes = Outboxes()
         self._due: set[int] = set()
         self._disturbed: set[int] = set()
+        self._refused: dict[int, int] = {}
+        """Failed handshakes and dropped messages of each listener that were told of."""
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -109,6 +118,7 @@ class Wire:
         # to say came before its end, and a Goodbye is worth more.
         if listener.disturbed():
             self._disturbed.add(index)
+            self._count_refused(index, listener)
         for _ in range(BATCH):
             got = listener.receive()
             if got is None:
@@ -120,6 +130,13 @@ class Wire:
         if index in self._disturbed:
             self._disturbed.discard(index)
             self._hear(Disturbed(), None)
+
+    def _count_refused(self, index: int, listener: Listener) -> None:
+        """Tell of handshakes that failed since."""
+        new = listener.refused + listener.faults - self._refused.get(index, 0)
+        if new:
+            self._refused[index] = listener.refused + listener.faults
+            self._hear(HandshakesFailed(listener.endpoint.control, new), None)
 
     def _arrived(
         self, listener: Listener, link: LinkKey, lane: Lane, frames: Sequence[Frame]

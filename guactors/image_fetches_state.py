@@ -123,21 +123,26 @@ class Fetches:
                 f"{image} is being fetched by {len(self._fetches[image].peers)} processes: try "
                 "again in a minute"
             )
-        yield Remove(image)
+        there: bool = yield Remove(image)
         desk.ledger.forget(image)
         yield desk.save()
+        if not there:
+            raise unknown(image)
         desk.tell(standing, REMOVE, image)
         return m.Done(message.request, f"{image} is removed")
 
     # --- who fetches what -----------------------------------------------------------------------
 
     def _look(self, standing: Standing, image: str) -> Generator[Job, Any, Looked]:
+        """The image. Only who sees everything hears that it is there, but damaged."""
         try:
-            found: Looked = yield Look(image)
+            found: Looked | None = yield Look(image)
         except ImageRefused:
             if standing.rights.everything:
                 raise
-            raise unknown(image) from None
+            found = None
+        if found is None:
+            raise unknown(image)
         return found
 
     def _begin(self, image: str, found: Looked, peer: str) -> Fetch:

@@ -75,7 +75,7 @@ class Close(Job, frozen=True):
 
 
 class Look(Job, frozen=True):
-    """An image. Answered by Looked."""
+    """An image. Answered by Looked, None where there is none."""
 
     image: str
 
@@ -99,7 +99,7 @@ class LetGo(Job, frozen=True):
 
 
 class Remove(Job, frozen=True):
-    """Remove an image and what only it has."""
+    """Remove an image and what only it has. Answered by whether it was there."""
 
     image: str
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from guactors import errors
 from guactors import messages as m
 from guactors.errors import GuactorsError, ImageRefused, MailboxFull
 from guactors.image_desk_state import UPLOAD, ImageDesk, Steps
@@ -187,7 +188,7 @@ class ImageRoom:
                 image = image_id(message.manifest)
             if isinstance(message, m.OfferImage | m.PutChunk | m.SealImage):
                 self._desk.tell(asked.standing, UPLOAD, image, Reason.IMAGE, str(error))
-        fault = m.Fault(type(error).__name__, str(error), getattr(message, "request", 0))
+        fault = m.Fault(_kind(error), str(error), getattr(message, "request", 0))
         return [*self._told(), e.ToPeer(asked.peer, fault)]
 
     def _told(self) -> list[e.Effect]:
@@ -202,8 +203,9 @@ class ImageRoom:
             self._desk.ledger = Ledger(found.uploads, found.images)
         except GuactorsError as fault:
             self._fault = fault
+        else:
+            self._sweep_at = self._desk.now
         self._loaded = True
-        self._sweep_at = self._desk.now
 
     def _chores(self) -> list[e.Effect]:
         chores, self._desk.chores = self._desk.chores, []
@@ -217,6 +219,12 @@ class ImageRoom:
         self._turns.check()
         self._uploads.check()
         self._fetches.check()
+
+
+def _kind(error: GuactorsError) -> str:
+    """The name by which everybody knows it: the store has errors of its own below those."""
+    known = vars(errors).values()
+    return str(next(kind.__name__ for kind in type(error).__mro__ if kind in known))
 
 
 def _chore(job: Job) -> Generator[Job, Any, None]:

@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -29,7 +29,7 @@ from guactors.home import host_id
 from guactors.ids import fresh
 from guactors.machine import Machine
 from guactors.messages import Hello
-from guactors.provider_crew import Crew
+from guactors.provider_crew import Crew, listen_address, worker_keys
 from guactors.provider_images import (
     ImageHere,
     ImageMissing,
@@ -107,7 +107,7 @@ class ProviderActor(Actor):
 
     def __init__(
         self,
-        config: ProviderConfig,
+        core: ProviderCore,
         processes: WorkerProcesses,
         transport: Transport,
         listener: Listener,
@@ -115,6 +115,7 @@ class ProviderActor(Actor):
         report: Report,
         done: asyncio.Future[None],
     ) -> None:
+        config = core.config
         self._config = config
         self._crew = Crew(config, processes, listener, doors, self._nudge)
         self._hub = HubLink(transport, self._nudge)
@@ -128,30 +129,8 @@ class ProviderActor(Actor):
         self._pumping = False
         self._timer: Timer | None = None
         self._wake_at = float("inf")
-        host = host_id()
-        self._machine = Machine(host, config.run_dir)
-        hello = Hello(
-            config.provider,
-            "provider",
-            own_versions(),
-            os.getpid(),
-            host,
-            name=config.name,
-            key=config.seal.key,
-            transport=config.identity.client_public,
-        )
-        self._core = ProviderCore(
-            config,
-            hello,
-            fresh=fresh,
-            random=random.random,
-            wall=self._wall,
-            new_keypair=_worker_keys(config),
-        )
-
-    def _wall(self, moment: float) -> float:
-        """Our monotonic seconds as epoch seconds."""
-        return time.time() + moment - self.context.now()
+        self._machine = Machine(host_id(), config.run_dir)
+        self._core = core
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -271,6 +250,7 @@ class ProviderActor(Actor):
             while heard < BATCH and (message := self._hub.receive()) is not None:
                 heard += 1
                 if self._images.heard(message):
+                    self._core.on_hub_heard(self.context.now())
                     continue
                 self._perform(self._core.on_hub_message(message, self.context.now()))
         except ProtocolError as fault:
@@ -349,21 +329,31 @@ class ProviderActor(Actor):
 # --- the process ----------------------------------------------------------------------------------
 
 
-def _listen_address(config: ProviderConfig) -> str:
-    """Where the workers find us: a socket file, or where there is none a port of this machine."""
-    if sys.platform == "win32":
-        return "tcp://127.0.0.1:0"
-    return f"ipc://{config.run_dir}/{config.provider}"
+def _wall(moment: float) -> float:
+    """Monotonic seconds as epoch seconds."""
+    return time.time() + moment - time.monotonic()
 
 
-def _worker_keys(config: ProviderConfig) -> Callable[[], tuple[str, str]] | None:
-    """What makes the CURVE pairs of workers; None where all of them meet is on this machine."""
-    by_tcp = config.identity.client_public or config.listen_host
-    if not by_tcp and not _listen_address(config).startswith("tcp://"):
-        return None
-    from guactors.transport.zmq_link import new_keypair
-
-    return new_keypair
+def _new_core(config: ProviderConfig) -> ProviderCore:
+    """Raises UsageError for a policy or key that cannot be used."""
+    hello = Hello(
+        config.provider,
+        "provider",
+        own_versions(),
+        os.getpid(),
+        host_id(),
+        name=config.name,
+        key=config.seal.key,
+        transport=config.identity.client_public,
+    )
+    return ProviderCore(
+        config,
+        hello,
+        fresh=fresh,
+        random=random.random,
+        wall=_wall,
+        new_keypair=worker_keys(config),
+    )
 
 
 async def run_provider(
@@ -371,24 +361,25 @@ async def run_provider(
 ) -> None:
     """Serve until ``stop`` is set, inside a running loop; closes ``processes`` at the end.
 
-    Raises a GuactorsError when the hub refuses us or no worker comes up, OSError when the listener
-    cannot be opened."""
+    Raises a GuactorsError when the policy or the key cannot be used, the hub refuses us, or no
+    worker comes up; OSError when the listener cannot be opened."""
+    core = _new_core(config)
     transport = open_transport(config.identity)
     try:
         doors = KeySet()
-        listener = transport.listen(_listen_address(config), doors=doors)
-        parts = (config, processes, transport, listener, doors)
+        listener = transport.listen(listen_address(config), doors=doors)
+        parts = (core, processes, transport, listener, doors)
         await _serve(parts, report, stop)
     finally:
         transport.close()
 
 
-Parts = tuple[ProviderConfig, WorkerProcesses, Transport, Listener, KeySet]
+Parts = tuple[ProviderCore, WorkerProcesses, Transport, Listener, KeySet]
 
 
 async def _serve(parts: Parts, report: Report, stop: asyncio.Event) -> None:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    async with ActorSystem(parts[0].name) as system:
+    async with ActorSystem(parts[0].config.name) as system:
         provider = system.spawn(
             ProviderActor, *parts, report, done, name="provider", mailbox_size=None
         )

@@ -7,6 +7,7 @@ when a worker starts or ends; ``provider_state`` does.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 
 from guactors.actors import ActorRef
@@ -163,3 +164,20 @@ class Crew:
 
 def _describe(message: Message) -> str:
     return f"Hello of {message.peer}" if isinstance(message, Hello) else type(message).__name__
+
+
+def listen_address(config: ProviderConfig) -> str:
+    """Where the workers find us: a socket file, or where there is none a port of this machine."""
+    if sys.platform == "win32":
+        return "tcp://127.0.0.1:0"
+    return f"ipc://{config.run_dir}/{config.provider}"
+
+
+def worker_keys(config: ProviderConfig) -> Callable[[], tuple[str, str]] | None:
+    """What makes the CURVE pairs of workers; None where all of them meet is on this machine."""
+    by_tcp = config.identity.client_public or config.listen_host
+    if not by_tcp and not listen_address(config).startswith("tcp://"):
+        return None
+    from guactors.transport.zmq_link import new_keypair
+
+    return new_keypair

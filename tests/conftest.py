@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import select
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from guactors.config import Identity
+from guactors.transport import open_transport
+from guactors.transport.base import Lane
 from tests import leaks
 
 CHECKED = frozenset({"contract", "integration", "e2e"})
@@ -70,6 +75,21 @@ def run_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["TMPDIR"] = usual
     tempfile.tempdir = None
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def permanent_threads(run_root: Path) -> None:
+    """The first large message starts threads that the socket library keeps for the process's life;
+    start them before anybody counts."""
+    transport = open_transport(Identity())
+    listener = transport.listen(f"ipc://{run_root}/first/s")
+    link = transport.dial(listener.endpoint)
+    link.send(Lane.DATA, [b"h", memoryview(bytes(1 << 20))])
+    deadline = time.monotonic() + 10
+    while listener.receive() is None:
+        assert time.monotonic() < deadline
+        select.select(listener.filenos(), [], [], 0.1)
+    transport.close()
 
 
 @pytest.fixture(autouse=True)

@@ -49,6 +49,7 @@ PAGE: Final = 1000
 
 _COLUMNS: Final = ("#", "TIME", "WHO", "ACTION", "DECISION", "REASON", "OBJECT", "WHERE", "DETAIL")
 _HEAD: Final = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})", re.ASCII)
+_KEY: Final = re.compile(r"gu_[a-z]+_[a-z2-7]{63}", re.ASCII)
 _decoder: Final = msgspec.json.Decoder(Entry)
 
 Decision = Literal["allowed", "refused"]
@@ -168,10 +169,12 @@ def _row(entry: Entry) -> tuple[object, ...]:
         entry.action,
         entry.decision,
         entry.reason,
-        entry.object or "-",
-        entry.where or "-",
-        entry.detail or "-",
+        *(_KEY.sub(_short, text) or "-" for text in (entry.object, entry.where, entry.detail)),
     )
+
+
+def _short(match: re.Match[str]) -> str:
+    return short_name(match[0])
 
 
 def _who(text: str) -> str:

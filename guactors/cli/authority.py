@@ -38,6 +38,8 @@ from guactors.security.succession import open_succession
 LOCAL: Final = "local"
 """The state of a key that is in a file of this user; a hub may not know it."""
 
+REVOKED: Final = "revoked"
+
 Key = Annotated[
     str | None,
     typer.Option(
@@ -202,10 +204,13 @@ def local_keys(kinds: Collection[Kind] = tuple(Kind)) -> list[KeyRow]:
 
 def pick_key(given: str, rows: Iterable[KeyRow], kind: Kind | None = None) -> PublicKey:
     """The key that ``given`` means: a whole key, known or not; or the name, the short form or the
-    beginning of exactly one of ``rows``. Raises UsageError that names the candidates."""
+    beginning of exactly one of ``rows``, of a revoked one only where it is no other's. Raises
+    UsageError that names the candidates."""
     if is_whole(given):
         return parse_public(given, kind)
-    found = sorted({row.key: row for row in rows if _means(given, row, kind)}.values(), key=_by_key)
+    meant = {row.key: row for row in rows if _means(given, row, kind)}
+    alive = [row for row in meant.values() if row.state != REVOKED]
+    found = sorted(alive or meant.values(), key=_by_key)
     what = f"{kind.value} key" if kind else "key"
     if not found:
         raise UsageError(

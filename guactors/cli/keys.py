@@ -276,8 +276,7 @@ def approve(
 
     A name is only what its holder calls itself: compare the whole key that this prints."""
     with open_hub(address, key) as client:
-        rows = [row for row in _rows_for(client, which) if row.state != "revoked"]
-        chosen = authority.pick_key(which, rows)
+        chosen = authority.pick_key(which, _rows_for(client, which))
         done = ask(client, ApproveKey(0, chosen.text, name), Done)
     typer.echo(chosen.text)
     note(done.text or f"the {chosen.kind.value} is approved")
@@ -293,9 +292,7 @@ def revoke(
 ) -> None:
     """Shut a key out, for good. KEY as for gu key approve."""
     with open_hub(address, key) as client:
-        rows = _rows_for(client, which)
-        alive = [row for row in rows if row.state != "revoked"]
-        chosen = authority.pick_key(which, alive or rows)
+        chosen = authority.pick_key(which, _rows_for(client, which))
         done = ask(client, RevokeKey(0, chosen.text, running.value, reason), Done)
     typer.echo(chosen.text)
     note(done.text or f"the {chosen.kind.value} is revoked")

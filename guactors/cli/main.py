@@ -11,7 +11,19 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from guactors.cli import audit, doctor, grants, grid, keys, policies, run, serve, sessions, show
+from guactors.cli import (
+    audit,
+    doctor,
+    grants,
+    grid,
+    images,
+    keys,
+    policies,
+    run,
+    serve,
+    sessions,
+    show,
+)
 from guactors.cli.console import USAGE, fail
 from guactors.errors import GuactorsError, InternalError
 from guactors.versions import VERSION
@@ -40,6 +52,7 @@ app.add_typer(grants.app, name="grant")
 app.add_typer(sessions.app, name="session")
 app.add_typer(policies.app, name="policy")
 app.add_typer(audit.app, name="audit")
+app.add_typer(images.app, name="image")
 
 
 def _version(wanted: bool) -> None:

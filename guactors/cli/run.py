@@ -16,10 +16,12 @@ import typer
 
 import guactors as gu
 from guactors.cli.console import USAGE, fail, waiting
+from guactors.cli.authority import Key
 from guactors.cli.options import Address, parse_pairs, parse_size
-from guactors.errors import InternalError, Stopped, TaskError
+from guactors.errors import InternalError, PermissionDenied, Stopped, TaskError
 from guactors.grid_file import AUTO
 from guactors.refs import ObjectRef, ObjectRefGenerator
+from guactors.remote_function import image_program
 from guactors.runtimes.program import Chunk, run_program
 
 RUNTIMES = ("native",)
@@ -35,14 +37,23 @@ def run(
     cpus: Annotated[float, typer.Option(min=0.0, help="CPUs it needs.")] = 1.0,
     memory: Annotated[str | None, typer.Option(help="Memory it needs, such as 2GiB.")] = None,
     on: Annotated[str, typer.Option(metavar="PEER", help="A provider, by name or id.")] = "",
+    image: Annotated[
+        str,
+        typer.Option(
+            help="The image that holds the program: its id, or a name or the first "
+            "digits of one in the local store."
+        ),
+    ] = "",
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated.")] = None,
     cwd: Annotated[
         str, typer.Option(help="Directory there.", show_default="a fresh one, removed afterwards")
     ] = "",
     address: Address = None,
+    key: Key = None,
 ) -> None:
     """Run a program on a provider. Streams its output and ends with its exit status: 128 plus the
-    number for a signal, 127 if there is no such program there."""
+    number for a signal, 127 if there is no such program there. With an image, the program and its
+    directory are paths inside it."""
     if runtime not in RUNTIMES:
         fail(f"no runtime {runtime!r}; there is {', '.join(RUNTIMES)}", USAGE)
     variables = parse_pairs(env or [], "--env")
@@ -51,9 +62,13 @@ def run(
         options["memory"] = parse_size(memory)
     if on:
         options["provider"] = on
-    gu.init(address or os.environ.get("GU_ADDRESS") or AUTO, log_to_driver=False)
+    options["name"] = os.path.basename(program[0]) or program[0]
+    if image:
+        task = image_program(options | {"runtime": runtime, "image": image_of(image)})
+    else:
+        task = gu.remote(run_program).options(**options)
+    gu.init(address or os.environ.get("GU_ADDRESS") or AUTO, key=key, log_to_driver=False)
     try:
-        task = gu.remote(run_program).options(name=os.path.basename(program[0]), **options)
         status = _follow(task.remote(program, variables, cwd))
     finally:
         gu.shutdown()
@@ -79,7 +94,7 @@ def _follow(stream: ObjectRefGenerator) -> int:
         return SIGNALLED + int(getattr(signal, "SIGPIPE", 13))
     except TaskError as error:
         fail(f"the program could not be run: {error.cause or error}")
-    except Stopped as error:
+    except (Stopped, PermissionDenied) as error:
         fail(f"the program was stopped: {error}")
     raise InternalError("the program's end was never reported: please report this as a bug")
 

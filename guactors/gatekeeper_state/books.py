@@ -88,7 +88,7 @@ class Books:
         return Revoked(
             self.epoch,
             self.keys.revoked(),
-            self.keys.revoked_transports(),
+            sorted(self.keys.revoked_transports()),
             self.grants.revoked(self.wall(now)),
             running,
         )

@@ -45,6 +45,7 @@ class KeyBook:
         # The store forgets no key: no more than so many of strangers may ever lie in it.
         self._stored = set(self._pending)
         self._older_transports: dict[str, set[str]] = {}
+        self._cut: frozenset[str] | None = None
         self._trust(owners)
 
     def __repr__(self) -> str:
@@ -119,8 +120,13 @@ class KeyBook:
         """The keys of dead chains."""
         return sorted(key for key in self._records if self.is_dead(key))
 
-    def revoked_transports(self) -> list[str]:
+    def revoked_transports(self) -> frozenset[str]:
         """The CURVE keys of dead chains, but for those that somebody approved dials with, too."""
+        if self._cut is None:
+            self._cut = self._find_cut()
+        return self._cut
+
+    def _find_cut(self) -> frozenset[str]:
         dead: set[str] = set()
         alive: set[str] = set()
         for key, record in self._records.items():
@@ -128,7 +134,7 @@ class KeyBook:
                 alive.add(record.transport)
             elif self.is_dead(key):
                 dead |= {record.transport, *self._older_transports.get(key, ())}
-        return sorted(dead - alive - {""})
+        return frozenset(dead - alive - {""})
 
     def newest_running(self) -> str:
         """What the newest revocation of a key said of what runs."""
@@ -151,7 +157,8 @@ class KeyBook:
         while len(self._pending) > MOST_PENDING:
             oldest = next(iter(self._pending))
             del self._pending[oldest], self._records[oldest]
-        if key.text not in self._stored and len(self._stored) >= MOST_PENDING:
+        # A stranger may change its name and transport as often as it likes, but not make us write.
+        if key.text in self._stored or len(self._stored) >= MOST_PENDING:
             return []
         self._stored.add(key.text)
         return [PutKey(record)]
@@ -202,12 +209,16 @@ class KeyBook:
         self._before.setdefault(new.text, []).append(old)
         given = known.name if known is not None and known.state == "approved" else ""
         return self._put(retired) + self.approve(
-            new, name=given or former.name, transport=transport, by=f"succession of {old}",
+            new,
+            name=given or former.name,
+            transport=transport,
+            by=f"succession of {old}",
             wall=wall,
         )
 
     def _put(self, record: KeyRecord) -> list[Op]:
         self._records[record.key] = record
+        self._cut = None
         self._pending.pop(record.key, None)
         self._stored.discard(record.key)
         return [PutKey(record)]

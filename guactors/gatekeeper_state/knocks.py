@@ -299,8 +299,8 @@ class Door:
 def succeed(
     books: Books, old: str, new: PublicKey, transport: str, now: float
 ) -> tuple[list[Op], list[e.Effect]]:
-    """``new`` takes the place of the approved key ``old``: what must be persisted, and what is to be
-    written and told after that; the line for the log comes first."""
+    """``new`` takes the place of the approved key ``old``: what must be persisted, and what is then
+    written down (first) and told."""
     ops = books.keys.succeed(old, new, transport, books.wall(now))
     books.grants.changed(old)
     books.grants.changed(new.text)

@@ -104,7 +104,7 @@ class GatekeeperState:
                 )  # fmt: skip
                 fault = m.Fault("AuthFailed", said(Reason.REVOKED, detail), request)
                 return [*line, e.ToPeer(peer, fault)]
-            pass
+            standing = known
         ask = Ask(peer, request, standing, now)
         if concerns_tokens(message):
             return self._counter.answer(ask, message)

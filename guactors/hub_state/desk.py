@@ -16,6 +16,7 @@ from guactors.hub_state.peers import Peer, PeerBook
 from guactors.hub_state.sessions import SessionBook
 from guactors.ids import LinkKey
 from guactors.scheduling import events as e
+from guactors.security.rights import Reason
 from guactors.transport.base import Lane
 from guactors.transport.frames import lane_of
 
@@ -138,7 +139,13 @@ class HubDesk:
         if len(self._faults_of) > MOST_DROPPED:
             del self._faults_of[next(iter(self._faults_of))]
         name = "VersionMismatch" if kind == "version" else "ProtocolError"
-        effects: list[e.Effect] = [e.Send(LinkKey(link), m.Fault(name, f"{kind}: {detail}"))]
+        peer = self.peers.by_link.get(link)
+        who = "" if peer is None else peer.standing.principal
+        told = e.Decision(who, "message", link, "refused", Reason.MALFORMED, f"{kind}: {detail}")
+        effects: list[e.Effect] = [
+            e.ToRoom(TO_GATEKEEPER, e.Decided(told)),
+            e.Send(LinkKey(link), m.Fault(name, f"{kind}: {detail}")),
+        ]
         if count >= MOST_FAULTS:
             self.forget_link(link)
             effects += self.link_gone(link, now)

@@ -25,6 +25,7 @@ from guactors.hub_state.sessions import SessionBook
 from guactors.hub_state.standing import StandingRules
 from guactors.ids import LinkKey
 from guactors.scheduling import events as e
+from guactors.security.rights import Reason
 from guactors.transport.base import Lane
 from guactors.transport.liveness import Lost, Recovered, SendPing, Silent
 
@@ -80,6 +81,8 @@ class HubState:
                 return self._desk.link_gone(link, now)
             case e.BadFrame(link, kind, detail):
                 return self._desk.fault(link, kind, detail, now)
+            case e.HandshakesFailed(address, count):
+                return [_refused_at_the_door(address, count)]
             case e.Disturbed():
                 return [e.Send(LinkKey(link), m.Ping(0)) for link in self.peers.by_link]
             case e.SessionOver(session):
@@ -313,3 +316,9 @@ class HubState:
     def _unexpected(self, peer: Peer, message: m.Message, now: float) -> list[e.Effect]:
         text = f"a {peer.role} must not send {type(message).__name__} to a hub"
         return self._desk.fault(peer.link or "", "unexpected", text, now)
+
+
+def _refused_at_the_door(address: str, count: int) -> e.Effect:
+    text = f"{count} tries without a key that may enter, or in another's name"
+    told = e.Decision("", "handshake", address, "refused", Reason.HANDSHAKE, text)
+    return e.ToRoom(TO_GATEKEEPER, e.Decided(told))

@@ -49,7 +49,7 @@ SPOOL: Final = "new-"
 """What the files of blobs begin with whose name is not known before their end."""
 RECORD: Final = ".seal"
 _STEP: Final = 8
-"""Chunks for which room is made at a time while the size is not known."""
+"""Chunks for which room is made, and that are synced, at a time while the size is not known."""
 _SEALED: Final = -1
 _PAUSE: Final = 0.05
 """Seconds between two looks at a blob that somebody else writes."""
@@ -325,6 +325,8 @@ class Blobs:
                 check_first_chunk(len(view), view)
             with disk.refusing("the blob"):
                 disk.write_at(fd, view, number * CHUNK)
+                if number % _STEP == _STEP - 1:
+                    disk.sync_data(fd)
             return chunk_hash(view)
 
         size, hashes = each_chunk(claim, keep)

@@ -126,8 +126,7 @@ def read_at(fd: int, into: memoryview, offset: int) -> int:
 
 
 def write_at(fd: int, data: memoryview, offset: int) -> None:
-    """Write all of ``data`` there, and have the disk begin with it at once, so that the end has
-    less to wait for."""
+    """Write all of ``data`` there."""
     done = 0
     while done < len(data):
         if sys.platform == "win32":
@@ -136,9 +135,14 @@ def write_at(fd: int, data: memoryview, offset: int) -> None:
                 done += os.write(fd, data[done:])
         else:
             done += os.pwrite(fd, data[done:], offset + done)
+
+
+def sync_data(fd: int) -> None:
+    """Wait until what was written so far is on the disk, where that can be asked for. It makes the
+    sync at the end short; it does not stand in for it. An error here is not reported again there:
+    the file is lost."""
     if sys.platform == "linux":
-        # To Linux the advice means: write what is dirty now, without making anybody wait.
-        os.posix_fadvise(fd, offset, len(data), os.POSIX_FADV_DONTNEED)
+        os.fdatasync(fd)
 
 
 def is_hole(fd: int, offset: int, length: int) -> bool:

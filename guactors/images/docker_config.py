@@ -23,7 +23,7 @@ DOCUMENT_MOST: Final = 4 * 2**20
 T = TypeVar("T")
 
 
-class ContainerConfig(Struct, rename="pascal"):
+class ContainerConfig(Struct, frozen=True, rename="pascal"):
     """Docker's ContainerConfig, as far as it is used; null and missing mean empty."""
 
     env: list[str] | None = None
@@ -33,13 +33,13 @@ class ContainerConfig(Struct, rename="pascal"):
     user: str | None = None
 
 
-class RootLayers(Struct):
+class RootLayers(Struct, frozen=True):
     """SHA-256 of each layer without its compression."""
 
     diff_ids: list[str] = []
 
 
-class ImageConfig(Struct):
+class ImageConfig(Struct, frozen=True):
     """The configuration of an image, which its SHA-256 names."""
 
     architecture: str = ""

@@ -49,7 +49,7 @@ from guactors.images.users import FILE_MOST
 ImageKind: TypeAlias = Literal["auto", "directory", "tar", "oci", "docker", "squashfs", "gvmi"]
 _KINDS: Final = get_args(ImageKind)
 _SAVED_NAME: Final = re.compile(
-    r"blobs(/.*)?|oci-layout|index\.json|manifest\.json|repositories"
+    r"blobs(/.*)?|oci-layout|index\.json|manifest\.json|repositories|layer\.tar"
     r"|[0-9a-f]{64}(\.json|/.*)?",
     re.ASCII,
 )
@@ -80,6 +80,21 @@ def import_image(
         raise UsageError(f"{path} does not exist")
     if not (path.is_dir() or path.is_file()):
         raise UsageError(f"{path} is neither a file nor a directory")
+    try:
+        return _import(path, store, kind, name, select, media, arch)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be imported: {error}") from error
+
+
+def _import(
+    path: Path,
+    store: ImageStore,
+    kind: ImageKind,
+    name: str,
+    select: str,
+    media: RootMedia,
+    arch: str,
+) -> str:
     found = detect_kind(path) if kind == "auto" else kind
     if path.is_dir() and found in {"tar", "squashfs", "gvmi"}:
         raise UsageError(f"{path} is a directory, not a file of the kind {found}")

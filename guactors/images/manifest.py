@@ -14,7 +14,7 @@ The id of an image is ``sha3-256:`` and the SHA3-256 of its manifest. Blobs are 
 So one pass over the data gives both kinds of hashes, chunks can be hashed at the same time and
 checked in any order, a blob is whole when its chunks are, and a manifest whose name for a blob
 differs from the chunks it lists is refused before anything is fetched. (SHA3-256 of the whole
-beside that of each chunk takes two passes: on two cores, three quarters of the speed of one.) No
+beside that of each chunk takes two passes: on two cores, at best 3/4 of the speed of one.) No
 blob of one chunk may begin with TREE, so none can pose as a larger one.
 """
 

@@ -131,12 +131,18 @@ def stack(
         outer = _Hashing(reader, checks[index].hasher() if checks else None)
         plain = _HashingPlain(outer, budget, what, diff_ids[index] if diff_ids else "")
         gate = Gate(budget, what)
-        add_layer(tree, read_tar(plain, gate), gate, spool)
-        plain.check()
+        fault = None
+        try:
+            add_layer(tree, read_tar(plain, gate), gate, spool)
+        except ImageRefused as error:
+            fault = error
         if checks:
             while outer.read(MIB):
                 pass
             checks[index].check(outer, size)
+        if fault is not None:
+            raise fault  # last: that it was damaged on its way says more
+        plain.check()
     tree.check(shelf.what)
     return tree
 

@@ -20,6 +20,10 @@ Publish = Callable[[int], None]
 """Make a blob of the file with this descriptor, which the callee closes."""
 
 
+class WrongChunk(ImageRefused):
+    """The data is not the chunk that the manifest names: whoever sent it is to blame."""
+
+
 class Partial:
     """A blob that is being written. ``write`` may be called by several threads at a time.
 
@@ -75,8 +79,9 @@ class Partial:
         self._missing.difference_update(index for index, ok in zip(left, found, strict=True) if ok)
 
     def write(self, index: int, data: bytes | bytearray | memoryview) -> None:
-        """Add the chunk ``index``. Raises ImageRefused, and changes nothing, when the data is not
-        what the manifest says, or the disk is full. A chunk that is there is left alone."""
+        """Add the chunk ``index``; one that is there is left alone. Changes nothing and raises
+        WrongChunk when the data is not what the manifest says, ImageRefused when there is no such
+        chunk, or when the disk is to blame."""
         blob, view = self.blob, memoryview(data)
         if not 0 <= index < len(blob.chunks):
             raise ImageRefused(
@@ -84,7 +89,7 @@ class Partial:
             )
         found = chunk_hash(view)
         if found != blob.chunks[index] or len(view) != blob.length(index):
-            raise ImageRefused(
+            raise WrongChunk(
                 f"chunk {index} of the blob {blob.sha3_256} is wrong: expected "
                 f"{blob.length(index)} bytes with the hash {blob.chunks[index]}, found {len(view)} "
                 f"with {found}"

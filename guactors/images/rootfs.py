@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from guactors.errors import ImageRefused, UsageError
+from guactors.images import disk
 from guactors.images.archive import read_archive
 from guactors.images.layers import add_archive
 from guactors.images.manifest import Blob, Media
@@ -74,7 +75,7 @@ def write_rootfs(tree: Tree, store: ImageStore, media: Media, what: str) -> Blob
         return store.ingest(tar_of(tree), role="rootfs", media=media)
     if media == "tar+gzip":
         return store.ingest(gzip_of(tar_of(tree)), role="rootfs", media=media)
-    with tempfile.TemporaryDirectory(prefix="gu-squashfs-") as directory:
+    with disk.refusing(what), tempfile.TemporaryDirectory(prefix="gu-squashfs-") as directory:
         packed = Path(directory, "rootfs")
         newest = max((node.itself.mtime for _, node in tree.walk()), default=0)
         squash(tar_of(tree), packed, what, newest)

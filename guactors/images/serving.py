@@ -91,7 +91,7 @@ class ImageServing:
             ListAll: lambda _: [_facts(one) for one in self._store.list()],
             Read: self._read,
             LetGo: self._let_go,
-            Remove: lambda job: self._store.remove(job.image),
+            Remove: self._remove,
             Sweep: lambda _: self._store.collect(),
         }
 
@@ -173,20 +173,32 @@ class ImageServing:
 
     def _put(self, job: Put) -> None:
         partial = self._partial(job.blob)
-        try:
-            partial.write(job.index, job.data)
-        except UsageError:
-            # Only after the chunk was found right: the blob is there already.
+        if _write(partial, job):
+            return
+        # Another upload is sealing it, or could not, or it was closed a moment ago.
+        with self._sealing:
             if not partial.sealed:
-                raise
+                self._forget(partial)
+                if not _write(self._partial(job.blob), job):
+                    raise ImageRefused(f"the blob {job.blob.sha3_256} is being changed: try again")
 
     def _seal(self, job: Seal) -> None:
         with self._sealing:
             for blob in job.parsed.blobs:
                 partial = self._partial(blob)
                 if not partial.sealed:
-                    partial.seal()
+                    try:
+                        partial.seal()
+                    except ImageRefused:
+                        self._forget(partial)
+                        raise
             self._store.add_image(job.manifest, job.signatures or None)
+
+    def _forget(self, partial: Partial) -> None:
+        with self._guard:
+            if self._partials.get(partial.blob.sha3_256) is partial:
+                del self._partials[partial.blob.sha3_256]
+        partial.close()
 
     def _close(self, job: Close) -> None:
         for blob in job.blobs:
@@ -197,7 +209,15 @@ class ImageServing:
 
     # --- fetches --------------------------------------------------------------------------------
 
-    def _look(self, job: Look) -> Looked:
+    def _remove(self, job: Remove) -> bool:
+        if not self._store.has(job.image):
+            return False
+        self._store.remove(job.image)
+        return True
+
+    def _look(self, job: Look) -> Looked | None:
+        if not self._store.has(job.image):
+            return None
         found = self._store.get(job.image)
         return Looked(found.manifest, found.manifest_bytes, found.signatures, found.signers)
 
@@ -250,6 +270,15 @@ class ImageServing:
             fetched.left = True
             if not fetched.users:
                 fetched.close()
+
+
+def _write(partial: Partial, job: Put) -> bool:
+    """Whether the chunk is right, and there. Raises ImageRefused for one that is wrong."""
+    try:
+        partial.write(job.index, job.data)
+    except UsageError:  # it takes nothing more; the chunk was found right before
+        return partial.sealed
+    return True
 
 
 def _facts(image: StoredImage) -> Facts:

@@ -14,6 +14,7 @@ from typing import IO, Final, Self
 from msgspec import Struct
 
 from guactors.errors import ImageRefused
+from guactors.images import disk
 from guactors.images.members import COPY, MIB
 
 _IN_MEMORY: Final = 8 * MIB
@@ -76,10 +77,12 @@ class Spool:
         self._file.close()
 
     def keep(self, pieces: Iterable[bytes]) -> Section:
-        """Store a content."""
+        """Store a content. Raises ImageRefused when the disk is full; errors of ``pieces`` pass
+        through."""
         start = self._end
         for data in pieces:
-            self._file.seek(self._end)
-            self._file.write(data)
+            with disk.refusing("the temporary copy of an image"):
+                self._file.seek(self._end)
+                self._file.write(data)
             self._end += len(data)
         return Section(self._file, start, self._end - start)

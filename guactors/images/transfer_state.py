@@ -45,8 +45,8 @@ class Ask(Struct, frozen=True):
 
 
 class Write(Struct, frozen=True):
-    """Check and write a chunk (``Partial.write``); report ``on_written``, ``on_wrong`` when its
-    hash is another one, or ``on_failed`` when it could not be written."""
+    """Check and write a chunk (``Partial.write``); report ``on_written``, ``on_wrong`` when that
+    raises WrongChunk, or ``on_failed`` when it raises anything else."""
 
     source: str
     blob: str

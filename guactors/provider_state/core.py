@@ -170,6 +170,10 @@ class ProviderCore:
             return []
         return self._line.on_down(cause, detail, now) + self._settle(now)
 
+    def on_hub_heard(self, now: float) -> None:
+        """The hub said something that is not for us: it answered a question about an image."""
+        self._line.on_heard(now)
+
     def on_hub_message(self, message: Message, now: float) -> list[Effect]:
         """Any message of ``HubToProvider``."""
         self._line.on_heard(now)
@@ -396,6 +400,8 @@ class ProviderCore:
     def check(self) -> None:
         """Raise InternalError if the state contradicts itself."""
         self._pool.check()
+        self._orders.check()
+        self._permits.check()
 
     def counts(self) -> dict[str, int]:
         """How many workers, leases, actors there are and how many orders wait."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from guactors.errors import Death
+from guactors.errors import Death, InternalError
 from guactors.messages import (
     ActorEnded,
     ActorLoaded,
@@ -334,3 +334,12 @@ class Orders:
     def actor_reports(self) -> list[ActorReport]:
         """Every actor, also those that have no worker yet."""
         return inventory.actor_reports(self._pool, self._unserved(), self._permits)
+
+    def check(self) -> None:
+        """Raise InternalError if an order is in two places, or runs without a warrant."""
+        for key in self.gate.waiting:
+            if key in self._pool.pending or key in self._pool.serving:
+                raise InternalError(f"{key} was let in and waits at the gate as well")
+        for worker in self._pool.workers.values():
+            if worker.session and not self._permits.knows(worker.session):
+                raise InternalError(f"{worker.worker} works for a session without a warrant")

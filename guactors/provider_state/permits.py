@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from guactors.config import ProviderConfig
-from guactors.errors import AuthFailed, UsageError
+from guactors.errors import AuthFailed, InternalError, UsageError
 from guactors.messages import Document, Revoked, Shape, WarrantWord
 from guactors.security.grants import ANY, Grant, Reason, Refusal, read_grant, short_name, valid_at
 from guactors.security.keys import Kind, PublicKey, parse_public
@@ -219,6 +219,17 @@ class Permits:
             if signers is None or (bound is not None and set(bound) <= set(signers)):
                 return True
         return False
+
+    def check(self) -> None:
+        """Raise InternalError if somebody has rights that were taken back."""
+        if self._permits.keys() != self._rights.keys():
+            raise InternalError("sessions have warrants and no rights, or the reverse")
+        for session, rights in self._rights.items():
+            permit = self._permits[session]
+            if rights != self._rights_of(permit):
+                raise InternalError(f"the rights of {session} are not those of its warrant")
+            if rights.everything and (permit.refusal is not None or self._is_revoked(permit)):
+                raise InternalError(f"{session} may everything, but {permit.principal} nothing")
 
     # --- warrants -------------------------------------------------------------------------------
 

@@ -99,6 +99,14 @@ class Disturbed(Event, frozen=True):
     """Some link broke, nobody knows which."""
 
 
+class HandshakesFailed(Event, frozen=True):
+    """Somebody tried to come in ``count`` times where the listener is bound, and could not, or sent
+    messages in the name of somebody else's link."""
+
+    address: str
+    count: int
+
+
 class Stopping(Event, frozen=True):
     """The hub process was asked to end."""
 

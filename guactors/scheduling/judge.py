@@ -11,6 +11,7 @@ from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import SETTLING, Desk
 from guactors.scheduling.events import Decision
 from guactors.scheduling.placement import explain, feasible
+from guactors.security.rights import Verdict
 
 
 class Judge:
@@ -34,17 +35,20 @@ class Judge:
             return
         could = [slot for slot in desk.slots.values() if feasible(slot, demand.need)]
         denied = desk.permission.explain(demand.need, could, now)
-        if denied:
+        if denied is not None:
             self._deny(demand, denied)
         else:
             reason = explain(desk.slots.values(), demand.need)
             desk.say(demand.caller, DemandInfeasible(demand.key, reason))
 
-    def _deny(self, demand: Demand, why: str) -> None:
+    def _deny(self, demand: Demand, why: Verdict) -> None:
         need = demand.need
         what = need.image or need.runtime or "python"
-        self._desk.audit(Decision(need.who, "submit", what, "refused", "no_grant_fits", why))
-        self._desk.say(demand.caller, DemandInfeasible(demand.key, why, "PermissionDenied"))
+        told = Decision(
+            need.who, "submit", what, "refused", why.reason, why.detail, grant=why.serial
+        )
+        self._desk.audit(told)
+        self._desk.say(demand.caller, DemandInfeasible(demand.key, why.detail, "PermissionDenied"))
 
     def _everybody_here(self) -> float:
         coming = [slot.joined + SETTLING for slot in self._desk.slots.values() if not slot.offered]

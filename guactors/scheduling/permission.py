@@ -136,22 +136,22 @@ class Permission:
         """It left, or came back and may think otherwise."""
         self._refused = {key: why for key, why in self._refused.items() if key[1] != peer}
 
-    def explain(self, need: Need, slots: Iterable[Slot], now: float) -> str:
-        """Why none of the ``slots``, which could meet the need, may; empty if one may, or if
-        nobody knows yet whose need it is."""
+    def explain(self, need: Need, slots: Iterable[Slot], now: float) -> Verdict | None:
+        """Why none of the ``slots``, which could meet the need, may; None if one may, or if nobody
+        knows yet whose need it is."""
         if not need.who or need.who == NOBODY:
-            return ""
+            return None
         rights = self._rights.get(need.who, _NONE)
         verdict = rights.judge_work(_hopeful(work_of(need), rights), self._wall(now))
         if not verdict.allowed:
-            return verdict.detail
-        why = ""
+            return verdict
+        first: Verdict | None = None
         for slot in slots:
             verdict = self._judge(need, slot, now)
             if verdict.allowed:
-                return ""
-            why = why or verdict.detail
-        return why
+                return None
+            first = first or verdict
+        return first
 
     # --- how much ---------------------------------------------------------------------------------
 

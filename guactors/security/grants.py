@@ -61,6 +61,7 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     SESSION = "session"
     REPLAY = "replay"
+    HANDSHAKE = "handshake"
     # The grant as a document.
     NO_GRANT = "no_grant"
     MALFORMED = "malformed"

@@ -107,10 +107,12 @@ class Doors(Protocol):
 
 class Listener(Protocol):
     """The bound side. ``faults`` counts messages dropped because their sender is no link, or is not
-    who its link belongs to."""
+    who its link belongs to; ``refused`` counts handshakes that failed: unknown keys, no encryption,
+    another protocol, or too slow."""
 
     endpoint: Endpoint
     faults: int
+    refused: int
 
     def user_of(self, peer: LinkKey) -> str:
         """The CURVE key that was authenticated for this link; empty on ipc and inproc, whose

@@ -164,6 +164,7 @@ class InprocListener:
     def __init__(self, exchange: Exchange, address: str, data: str, high_water: int) -> None:
         self.endpoint = Endpoint(control=address, data=data)
         self.faults = 0
+        self.refused = 0
         self._exchange = exchange
         self._high_water = high_water
         self._links: dict[LinkKey, InprocLink] = {}

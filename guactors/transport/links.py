@@ -184,6 +184,7 @@ class PortListener:
     ) -> None:
         self.endpoint = endpoint
         self.faults = 0
+        self.refused = 0
         self._ports = ports
         self._doors = doors
         self._users: dict[LinkKey, str] = {}
@@ -245,7 +246,9 @@ class PortListener:
         self._on_look()
         news = False
         for port in self._ports:
-            news = bool(port.events()) or news
+            for event, _ in port.events():
+                news = True
+                self.refused += event != verdicts.DISCONNECTED
         settling, self._settling = self._settling, news
         return news or settling
 

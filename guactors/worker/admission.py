@@ -7,8 +7,8 @@ the same user and have no key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
 from guactors.context import running
 from guactors.refs import present_session
@@ -20,6 +20,29 @@ if TYPE_CHECKING:
     from guactors.worker.process import Worker
 
 
+CATCH_UP: Final = 0.5
+"""Seconds that a handshake waits for what the provider has said to be read."""
+
+
+class Doors(KeySet):
+    """A caller hears of this worker from the hub, at about the time at which the provider's word
+    that it may come in arrives here. So before an unknown key is turned away, ``catch_up`` sees to
+    it that what the provider has sent so far is read."""
+
+    def __init__(self, catch_up: Callable[[float], None]) -> None:
+        super().__init__()
+        self._catch_up = catch_up
+
+    def admits(self, key: str) -> bool:
+        """As the port says. Only a handshake waits: messages come from keys that were admitted."""
+        if super().admits(key):
+            return True
+        if key in self._expelled:
+            return False
+        self._catch_up(CATCH_UP)
+        return super().admits(key)
+
+
 class Admission:
     """``doors`` are those of the listeners; ``expelled``: links of which nothing is heard, run or
     answered any more."""
@@ -27,7 +50,7 @@ class Admission:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._users: dict[str, str] = {}
-        self.doors = KeySet()
+        self.doors = Doors(worker.control.catch_up)
         self.expelled: set[str] = set()
 
     def met(self, link: str, listener: Listener) -> None:

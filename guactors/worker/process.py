@@ -78,9 +78,10 @@ class Worker:
         self.poller = Poller()
         self.intake = Intake()
         self.outbox = Outbox()
+        self.control = Control(self, lifeline)
         self.admission = Admission(self)
         where = f"on worker {config.worker} of provider {config.provider_name}"
-        trust = Trust(where, self.admission.caller, self._tell_provider)
+        trust = Trust(where, self.admission.caller, self.control.tell_provider)
         self.code = Code(trust, self.admission.expelled)
         self.spec: ActorSpec | None = None
         self.session_id = ""
@@ -102,7 +103,6 @@ class Worker:
         self.data_fds = [fd for one in self.listeners for fd in one.filenos(Lane.DATA)]
         for fd in self.data_fds:
             self.poller.add(fd)
-        self.control = Control(self, lifeline)
 
     def _listen(self) -> list[Listener]:
         place = f"ipc://{self.config.run_dir}/{self.config.worker}"
@@ -383,9 +383,6 @@ class Worker:
                 self.control.send(link, Bounced(bounced.get(link, []), True))
             else:
                 self.control.send(link, Unblocked())
-
-    def _tell_provider(self, message: Message) -> None:
-        self.control.tell_provider(message)
 
     def loaded(self, error: bytes) -> None:
         """Tell the provider how the constructor ended."""

@@ -46,17 +46,15 @@ class Trust:
         self.signers: frozenset[str] | None = None
         self.runtime = PYTHON
         self.root = ""
-
-    @property
-    def strict(self) -> bool:
+        self.strict = False
         """Whether anything is refused at all."""
-        return self.signers is not None or self.runtime != PYTHON
 
     def bind(self, message: Bind) -> None:
         """The rules from here on; what was allowed before is judged again."""
         self.signers = None if message.signers is None else frozenset(message.signers)
         self.runtime = message.runtime or PYTHON
         self.root = message.root
+        self.strict = self.signers is not None or self.runtime != PYTHON
         self._good = set()
         if self.strict:
             values.openers.value = self._open_value

@@ -91,6 +91,13 @@ class BareWorker:
     # --- the provider -------------------------------------------------------------------------
 
     def tell(self, message: Message) -> None:
+        """Say it, and see that it has been done."""
+        self.send(message)
+        if lane_of(message) is Lane.CONTROL:
+            self.send(Ping(7))
+            self.told(Pong)
+
+    def send(self, message: Message) -> None:
         self.listener.send(self._link, lane_of(message), [encode(message)])
 
     def bind(self, **rest: Any) -> None:
@@ -137,7 +144,8 @@ class BareWorker:
             message, _ = self._decoder.decode(frames)
             if isinstance(message, Hello):
                 self._lanes.add(lane)
-            self.heard.append(message)
+            else:
+                self.heard.append(message)
 
 
 class Caller:

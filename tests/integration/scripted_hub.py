@@ -18,19 +18,25 @@ from guactors.config import Identity, ProviderConfig, Timing
 from guactors.ids import LinkKey
 from guactors.messages import (
     ActorSpec,
+    Challenge,
     Fault,
     Hello,
     Message,
     Ping,
     Pong,
+    Proof,
     ProviderToHub,
     Sample,
     Shape,
     StartActor,
     StartLease,
     Versions,
+    Warrant,
+    WarrantWord,
     Welcome,
 )
+from guactors.security.keys import PublicKey, parse_public
+from guactors.security.statements import check_statement
 from guactors.transport import open_transport
 from guactors.transport.base import Frame, Lane
 from guactors.transport.frames import Decoder, encode, lane_of
@@ -39,6 +45,7 @@ M = TypeVar("M", bound=Message)
 
 ENTRY = "tests.integration.obedient_worker:run_worker"
 ROOT = Path(__file__).parents[2]
+NONCE = b"n" * 32
 TIMING = Timing(heartbeat=0.2, silent_after=0.6, lost_after=2.0, sample=0.2)
 
 
@@ -52,13 +59,20 @@ def eventually(true: Callable[[], bool], within: float, what: str) -> None:
 
 class Hub:
     """Listens in ``run_dir``; welcomes whoever says Hello and answers pings while it is asked for
-    messages."""
+    messages. With a ``key`` it is challenging, and every message before the proof is kept in
+    ``strays``; it shows no warrants by itself then."""
 
-    def __init__(self, run_dir: Path, refuse: Fault | None = None) -> None:
+    def __init__(
+        self, run_dir: Path, refuse: Fault | None = None, key: PublicKey | None = None
+    ) -> None:
+        self.key = key
+        self.strays: list[Message] = []
+        self.proved = key is None
         self.transport = open_transport(Identity())
         self.listener = self.transport.listen(f"ipc://{run_dir}/hub")
         self.refuse = refuse
         self.peer = LinkKey("")
+        self._warranted: set[str] = set()
         self.hellos: list[Hello] = []
         self._decoder: Decoder[Message] = Decoder(ProviderToHub)
         self._kept: list[Message] = []
@@ -67,6 +81,11 @@ class Hub:
             self._selector.register(fd, selectors.EVENT_READ)
 
     def send(self, message: Message) -> None:
+        """Before its first order a session is shown to be that of a local user."""
+        session = _session(message) if self.key is None else ""
+        if session and session not in self._warranted:
+            self._warranted.add(session)
+            self.send(Warrant(WarrantWord(session, "")))
         self.listener.send(self.peer, lane_of(message), [encode(message)])
 
     def expect(self, kind: type[M], within: float = 5.0) -> M:
@@ -91,12 +110,18 @@ class Hub:
 
     def _take(self, key: LinkKey, lane: Lane, frames: Sequence[Frame]) -> None:
         message, _ = self._decoder.decode(frames)
+        if not self.proved and not isinstance(message, Hello | Proof):
+            self.strays.append(message)
         match message:
             case Hello():
                 if lane is Lane.CONTROL:
                     self.peer = key
                     self.hellos.append(message)
-                    self.send(self.refuse or Welcome("h-0", Versions("0", "3")))
+                    self.send(self.refuse or self._greeting())
+            case Proof():
+                self._check(message, key)
+                self.proved = True
+                self.send(Welcome("h-0", Versions("0", "3"), self.key.text if self.key else ""))
             case Ping(number):
                 self.send(Pong(number))
             case Pong() | Sample():
@@ -104,9 +129,40 @@ class Hub:
             case _:
                 self._kept.append(message)
 
+    def _greeting(self) -> Message:
+        if self.key is not None:
+            return Challenge(NONCE, self.key.text)
+        return Welcome("h-0", Versions("0", "3"))
+
+    def _check(self, proof: Proof, link: LinkKey) -> None:
+        assert self.key is not None
+        hello = self.hellos[-1]
+        check_statement(
+            proof.statement,
+            proof.signature,
+            key=parse_public(hello.key),
+            hub=self.key,
+            nonce=NONCE,
+            link=link,
+            peer=hello.peer,
+            role="provider",
+            session="",
+            transport=hello.transport,
+            now=time.time(),
+        )
+
     def close(self) -> None:
         self._selector.close()
         self.transport.close()
+
+
+def _session(order: Message) -> str:
+    match order:
+        case StartLease(session=session):
+            return session
+        case StartActor(spec):
+            return spec.session
+    return ""
 
 
 class Provider:
@@ -163,9 +219,9 @@ class Provider:
         self._log.close()
 
 
-def lease(name: str = "l-1", session: str = "s-1", word: str = "") -> StartLease:
+def lease(name: str = "l-1", session: str = "s-1", word: str = "", image: str = "") -> StartLease:
     """An order whose worker does ``word`` when it is bound."""
-    return StartLease(name, session, "c-1", Shape({"CPU": 1.0}), word)
+    return StartLease(name, session, "c-1", Shape({"CPU": 1.0}, image=image), word)
 
 
 def actor(

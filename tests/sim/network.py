@@ -18,7 +18,7 @@ from random import Random
 
 from guactors.ids import LinkKey
 from guactors.messages import Endpoint
-from guactors.transport.base import Down, Frame, Lane, LinkFull, LinkState, PeerGone
+from guactors.transport.base import Doors, Down, Frame, Lane, LinkFull, LinkState, PeerGone
 from tests.sim.clock import Clock
 from tests.sim.flow import Flow
 
@@ -121,6 +121,9 @@ class SimListener:
         self._network = network
         self._disturbed = False
 
+    def user_of(self, _peer: LinkKey) -> str:
+        return ""
+
     def send(self, peer: LinkKey, lane: Lane, frames: Sequence[Frame]) -> None:
         link = self.links.get((peer, lane))
         if link is None:
@@ -163,7 +166,9 @@ class SimTransport:
         self._network = network
         self._news = news
 
-    def listen(self, address: str, *, data_address: str | None = None) -> SimListener:
+    def listen(
+        self, address: str, *, data_address: str | None = None, doors: Doors | None = None
+    ) -> SimListener:
         return self._network.bind(self, address)
 
     def dial(self, endpoint: Endpoint) -> SimLink:

@@ -29,9 +29,13 @@ from guactors.provider_state import (
     DropWorker,
     Effect,
     GiveUp,
+    ImageFacts,
     KillWorker,
+    NeedImage,
     Note,
+    PrepareRoot,
     ProviderCore,
+    RemoveRoot,
     SendHub,
     SendWorker,
     StartWorker,
@@ -72,6 +76,8 @@ class SimProvider:
         self.warm = warm
         self.host = name
         self.workers: dict[str, SimWorker] = {}
+        self.roots: set[str] = set()
+        """Of which workers an image is unpacked, or being so."""
         self._world = world
         self._clock = world.clock
         self.transport = SimTransport(world.network, peer, name, self._news)
@@ -213,6 +219,8 @@ class SimProvider:
                 case DropWorker(worker):
                     self._lines.pop(worker, None)
                     self._greeted = {k: w for k, w in self._greeted.items() if w != worker}
+                case NeedImage() | PrepareRoot() | RemoveRoot():
+                    self._on_image(effect)
                 case Dial(endpoint):
                     self._drop_hub()
                     self._hub = self.transport.dial(endpoint)
@@ -278,6 +286,40 @@ class SimProvider:
     def _retry_line(self, worker: str) -> None:
         if worker in self._lines and not self.transport.dead:
             self._flush_line(worker)
+
+    # --- images ---------------------------------------------------------------------------------
+
+    def _on_image(self, effect: NeedImage | PrepareRoot | RemoveRoot) -> None:
+        delay = self._world.rng.choice((0.001, 0.02, 0.3)) * self._world.rng.random()
+        match effect:
+            case NeedImage(image):
+                self._clock.after(delay, partial(self._fetched, image, self._hub))
+            case PrepareRoot(worker, image):
+                assert worker not in self.roots, "unpacked twice"
+                self.roots.add(worker)
+                self._clock.after(delay, partial(self._unpacked, worker))
+            case RemoveRoot(worker):
+                self.roots.remove(worker)
+
+    def _fetched(self, image: str, link: SimLink | None) -> None:
+        if self.transport.dead:
+            return
+        now = self._clock.now
+        if link is None or link is not self._hub:
+            self._perform(self.core.on_image_failed(image, "link_lost", "the link broke", now))
+        else:
+            self._perform(self.core.on_image(ImageFacts(image), now))
+        self._settle()
+
+    def _unpacked(self, worker: str) -> None:
+        if self.transport.dead:
+            return
+        now = self._clock.now
+        if self._world.rng.random() < 0.1:
+            self._perform(self.core.on_root_failed(worker, "gone", "it made room", now))
+        else:
+            self._perform(self.core.on_root_ready(worker, f"/roots/{worker}", now))
+        self._settle()
 
     # --- processes ------------------------------------------------------------------------------
 

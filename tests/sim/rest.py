@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guactors.provider_state.workers import Hosting, Leased
+from guactors.provider_state.workers import Hosting, Leased, Preparing
 from guactors.scheduling.resources import LIGHT
 
 if TYPE_CHECKING:
@@ -65,9 +65,10 @@ def _hub(world: World) -> list[str]:
 
 def _provider(provider: SimProvider) -> list[str]:
     pool = provider.core._pool
-    found = [f"{provider.peer} has {key} waiting" for key in pool.pending]
+    gate = provider.core._orders.gate
+    found = [f"{provider.peer} has {key} waiting" for key in (*pool.pending, *gate.waiting)]
     for worker in pool.workers.values():
-        if isinstance(worker.state, Leased | Hosting):
+        if isinstance(worker.state, Preparing | Leased | Hosting):
             found.append(f"{provider.peer} has {worker.worker} at {worker.state}"[:200])
     return found
 
@@ -89,4 +90,5 @@ def leftovers(world: World) -> list[str]:
         found += [
             f"{w} runs and its provider does not know" for w in provider.workers.keys() - known
         ]
+        found += [f"{w} is gone and has a directory" for w in provider.roots - known]
     return found

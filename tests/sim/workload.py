@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 Step = Callable[["Driver"], None]
+IMAGES = tuple(f"sha3-256:{number:064x}" for number in (1, 2))
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Options:
     cpus: float = 1.0
     actor: int = -1
     retry_errors: bool = False
+    image: str = ""
 
 
 class Planner:
@@ -100,6 +102,9 @@ class Planner:
             options.lent = [rng.randrange(self._calls)]
         return options
 
+    def _image(self) -> str:
+        return self._rng.choice(IMAGES) if self._rng.random() < 0.08 else ""
+
     # --- steps ------------------------------------------------------------------------------------
 
     def _task(self) -> Step:
@@ -107,6 +112,7 @@ class Planner:
         options.cpus = self._rng.choice((1.0, 1.0, 1.0, 0.5, 2.0))
         if self._rng.random() < 0.02:
             options.cpus = 64.0
+        options.image = self._image()
         options.retry_errors = program.ends == "raise" and self._rng.random() < 0.5
         self._calls += 1
         return lambda driver: driver.call(program, options)
@@ -145,8 +151,9 @@ class Planner:
         concurrency = rng.choice((1, 1, 1, 3))
         ends = "raise" if rng.random() < 0.08 else "value"
         seconds, seats = rng.choice((0.0, 0.01, 0.2)), rng.choice((0.0, 1.0))
+        shape = Shape({"seat": seats}, image=self._image())
         self._actors += 1
-        return lambda driver: driver.make(restarts, concurrency, seats, (seconds, ends))
+        return lambda driver: driver.make(restarts, concurrency, shape, (seconds, ends))
 
     def _call(self) -> Step:
         program, options = self._program(1), self._options()
@@ -217,7 +224,8 @@ class Driver:
         if actor is not None:
             task.fn, task.method = b"", "method"
         self._world.ledger.promised(caller.peer, task)
-        home = actor if actor is not None else core.demand(Shape({"CPU": options.cpus}))
+        shape = Shape({"CPU": options.cpus}, image=options.image)
+        home = actor if actor is not None else core.demand(shape)
         caller.submit(home, task)
         caller.when_there(record.id, lambda id: self._settled(record))
 
@@ -306,13 +314,13 @@ class Driver:
     # --- actors -----------------------------------------------------------------------------------
 
     def make(
-        self, restarts: int, concurrency: int, seats: float, constructor: tuple[float, str]
+        self, restarts: int, concurrency: int, shape: Shape, constructor: tuple[float, str]
     ) -> None:
         """Actors take seats, of which there are enough, and no CPU: a program whose actors keep
         the CPUs that its tasks wait for hangs rightly."""
         world, caller = self._world, self.caller
         spec = ActorSpec(
-            world.fresh("actor"), caller.session, caller.peer, "Sim", Shape({"seat": seats}),
+            world.fresh("actor"), caller.session, caller.peer, "Sim", shape,
             {"CPU": 1.0}, max_restarts=restarts, max_concurrency=concurrency,
         )  # fmt: skip
         actor = caller.core.actors.add(spec.actor, "Sim")

@@ -147,9 +147,11 @@ class Bench:
         link = link or f"k-{self.number()}"
         user = hello.transport if user is None else user
         self.feed(e.Knocked(LinkKey(link), user, hello))
-        sent = [x.message for x in self.effects if isinstance(x, e.Send) and x.link == link]
-        assert all(isinstance(message, m.Challenge) for message in sent)
-        return link, sent[0] if sent else None
+        sent = [x for x in self.effects if isinstance(x, e.Send)]
+        assert all(x.link == link for x in sent)
+        challenges = [x.message for x in sent if isinstance(x.message, m.Challenge)]
+        assert len(challenges) == len(sent)
+        return link, challenges[0] if challenges else None
 
     def sign(
         self, key: SecretKey, challenge: m.Challenge, hello: m.Hello, link: str, /, **other: Any

@@ -300,6 +300,18 @@ def test_another_hello_on_a_link_that_knocked_gets_another_challenge() -> None:
     )
 
 
+def test_a_revocation_between_knock_and_proof_counts() -> None:
+    bench = Bench()
+    bench.approve(APP)
+    hello = bench.hello(APP)
+    link, challenge = bench.knock(hello)
+    assert challenge is not None
+    bench.ask(m.RevokeKey(1, APP.public.text))
+    proof = bench.sign(APP, challenge, hello, link)
+    refused(bench.prove(link, proof, hello.transport), Reason.REVOKED)
+    assert [r.state for r in bench.ask(m.AskKeys(1)).keys if r.kind == "app"] == ["revoked"]
+
+
 def test_a_link_that_is_gone_is_forgotten() -> None:
     bench = Bench()
     hello = bench.hello(OWNER)
@@ -520,6 +532,7 @@ def test_a_successor_takes_over_record_and_grants(approved_before: bool) -> None
     envelope = bench.grant()
     if approved_before:
         bench.approve(NEW)
+        assert not bench.may(NEW, "submit")
     statement = follows(APP, NEW)
     standing = bench.enter(NEW, successions=[statement])
     old, new = bench.told(e.StandingChanged)
@@ -547,6 +560,17 @@ def test_a_chain_may_be_longer_than_the_hub_knew() -> None:
     chain = [follows(APP, NEW), follows(NEW, NEWER)]
     assert bench.enter(NEWER, successions=chain).rights.may("submit", bench.wall()).allowed
     refused(bench.join(NEW, successions=chain[:1]), Reason.PENDING, "PendingApproval")
+
+
+def test_grants_go_on_over_any_number_of_keys() -> None:
+    bench = Bench()
+    bench.approve(APP)
+    bench.grant()
+    bench.enter(NEW, successions=[follows(APP, NEW)])
+    bench.enter(NEWER, successions=[follows(NEW, NEWER)])
+    for _ in range(2):
+        assert bench.may(NEWER, "submit")
+        bench.start()
 
 
 def test_an_owner_that_is_followed_stays_an_issuer_but_signs_no_more() -> None:

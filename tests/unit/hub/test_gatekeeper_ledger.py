@@ -31,9 +31,7 @@ def test_equal_refusals_of_a_minute_are_two_lines() -> None:
     assert ledger.next_wake() == WINDOW
     assert ledger.due(WINDOW - 0.001) == []
     (line,) = ledger.due(WINDOW)
-    assert line == replace(
-        NO, object="image 59", detail="repeated: 59; the last one: not that one"
-    )
+    assert line == replace(NO, object="image 59", detail="repeated: 59; the last one: not that one")
     assert ledger.due(2 * WINDOW) == []
     assert ledger.note(NO, WINDOW + 1) == [NO], "a new minute"
 
@@ -89,9 +87,7 @@ def test_nothing_counted_is_lost_at_the_end() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.floats(0, 50)), max_size=60
-    )
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.floats(0, 50)), max_size=60)
 )
 def test_every_refusal_is_written_or_counted(events: list[tuple[str, str, float]]) -> None:
     ledger, now, lines = Ledger(), 0.0, []

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from guactors.errors import ImageRefused, UsageError
 from guactors.images import disk
 from guactors.images.manifest import CHUNK, TREE, Blob, image_id, parse_manifest, sign_image
+from guactors.images.partial import WrongChunk
 from guactors.images.store import STALE, ImageStore
 from tests.unit.images.making import (
     blob_of,
@@ -253,7 +254,7 @@ def test_chunks_in_any_order_over_several_tries(open_store: Callable[..., ImageS
 def test_a_wrong_chunk_changes_nothing(store: ImageStore, index: int, data: bytes) -> None:
     blob = blob_of(LARGE)
     with store.open_partial(blob) as partial:
-        with pytest.raises(ImageRefused) as caught:
+        with pytest.raises(WrongChunk) as caught:
             partial.write(index, data)
         assert f"chunk {index} of the blob {blob.sha3_256} is wrong" in str(caught.value)
         assert blob.chunks[index] in str(caught.value)
@@ -744,8 +745,9 @@ def test_a_full_disk(
     with monkeypatch.context() as patch:
         patch.setattr(disk if call == "write_at" else os, call, fail)
         expected = "cannot be stored" if code == errno.EIO else "free space on that disk"
-        with pytest.raises(ImageRefused, match=expected):
+        with pytest.raises(ImageRefused, match=expected) as caught:
             store.ingest([LARGE], expect=blob if known else None)
+        assert not isinstance(caught.value, WrongChunk), "the disk is to blame"
     assert not blob_path(tmp_path, blob).exists()
     if call == "fsync":
         assert not files(tmp_path / "store"), "what was not synced may not be what was written"

@@ -355,8 +355,8 @@ def test_it_always_ends(
         assert len(world.written) == total
     else:
         assert total
-    assert all(world.wrong[source] <= window for source in world.wrong)
-    if "honest" in behaviours:
+    assert all(count <= 2 * window for count in world.wrong.values()), "a liar was believed"
+    if "honest" in behaviours and "slow" not in behaviours:  # who keeps all others waiting, too
         assert isinstance(end, Done), "one honest source is enough"
 
 

@@ -32,8 +32,12 @@ from guactors.messages import (
 from guactors.provider_state import (
     DropWorker,
     Effect,
+    ImageFacts,
     KillWorker,
+    NeedImage,
+    PrepareRoot,
     ProviderCore,
+    RemoveRoot,
     SendHub,
     SendWorker,
     StartWorker,
@@ -84,6 +88,10 @@ class Bench:
         self.identities: dict[str, Identity] = {}
         self.killed: dict[str, str] = {}
         self.other: list[Effect] = []
+        self.fetching: set[str] = set()
+        self.preparing: set[str] = set()
+        self.roots: set[str] = set()
+        """Workers with a directory, or that are to have one."""
         self.mute: set[str] = set()
         self.pinged: list[str] = []
         self.do(self.core.start(self.now))
@@ -114,9 +122,38 @@ class Bench:
                 case DropWorker(worker):
                     self.to_worker.pop(worker, None)
                 case _:
-                    self.other.append(effect)
+                    self._note(effect)
         self.core.check()
         return done
+
+    def _note(self, effect: Effect) -> None:
+        self.other.append(effect)
+        match effect:
+            case NeedImage(image):
+                assert image not in self.fetching, "fetched twice at a time"
+                self.fetching.add(image)
+            case PrepareRoot(worker):
+                assert worker not in self.roots, "unpacked twice"
+                self.roots.add(worker)
+                self.preparing.add(worker)
+            case RemoveRoot(worker):
+                self.roots.remove(worker)
+
+    def image_here(self, facts: ImageFacts) -> None:
+        self.fetching.discard(facts.image)
+        self.do(self.core.on_image(facts, self.now))
+
+    def image_failed(self, image: str, reason: str, detail: str = "") -> None:
+        self.fetching.discard(image)
+        self.do(self.core.on_image_failed(image, reason, detail, self.now))
+
+    def root_ready(self, worker: str) -> None:
+        self.preparing.discard(worker)
+        self.do(self.core.on_root_ready(worker, f"/roots/{worker}", self.now))
+
+    def root_failed(self, worker: str, reason: str, detail: str = "") -> None:
+        self.preparing.discard(worker)
+        self.do(self.core.on_root_failed(worker, reason, detail, self.now))
 
     def link_up(self) -> None:
         self.do(self.core.on_hub_up(MachineInfo(), self.now, "link-1"))

@@ -17,16 +17,24 @@ from guactors.messages import (
     StopActor,
     StopLease,
 )
-from tests.unit.provider.bench import Bench
+from guactors.provider_state import ImageFacts
+from tests.unit.provider.authority import Guarded, revoked, wide
+from tests.unit.provider.bench import start_actor, start_lease
+from tests.unit.security.grant_samples import IMAGE, OTHER_IMAGE
 
 SESSIONS = st.sampled_from(["s-1", "s-2", "s-3"])
+SERIALS = {"s-1": 1, "s-2": 2, "s-3": 3}
+IMAGES = st.sampled_from(["", "", IMAGE, OTHER_IMAGE])
+SHOWN = st.sampled_from([True, True, False])
 PICK = st.integers(min_value=0, max_value=10**6)
 
 
 class ProviderMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.bench = Bench(warm=2)
+        self.bench = Guarded(warm=2)
+        self.shown: set[str] = set()
+        self.epoch = 0
         self.up = True
         self.leases: dict[str, bool] = {}
         """Lease -> whether an end must be told."""
@@ -37,19 +45,61 @@ class ProviderMachine(RuleBasedStateMachine):
         self.ended_actors: set[str] = set()
         self.started: dict[str, str] = {}
 
-    @rule(session=SESSIONS)
+    @rule(session=SESSIONS, image=IMAGES, shown=SHOWN)
     @precondition(lambda self: self.up)
-    def order_lease(self, session: str) -> None:
+    def order_lease(self, session: str, image: str, shown: bool) -> None:
         self.count += 1
         self.leases[f"l-{self.count}"] = True
-        self.bench.lease(f"l-{self.count}", session)
+        if shown:
+            self.show(session)
+        self.bench.hub(start_lease(f"l-{self.count}", session, image=image))
 
-    @rule(session=SESSIONS, detached=st.booleans())
+    @rule(session=SESSIONS, detached=st.booleans(), image=IMAGES, shown=SHOWN)
     @precondition(lambda self: self.up)
-    def order_actor(self, session: str, detached: bool) -> None:
+    def order_actor(self, session: str, detached: bool, image: str, shown: bool) -> None:
         self.count += 1
         self.actors[f"a-{self.count}"] = 1
-        self.bench.actor(f"a-{self.count}", session, detached=detached)
+        if shown:
+            self.show(session)
+        self.bench.hub(start_actor(f"a-{self.count}", session, detached=detached, image=image))
+
+    @rule(session=SESSIONS)
+    @precondition(lambda self: self.up)
+    def show(self, session: str) -> None:
+        if session not in self.shown:
+            self.shown.add(session)
+            self.bench.show(wide(serial=SERIALS[session]), session=session)
+
+    @rule(session=SESSIONS, running=st.sampled_from(["stop", "finish"]))
+    @precondition(lambda self: self.up)
+    def revoke(self, session: str, running: str) -> None:
+        self.epoch += 1
+        grant = wide(serial=SERIALS[session])
+        self.bench.hub(revoked(grants=[grant], epoch=self.epoch, running=running))
+
+    @rule(session=SESSIONS)
+    @precondition(lambda self: self.up and self.shown)
+    def show_less(self, session: str) -> None:
+        if session in self.shown:
+            self.bench.show(wide(serial=9, image_hashes=[], image_signers=[]), session=session)
+
+    @rule(pick=PICK, here=st.booleans())
+    @precondition(lambda self: self.bench.fetching)
+    def fetch(self, pick: int, here: bool) -> None:
+        image = sorted(self.bench.fetching)[pick % len(self.bench.fetching)]
+        if here:
+            self.bench.image_here(ImageFacts(image))
+        else:
+            self.bench.image_failed(image, ("image", "failed", "link_lost")[pick % 3])
+
+    @rule(pick=PICK, ready=st.booleans())
+    @precondition(lambda self: self.bench.preparing)
+    def unpack(self, pick: int, ready: bool) -> None:
+        worker = sorted(self.bench.preparing)[pick % len(self.bench.preparing)]
+        if ready:
+            self.bench.root_ready(worker)
+        else:
+            self.bench.root_failed(worker, ("image", "failed", "gone")[pick % 3])
 
     @rule(pick=PICK, kill=st.booleans())
     @precondition(lambda self: self.up and self.leases)
@@ -131,6 +181,8 @@ class ProviderMachine(RuleBasedStateMachine):
         if not self.up:
             self.toggle_hub()
         for _ in range(1000):
+            for image in list(self.bench.fetching):
+                self.bench.image_failed(image, "failed")
             if not any(self.bench.core.counts()[what] for what in ("leases", "actors", "waiting")):
                 break
             for worker in list(self.ready):
@@ -143,6 +195,9 @@ class ProviderMachine(RuleBasedStateMachine):
         missing = {name for name, must in self.leases.items() if must} - self.ended
         assert not missing, f"leases without an answer: {missing}"
         assert set(self.actors) <= self.ended_actors, "actors without an answer"
+        for worker in list(self.bench.roots):
+            self.bench.ends(worker)
+        assert not self.bench.roots, "directories of workers that are gone"
 
 
 ProviderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)

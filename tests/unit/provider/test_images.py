@@ -37,11 +37,11 @@ def only(bench: Bench, kind: type[Any]) -> list[Any]:
 
 
 def arrives(bench: Bench, facts: ImageFacts = SIGNED) -> None:
-    bench.do(bench.core.on_image(facts, bench.now))
+    bench.image_here(facts)
 
 
 def unpacked(bench: Bench, worker: str) -> None:
-    bench.do(bench.core.on_root_ready(worker, f"/roots/{worker}", bench.now))
+    bench.root_ready(worker)
 
 
 def granted(**fields: Any) -> Guarded:
@@ -262,9 +262,10 @@ def test_an_image_that_cannot_be_had_ends_who_waits_for_it(reason: str, cause: s
     bench = granted()
     bench.lease("l-1", image=IMAGE)
     bench.actor("a-1", image=IMAGE)
-    bench.do(bench.core.on_image_failed(IMAGE, reason, "no such image", bench.now))
-    for ended in (*bench.said(LeaseEnded), *bench.said(ActorEnded)):
-        assert (ended.death.cause, ended.death.detail) == (cause, "no such image")
+    bench.image_failed(IMAGE, reason, "no such image")
+    deaths = [ended.death for ended in bench.said(LeaseEnded)]
+    deaths += [ended.death for ended in bench.said(ActorEnded)]
+    assert [(death.cause, death.detail) for death in deaths] == [(cause, "no such image")] * 2
     assert [one.reason for one in bench.said(Report)] == [reason, reason]
     only(bench, NeedImage)
     bench.pass_time(0.1)
@@ -278,7 +279,7 @@ def test_a_fetch_that_the_link_cost_is_begun_again_on_the_next_one() -> None:
     bench.actor("a-1", image=IMAGE)
     only(bench, NeedImage)
     bench.hub_down()
-    bench.do(bench.core.on_image_failed(IMAGE, "link_lost", "the link broke", bench.now))
+    bench.image_failed(IMAGE, "link_lost", "the link broke")
     assert only(bench, NeedImage) == []
     bench.hub_up()
     (offer,) = bench.said(Offer)
@@ -297,7 +298,7 @@ def test_an_image_that_cannot_be_unpacked_costs_the_worker(reason: str, cause: s
     bench.lease(image=IMAGE)
     arrives(bench)
     (worker,) = bench.all_up()
-    bench.do(bench.core.on_root_failed(worker, reason, "a hostile archive", bench.now))
+    bench.root_failed(worker, reason, "a hostile archive")
     (ended,) = bench.said(LeaseEnded)
     assert (ended.death.cause, ended.death.detail) == (cause, "a hostile archive")
     assert worker in bench.killed
@@ -311,7 +312,7 @@ def test_an_image_that_is_gone_when_it_is_unpacked_is_fetched_again() -> None:
     arrives(bench)
     (worker,) = bench.all_up()
     only(bench, NeedImage)
-    bench.do(bench.core.on_root_failed(worker, "gone", "made room", bench.now))
+    bench.root_failed(worker, "gone", "made room")
     assert only(bench, NeedImage) == [NeedImage(IMAGE)]
     assert bench.said(LeaseEnded) == []
     arrives(bench)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -43,6 +46,7 @@ from tests.unit.provider.bench import Bench, start_actor, start_lease
 from tests.unit.security.grant_samples import IMAGE, NOW, OTHER_SIGNER, SIGNER
 
 DAY = 86_400
+ROOT = Path(__file__).parents[3]
 
 
 def refusal(bench: Bench) -> Report:
@@ -503,7 +507,8 @@ def test_warrants_outlive_the_link() -> None:
     assert runs(bench)
 
 
-def test_the_sessions_that_are_remembered_have_an_end() -> None:
+def test_the_sessions_that_are_remembered_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permits, "MOST_SESSIONS", 20)
     bench = Bench()
     bench.all_up()
     bench.lease("l-kept", "s-kept")
@@ -515,3 +520,21 @@ def test_the_sessions_that_are_remembered_have_an_end() -> None:
     bench.all_up()
     bench.pass_time(WARRANT_PATIENCE)
     assert [one.lease for one in bench.said(LeaseEnded)] == ["l-old"]
+
+
+def test_a_grid_on_one_machine_never_loads_the_library_that_verifies() -> None:
+    script = """
+import sys
+from tests.unit.provider.bench import Bench
+from guactors.messages import LeaseStarted
+import guactors.provider_actor
+bench = Bench()
+bench.all_up()
+bench.lease()
+assert bench.said(LeaseStarted)
+print([name for name in sys.modules if name.split(".")[0] in ("nacl", "zmq")])
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False
+    )
+    assert (told.stdout.strip(), told.stderr) == (b"[]", b"")

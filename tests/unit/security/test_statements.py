@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -149,9 +150,7 @@ def test_an_error_shows_what_a_stranger_wrote_as_one_line() -> None:
 def warrant(key: Any = APP, session: str = "s-1", **other: Any) -> WarrantWord:
     successions = other.pop("successions", [])
     said = statement(**{"key": key.public.text} | other)
-    return WarrantWord(
-        session, key.public.text, said, key.sign(HELLO_TYPE, said), [], successions
-    )
+    return WarrantWord(session, key.public.text, said, key.sign(HELLO_TYPE, said), [], successions)
 
 
 def judged(word: WarrantWord, now: float = NOW, owners: Any = (OWNER.public,)) -> Any:
@@ -219,7 +218,7 @@ def test_an_owner_may_follow_one_who_is_known() -> None:
 
 def test_former_keys_are_those_of_the_chain_and_no_others() -> None:
     keys = [secret(Kind.APP, number) for number in range(1, 6)]
-    steps = [follows(old, new) for old, new in zip(keys[:3], keys[1:], strict=False)]
+    steps = [follows(old, new) for old, new in pairwise(keys[:4])]
     aside = follows(keys[4], secret(Kind.APP, 9))
     assert former_keys([*reversed(steps), aside], keys[3].public) == {k.public for k in keys[:3]}
     assert former_keys([], keys[3].public) == frozenset()

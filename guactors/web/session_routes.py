@@ -1,0 +1,75 @@
+"""Sessions over HTTP.
+
+Owns: these routes. Must never: tell anybody of sessions that the hub does not show him.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from guactors import messages as m
+from guactors.errors import UsageError
+from guactors.web import forms
+from guactors.web.answers import Refused, refusal_of
+from guactors.web.gate import bearer_in
+from guactors.web.hub_client import Hub
+
+SessionPath = Annotated[str, Path(max_length=64)]
+
+
+def session_routes(hub: Hub) -> APIRouter:
+    """Reserve, list, close."""
+    routes = APIRouter(prefix="/sessions", tags=["sessions"])
+
+    @routes.post("", status_code=201)
+    async def reserve(
+        form: forms.SessionForm, request: Request, response: Response
+    ) -> forms.Reserved:
+        """A new session; its id is to be joined by programs of the same key."""
+        token = bearer_in(request.scope).token
+        until = time.time() + form.seconds
+        done = await hub.ask(m.ReserveSession(0, token, form.name, form.seconds), m.Done)
+        response.headers["Location"] = f"/sessions/{done.text}"
+        return forms.Reserved(id=done.text, expires=forms.moment(until))
+
+    @routes.get("")
+    async def listing(request: Request) -> list[forms.Session]:
+        """The bearer's sessions; of an administrator, all."""
+        return [_session(row) for row in await _rows(hub, request)]
+
+    @routes.get("/{session}")
+    async def show(session: SessionPath, request: Request) -> forms.Session:
+        """One of these."""
+        for row in await _rows(hub, request):
+            if row.session == session:
+                return _session(row)
+        raise Refused(refusal_of(UsageError("no such session of yours is open"), 404))
+
+    @routes.delete("/{session}", status_code=204)
+    async def close(session: SessionPath, request: Request) -> None:
+        """End it, and what runs in it."""
+        token = bearer_in(request.scope).token
+        try:
+            await hub.ask(m.CloseSession(0, session, token), m.Done)
+        except UsageError as fault:
+            raise Refused(refusal_of(fault, 404)) from None
+
+    return routes
+
+
+async def _rows(hub: Hub, request: Request) -> list[m.SessionRow]:
+    found = await hub.ask(m.AskSessions(0, bearer_in(request.scope).token), m.SessionList)
+    return found.sessions
+
+
+def _session(row: m.SessionRow) -> forms.Session:
+    return forms.Session(
+        id=row.session,
+        principal=row.principal,
+        name=row.name,
+        callers=row.callers,
+        created=forms.moment(time.time() - row.age),
+    )
