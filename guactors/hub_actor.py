@@ -20,7 +20,7 @@ from guactors.actors import Actor, ActorRef, ActorSystem, Priority
 from guactors.actors.supervision import Cause, describe
 from guactors.config import HubConfig
 from guactors.errors import GuactorsError, InternalError
-from guactors.gatekeeper_actor import GatekeeperActor
+from guactors.gatekeeper_actor import Archive, GatekeeperActor
 from guactors.hub_state import HubState
 from guactors.hub_wire import Wire
 from guactors.image_actor import ImageActor
@@ -48,9 +48,11 @@ class HubActor(RoomActor):
         self,
         config: HubConfig,
         wire: Wire,
+        archive: Archive,
         failed: Callable[[Cause], None],
     ) -> None:
         super().__init__()
+        self._archive = archive
         self._config = config
         self._wire = wire
         self._failed = failed
@@ -75,7 +77,12 @@ class HubActor(RoomActor):
             ),
             e.RoomName.STATS: context.spawn(StatsActor, self.hub, name="stats", mailbox_size=None),
             e.RoomName.GATEKEEPER: context.spawn(
-                GatekeeperActor, self.hub, self._config, name="gatekeeper", mailbox_size=None
+                GatekeeperActor,
+                self.hub,
+                self._config,
+                self._archive,
+                name="gatekeeper",
+                mailbox_size=None,
             ),
             e.RoomName.IMAGES: context.spawn(
                 ImageActor, self.hub, self._config, name="images", mailbox_size=None
@@ -165,16 +172,19 @@ async def run_hub(config: HubConfig, *, on_ready: OnReady, stop: asyncio.Event) 
             causes.append(cause)
             over.set()
 
+    # First: what it must not forget may be damaged, or in use by another hub.
+    archive = Archive(config.data)
     wire = Wire(open_transport(config.identity))
     try:
         endpoints = wire.bind(config.listen)
         async with ActorSystem("hub") as system:
-            system.spawn(_Watchman, config, wire, failed, name="watchman")
+            system.spawn(_Watchman, config, wire, archive, failed, name="watchman")
             on_ready(endpoints)
             await _either(stop, over)
             stop.set()
     finally:
         wire.close()
+        archive.close()
     for cause in causes:
         raise InternalError(f"the hub failed, please report this: {describe(cause)}")
 
@@ -191,9 +201,11 @@ async def _either(*events: asyncio.Event) -> None:
 class _Watchman(Actor):
     """The HubActor's parent, who learns that it has failed."""
 
-    def __init__(self, config: HubConfig, wire: Wire, failed: Callable[[Cause], None]) -> None:
+    def __init__(
+        self, config: HubConfig, wire: Wire, archive: Archive, failed: Callable[[Cause], None]
+    ) -> None:
         self._failed = failed
-        self.context.spawn(HubActor, config, wire, failed, name="hub", mailbox_size=None)
+        self.context.spawn(HubActor, config, wire, archive, failed, name="hub", mailbox_size=None)
 
     def on_child_death(self, _ref: ActorRef, cause: Cause) -> None:
         self._failed(cause)

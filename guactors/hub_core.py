@@ -15,7 +15,7 @@ from guactors.config import Timing
 from guactors.gatekeeper_state import GatekeeperState
 from guactors.hub_state import HubState
 from guactors.ids import LinkKey
-from guactors.messages import Fault, Message, Versions
+from guactors.messages import AuditLines, Fault, Message, Versions
 from guactors.scheduling import events as e
 from guactors.scheduling.state import SchedulerState
 from guactors.session_state import SessionState
@@ -125,6 +125,8 @@ class HubCore:
                     self.ops += ops
                 case e.Record(decisions):
                     self.decisions += decisions
+                case e.ReadAudit(peer, question):
+                    queue.append(e.ToPeer(peer, AuditLines(question.request, [])))
                 case e.ToPeer(peer, message):
                     queue.extend(self.hub.deliver(peer, message))
                 case e.ToRoom(room, event):

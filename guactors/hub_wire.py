@@ -23,6 +23,7 @@ from guactors.scheduling.events import (
     HandshakesFailed,
     LinkGone,
 )
+from guactors.transport.addresses import TCP
 from guactors.transport.base import Frame, Lane, LinkFull, Listener, PeerGone, Transport
 from guactors.transport.doors import AllBut
 from guactors.transport.frames import Decoder, encode, lane_of
@@ -66,9 +67,12 @@ class Wire:
         self._loop = asyncio.get_running_loop()
 
     def bind(self, addresses: list[str]) -> list[Endpoint]:
-        """Bind them all; raises what ``Transport.listen`` raises."""
+        """Bind them all; raises what ``Transport.listen`` raises. A TCP port serves both lanes: a
+        join address names one."""
         for address in addresses:
-            self._listeners.append(self._transport.listen(address, doors=self._doors))
+            data = "" if address.startswith(TCP) else None
+            listener = self._transport.listen(address, data_address=data, doors=self._doors)
+            self._listeners.append(listener)
         return [listener.endpoint for listener in self._listeners]
 
     def serve(self, hear: Hear, pending: Callable[[], int]) -> None:

@@ -73,14 +73,19 @@ class ImageDesk:
         self.tell(standing, DOWNLOAD, image, verdict.reason, verdict.detail)
         raise unknown(image)
 
-    def check_upload(self, standing: Standing, image: str, size: int) -> None:
-        """Refuse unless it may upload the image, and has room for ``size`` bytes."""
-        wall = self.wall
-        verdict = standing.rights.may("upload_images", wall)
+    def check_right(self, standing: Standing, image: str) -> None:
+        """Refuse unless it may upload images at this moment."""
+        verdict = standing.rights.may("upload_images", self.wall)
         if not verdict.allowed:
             raise self.refuse(standing, UPLOAD, image, verdict.reason, verdict.detail)
+
+    def check_upload(self, standing: Standing, image: str, size: int) -> None:
+        """Refuse unless it may upload the image, and has room for ``size`` bytes."""
+        self.check_right(standing, image)
+        if standing.rights.everything:
+            return
         used = self.ledger.used(standing.principal, but=image)
-        left = standing.rights.storage_left(used, wall)
+        left = standing.rights.storage_left(used, self.wall)
         if left is not None and size > left:
             detail = (
                 f"{size} bytes of images are more than the {left} that the grants of "

@@ -13,7 +13,17 @@ from typing import Any, Final
 from guactors import messages as m
 from guactors.errors import ImageRefused, MailboxFull, UsageError
 from guactors.image_desk_state import DOWNLOAD, REMOVE, ImageDesk, Steps, asked_image, unknown
-from guactors.image_jobs_state import Facts, Job, LetGo, ListAll, Look, Looked, Read, Remove
+from guactors.image_jobs_state import (
+    Breathe,
+    Facts,
+    Job,
+    LetGo,
+    ListAll,
+    Look,
+    Looked,
+    Read,
+    Remove,
+)
 from guactors.scheduling.events import ImagesAsked, Standing
 from guactors.security.rights import Reason
 
@@ -23,6 +33,11 @@ MOST_FETCHED: Final = 64
 """Images that are fetched at a time: their files are open."""
 MOST_LISTED: Final = 1000
 """Images in one answer, those used last: it must fit into a message of the control lane."""
+TOLD_AGAIN: Final = 600.0
+"""Seconds in which the downloads of one image by one principal are one line of the audit log."""
+MOST_TOLD: Final = 1000
+SLICE: Final = 50
+"""Images that are judged in a row before the hub's loop serves others."""
 
 
 @dataclass(slots=True)
@@ -51,6 +66,7 @@ class Fetches:
     def __init__(self, desk: ImageDesk) -> None:
         self._desk = desk
         self._fetches: dict[str, Fetch] = {}
+        self._told: dict[tuple[str, str], float] = {}
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -59,14 +75,18 @@ class Fetches:
         message, standing = asked.message, asked.standing
         assert isinstance(message, m.AskImages)
         found: list[Facts] = yield ListAll()
-        rows = [
-            m.ImageRow(
-                one.image, one.name, one.size, one.created, sorted(one.signers), one.last_used
-            )
-            for one in found
-            if self._desk.sees(standing, one.image, one.signers)
-        ]
-        return m.ImageList(message.request, rows[:MOST_LISTED])
+        rows: list[m.ImageRow] = []
+        for number, one in enumerate(found):
+            if len(rows) == MOST_LISTED:
+                break
+            if number and not number % SLICE:
+                yield Breathe()
+            if self._desk.sees(standing, one.image, one.signers):
+                by = sorted(one.signers)
+                rows.append(
+                    m.ImageRow(one.image, one.name, one.size, one.created, by, one.last_used)
+                )
+        return m.ImageList(message.request, rows)
 
     def manifest(self, asked: ImagesAsked) -> Steps:
         """AskImage."""
@@ -75,7 +95,7 @@ class Fetches:
         image = asked_image(message.image)
         found = yield from self._look(standing, image)
         desk.check_fetch(standing, image, found.signers)
-        desk.tell(standing, DOWNLOAD, image)
+        self._tell(standing, image)
         return m.ImageIs(message.request, found.data, found.signatures)
 
     def chunk(self, asked: ImagesAsked) -> Steps:
@@ -130,6 +150,17 @@ class Fetches:
             raise unknown(image)
         desk.tell(standing, REMOVE, image)
         return m.Done(message.request, f"{image} is removed")
+
+    def _tell(self, standing: Standing, image: str) -> None:
+        """Write into the audit log who had which image, but not for each time that he looks."""
+        key, now = (standing.principal, image), self._desk.now
+        if key in self._told and now < self._told[key] + TOLD_AGAIN:
+            return
+        self._told.pop(key, None)
+        self._told[key] = now
+        if len(self._told) > MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        self._desk.tell(standing, DOWNLOAD, image)
 
     # --- who fetches what -----------------------------------------------------------------------
 

@@ -108,6 +108,10 @@ class Sweep(Job, frozen=True):
     """Remove what was left unfinished long ago."""
 
 
+class Breathe(Job, frozen=True):
+    """Nothing: the others have their turn, in the middle of something long."""
+
+
 class Loaded(Struct, frozen=True):
     """``uploads``: what was saved last, empty at first. ``images``: the ids of those there are."""
 

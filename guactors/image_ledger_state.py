@@ -56,6 +56,7 @@ class Ledger:
     def __init__(self, data: bytes = b"", images: Collection[str] = ()) -> None:
         self._owned: dict[tuple[str, str], Owned] = {}
         self._halves: dict[tuple[str, str], Half] = {}
+        self._uploaders: dict[str, set[str]] = {}
         if not data:
             return
         try:
@@ -68,7 +69,9 @@ class Ledger:
                 "remove it, after which only owners can remove the images there are"
             ) from None
         there = set(images)
-        self._owned = {(x.principal, x.image): x for x in file.owned if x.image in there}
+        for entry in file.owned:
+            if entry.image in there:
+                self._own(entry)
         self._halves = {(x.principal, x.image): x for x in file.halves}
 
     def encode(self) -> bytes:
@@ -88,9 +91,9 @@ class Ledger:
         }
         return sum(size for image, size in sizes.items() if image != but)
 
-    def uploaders(self, image: str) -> set[str]:
+    def uploaders(self, image: str) -> Collection[str]:
         """Who uploaded all of it."""
-        return {principal for principal, one in self._owned if one == image}
+        return self._uploaders.get(image, ())
 
     def blobs_of(self, principal: str) -> set[str]:
         """The blobs of the images that it uploaded."""
@@ -133,7 +136,7 @@ class Ledger:
     def claim(self, principal: str, image: str, wall: float) -> None:
         """All chunks came from it; the unfinished upload is kept until ``confirm``."""
         half = self._halves[principal, image]
-        self._owned[principal, image] = Owned(principal, image, half.size, half.blobs, wall)
+        self._own(Owned(principal, image, half.size, half.blobs, wall))
 
     def confirm(self, principal: str, image: str) -> None:
         """The image is in the store."""
@@ -141,12 +144,13 @@ class Ledger:
 
     def disclaim(self, principal: str, image: str) -> None:
         """It does not have the image after all, or does not want it any more."""
-        self._owned.pop((principal, image), None)
+        if self._owned.pop((principal, image), None) is not None:
+            self._uploaders[image].discard(principal)
 
     def forget(self, image: str) -> None:
         """The image is gone, for everybody."""
-        for key in [key for key in self._owned if key[1] == image]:
-            del self._owned[key]
+        for principal in self._uploaders.pop(image, ()):
+            del self._owned[principal, image]
 
     def expire(self, before: float, busy: Collection[tuple[str, str]] = ()) -> bool:
         """Forget uploads that nobody went on with since then, epoch seconds, unless they are in
@@ -155,6 +159,10 @@ class Ledger:
         for key in old:
             del self._halves[key]
         return bool(old)
+
+    def _own(self, entry: Owned) -> None:
+        self._owned[entry.principal, entry.image] = entry
+        self._uploaders.setdefault(entry.image, set()).add(entry.principal)
 
 
 def _check_hex(texts: Iterable[str]) -> None:

@@ -71,7 +71,7 @@ class Uploads:
         """OfferImage."""
         message, standing, desk = asked.message, asked.standing, self._desk
         assert isinstance(message, m.OfferImage)
-        desk.check_upload(standing, image_id(message.manifest), 0)
+        desk.check_right(standing, image_id(message.manifest))
         found: Examined = yield Examine(message.manifest, message.signatures)
         image, principal = found.image, standing.principal
         if found.there is not None and desk.sees(standing, image, found.there):
@@ -111,7 +111,7 @@ class Uploads:
         message, desk = asked.message, self._desk
         assert isinstance(message, m.PutChunk)
         upload = self._upload(asked, message.image)
-        desk.check_upload(upload.standing, upload.image, upload.size)
+        desk.check_right(upload.standing, upload.image)
         blob = upload.blobs.get(message.blob)
         if blob is None:
             raise UsageError(f"the image {upload.image} has no blob {message.blob}")
@@ -168,8 +168,11 @@ class Uploads:
         upload = self._of_peer.get((asked.peer, image))
         if upload is None:
             raise UsageError(f"no upload of the image {image} is open: offer the image first")
-        if asked.standing.principal == upload.principal:
-            upload.standing = asked.standing
+        standing = asked.standing
+        if standing.principal == upload.principal and standing is not upload.standing:
+            # Its rights are others: what they leave counts from here on.
+            self._desk.check_upload(standing, image, upload.size)
+            upload.standing = standing
         upload.peers[asked.peer] = self._desk.now
         return upload
 

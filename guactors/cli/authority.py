@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 import typer
-from rich.markup import escape
 
 from guactors.cli.console import print_table
 from guactors.errors import UsageError
@@ -147,7 +146,7 @@ def is_auto(address: str | None) -> bool:
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """As ``print_table``, for texts that strangers may have chosen: what a terminal would obey is
     escaped, and what rich would take for markup is not."""
-    print_table(columns, ([escape(printable(str(cell))) for cell in row] for row in rows))
+    print_table(columns, ([printable(str(cell)) for cell in row] for row in rows))
 
 
 def printable(text: str) -> str:

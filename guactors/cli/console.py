@@ -27,7 +27,9 @@ WIDE = 160
 def console(*, stderr: bool = False) -> Console:
     """The terminal as rich sees it now; colours only on a real one."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else WIDE)
+    width = None if stream.isatty() else WIDE
+    # What is shown may be a stranger's words, and must not be taken for markup.
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 def fail(message: str, status: int = FAILURE) -> NoReturn:

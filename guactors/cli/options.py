@@ -16,7 +16,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         envvar="GU_ADDRESS",
-        help="The hub: gu://HOST:PORT?key=..., or auto for the grid that runs on this machine.",
+        help="The hub: gu://HOST:PORT?hub=..., or auto for the grid that runs on this machine.",
         show_default="auto",
     ),
 ]

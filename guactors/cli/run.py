@@ -15,8 +15,9 @@ from typing import Annotated, BinaryIO
 import typer
 
 import guactors as gu
-from guactors.cli.console import USAGE, fail, waiting
 from guactors.cli.authority import Key
+from guactors.cli.console import USAGE, fail, waiting
+from guactors.cli.image_choice import local, open_store
 from guactors.cli.options import Address, parse_pairs, parse_size
 from guactors.errors import InternalError, PermissionDenied, Stopped, TaskError
 from guactors.grid_file import AUTO
@@ -64,7 +65,8 @@ def run(
         options["provider"] = on
     options["name"] = os.path.basename(program[0]) or program[0]
     if image:
-        task = image_program(options | {"runtime": runtime, "image": image_of(image)})
+        chosen = local(open_store(), image)
+        task = image_program(options | {"runtime": runtime, "image": chosen})
     else:
         task = gu.remote(run_program).options(**options)
     gu.init(address or os.environ.get("GU_ADDRESS") or AUTO, key=key, log_to_driver=False)

@@ -54,7 +54,7 @@ class InvitationBook:
     ) -> tuple[InvitationRecord, list[Op]] | Refusal:
         """``key`` comes with this invitation."""
         record = self._records.get(digest_of(text))
-        again = "ask for a new one (gu invite)"
+        again = "ask for a new one (gu key invite)"
         if record is None:
             return Refusal(Reason.UNKNOWN_KEY, f"this hub knows no such invitation: {again}")
         if record.used_by:

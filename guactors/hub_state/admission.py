@@ -21,6 +21,8 @@ from guactors.scheduling import events as e
 from guactors.security.rights import Rights
 from guactors.transport.base import Lane
 
+WORKER = "worker"
+"""The kind of standing of who works inside somebody's session."""
 NO_KEY = (
     "this hub admits nobody from elsewhere without a key: give one (gu key new app, then "
     "init(key=...) or GU_KEY), and have the grid's owner approve it"
@@ -115,15 +117,16 @@ class Admission:
         if hello.role != "caller" or hello.root or hello.session != vouched.session:
             text = f"worker {vouched.worker} may only call on within session {vouched.session}"
             return self._refuse(link, hello, "session", text, user)
-        nothing = e.Standing(principal="", kind="worker", rights=Rights(), transport=user)
+        nothing = e.Standing(principal="", kind=WORKER, rights=Rights(), transport=user)
         return self._admit(link, hello, self._inherited(hello, nothing), user, Lane.CONTROL, now)
 
     def _inherited(self, hello: m.Hello, own: e.Standing) -> e.Standing:
-        """Who works inside a session has the rights of whom the session belongs to."""
+        """Who works inside a session has the rights of whom the session belongs to, but no say in
+        the grid's affairs."""
         title = self._desk.sessions.find(hello.session)
         if hello.role != "caller" or hello.root or title is None or title.standing is None:
             return own
-        return replace(title.standing, transport=own.transport, warrant=None)
+        return replace(title.standing, kind=WORKER, transport=own.transport, warrant=None)
 
     def _refuse(
         self, link: str, hello: m.Hello, reason: str, text: str, who: str
@@ -177,6 +180,9 @@ class Admission:
             return f"{hello.peer} is the name of somebody else's process"
         if hello.role != "caller" or not hello.session:
             return ""
+        why = self._desk.sessions.closed(hello.session)
+        if why:
+            return f"session {hello.session} was {why}"
         if hello.root:
             known = self._desk.sessions.claim(hello.session, standing, hello.name, now)
         else:
@@ -197,6 +203,8 @@ class Admission:
             effects.append(e.ToSession(hello.session, e.MemberJoined(hello.peer, hello.root)))
             if hello.root:
                 effects += self._adopt_members(hello.session, standing)
+                for provider, warrant in self._desk.sessions.late(hello.session):
+                    effects += self._desk.deliver(provider, warrant)
         return effects
 
     @staticmethod
@@ -214,6 +222,6 @@ class Admission:
         for peer in self._desk.peers:
             if peer.hello.session == session and not peer.standing.principal:
                 own = peer.standing.transport
-                peer.standing = replace(standing, transport=own, warrant=None)
+                peer.standing = replace(standing, kind=WORKER, transport=own, warrant=None)
                 changed.append(self._to_scheduler(peer))
         return changed

@@ -141,7 +141,9 @@ class HubDesk:
         name = "VersionMismatch" if kind == "version" else "ProtocolError"
         peer = self.peers.by_link.get(link)
         who = "" if peer is None else peer.standing.principal
-        told = e.Decision(who, "message", link, "refused", Reason.MALFORMED, f"{kind}: {detail}")
+        told = e.Decision(
+            who, "message", link, "refused", Reason.MALFORMED.value, f"{kind}: {detail}"
+        )
         effects: list[e.Effect] = [
             e.ToRoom(TO_GATEKEEPER, e.Decided(told)),
             e.Send(LinkKey(link), m.Fault(name, f"{kind}: {detail}")),

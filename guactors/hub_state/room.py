@@ -18,7 +18,7 @@ from collections.abc import Callable
 from guactors import messages as m
 from guactors.config import Timing
 from guactors.hub_state.actions import decision, needed_action, refusal
-from guactors.hub_state.admission import Admission
+from guactors.hub_state.admission import WORKER, Admission
 from guactors.hub_state.desk import TO_GATEKEEPER, TO_SCHEDULER, HubDesk
 from guactors.hub_state.peers import Peer, PeerBook
 from guactors.hub_state.sessions import SessionBook
@@ -271,7 +271,7 @@ class HubState:
         if isinstance(message, m.ImageQuestion) and not getattr(message, "token", ""):
             to_images = e.ImagesAsked(peer.id, peer.standing, message)
             return [e.ToRoom(e.RoomName.IMAGES, to_images)]
-        if isinstance(message, m.Authority | m.ImageQuestion):
+        if isinstance(message, m.Authority | m.ImageQuestion) and peer.standing.kind != WORKER:
             to_gatekeeper = e.AuthorityAsked(peer.id, peer.standing, message)
             return [e.ToRoom(TO_GATEKEEPER, to_gatekeeper)]
         return self._unexpected(peer, message, now)
@@ -320,5 +320,5 @@ class HubState:
 
 def _refused_at_the_door(address: str, count: int) -> e.Effect:
     text = f"{count} tries without a key that may enter, or in another's name"
-    told = e.Decision("", "handshake", address, "refused", Reason.HANDSHAKE, text)
+    told = e.Decision("", "handshake", address, "refused", Reason.HANDSHAKE.value, text)
     return e.ToRoom(TO_GATEKEEPER, e.Decided(told))

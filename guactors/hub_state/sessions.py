@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from guactors.messages import ActorReport, Message, StartActor, StartLease, Warrant, WarrantWord
 from guactors.scheduling.events import LOCAL, SessionReserved, Standing
@@ -38,6 +39,8 @@ class SessionBook:
         self._titles: dict[str, Title] = {}
         self._warrants: OrderedDict[str, WarrantWord] = OrderedDict()
         self._told: dict[str, set[str]] = {}
+        self._worked: dict[str, set[str]] = {}
+        self._closed: OrderedDict[str, str] = OrderedDict()
 
     def __contains__(self, session: str) -> bool:
         return session in self._titles
@@ -80,6 +83,16 @@ class SessionBook:
         self._titles[event.session] = Title(event.session, event.standing, now, event.name, until)
         return until
 
+    def close(self, session: str, why: str) -> None:
+        """Ended by somebody's word: nobody may open it again."""
+        self._closed[session] = why
+        while len(self._closed) > MOST_REMEMBERED:
+            self._closed.popitem(last=False)
+
+    def closed(self, session: str) -> str:
+        """Why it was ended by somebody's word, empty if it was not."""
+        return self._closed.get(session, "")
+
     def discard(self, session: str) -> None:
         """It is over."""
         self._titles.pop(session, None)
@@ -108,24 +121,40 @@ class SessionBook:
                 session = message.spec.session
             case _:
                 return None
+        self._worked.setdefault(provider, set()).add(session)
         told = self._told.setdefault(provider, set())
-        if session in told:
+        warrant = self._warrants.get(session)
+        if warrant is None or session in told:
             return None
         told.add(session)
+        return Warrant(warrant)
+
+    def late(self, session: str) -> list[tuple[str, Warrant]]:
+        """Providers that were given work of the session before anybody knew its warrant: what to
+        tell them now."""
         warrant = self._warrants.get(session)
-        return None if warrant is None else Warrant(warrant)
+        if warrant is None:
+            return []
+        news = []
+        for provider, worked in self._worked.items():
+            told = self._told.setdefault(provider, set())
+            if session in worked and session not in told:
+                told.add(session)
+                news.append((provider, Warrant(warrant)))
+        return news
 
     def works_for(self, provider: str, session: str) -> bool:
         """Whether the provider was ever given work of the session."""
-        return session in self._told.get(provider, ())
+        return session in self._worked.get(provider, ())
 
     def offered(self, provider: str, sessions: set[str]) -> None:
-        """It works for these, as it says and its marks prove."""
-        self._told.setdefault(provider, set()).update(sessions)
+        """It works for these, as it says; what was forged of it is stopped by the scheduler."""
+        self._worked.setdefault(provider, set()).update(sessions)
 
     def forget_provider(self, provider: str) -> None:
         """It is gone, or has a new link on which all must be told again."""
         self._told.pop(provider, None)
+        self._worked.pop(provider, None)
 
     def renew(self, principal: str, standing: Standing) -> list[tuple[str, Warrant]]:
         """The grants of a principal changed: what to tell to which provider."""
@@ -133,14 +162,12 @@ class SessionBook:
         for title in self._titles.values():
             if title.standing is None or title.standing.principal != principal:
                 continue
-            old = title.standing.warrant
-            title.standing = standing
-            if old is None or standing.warrant is None:
+            old, new = title.standing.warrant, standing.warrant
+            if old is None or new is None:
+                title.standing = replace(standing, warrant=old)
                 continue
-            warrant = WarrantWord(
-                old.session, old.key, old.statement, old.signature,
-                standing.warrant.grants, old.successions,
-            )  # fmt: skip
+            warrant = replace(old, grants=new.grants)
+            title.standing = replace(standing, warrant=warrant)
             self._keep(title.session, warrant)
             news += [
                 (provider, Warrant(warrant))

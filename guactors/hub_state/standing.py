@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from guactors import messages as m
-from guactors.hub_state.desk import TO_SCHEDULER, HubDesk
+from guactors.hub_state.desk import TO_GATEKEEPER, TO_SCHEDULER, HubDesk
 from guactors.hub_state.peers import Peer
 from guactors.hub_state.sessions import principal_of
 from guactors.scheduling import events as e
@@ -77,7 +77,14 @@ class StandingRules:
                     text = f"no session {session} of yours is open"
                     return desk.send(asker, m.Fault("UsageError", text, request))
                 reason = f"closed by {standing.name or standing.principal}"
-                return [*self._close(session, reason, now), *desk.send(asker, m.Done(request))]
+                told = e.Decision(
+                    standing.principal, "session", session, "allowed", "allowed", reason
+                )
+                return [
+                    e.ToRoom(TO_GATEKEEPER, e.Decided(told)),
+                    *self._close(session, reason, now),
+                    *desk.send(asker, m.Done(request)),
+                ]
         return []
 
     def _callers_of(self, session: str) -> int:
@@ -85,6 +92,7 @@ class StandingRules:
 
     def _close(self, session: str, reason: str, now: float) -> list[e.Effect]:
         effects: list[e.Effect] = []
+        self._desk.sessions.close(session, reason)
         for peer in self._desk.peers:
             if peer.hello.session == session and peer.hello.root:
                 effects += self._desk.send(peer, m.Goodbye("its session was closed"))

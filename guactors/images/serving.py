@@ -16,6 +16,7 @@ from guactors.errors import ImageRefused, UsageError
 from guactors.home import private_directory
 from guactors.image_jobs_state import (
     AddSignatures,
+    Breathe,
     Close,
     Examine,
     Examined,
@@ -92,6 +93,7 @@ class ImageServing:
             Read: self._read,
             LetGo: self._let_go,
             Remove: self._remove,
+            Breathe: lambda _: None,
             Sweep: lambda _: self._store.collect(),
         }
 
@@ -129,7 +131,10 @@ class ImageServing:
         manifest = parse_manifest(job.manifest)
         signers = signers_of(job.manifest, job.signatures, self._now())
         image = image_id(job.manifest)
-        there = self._store.get(image).signers if self._store.has(image) else None
+        there = None
+        # One whose blobs were found damaged is mended by another upload.
+        if self._store.has(image) and not self._store.missing_blobs(manifest):
+            there = self._store.get(image).signers
         return Examined(image, manifest, signers, there)
 
     def _open(self, job: Open) -> dict[str, list[int]]:

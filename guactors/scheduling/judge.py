@@ -45,7 +45,7 @@ class Judge:
         need = demand.need
         what = need.image or need.runtime or "python"
         told = Decision(
-            need.who, "submit", what, "refused", why.reason, why.detail, grant=why.serial
+            need.who, "submit", what, "refused", why.reason.value, why.detail, grant=why.serial
         )
         self._desk.audit(told)
         self._desk.say(demand.caller, DemandInfeasible(demand.key, why.detail, "PermissionDenied"))

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from guactors.scheduling.events import LOCAL, Standing
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import STEP
-from guactors.security.rights import Reason, Rights, Site, Usage, Verdict, Work
+from guactors.security.rights import ALL, Reason, Rights, Site, Usage, Verdict, Work
 
 NOBODY = "?"
 """The principal of a worker that came back to a new hub before its session's root: it may do
@@ -33,6 +33,11 @@ def who_of(standing: Standing) -> str:
     return standing.principal or NOBODY
 
 
+def _ceil(steps: int) -> int:
+    """Whole units, rounded up as providers do: a thousandth more is still too much."""
+    return -(-steps // STEP)
+
+
 @lru_cache(10_000)
 def work_of(need: Need) -> Work:
     """What the rights are asked about."""
@@ -43,9 +48,9 @@ def work_of(need: Need) -> Work:
         frozenset(),
         need.priority,
         need.preemption,
-        cpu=amounts.get("CPU", 0) * _MILLI // STEP,
-        memory=amounts.get("memory", 0) // STEP,
-        gpu=amounts.get("GPU", 0) * _MILLI // STEP,
+        cpu=_ceil(amounts.get("CPU", 0) * _MILLI),
+        memory=_ceil(amounts.get("memory", 0)),
+        gpu=_ceil(amounts.get("GPU", 0) * _MILLI),
     )
 
 
@@ -110,10 +115,10 @@ class Permission:
 
     def permits(self, need: Need, slot: Slot, now: float) -> bool:
         """Whether the need's principal may use the provider for it."""
-        if not need.who:
-            return True
         if (need, slot.peer) in self._refused:
             return False
+        if not need.who:
+            return True
         rights = self._rights.get(need.who, _NONE)
         site = Site(slot.key, slot.labels)
         return rights.fits_site(_hopeful(work_of(need), rights), site, self._wall(now))
@@ -122,7 +127,7 @@ class Permission:
         why = self._refused.get((need, slot.peer))
         if why is not None:
             return Verdict(False, Reason.LOCAL_POLICY, why)
-        rights = self._rights.get(need.who, _NONE)
+        rights = self._rights.get(need.who, _NONE) if need.who else ALL
         site = Site(slot.key, slot.labels)
         return rights.judge_site(_hopeful(work_of(need), rights), site, self._wall(now))
 
@@ -139,9 +144,9 @@ class Permission:
     def explain(self, need: Need, slots: Iterable[Slot], now: float) -> Verdict | None:
         """Why none of the ``slots``, which could meet the need, may; None if one may, or if nobody
         knows yet whose need it is."""
-        if not need.who or need.who == NOBODY:
+        if need.who == NOBODY:
             return None
-        rights = self._rights.get(need.who, _NONE)
+        rights = self._rights.get(need.who, _NONE) if need.who else ALL
         verdict = rights.judge_work(_hopeful(work_of(need), rights), self._wall(now))
         if not verdict.allowed:
             return verdict

@@ -75,13 +75,18 @@ def directory_fault(directory: str, mode: int, owner: int, us: int) -> str:
 
 
 def places_of(address: str, data_address: str | None) -> list[str]:
-    """The address of each port a listener needs: of one that both lanes share, or one for each.
+    """The address of each port a listener needs: of one that both lanes share, or one for each. An
+    empty ``data_address`` means the control lane's own port, whichever the system chooses.
 
     Raises ValueError for lanes of different kinds and for what is no address."""
     places = [address] if data_address in {None, address} else [address, str(data_address)]
+    if address.startswith(IPC) and places[-1] == "":
+        raise ValueError(f"{address}: the lanes of a socket file cannot share one")
     if address.startswith(IPC):
         if len(places) == 1:
             places.append(address + DATA_SUFFIX)
+    elif places[-1] == "":
+        del places[1]
     elif len(places) == 1 and split_tcp(address)[1] == 0:
         places.append(address)
     if len({place.partition("://")[0] for place in places}) != 1:

@@ -143,8 +143,9 @@ class Transport(Protocol):
     ) -> Listener:
         """``doors`` decide who enters by TCP; without them nobody does. Bind ``ipc://PATH``,
         ``tcp://HOST:PORT`` (port 0 or ``*``: any free one) or ``inproc://NAME``; ``data_address``
-        gives the data lane a port of its own, else both share one. Raises OSError with a message
-        that names the address (in use, no permission)."""
+        gives the data lane a port of its own, else both share one (empty: also where any free port
+        is asked for). Raises OSError with a message that names the address (in use, no
+        permission)."""
 
     def dial(self, endpoint: Endpoint) -> Link:
         """Start a link; returns at once in state DIALING. TCP without ``server_key`` is refused

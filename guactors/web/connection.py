@@ -142,7 +142,7 @@ class GuardedConnection(H11Protocol):
             return
         if self._pace.phase is Phase.REST:
             self.transport.close()
-        elif self._pace.phase is Phase.WORK or self._started():
+        elif self._pace.phase is Phase.WORK or self._answering():
             self.transport.abort()
         else:
             self._end(Refusal(408, "UsageError", "late", late))
@@ -154,12 +154,16 @@ class GuardedConnection(H11Protocol):
         else:
             self.transport.close()
 
-    def _started(self) -> bool:
-        return self.cycle is not None and self.cycle.response_started
+    def _answering(self) -> bool:
+        """Whether another answer could be taken for a part, or for the rest, of the present one."""
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started:
+            return False
+        return not cycle.response_complete or self._discards()
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP."""
-        if self._started():
+        if self._answering():
             self.transport.abort()
             return
         self._end(Refusal(400, "UsageError", "malformed", msg))

@@ -6,6 +6,7 @@ request without a token through to anything that is not public, whatever its met
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection, MutableMapping
 from typing import Any, Final
@@ -146,6 +147,8 @@ class _Answer:
         for start in range(0, len(body) - PIECE, PIECE):
             piece = bytes(body[start : start + PIECE])
             await self._send({**message, "body": piece, "more_body": True})
+            # For news of the connection's end, and for the others.
+            await asyncio.sleep(0)
         rest = (len(body) - 1) // PIECE * PIECE if body else 0
         await self._send({**message, "body": bytes(body[rest:])})
 

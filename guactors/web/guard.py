@@ -208,8 +208,9 @@ def judge_head(
 ) -> Refusal | None:
     """The first thing that is wrong with the head of a request, but for its token. ``local``: our
     address of its connection."""
-    if len(headers) > limits.headers:
-        detail = f"a request has at most {limits.headers} header lines"
+    size = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > limits.headers or size > limits.head_bytes:
+        detail = f"a request has at most {limits.headers} header lines, {limits.head_bytes} bytes"
         return Refusal(431, "UsageError", "headers", detail)
     hosts = values_of(headers, b"host")
     if len(hosts) != 1 or not host_fits(hosts[0], names, local):
@@ -222,13 +223,11 @@ def judge_head(
         return Refusal(403, "PermissionDenied", "origin", detail)
     if len(target) > limits.target:
         return Refusal(414, "UsageError", "target", f"a target has at most {limits.target} bytes")
-    size = announced(headers)
+    length = announced(headers)
     limit = body_limit(method, path, limits)
-    if size == 0:
+    if length == 0:
         return None
-    if size is not None and size > limit:
-        return too_large(limit)
-    if not limit:
+    if not limit or (length is not None and length > limit):
         return too_large(limit)
     if not _media_fits(method, headers):
         wanted = RAW if method == "PUT" else JSON

@@ -200,7 +200,7 @@ def _names(config: WebConfig) -> frozenset[str]:
     try:
         return lower_names([*own, *config.names])
     except ValueError as fault:
-        raise UsageError(f"{fault} is no name that a client could call this server by") from None
+        raise UsageError(f"{str(fault)!r} is no name to call this server by: --http-name") from None
 
 
 def _security(config: WebConfig) -> ssl.SSLContext | None:

@@ -27,16 +27,18 @@ class Limits(Struct, frozen=True):
     connections: int = 1000
     of_address: int = 50
     """Connections of one address; of IPv6, of one network of 64 bits."""
-    head_bytes: int = 16_384
     headers: int = 64
+    """Lines of a head."""
+    head_bytes: int = 16_384
     target: int = 2048
     """Bytes of the request's target."""
     document: int = 16_384
     """Bytes of a JSON body, but for a manifest."""
     manifest: int = 720_896
     """Bytes of the JSON body that offers an image."""
-    discarded: int = 1 << 20
-    """Bytes of a body that nobody wants any more, read to keep the connection."""
+    discarded: int = 5 << 20
+    """Bytes of a body that are still read after the answer, so that its sender comes to read that:
+    he who is cut off before hears nothing. A chunk, and something."""
     held: int = 256 << 20
     """Bytes of bodies, of requests and answers, in memory at a time."""
     of_bearer: int = 64 << 20

@@ -37,10 +37,11 @@ from guactors.transport.addresses import split_tcp
 from guactors.transport.base import Lane
 from guactors.transport.frames import CONTROL_HEADER_LIMIT
 from guactors.transport.zmq_link import new_keypair
+from tests import leaks
 from tests.command import refused
 from tests.e2e.keyed_grid import KeyedGrid, until
 
-pytestmark = pytest.mark.may_keep("children", "fds", "threads", "sockets")
+pytestmark = pytest.mark.may_keep(*leaks.KINDS)
 
 
 @gu.remote(max_retries=0)
@@ -68,9 +69,14 @@ class Counter:
 def world(
     permanent_threads: None, run_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[KeyedGrid, Path]]:
-    with KeyedGrid(tmp_path_factory.mktemp("grid")) as grid:
+    root = tmp_path_factory.mktemp("grid")
+    before = leaks.take(root, run_root)
+    with KeyedGrid(root) as grid:
         grid.add_provider("box", "--label", "zone=lab")
         yield grid, grid.add_app(providers=["*"])
+    found = leaks.settle(before, root, run_root, leaks.KINDS)
+    if found:
+        pytest.fail("the grid left behind:\n  " + "\n  ".join(found), pytrace=False)
 
 
 @pytest.fixture
@@ -187,12 +193,16 @@ def test_a_replayed_challenge(grid: KeyedGrid) -> None:
 
 
 def test_a_passed_on_challenge(grid: KeyedGrid) -> None:
-    """Somebody in the middle has a victim sign the challenge that the hub gave him."""
+    """Somebody in the middle has a victim sign the challenge that the hub gave him: the statement
+    names the victim's transport key, and the connection is the thief's."""
     app = grid.add_app(providers=["*"])
     victim = grid.credentials(app)
     thief = replace(victim, identity=Identity(*new_keypair()))
     with grid.raw(thief) as peer:
         peer.hello(session="s-1", transport=victim.identity.client_public)
+        assert "AuthFailed" in peer.refused()
+    with grid.raw(thief) as peer:
+        peer.hello(session="s-1")
         challenge = peer.wait(m.Challenge)
         statement = make_statement(
             hub=challenge.hub, key=victim.seal.key, link=peer.link.key, nonce=challenge.nonce,
@@ -267,7 +277,7 @@ def test_a_replayed_invitation(grid: KeyedGrid) -> None:
 # --- grants as documents --------------------------------------------------------------------------
 
 
-def denied(grid: KeyedGrid, app: Path, words: str = "", **options: Any) -> str:
+def denied(grid: KeyedGrid, app: Path, words: str | None = None, **options: Any) -> str:
     """A task of the app is refused; why."""
     with grid.session(app), pytest.raises(errors.PermissionDenied, match=words) as caught:
         gu.get(add.options(**options).remote(1, 2), timeout=20)

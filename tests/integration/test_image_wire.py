@@ -342,7 +342,7 @@ def apps(tmp_path: Path) -> list[KeyFile]:
 def permit(app: KeyFile, serial: int, **fields: object) -> m.PutGrant:
     grant = build_grant(
         hub=HUB.public.text, app=app.public.text, issuer=OWNER.public.text, serial=serial,
-        now=time.time(), actions=["upload_images"], **fields,  # type: ignore[arg-type]
+        now=time.time(), actions=["upload_images"], **fields,
     )  # fmt: skip
     return m.PutGrant(0, sign_grant(grant, OWNER.secret))
 

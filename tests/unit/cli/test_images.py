@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 import time
 from collections.abc import Callable
@@ -99,7 +100,7 @@ def test_what_means_none_says_why(given: str, word: str | None) -> None:
 
 
 def test_a_beginning_of_several_names_them() -> None:
-    known = {f"sha3-256:{'ab' * 5}{number:054x}": [] for number in range(6)}
+    known: dict[str, list[str]] = {f"sha3-256:{'ab' * 5}{number:054x}": [] for number in range(6)}
     with pytest.raises(UsageError, match="6 images") as raised:
         resolve("ab" * 5, known, HERE)
     assert sum(image in str(raised.value) for image in known) == 4
@@ -218,7 +219,7 @@ def test_export_writes_no_half_file_and_over_nothing(
     assert target.read_bytes() == b"mine"
     other = tmp_path / "other.tar"
     with monkeypatch.context() as broken:
-        broken.setattr(images.shutil, "copyfileobj", _fail)
+        broken.setattr(shutil, "copyfileobj", _fail)
         with pytest.raises(OSError, match="full"):
             run("export", "tools", str(other))
     assert not list(tmp_path.glob("other*"))

@@ -153,6 +153,8 @@ class Disk:
                 data, _ = self.images.pop(image)
                 self.sealed -= {blob.sha3_256 for blob in parse_manifest(data).blobs}
                 return True
+            case jobs.Breathe():
+                pass
             case jobs.Sweep():
                 self.swept += 1
             case _:

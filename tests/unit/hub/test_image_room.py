@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from guactors import image_jobs_state as jobs
 from guactors import messages as m
 from guactors.errors import ImageRefused, InternalError
-from guactors.image_fetches_state import FETCH_IDLE, MOST_FETCHED
+from guactors.image_fetches_state import FETCH_IDLE, MOST_FETCHED, MOST_LISTED, TOLD_AGAIN
 from guactors.image_ledger_state import KEPT, Ledger
 from guactors.image_state import SWEEP_EVERY, ImageRoom
 from guactors.image_uploads_state import CLOSE_AFTER, IDLE, MOST_OPEN, SAVE_EVERY
@@ -254,7 +254,7 @@ def test_an_offer_that_does_not_fit_counts_for_nobody() -> None:
     standing = app(uploads(ONE.blob.size + len(ONE.data)))
     assert bench.fault("c-1", standing, ONE.offer()).detail == "full"
     bench.disk.broken.clear()
-    assert bench.wanted("c-1", standing, ONE) == [0, 1, 2]
+    assert bench.wanted("c-1", standing, TWO) == [0, 1]
 
 
 @pytest.mark.parametrize("kind", [jobs.Seal, jobs.Save])
@@ -267,7 +267,10 @@ def test_a_seal_that_fails_makes_nobody_an_uploader(kind: type[jobs.Job]) -> Non
     assert bench.fault("c-1", UPLOADER, TWO.seal()).detail == "the disk fails"
     assert bench.disk.images == {}
     bench.disk.broken.clear()
+    bench.upload("c-2", OTHER_UPLOADER, TWO)
+    assert bench.listed("c-1", UPLOADER) == set()
     assert isinstance(bench.ask("c-1", UPLOADER, TWO.seal()), m.Done)
+    assert bench.listed("c-1", UPLOADER) == {TWO.id}
 
 
 def test_a_hub_that_is_killed_between_list_and_store_believes_the_store() -> None:
@@ -279,6 +282,8 @@ def test_a_hub_that_is_killed_between_list_and_store_believes_the_store() -> Non
     bench.work(1)
     assert [type(todo.job) for todo in bench.todo] == [jobs.Seal]
     assert b"owned" in bench.disk.uploads
+    assert Ledger(bench.disk.uploads, [TWO.id]).uploaders(TWO.id) == {APP}
+    assert not Ledger(bench.disk.uploads, []).uploaders(TWO.id)
     again = bench.restart()
     assert again.listed("c-1", UPLOADER) == set()
     assert again.fault("c-1", UPLOADER, m.AskImage(1, TWO.id)).kind == "ImageRefused"
@@ -394,6 +399,32 @@ def test_a_provider_fetches_any_image_and_lists_none() -> None:
     other = m.AskChunk(1, ONE.id, TWO.blob.sha3_256, 0)
     assert bench.fault("p-1", PROVIDER, other).kind == "UsageError"
     assert bench.fault("p-1", PROVIDER, m.AskImage(1, "py311")).kind == "UsageError"
+
+
+def test_the_audit_log_has_each_download_once_in_a_while() -> None:
+    bench = Bench()
+    bench.upload("c-1", UPLOADER, ONE)
+    bench.decisions.clear()
+    for seconds in (0, 1, TOLD_AGAIN):
+        bench.now += seconds
+        bench.ask("p-1", PROVIDER, m.AskImage(1, ONE.id))
+    assert [told.action for told in bench.decisions] == ["download"] * 2
+    bench.ask("c-1", UPLOADER, m.AskImage(1, ONE.id))
+    assert bench.decisions[-1].who == APP
+
+
+def test_a_long_list_is_judged_in_slices_and_cut() -> None:
+    bench = Bench(lazy=True)
+    bench.ask("c-1", LOCAL, m.AskImages(1))
+    for number in range(MOST_LISTED + 3):
+        bench.disk.images[f"sha3-256:{number:064x}"] = ONE.data, b""
+    bench.say("c-1", LOCAL, m.AskImages(1))
+    bench.work(2)
+    assert [type(todo.job) for todo in bench.todo] == [jobs.Breathe]
+    bench.work()
+    [answer] = bench.answers_of("c-1")
+    assert isinstance(answer, m.ImageList)
+    assert len(answer.images) == MOST_LISTED
 
 
 def test_only_who_sees_everything_hears_that_an_image_is_damaged() -> None:

@@ -14,6 +14,7 @@ from guactors import image_jobs_state as jobs
 from guactors.errors import ImageRefused
 from guactors.images import disk
 from guactors.images.manifest import CHUNK, encode_manifest, image_id, sign_image
+from guactors.images.partial import Partial
 from guactors.images.serving import ImageServing
 from tests.unit.images.making import blob_of, chunks, content, manifest_of, signer
 
@@ -142,6 +143,24 @@ def test_two_uploads_of_one_image_in_two_threads(serving: ImageServing) -> None:
     assert errors == []
 
 
+def test_a_chunk_is_written_though_its_blob_was_closed_a_moment_ago(
+    serving: ImageServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image(CHUNK + 7)
+    serving.do(jobs.Open(image.manifest))
+    write = Partial.write
+
+    def closed_first(partial: Partial, index: int, data: bytes) -> None:
+        monkeypatch.undo()
+        partial.close()
+        write(partial, index, data)
+
+    monkeypatch.setattr(Partial, "write", closed_first)
+    for put in image.puts():
+        serving.do(put)
+    serving.do(image.seal())
+
+
 def test_a_seal_that_fails_can_be_tried_again(
     serving: ImageServing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +173,7 @@ def test_a_seal_that_fails_can_be_tried_again(
         with pytest.raises(ImageRefused, match="disk"):
             serving.do(image.seal())
     assert serving.do(jobs.ListAll()) == []
-    image.upload(serving)
+    serving.do(image.seal())
     assert [facts.image for facts in serving.do(jobs.ListAll())] == [image.id]
 
 
@@ -168,6 +187,20 @@ def test_a_list_that_was_overtaken_is_not_written(serving: ImageServing) -> None
     assert serving.do(jobs.Load()).uploads == b"new"
     serving.do(jobs.Save(3, b"newest"))
     assert serving.do(jobs.Load()).uploads == b"newest"
+
+
+def test_a_damaged_image_counts_as_missing_and_can_be_mended(
+    serving: ImageServing, tmp_path: Path
+) -> None:
+    image = Image(CHUNK + 7)
+    image.upload(serving)
+    [path] = [x for x in (tmp_path / "hub").rglob(image.blob.sha3_256) if x.stat().st_size > CHUNK]
+    path.chmod(0o600)
+    path.write_bytes(b"!" + image.content[1:])
+    assert serving.do(jobs.Examine(image.data, b"")).there is None
+    image.upload(serving)
+    assert serving.do(jobs.Examine(image.data, b"")).there == frozenset()
+    assert serving.do(jobs.Read(image.id, image.blob, 0)) == image.content[:CHUNK]
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"x" * 300_000])

@@ -277,6 +277,7 @@ def test_header_lines_and_targets_have_limits() -> None:
     most = [(f"x-{number}", "1") for number in range(LIMITS.headers - 1)]
     assert judge(headers=head(*most)) is None
     assert refused(headers=head(*most, ("x-more", "1"))) == (431, "headers")
+    assert refused(headers=head(("x", "a" * LIMITS.head_bytes))) == (431, "headers")
     assert refused(target=b"/" + b"a" * LIMITS.target) == (414, "target")
 
 
