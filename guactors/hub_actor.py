@@ -28,6 +28,7 @@ from guactors.messages import Endpoint, Output
 from guactors.room_actor import RoomActor, Tick, epoch_seconds
 from guactors.scheduler_actor import SchedulerActor
 from guactors.scheduling import events as e
+from guactors.security.marks import marker_of
 from guactors.session_actor import SessionActor
 from guactors.stats_actor import StatsActor
 from guactors.transport import open_transport
@@ -65,6 +66,7 @@ class HubActor(RoomActor):
             self.context.now(),
             key=config.key,
             wall=epoch_seconds,
+            mark=marker_of(config.seal.secret),
         )
 
     def on_start(self) -> None:

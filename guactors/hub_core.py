@@ -18,6 +18,7 @@ from guactors.ids import LinkKey
 from guactors.messages import AuditLines, Fault, Message, Versions
 from guactors.scheduling import events as e
 from guactors.scheduling.state import SchedulerState
+from guactors.security.marks import Mark, no_mark
 from guactors.session_state import SessionState
 from guactors.stats_state import StatsState
 from guactors.store.base import Op, Snapshot
@@ -44,10 +45,11 @@ class HubCore:
         gatekeeper: GatekeeperState | None = None,
         key: str = "",
         wall: Callable[[float], float] = float,
+        mark: Mark = no_mark,
     ) -> None:
         self.timing = timing
-        self.hub = HubState(hub_id, timing, versions, now, key=key, wall=wall)
-        self.scheduler = SchedulerState(timing, fresh, now, wall=wall)
+        self.hub = HubState(hub_id, timing, versions, now, key=key, wall=wall, mark=mark)
+        self.scheduler = SchedulerState(timing, fresh, now, wall=wall, mark=mark)
         self.gatekeeper = gatekeeper or GatekeeperState(
             None, [], Snapshot(), random=bytes, wall=wall
         )

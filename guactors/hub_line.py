@@ -6,6 +6,7 @@ messages (it hands them on), or block.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -200,6 +201,7 @@ class HubLine:
         """The hub's no. After a welcome an AuthFailed means that our key was revoked."""
         self.refusal = error
         if isinstance(error, AuthFailed) and self._welcomed:
+            self._redial_at = math.inf
             self._on_refused(error)
 
     def _lose(self, why: str, now: float) -> None:
@@ -207,7 +209,8 @@ class HubLine:
         self.up = self.suspect = False
         self.last_down = why
         self._overflow.clear()
-        self._redial_at = now + self._backoff.next()
+        if self._redial_at < math.inf:
+            self._redial_at = now + self._backoff.next()
         if link is not None:
             self._unwatch(link)
             link.close()

@@ -23,8 +23,8 @@ from guactors.room_actor import RoomActor, Tick, epoch_seconds
 from guactors.scheduling import events as e
 
 if TYPE_CHECKING:
-    from guactors.image_jobs_state import Do, Job
     from guactors.image_state import ImageRoom
+    from guactors.image_state.jobs import Do, Job
     from guactors.images.serving import ImageServing
 
 THREADS: Final = 4
@@ -78,7 +78,7 @@ class ImageActor(RoomActor):
         if not self._config.data:
             super().carry(effects, now)
             return
-        from guactors.image_jobs_state import Do
+        from guactors.image_state.jobs import Do
 
         for effect in effects:
             if isinstance(effect, Do):
@@ -86,7 +86,7 @@ class ImageActor(RoomActor):
         super().carry([effect for effect in effects if not isinstance(effect, Do)], now)
 
     def _start(self, todo: Do) -> None:
-        from guactors.image_jobs_state import Did
+        from guactors.image_state.jobs import Did
 
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gu-images")

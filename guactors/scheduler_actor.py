@@ -9,9 +9,8 @@ from guactors.actors import ActorRef
 from guactors.config import HubConfig
 from guactors.ids import fresh
 from guactors.room_actor import RoomActor, epoch_seconds
-from guactors.scheduling.desk import no_mark
 from guactors.scheduling.state import SchedulerState
-from guactors.security.marks import marker
+from guactors.security.marks import marker_of
 
 
 class SchedulerActor(RoomActor):
@@ -20,7 +19,7 @@ class SchedulerActor(RoomActor):
     def __init__(self, hub: ActorRef, config: HubConfig) -> None:
         super().__init__()
         self.hub = hub
-        mark = marker(config.seal.secret) if config.seal.secret else no_mark
+        mark = marker_of(config.seal.secret)
         self.room = SchedulerState(
             config.timing, fresh, self.context.now(), wall=epoch_seconds, mark=mark
         )

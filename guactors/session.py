@@ -166,6 +166,12 @@ class Session:
                 self.requests[request] = Fault(type(error).__name__, str(error), request)
         self.values.notify()
 
+    def _over(self) -> GuactorsError:
+        """Why nothing can be called any more."""
+        if self.refused is None:
+            return SessionClosed("the session has ended; call init() again")
+        return type(self.refused)(str(self.refused))
+
     @property
     def closed(self) -> bool:
         return self._closed
@@ -380,8 +386,8 @@ class Session:
 
     def submit(self, home: Any, task: Task) -> None:
         """Hand a call to the core; the lock must be held."""
-        if self._closed:
-            raise SessionClosed("the session has ended; call init() again")
+        if self._closed or self.refused is not None:
+            raise self._over()
         if self.current_parent is not None:
             task.parent = self.current_parent()
         self.core.submit(home, task, time.monotonic())

@@ -25,6 +25,7 @@ from guactors.hub_state.sessions import SessionBook
 from guactors.hub_state.standing import StandingRules
 from guactors.ids import LinkKey
 from guactors.scheduling import events as e
+from guactors.security.marks import Mark, actor_mark, lease_mark, no_mark
 from guactors.security.rights import Reason
 from guactors.transport.base import Lane
 from guactors.transport.liveness import Lost, Recovered, SendPing, Silent
@@ -39,7 +40,8 @@ _PROVIDER_WORDS = (
 
 class HubState:
     """A :class:`guactors.scheduling.events.Room`. ``key``: the hub's public key, empty without one.
-    ``wall`` turns ``now`` into epoch seconds, in which grants count."""
+    ``wall`` turns ``now`` into epoch seconds, in which grants count; ``mark`` makes the hub's mark
+    on what providers report."""
 
     def __init__(
         self,
@@ -50,7 +52,9 @@ class HubState:
         *,
         key: str = "",
         wall: Callable[[float], float] = float,
+        mark: Mark = no_mark,
     ) -> None:
+        self._mark = mark
         self._desk = HubDesk(hub, key, timing, versions, wall)
         self._admission = Admission(self._desk, self._heard_early)
         self._standing = StandingRules(self._desk)
@@ -240,11 +244,19 @@ class HubState:
         return self._unexpected(peer, message, now)
 
     def _expect_sessions(self, peer: Peer, offer: m.Offer, now: float) -> list[e.Effect]:
-        """Sessions of which a provider still runs something, though this hub has not met them."""
-        found = {report.session for report in offer.leases}
-        found |= {report.spec.session for report in offer.actors if not report.spec.detached}
-        self.sessions.offered(peer.id, found | {r.spec.session for r in offer.actors})
-        for report in offer.actors:
+        """Sessions of which a provider still runs something, though this hub has not met them. A
+        report without this hub's mark counts for nothing."""
+        actors = [
+            x for x in offer.actors if x.spec.seal == actor_mark(self._mark, x.spec, x.payload)
+        ]
+        found = {
+            x.session
+            for x in offer.leases
+            if x.seal == lease_mark(self._mark, x.lease, x.session, x.caller, x.principal)
+        }
+        found |= {report.spec.session for report in actors if not report.spec.detached}
+        self.sessions.offered(peer.id, found | {report.spec.session for report in actors})
+        for report in actors:
             self.sessions.reported(report)
         new = [session for session in sorted(found) if self.sessions.expect(session, now)]
         return [e.ToSession(session, e.SessionExpected(session)) for session in new]

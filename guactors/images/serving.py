@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 
 from guactors.errors import ImageRefused, UsageError
 from guactors.home import private_directory
-from guactors.image_jobs_state import (
+from guactors.image_state.jobs import (
     AddSignatures,
     Breathe,
     Close,
@@ -98,7 +98,7 @@ class ImageServing:
         }
 
     def do(self, job: Job) -> Any:
-        """Do it, as ``image_jobs_state`` says. Raises ImageRefused for what cannot be done."""
+        """Do it, as ``image_state.jobs`` says. Raises ImageRefused for what cannot be done."""
         return self._does[type(job)](job)
 
     def close(self) -> None:

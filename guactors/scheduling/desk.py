@@ -29,21 +29,13 @@ from guactors.scheduling.events import (
 from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
+from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
 SETTLING = 0.5
 """Seconds beyond the longest redial pause until all who knew the last hub should be back."""
 MOST_DENIED = 10_000
 NOBODY_YET = Standing(principal="", rights=Rights())
-
-Mark = Callable[..., bytes]
-"""``mark(*parts)``: what only this hub can make of the parts, as text or bytes. A provider that
-returns it proves that the hub itself gave it what it reports."""
-
-
-def no_mark(*_parts: str | bytes) -> bytes:
-    """Of a hub without a key, whose providers are its own processes."""
-    return b""
 
 
 @dataclass(eq=False, slots=True)
@@ -244,7 +236,7 @@ class Desk:
 
     def actor_mark(self, spec: ActorSpec, payload: bytes) -> bytes:
         """The hub's mark on an actor."""
-        return self.mark("actor", spec.actor, spec.session, spec.owner, spec.principal, payload)
+        return actor_mark(self.mark, spec, payload)
 
     def transports_of(self, record: ActorRecord) -> list[str]:
         """The CURVE keys of the callers that may call the actor."""

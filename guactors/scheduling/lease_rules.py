@@ -25,6 +25,7 @@ from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot, lease_need
+from guactors.security.marks import lease_mark
 
 MOST_FAILURES = 3
 """Starts that may fail one after the other before the demand is refused."""
@@ -114,7 +115,7 @@ class LeaseRules:
         return StartLease(
             lease.id, lease.session, lease.caller, demand.shape, desk.namespace_of(caller),
             caller.standing.transport, principal,
-            desk.mark("lease", lease.id, lease.session, lease.caller, principal),
+            lease_mark(desk.mark, lease.id, lease.session, lease.caller, principal),
         )  # fmt: skip
 
     def end(self, lease: Lease, *, kill: bool) -> None:

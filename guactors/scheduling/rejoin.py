@@ -30,6 +30,7 @@ from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Slot, actor_need, lease_need
+from guactors.security.marks import lease_mark
 
 WORTH_TELLING = 300.0
 """Seconds after a session's end in which a provider may still have missed it."""
@@ -89,7 +90,7 @@ class Rejoin:
         caller = desk.callers.get(report.caller)
         claimed = caller is not None and report.lease in caller.claims
         waits = caller is None or now < desk.rejoined_at()
-        ours = desk.mark("lease", report.lease, report.session, report.caller, report.principal)
+        ours = lease_mark(desk.mark, report.lease, report.session, report.caller, report.principal)
         if report.seal != ours:
             forged(desk, slot, f"lease {report.lease}")
         if report.seal != ours or report.session in desk.ended_sessions or not (claimed or waits):

@@ -22,13 +22,14 @@ from guactors.config import Timing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.demand import Queue
-from guactors.scheduling.desk import Caller, Desk, EndedSession, Mark, no_mark
+from guactors.scheduling.desk import Caller, Desk, EndedSession
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.lookups import Lookups, sees
 from guactors.scheduling.placement import Need, Slot, choose, contends
 from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, SLICE, victims, wanting
 from guactors.scheduling.rejoin import Rejoin
+from guactors.security.marks import Mark, no_mark
 from guactors.security.rights import Rights
 
 MOST_ENDED = 256

@@ -143,15 +143,20 @@ def moment(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def unpack(text: str, field: str) -> bytes:
-    """The bytes of base64 in either alphabet, padded or not. Raises Refused, which names the
-    field."""
+def unpack(text: str, field: str, most: int = DOCUMENT_MOST) -> bytes:
+    """The bytes of base64 in either alphabet, padded or not; ``most`` of them. Raises Refused,
+    which names the field."""
     plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         detail = f"{field} is no base64"
         raise Refused(Refusal(400, "UsageError", "malformed", detail)) from None
+    if len(data) > most:
+        # The hub takes longer ones for faults of this link.
+        detail = f"{field} has more than {most} bytes"
+        raise Refused(Refusal(413, "UsageError", "too_large", detail))
+    return data
 
 
 def pack(data: bytes) -> str:

@@ -7,7 +7,8 @@ the same user and have no key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from guactors.context import running
@@ -20,27 +21,39 @@ if TYPE_CHECKING:
     from guactors.worker.process import Worker
 
 
-CATCH_UP: Final = 0.5
-"""Seconds that a handshake waits for what the provider has said to be read."""
+PATIENCE: Final = 1.0
+"""Seconds that a handshake waits for the provider's word."""
 
 
 class Doors(KeySet):
     """A caller hears of this worker from the hub, at about the time at which the provider's word
-    that it may come in arrives here. So before an unknown key is turned away, ``catch_up`` sees to
-    it that what the provider has sent so far is read."""
+    that it may come in arrives here, and libzmq never repeats a handshake that was refused. So an
+    unknown key waits a moment for that word. It keeps others waiting too, but to get this far one
+    must know the listener's key, which only the hub tells."""
 
-    def __init__(self, catch_up: Callable[[float], None]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._catch_up = catch_up
+        self._news = threading.Condition()
+
+    def admit(self, keys: Iterable[str]) -> None:
+        """As in KeySet."""
+        with self._news:
+            super().admit(keys)
+            self._news.notify_all()
+
+    def expel(self, keys: Iterable[str]) -> None:
+        """As in KeySet."""
+        with self._news:
+            super().expel(keys)
+            self._news.notify_all()
 
     def admits(self, key: str) -> bool:
         """As the port says. Only a handshake waits: messages come from keys that were admitted."""
-        if super().admits(key):
+        if key in self._keys:
             return True
-        if key in self._expelled:
-            return False
-        self._catch_up(CATCH_UP)
-        return super().admits(key)
+        with self._news:
+            self._news.wait_for(lambda: key in self._keys or key in self._expelled, PATIENCE)
+        return key in self._keys
 
 
 class Admission:
@@ -50,7 +63,7 @@ class Admission:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._users: dict[str, str] = {}
-        self.doors = Doors(worker.control.catch_up)
+        self.doors = Doors()
         self.expelled: set[str] = set()
 
     def met(self, link: str, listener: Listener) -> None:

@@ -91,7 +91,6 @@ class Control:
         self._held: dict[str, deque[Message]] = {}
         """Messages whose lane is not open yet, or full."""
         self._stopping = False
-        self._asked: deque[threading.Event] = deque()
         self._thread = threading.Thread(target=self._run, name="guactors-control", daemon=True)
 
     def start(self, transport: Transport) -> None:
@@ -171,15 +170,6 @@ class Control:
         if threading.current_thread() is not self._thread:
             self._poller.wake()
 
-    def catch_up(self, seconds: float) -> None:
-        """Wait until the thread has read what the provider has sent by now."""
-        if threading.current_thread() is self._thread:
-            return
-        done = threading.Event()
-        self._asked.append(done)
-        self._poller.wake()
-        done.wait(seconds)
-
     def suspect(self, link: str) -> None:
         """A send to the link failed; it is looked at by the thread."""
         self._suspects.append(link)
@@ -219,14 +209,11 @@ class Control:
                 return
             if self._lifeline in ready:
                 os._exit(1)
-            asked = [self._asked.popleft() for _ in range(len(self._asked))]
             with self._serving:
                 for listener in worker.listeners:
                     self._serve_callers(listener)
                     self._look_after(listener)
                 self._serve_provider()
-                for done in asked:
-                    done.set()
                 if self._watching:
                     self._watch()
                 if self._held:

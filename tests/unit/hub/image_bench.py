@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, TypeVar
 
-from guactors import image_jobs_state as jobs
 from guactors import messages as m
 from guactors.errors import GuactorsError, ImageRefused
-from guactors.image_state import ImageRoom
+from guactors.image_state import ImageRoom, jobs
 from guactors.images.manifest import Blob, Manifest, encode_manifest, image_id, parse_manifest
 from guactors.scheduling import events as e
 from guactors.security.grants import Grant, Quotas

@@ -13,6 +13,7 @@ from guactors.ids import LinkKey
 from guactors.scheduling import events as e
 from guactors.security.grants import Quotas, build_grant, sign_grant
 from guactors.security.keys import Kind, SecretKey
+from guactors.security.marks import marker
 from guactors.security.statements import HELLO_TYPE, make_statement
 from guactors.store.memory import MemoryStore
 from guactors.transport.base import Lane
@@ -24,6 +25,7 @@ HUB, OWNER = secret(Kind.HUB), secret(Kind.OWNER)
 APP, OTHER = secret(Kind.APP), secret(Kind.APP, 2)
 PROVIDER = secret(Kind.PROVIDER)
 EPOCH = 1_800_000_000.0
+MARK = marker("secret of the hub")
 WIDE: dict[str, Any] = {
     "providers": ["*"],
     "runtimes": ["*"],
@@ -67,7 +69,7 @@ class KeyedBench(Bench):
         )
         self.core = HubCore(
             "h-1", TIMING, numbered(), versions=VERSIONS, now=self.now,
-            gatekeeper=gatekeeper, key=HUB.public.text, wall=self.wall,
+            gatekeeper=gatekeeper, key=HUB.public.text, wall=self.wall, mark=MARK,
         )  # fmt: skip
         self.link_of.clear()
         self.trays.clear()

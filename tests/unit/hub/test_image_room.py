@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guactors import image_jobs_state as jobs
 from guactors import messages as m
 from guactors.errors import ImageRefused, InternalError
-from guactors.image_fetches_state import FETCH_IDLE, MOST_FETCHED, MOST_LISTED, TOLD_AGAIN
-from guactors.image_ledger_state import KEPT, Ledger
-from guactors.image_state import SWEEP_EVERY, ImageRoom
-from guactors.image_uploads_state import CLOSE_AFTER, IDLE, MOST_OPEN, SAVE_EVERY
+from guactors.image_state import jobs
+from guactors.image_state.fetches import FETCH_IDLE, MOST_FETCHED, MOST_LISTED, TOLD_AGAIN
+from guactors.image_state.ledger import KEPT, Ledger
+from guactors.image_state.room import SWEEP_EVERY, ImageRoom
+from guactors.image_state.uploads import CLOSE_AFTER, IDLE, MOST_OPEN, SAVE_EVERY
 from guactors.scheduling import events as e
 from tests.unit.hub.image_bench import (
     APP,

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guactors.image_turns_state import (
+from guactors.image_state.turns import (
     MOST_BYTES,
     MOST_BYTES_OF_PEER,
     MOST_OF_PEER,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from guactors import image_jobs_state as jobs
 from guactors.errors import ImageRefused
+from guactors.image_state import jobs
 from guactors.images import disk
 from guactors.images.manifest import CHUNK, encode_manifest, image_id, sign_image
 from guactors.images.partial import Partial

@@ -215,7 +215,9 @@ def test_the_largest_manifest_fits(door: Door) -> None:
     reply = door("POST", "/images", {"manifest": largest, "signatures": largest})
     assert reply.status == 200
     assert door("POST", "/images", {"manifest": largest + "AAAA"}).status == 400
+    assert door("POST", "/images", {"manifest": "A" * 349_528}).status == 413
     assert door("POST", "/images", b" " * 720_897).status == 413
+    assert len(door.hub.asked) == 1
 
 
 def test_a_chunk_goes_to_the_hub_on_the_bearers_own_line(door: Door) -> None:

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from guactors.worker.admission import CATCH_UP, Doors
+import threading
+
+import pytest
+
+from guactors.worker import admission
+from guactors.worker.admission import Doors
 
 
-def test_a_known_key_comes_in_without_waiting() -> None:
-    waits: list[float] = []
-    doors = Doors(waits.append)
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 0.05)
+
+
+def test_a_known_key_comes_in() -> None:
+    doors = Doors()
     doors.admit(["known"])
     assert doors.admits("known")
-    assert not waits
 
 
-def test_an_unknown_key_waits_for_what_the_provider_has_said() -> None:
-    waits: list[float] = []
-    doors = Doors(lambda seconds: (waits.append(seconds), doors.admit(["late"]))[0])
+def test_an_unknown_key_waits_for_the_word_that_lets_it_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 30.0)
+    doors = Doors()
+    threading.Timer(0.02, doors.admit, (["late"],)).start()
     assert doors.admits("late")
-    assert not doors.admits("stranger")
-    assert waits == [CATCH_UP] * 2
 
 
-def test_an_expelled_key_does_not_even_wait() -> None:
-    waits: list[float] = []
-    doors = Doors(waits.append)
+def test_a_stranger_is_turned_away_after_a_moment() -> None:
+    assert not Doors().admits("stranger")
+
+
+def test_an_expelled_key_does_not_even_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 1000.0)
+    doors = Doors()
     doors.admit(["bad"])
     doors.expel(["bad"])
     assert not doors.admits("bad")
     doors.admit(["bad"])
     assert not doors.admits("bad")
-    assert not waits
 
 
 def test_no_key_is_never_admitted() -> None:
-    doors = Doors(lambda seconds: doors.admit([""]))
+    doors = Doors()
+    doors.admit([""])
     assert not doors.admits("")

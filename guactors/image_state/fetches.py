@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from guactors import messages as m
 from guactors.errors import ImageRefused, MailboxFull, UsageError
-from guactors.image_desk_state import DOWNLOAD, REMOVE, ImageDesk, Steps, asked_image, unknown
-from guactors.image_jobs_state import (
+from guactors.image_state.desk import DOWNLOAD, REMOVE, ImageDesk, Steps, asked_image, unknown
+from guactors.image_state.jobs import (
     Breathe,
     Facts,
     Job,

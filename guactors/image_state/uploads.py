@@ -16,8 +16,8 @@ from typing import Final
 
 from guactors import messages as m
 from guactors.errors import GuactorsError, ImageRefused, UsageError
-from guactors.image_desk_state import UPLOAD, ImageDesk, Steps, asked_image
-from guactors.image_jobs_state import AddSignatures, Close, Examine, Examined, Open, Put, Seal
+from guactors.image_state.desk import UPLOAD, ImageDesk, Steps, asked_image
+from guactors.image_state.jobs import AddSignatures, Close, Examine, Examined, Open, Put, Seal
 from guactors.images.manifest import Blob, Manifest, image_id
 from guactors.scheduling.events import ImagesAsked, Standing
 

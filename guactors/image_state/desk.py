@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Generator
 from typing import Any, Final, TypeAlias
 
 from guactors.errors import ImageRefused, PermissionDenied
-from guactors.image_jobs_state import Job, Save
-from guactors.image_ledger_state import Ledger
+from guactors.image_state.jobs import Job, Save
+from guactors.image_state.ledger import Ledger
 from guactors.images.manifest import RUNTIMES, parse_image_id
 from guactors.messages import Message
 from guactors.scheduling.events import Decision, Standing

@@ -4,7 +4,7 @@ Owns: which questions are worked on and how far each is, what waits, the houseke
 touch the disk (``images.serving`` does, off the loop), read a clock, or keep a peer waiting for an
 answer for ever: each question gets one.
 
-The rules are in ``image_uploads_state`` and ``image_fetches_state``: steps that yield jobs and are
+The rules are in ``uploads`` and ``fetches``: steps that yield jobs and are
 sent the outcomes. Nothing is answered before the list of uploads has been read.
 """
 
@@ -19,12 +19,12 @@ from msgspec import Struct
 from guactors import errors
 from guactors import messages as m
 from guactors.errors import GuactorsError, ImageRefused, MailboxFull
-from guactors.image_desk_state import UPLOAD, ImageDesk, Steps
-from guactors.image_fetches_state import Fetches
-from guactors.image_jobs_state import Did, Do, Job, Load, Loaded, Sweep
-from guactors.image_ledger_state import KEPT, Ledger
-from guactors.image_turns_state import Turns
-from guactors.image_uploads_state import Uploads
+from guactors.image_state.desk import UPLOAD, ImageDesk, Steps
+from guactors.image_state.fetches import Fetches
+from guactors.image_state.jobs import Did, Do, Job, Load, Loaded, Sweep
+from guactors.image_state.ledger import KEPT, Ledger
+from guactors.image_state.turns import Turns
+from guactors.image_state.uploads import Uploads
 from guactors.images.manifest import CHUNK, image_id
 from guactors.scheduling import events as e
 from guactors.security.rights import Reason
