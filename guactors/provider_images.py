@@ -1,8 +1,8 @@
 """The images of a provider: fetched from the hub into the store, unpacked for workers.
 
-Owns: the questions to the hub about images and who waits for the answers, the directories that
-workers work in, the pins of what they use. Must never: decide whether an image may run
-(``provider_state`` does), hand out what it did not verify, or hash and unpack on the event loop.
+Owns: what is being fetched, the directories that workers work in, the pins of what they use. Must
+never: decide whether an image may run (``provider_state`` does), hand out what it did not verify,
+or hash and unpack on the event loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from msgspec import Struct
 
 from guactors.errors import ImageRefused, UsageError
 from guactors.home import private_directory
-from guactors.messages import AskChunk, AskImage, ChunkIs, Fault, ImageIs, Message
+from guactors.messages import Message
+from guactors.provider_fetch import Fetch, ImageTrouble, Questions, ask_image
 from guactors.provider_state import Effect as CoreEffect
 from guactors.provider_state import (
     ImageFacts,
@@ -32,23 +33,15 @@ from guactors.provider_state import (
 )
 
 if TYPE_CHECKING:
-    from guactors.images.manifest import Blob, Manifest
-    from guactors.images.partial import Partial
     from guactors.images.pins import Pin
     from guactors.images.store import ImageStore
-    from guactors.images.transfer_state import Effect
 
 log = logging.getLogger("guactors.provider")
 
 QUOTA: Final = 64 << 30
 """Bytes of images that a provider keeps."""
-ANSWER_WITHIN: Final = 60.0
-"""Seconds in which the hub must say what an image is."""
 BUSY: Final = 60.0
 """Seconds to wait for another process that fetches the same blob into the same store."""
-HUB: Final = "the hub"
-REFUSALS: Final = frozenset({"ImageRefused", "PermissionDenied", "UsageError"})
-"""Faults of the hub that asking again will not change."""
 
 
 class ImageHere(Struct, frozen=True):
@@ -94,57 +87,6 @@ def tell_core(core: ProviderCore, news: News, now: float) -> Sequence[CoreEffect
             return core.on_root_ready(worker, root, now)
         case RootFailed(worker, reason, detail):
             return core.on_root_failed(worker, reason, detail, now)
-
-
-class ImageTrouble(Exception):
-    """Ends a fetch; ``reason`` and ``detail`` as in ImageMissing."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
-class Questions:
-    """What the hub was asked and has not answered. ``send`` sends to it."""
-
-    def __init__(self, send: Callable[[Message], None]) -> None:
-        self._send = send
-        self._last = 0
-        self._linked = False
-        self._open: dict[int, Callable[[Message | None], None]] = {}
-
-    def ask(
-        self, question: Callable[[int], Message], answered: Callable[[Message | None], None]
-    ) -> None:
-        """``question`` makes the message of a number; ``answered`` gets what comes back, None when
-        the link is lost."""
-        if not self._linked:
-            answered(None)
-            return
-        self._last += 1
-        self._open[self._last] = answered
-        self._send(question(self._last))
-
-    def heard(self, message: Message) -> bool:
-        """Whether the message answers one of ours."""
-        if not isinstance(message, ImageIs | ChunkIs | Fault):
-            return False
-        answered = self._open.pop(message.request, None)
-        if answered is not None:
-            answered(message)
-        return answered is not None
-
-    def linked(self) -> None:
-        """There is a new link."""
-        self._linked = True
-
-    def lost(self) -> None:
-        """Nothing is answered any more."""
-        self._linked = False
-        waiting, self._open = self._open, {}
-        for answered in waiting.values():
-            answered(None)
 
 
 class Images:
@@ -226,7 +168,7 @@ class Images:
     async def _fetch(self, image: str) -> ImageFacts:
         from guactors.images.manifest import image_id, parse_manifest, signers_of
 
-        answer = await self._ask_image(image)
+        answer = await ask_image(self._questions, image)
         data, signatures = bytes(answer.manifest), bytes(answer.signatures)
         if image_id(data) != image:
             raise ImageTrouble(
@@ -250,26 +192,6 @@ class Images:
                 await asyncio.to_thread(partial.close)
         await asyncio.to_thread(store.add_image, data, signatures or None)
         return ImageFacts(image, signers, tuple(manifest.runtimes), manifest.not_after)
-
-    async def _ask_image(self, image: str) -> ImageIs:
-        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
-
-        def answered(message: Message | None) -> None:
-            if not future.done():
-                future.set_result(message)
-
-        self._questions.ask(lambda number: AskImage(number, image), answered)
-        try:
-            message = await asyncio.wait_for(future, ANSWER_WITHIN)
-        except TimeoutError:
-            detail = f"the hub did not say within {ANSWER_WITHIN:.0f} s what the image {image} is"
-            raise ImageTrouble("failed", detail) from None
-        if isinstance(message, Fault):
-            reason = "image" if message.kind in REFUSALS else "failed"
-            raise ImageTrouble(reason, message.detail)
-        if not isinstance(message, ImageIs):
-            raise ImageTrouble("link_lost", "the link to the hub broke")
-        return message
 
     # --- unpacking ------------------------------------------------------------------------------
 
@@ -312,107 +234,6 @@ class Images:
         pin = self._pins.pop(worker, None)
         if pin is not None:
             pin.close()
-
-
-class Fetch:
-    """One blob on its way from the hub: the shell of ``images.transfer_state``."""
-
-    def __init__(
-        self, image: str, manifest: Manifest, blob: Blob, partial: Partial, questions: Questions
-    ) -> None:
-        from guactors.images.transfer_state import Download
-
-        self._image = image
-        self._blob = blob
-        self._partial = partial
-        self._questions = questions
-        self._download = Download(manifest, {blob.sha3_256: partial.missing()}, [HUB])
-        self._events: asyncio.Queue[Callable[[float], list[Effect]]] = asyncio.Queue()
-        self._writes: set[asyncio.Task[None]] = set()
-        self._lost = False
-        self._lied = ""
-
-    async def run(self) -> None:
-        """Until all chunks are written. Raises ImageTrouble."""
-        from guactors.images.transfer_state import Failed
-
-        effects = self._download.begin(time.monotonic())
-        try:
-            while True:
-                for effect in effects:
-                    if isinstance(effect, Failed):
-                        raise self._trouble(effect.reason)
-                    self._carry_out(effect)
-                if self._download.ended:
-                    return
-                effects = await self._next()
-        finally:
-            if self._writes:
-                await asyncio.wait(self._writes)
-
-    def _trouble(self, reason: str) -> ImageTrouble:
-        if self._lost:
-            return ImageTrouble("link_lost", reason)
-        return ImageTrouble("image" if self._lied else "failed", self._lied or reason)
-
-    async def _next(self) -> list[Effect]:
-        wake = self._download.wake_at
-        wait = None if wake is None else max(0.0, wake - time.monotonic())
-        try:
-            event = await asyncio.wait_for(self._events.get(), wait)
-        except TimeoutError:
-            return self._download.on_tick(time.monotonic())
-        return event(time.monotonic())
-
-    def _carry_out(self, effect: Effect) -> None:
-        from guactors.images.transfer_state import Ask, Drop, Write
-
-        match effect:
-            case Ask(_, blob, index):
-                self._ask(blob, index)
-            case Write(_, blob, index, data):
-                task = asyncio.get_running_loop().create_task(self._write(blob, index, data))
-                self._writes.add(task)
-                task.add_done_callback(self._writes.discard)
-            case Drop(source, reason):
-                log.warning("image %s: %s %s", self._image, source, reason)
-
-    def _ask(self, blob: str, index: int) -> None:
-        download = self._download
-
-        def answered(message: Message | None) -> None:
-            match message:
-                case ChunkIs(data=data):
-                    self._put(lambda now: download.on_chunk(HUB, blob, index, data, now))
-                case None:
-                    self._lost = True
-                    self._put(lambda now: download.on_source_lost(HUB, now))
-                case _:
-                    self._put(lambda now: download.on_refused(HUB, blob, index, now))
-
-        self._questions.ask(lambda n: AskChunk(n, self._image, blob, index), answered)
-
-    def _put(self, event: Callable[[float], list[Effect]]) -> None:
-        self._events.put_nowait(event)
-
-    async def _write(self, blob: str, index: int, data: bytes | memoryview) -> None:
-        from guactors.images.manifest import chunk_hash
-
-        try:
-            await asyncio.to_thread(self._partial.write, index, data)
-        except ImageRefused as error:
-            reason = str(error)
-            # Both the chunk and the disk can be to blame.
-            if await asyncio.to_thread(chunk_hash, data) == self._blob.chunks[index]:
-                self._put(lambda now: self._download.on_failed(reason, now))
-            else:
-                self._lied = f"the hub sent wrong data: {reason}"
-                self._put(lambda now: self._download.on_wrong(blob, index, now))
-        except OSError as error:
-            reason = str(error)
-            self._put(lambda now: self._download.on_failed(reason, now))
-        else:
-            self._put(lambda now: self._download.on_written(blob, index, now))
 
 
 def remove_tree(path: Path) -> None:

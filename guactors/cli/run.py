@@ -19,7 +19,7 @@ from guactors.cli.authority import Key
 from guactors.cli.console import USAGE, fail, waiting
 from guactors.cli.image_choice import local, open_store
 from guactors.cli.options import Address, parse_pairs, parse_size
-from guactors.errors import InternalError, PermissionDenied, Stopped, TaskError
+from guactors.errors import InternalError, Stopped, TaskError
 from guactors.grid_file import AUTO
 from guactors.refs import ObjectRef, ObjectRefGenerator
 from guactors.remote_function import image_program
@@ -96,7 +96,7 @@ def _follow(stream: ObjectRefGenerator) -> int:
         return SIGNALLED + int(getattr(signal, "SIGPIPE", 13))
     except TaskError as error:
         fail(f"the program could not be run: {error.cause or error}")
-    except (Stopped, PermissionDenied) as error:
+    except Stopped as error:
         fail(f"the program was stopped: {error}")
     raise InternalError("the program's end was never reported: please report this as a bug")
 

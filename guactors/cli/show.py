@@ -11,15 +11,15 @@ from typing import Annotated
 import typer
 
 from guactors import inf as inf_words
+from guactors.cli.authority import Key, open_hub
 from guactors.cli.console import USAGE, amount, fail, print_json, print_table, size, span
 from guactors.cli.options import Address, AsJson
-from guactors.grid_client import GridClient
 from guactors.messages import GridInfo, PeerInfo
 
 
-def status(address: Address = None, as_json: AsJson = False) -> None:
+def status(address: Address = None, key: Key = None, as_json: AsJson = False) -> None:
     """Show the grid: hub, resources, load and actors."""
-    with GridClient(address) as client:
+    with open_hub(address, key) as client:
         grid = client.grid()
         shown = client.address.shown
     if as_json:
@@ -39,9 +39,9 @@ def status(address: Address = None, as_json: AsJson = False) -> None:
         typer.echo(f"faults     {grid.protocol_faults} messages were not ours")
 
 
-def peers(address: Address = None, as_json: AsJson = False) -> None:
+def peers(address: Address = None, key: Key = None, as_json: AsJson = False) -> None:
     """List every process that is linked to the hub."""
-    with GridClient(address) as client:
+    with open_hub(address, key) as client:
         found = [peer for peer in client.grid().peers if peer.peer != client.peer]
     if as_json:
         print_json(found)
@@ -63,12 +63,13 @@ def inf(
         str | None, typer.Argument(help=f"One of {', '.join(inf_words.TOPICS)}; default: all.")
     ] = None,
     address: Address = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a provider's machine: processor, memory, storage, operating system (GiB)."""
     if topic is not None and topic not in inf_words.TOPICS:
         fail(f"no topic {topic!r}; there are {', '.join(inf_words.TOPICS)}", USAGE)
-    with GridClient(address) as client:
+    with open_hub(address, key) as client:
         answer = client.info(peer)
     wanted = [topic] if topic else list(inf_words.TOPICS)
     answers = {name: inf_words.facts(answer.info, name) for name in wanted}

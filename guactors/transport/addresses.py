@@ -79,15 +79,16 @@ def places_of(address: str, data_address: str | None) -> list[str]:
     empty ``data_address`` means the control lane's own port, whichever the system chooses.
 
     Raises ValueError for lanes of different kinds and for what is no address."""
-    places = [address] if data_address in {None, address} else [address, str(data_address)]
-    if address.startswith(IPC) and places[-1] == "":
-        raise ValueError(f"{address}: the lanes of a socket file cannot share one")
+    shared = data_address == ""
+    places = [address]
+    if data_address and data_address != address:
+        places.append(data_address)
     if address.startswith(IPC):
+        if shared:
+            raise ValueError(f"{address}: the lanes of a socket file cannot share one")
         if len(places) == 1:
             places.append(address + DATA_SUFFIX)
-    elif places[-1] == "":
-        del places[1]
-    elif len(places) == 1 and split_tcp(address)[1] == 0:
+    elif len(places) == 1 and split_tcp(address)[1] == 0 and not shared:
         places.append(address)
     if len({place.partition("://")[0] for place in places}) != 1:
         raise ValueError(f"{places[0]} and {places[1]}: both lanes need the same kind of address")

@@ -81,7 +81,7 @@ def busy(detail: str) -> Refusal:
 def too_often(seconds: float) -> Refusal:
     """The answer to who tries too often."""
     wait = str(max(1, round(seconds + 0.5)))
-    detail = f"too many requests from this address: wait {wait} s"
+    detail = f"too many requests in a short time: wait {wait} s"
     return Refusal(429, "MailboxFull", "rate", detail, {"Retry-After": wait})
 
 

@@ -23,7 +23,7 @@ from guactors.web.bearers import Bearers
 from guactors.web.gate import Gate
 from guactors.web.guard import JSON, Refusal
 from guactors.web.hub_client import Hub
-from guactors.web.image_routes import image_routes, upload_routes
+from guactors.web.image_routes import download_routes, image_routes, upload_routes
 from guactors.web.session_routes import session_routes
 from guactors.web.settings import Limits
 
@@ -62,6 +62,7 @@ def make_app(hub: Hub, names: Collection[str], limits: Limits) -> Gate:
         session_routes(hub),
         upload_routes(hub),
         image_routes(hub),
+        download_routes(hub),
     ):
         app.include_router(routes, dependencies=bearer)
     app.add_exception_handler(GuactorsError, _of_the_hub)

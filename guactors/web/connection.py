@@ -135,7 +135,7 @@ class GuardedConnection(H11Protocol):
             elif now - self._closing > self._limits.stall:
                 self.transport.abort()
             return
-        if self.flow.read_paused:
+        if self.flow.read_paused or self._has_not_said_continue():
             self._pace.not_reading(now)
         late = self._pace.late(now)
         if not late:
@@ -146,6 +146,10 @@ class GuardedConnection(H11Protocol):
             self.transport.abort()
         else:
             self._end(Refusal(408, "UsageError", "late", late))
+
+    def _has_not_said_continue(self) -> bool:
+        cycle = self.cycle
+        return cycle is not None and cycle.more_body and cycle.waiting_for_100_continue
 
     def make_way(self) -> None:
         """Somebody else needs the place, and nobody asks anything here."""

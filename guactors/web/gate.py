@@ -40,7 +40,8 @@ class Gate:
         self._names = names
         self._limits = limits
         self._bearers = bearers
-        self._rates = Rates(limits.tries, limits.all_tries)
+        self._tries = Rates(limits.tries, limits.all_tries)
+        self._asks = Rates(limits.asks, limits.all_asks)
         self._budget = Budget(limits.held, limits.of_bearer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +80,7 @@ class Gate:
         if (method, path) in guard.PUBLIC:
             if path not in guard.TRIES:
                 return None
-            wait = self._rates.wait(guard.network_of(client[0]) if client else "", now)
+            wait = self._tries.wait(guard.network_of(client[0]) if client else "", now)
             return too_often(wait) if wait else None
         token = guard.bearer_of(headers)
         if token is None:
@@ -87,6 +88,9 @@ class Gate:
         bearer = self._bearers.find(token, now)
         if bearer is None:
             return guard.no_token("the token is unknown or has expired: get a new one")
+        wait = self._asks.wait(bearer.key, now)
+        if wait:
+            return too_often(wait)
         scope[_BEARER] = bearer
         return None
 

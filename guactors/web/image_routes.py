@@ -114,6 +114,24 @@ def image_routes(hub: Hub) -> APIRouter:
             signatures=forms.pack(found.signatures),
         )
 
+    @routes.delete("/{image}", status_code=204)
+    async def remove(image: ImagePath, request: Request) -> None:
+        """Remove it from the hub, or from the bearer's uploads if others uploaded it, too."""
+        bearer = gate.bearer_in(request.scope)
+        try:
+            await hub.ask_for(bearer.key, m.RemoveImage(0, image, bearer.token), m.Done)
+        except ImageRefused as fault:
+            # It is not there for him, or somebody fetches it.
+            await _image(hub, bearer, image)
+            raise Refused(refusal_of(fault, 409)) from None
+
+    return routes
+
+
+def download_routes(hub: Hub) -> APIRouter:
+    """The content of what is there."""
+    routes = APIRouter(prefix="/images", tags=["images"])
+
     @routes.get(
         "/{image}/blobs/{blob}/chunks/{index}",
         response_class=Response,
@@ -130,17 +148,6 @@ def image_routes(hub: Hub) -> APIRouter:
         except (ImageRefused, UsageError) as fault:
             raise Refused(refusal_of(fault, 404)) from None
         return Response(found.data, media_type=RAW)
-
-    @routes.delete("/{image}", status_code=204)
-    async def remove(image: ImagePath, request: Request) -> None:
-        """Remove it from the hub, or from the bearer's uploads if others uploaded it, too."""
-        bearer = gate.bearer_in(request.scope)
-        try:
-            await hub.ask_for(bearer.key, m.RemoveImage(0, image, bearer.token), m.Done)
-        except ImageRefused as fault:
-            # It is not there for him, or somebody fetches it.
-            await _image(hub, bearer, image)
-            raise Refused(refusal_of(fault, 409)) from None
 
     return routes
 

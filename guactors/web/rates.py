@@ -1,7 +1,7 @@
 """How often somebody may try.
 
-Owns: token buckets by address, and one for all. Must never: grow with the number of addresses that
-somebody can make up.
+Owns: token buckets by name (an address, a key), and one for all. Must never: grow with the number
+of names that somebody can make up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 MOST: Final = 4096
-"""Addresses remembered."""
+"""Names remembered."""
 _BURST: Final = 2.0
 """Seconds' worth of tries that one may save up."""
 
@@ -22,7 +22,7 @@ class _Bucket(Struct):
 
 
 class Rates:
-    """``each`` and ``together``: tries a second, of one address and of all. Times are monotonic
+    """``each`` and ``together``: tries a second, of one name and of all. Times are monotonic
     seconds."""
 
     def __init__(self, each: float, together: float) -> None:
@@ -32,14 +32,14 @@ class Rates:
         self._buckets: dict[str, _Bucket] = {}
 
     def __repr__(self) -> str:
-        return f"<Rates {len(self._buckets)} addresses>"
+        return f"<Rates {len(self._buckets)} names>"
 
-    def wait(self, address: str, now: float) -> float:
+    def wait(self, name: str, now: float) -> float:
         """Count a try: 0 if it may be, else the seconds after which one may."""
-        bucket = self._buckets.pop(address, None) or _Bucket(self._each * _BURST, now)
+        bucket = self._buckets.pop(name, None) or _Bucket(self._each * _BURST, now)
         _fill(bucket, self._each, now)
         _fill(self._all, self._together, now)
-        self._buckets[address] = bucket  # those that tried lately are the last to be forgotten
+        self._buckets[name] = bucket  # those that tried lately are the last to be forgotten
         while len(self._buckets) > MOST:
             del self._buckets[next(iter(self._buckets))]
         wait = max((1 - bucket.level) / self._each, (1 - self._all.level) / self._together)

@@ -48,6 +48,9 @@ class Limits(Struct, frozen=True):
     all_tries: float = 100.0
     """The same of all. No more than the hub keeps open challenges for, so that nobody's challenge
     is pushed out by those of others."""
+    asks: float = 200.0
+    """Requests of one key, a second, with bursts as above: each is a question to the hub."""
+    all_asks: float = 1000.0
 
 
 class WebConfig(Struct, frozen=True):

@@ -174,7 +174,7 @@ class Caller:
             match message:
                 case Welcome():
                     self.welcome = True
-                case Ping(number):
+                case Ping(number) if self.link.state() is LinkState.UP:
                     self.link.send(Lane.CONTROL, [encode(Pong(number))])
                 case Replies(replies):
                     self.replies.update({reply.id: reply for reply in replies})

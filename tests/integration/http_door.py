@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import json
 import queue
@@ -19,6 +20,7 @@ import msgspec
 
 from guactors import messages as m
 from guactors.config import HubConfig, Identity, Seal
+from guactors.images.manifest import CHUNK
 from guactors.messages import Endpoint
 from guactors.runtimes.web import WebProcess
 from guactors.security.grants import Quotas, build_grant, sign_grant
@@ -27,6 +29,7 @@ from guactors.security.statements import make_statement
 from guactors.transport import open_transport
 from guactors.web.settings import Limits, WebConfig
 from tests.integration.hub_peer import TIMING, VERSIONS, HubProcess, Peer
+from tests.unit.images.making import blob_of, chunks, content, manifest_bytes
 from tests.unit.security.samples import secret
 
 HUB, OWNER = secret(Kind.HUB), secret(Kind.OWNER)
@@ -197,6 +200,38 @@ class Client:
         self.http.close()
 
 
+class Picture:
+    """An image of two blobs, the first of several chunks."""
+
+    def __init__(self, seed: str, size: int = CHUNK + 1000) -> None:
+        self.data = {blob_of(data).sha3_256: data
+                     for data in (content(size, seed), content(50, seed + "2"))}  # fmt: skip
+        blobs = [blob_of(data) for data in self.data.values()]
+        self.manifest = manifest_bytes(
+            blobs[0], blob_of(list(self.data.values())[1], "data", "raw")
+        )
+        self.id = "sha3-256:" + hashlib.sha3_256(self.manifest).hexdigest()
+        self.form = {"manifest": base64.b64encode(self.manifest).decode()}
+
+    def chunk(self, blob: str, index: int) -> bytes:
+        return chunks(self.data[blob])[index]
+
+    def path(self, blob: str, index: int) -> str:
+        return f"/images/{self.id}/blobs/{blob}/chunks/{index}"
+
+    def all(self) -> dict[str, list[int]]:
+        return {blob: list(range(len(chunks(data)))) for blob, data in self.data.items()}
+
+    def upload(self, client: Client) -> None:
+        offer = client("POST", "/images", self.form)
+        assert offer.status == 202, offer.body
+        for blob, indexes in offer.json()["missing"].items():
+            for index in indexes:
+                reply = client("PUT", self.path(blob, index), self.chunk(blob, index))
+                assert reply.status == 204, reply.body
+        assert client("POST", f"/images/{self.id}/seal").status == 201
+
+
 def text_of(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
@@ -229,5 +264,5 @@ def eventually_ok(client: Client, method: str, path: str, status: int) -> Reply:
     return reply
 
 
-__all__ = ["APP", "BAD", "OTHER", "POOR", "Client", "Door", "Grid", "Reply", "eventually_ok",
-           "exchange", "status_of", "text_of"]  # fmt: skip
+__all__ = ["APP", "BAD", "OTHER", "POOR", "Client", "Door", "Grid", "Picture", "Reply",
+           "eventually_ok", "exchange", "status_of", "text_of"]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import signal
@@ -27,11 +26,12 @@ from tests.integration.http_door import (
     Client,
     Door,
     Grid,
+    Picture,
     eventually_ok,
     exchange,
     status_of,
 )
-from tests.unit.images.making import blob_of, chunks, content, manifest_bytes, signer
+from tests.unit.images.making import signer
 from tests.unit.security.samples import secret
 
 PEM = Path(__file__).parent / "localhost.pem"
@@ -174,38 +174,6 @@ def test_sessions_are_their_keys_own(app: Client, other: Client) -> None:
 
 
 # --- images -------------------------------------------------------------------------------------
-
-
-class Picture:
-    """An image of two blobs, the first of several chunks."""
-
-    def __init__(self, seed: str, size: int = CHUNK + 1000) -> None:
-        self.data = {blob_of(data).sha3_256: data
-                     for data in (content(size, seed), content(50, seed + "2"))}  # fmt: skip
-        blobs = [blob_of(data) for data in self.data.values()]
-        self.manifest = manifest_bytes(
-            blobs[0], blob_of(list(self.data.values())[1], "data", "raw")
-        )
-        self.id = "sha3-256:" + hashlib.sha3_256(self.manifest).hexdigest()
-        self.form = {"manifest": base64.b64encode(self.manifest).decode()}
-
-    def chunk(self, blob: str, index: int) -> bytes:
-        return chunks(self.data[blob])[index]
-
-    def path(self, blob: str, index: int) -> str:
-        return f"/images/{self.id}/blobs/{blob}/chunks/{index}"
-
-    def all(self) -> dict[str, list[int]]:
-        return {blob: list(range(len(chunks(data)))) for blob, data in self.data.items()}
-
-    def upload(self, client: Client) -> None:
-        offer = client("POST", "/images", self.form)
-        assert offer.status == 202, offer.body
-        for blob, indexes in offer.json()["missing"].items():
-            for index in indexes:
-                reply = client("PUT", self.path(blob, index), self.chunk(blob, index))
-                assert reply.status == 204, reply.body
-        assert client("POST", f"/images/{self.id}/seal").status == 201
 
 
 def test_an_image_goes_up_and_comes_down(app: Client, other: Client) -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from guactors.images.manifest import CHUNK
 from guactors.web.settings import Limits
-from tests.integration.http_door import APP, Client, Door, Grid, exchange, status_of
-from tests.integration.test_http import Picture
+from tests.integration.http_door import APP, POOR, Client, Door, Grid, Picture, exchange, status_of
 
 LIMITS = Limits(
     head=0.6, window=0.6, pace=2000.0, rest=1.0, stall=0.6, of_address=20, connections=60,
@@ -159,6 +158,28 @@ def test_an_answer_that_nobody_takes_is_given_up(grid: Grid, door: Door) -> None
     client = door.client(APP)
     assert client("GET", picture.path(blob, 0)).body == picture.chunk(blob, 0)
     client.close()
+
+
+def test_who_waits_to_be_asked_for_the_body_is_not_late(grid: Grid, door: Door) -> None:
+    """``Expect: 100-continue``: it is asked for when the hub has said that he may."""
+    picture = Picture("continue")
+    blob = next(iter(picture.data))
+    rich, poor = door.client(APP), door.client(POOR)
+    rich("POST", "/images", picture.form)
+    for client, statuses in ((rich, [b"100", b"204"]), (poor, [b"403"])):
+        with door.connect() as sock:
+            head = (
+                f"PUT {picture.path(blob, 0)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                f"Authorization: Bearer {client.token}\r\nContent-Length: {CHUNK}\r\n"
+                "Expect: 100-continue\r\n\r\n"
+            )
+            sock.sendall(head.encode())
+            for status in statuses:
+                assert sock.recv(12) == b"HTTP/1.1 " + status
+                if status == b"100":
+                    assert sock.recv(65536).endswith(b"\r\n\r\n")
+                    sock.sendall(picture.chunk(blob, 0))
+        client.close()
 
 
 # --- too many -----------------------------------------------------------------------------------

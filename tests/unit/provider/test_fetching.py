@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from guactors import provider_images
+from guactors import provider_fetch
 from guactors.images.manifest import (
     CHUNK,
     Manifest,
@@ -255,8 +255,48 @@ def test_a_hub_that_has_lost_a_chunk(tmp_path: Path) -> None:
     play(tmp_path, test)
 
 
+@pytest.mark.parametrize("at", [AskImage, AskChunk])
+def test_a_hub_that_has_too_much_to_do_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: type[Message]
+) -> None:
+    monkeypatch.setattr(provider_fetch, "LATER", 0.001)
+
+    async def test(desk: Desk) -> None:
+        hub = desk.hub
+        refused = 0
+
+        def spoil(answer: Message) -> Message:
+            nonlocal refused
+            if isinstance(hub.asked[-1], at) and refused < 5:
+                refused += 1
+                return Fault("MailboxFull", "later", answer.request)  # type: ignore[attr-defined]
+            return answer
+
+        hub.spoil = spoil
+        assert isinstance(await desk.need(), ImageHere)
+        assert refused == 5
+        await asyncio.sleep(0.01)
+        assert len(hub.asked) == 1 + len(hub.chunks) + refused, "no question more than it takes"
+
+    play(tmp_path, test)
+
+
+def test_a_hub_that_never_has_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider_fetch, "LATER", 0.001)
+    monkeypatch.setattr(provider_fetch, "ANSWER_WITHIN", 0.05)
+
+    async def test(desk: Desk) -> None:
+        desk.hub.spoil = lambda answer: Fault("MailboxFull", "no room", answer.request)  # type: ignore[attr-defined]
+        news = await desk.need()
+        assert isinstance(news, ImageMissing)
+        assert news.reason == "failed"
+        assert news.detail.endswith("no room")
+
+    play(tmp_path, test)
+
+
 def test_a_hub_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider_images, "ANSWER_WITHIN", 0.01)
+    monkeypatch.setattr(provider_fetch, "ANSWER_WITHIN", 0.01)
 
     async def test(desk: Desk) -> None:
         desk.hub.spoil = lambda answer: None

@@ -80,6 +80,9 @@ def test_ports_a_listener_needs() -> None:
     assert places_of("ipc:///d/s", None) == ["ipc:///d/s", "ipc:///d/s.d"]
     assert places_of("ipc:///d/s", "ipc:///d/t") == ["ipc:///d/s", "ipc:///d/t"]
     assert places_of("tcp://h:0", None) == ["tcp://h:0", "tcp://h:0"]
+    assert places_of("tcp://h:0", "") == ["tcp://h:0"]
+    with pytest.raises(ValueError, match="cannot share"):
+        places_of("ipc:///d/s", "")
     assert places_of("tcp://h:61621", None) == ["tcp://h:61621"]
     assert places_of("tcp://h:61621", "tcp://h:61621") == ["tcp://h:61621"]
     assert places_of("tcp://h:61621", "tcp://h:61622") == ["tcp://h:61621", "tcp://h:61622"]

@@ -64,6 +64,10 @@ class Reply:
         return json.loads(self.body)
 
     @property
+    def why(self) -> tuple[int, str]:
+        return self.status, self.reason
+
+    @property
     def reason(self) -> str:
         """Of an error, which must have the form of all errors."""
         body = self.json()

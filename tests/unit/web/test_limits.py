@@ -235,7 +235,7 @@ def test_made_up_addresses_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
     book = Rates(1.0, 1000.0)
     for number in range(10):
         book.wait(str(number), 0.0)
-    assert repr(book) == "<Rates 3 addresses>"
+    assert repr(book) == "<Rates 3 names>"
 
 
 @given(st.lists(st.floats(0, 100), max_size=60))

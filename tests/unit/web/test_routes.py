@@ -492,6 +492,17 @@ def test_tries_for_tokens_are_limited(door: Door) -> None:
     assert door("GET", "/health", token=None).status == 200
 
 
+def test_one_key_cannot_keep_the_hub_busy() -> None:
+    door = Door(Limits(asks=2.0, all_asks=100.0))
+    door.app._bearers.gave("other", "gu_app_two", float("inf"))
+    door.app._bearers.gave("again", KEY, float("inf"))
+    door.hub.says(m.AskSessions, m.SessionList(1, []))
+    assert [door("GET", "/sessions").status for _ in range(5)] == [200] * 4 + [429]
+    assert door("GET", "/sessions", token="again").why == (429, "rate"), "it is the same key"
+    assert door("GET", "/sessions", token="other").status == 200
+    assert len(door.hub.asked) == 5
+
+
 def test_one_key_cannot_have_all_the_memory() -> None:
     door = Door(Limits(held=100, of_bearer=60))
     door.app._bearers.gave("other", "gu_app_two", float("inf"))
