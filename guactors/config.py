@@ -132,10 +132,13 @@ class NodeConfig(Struct, frozen=True):
     """What one launcher runs on this machine. A provider with an empty ``hub`` joins this ``hub``.
 
     ``embedded``: it ends with the process that launched it. ``path``: the import path of the
-    workers, empty for the launcher's own. ``scratch``: directories it removes at its end."""
+    workers, empty for the launcher's own. ``scratch``: directories it removes at its end. ``web``:
+    what ``guactors.web``, an extra, is told as msgpack, empty for no HTTP; it serves this
+    ``hub``."""
 
     hub: HubConfig | None = None
     providers: list[ProviderConfig] = []
     embedded: bool = False
     path: list[str] = []
     scratch: list[str] = []
+    web: bytes = b""

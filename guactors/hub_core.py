@@ -155,7 +155,8 @@ class HubCore:
 
     @staticmethod
     def _no_images(event: e.Event) -> list[e.Effect]:
-        assert isinstance(event, e.ImagesAsked)
+        if not isinstance(event, e.ImagesAsked):
+            return []
         request = getattr(event.message, "request", 0)
         return [e.ToPeer(event.peer, Fault("ImageRefused", "this hub keeps no images", request))]
 

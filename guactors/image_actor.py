@@ -13,7 +13,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from guactors.actors import ActorRef
 from guactors.actors.supervision import Cause
@@ -42,6 +42,7 @@ class ImageActor(RoomActor):
         self.hub = hub
         self._config = config
         self._room: ImageRoom | None = None
+        self._revoked: e.RevocationsAre | None = None
         self._serving: ImageServing | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._jobs: set[Future[object]] = set()
@@ -65,12 +66,22 @@ class ImageActor(RoomActor):
         if self._serving is not None:
             self._serving.close()
 
+    def receive(self, message: Any) -> None:
+        """What was revoked before the first question waits for the room: the newest list has
+        all."""
+        if self._room is None and isinstance(message, e.RevocationsAre):
+            self._revoked = message
+        else:
+            super().receive(message)
+
     def think(self, message: e.Event | Tick, now: float) -> list[e.Effect]:
         """The room is made with the first question."""
         if self._room is None:
             from guactors.image_state import ImageRoom
 
             self.room = self._room = ImageRoom(epoch_seconds, keeps=bool(self._config.data))
+            if self._revoked is not None:
+                self._room.handle(self._revoked, now)
         return super().think(message, now)
 
     def carry(self, effects: list[e.Effect], now: float) -> None:

@@ -597,7 +597,7 @@ class Vouch(Message, frozen=True, tag=58):
 
 
 class Report(Message, frozen=True, tag=59):
-    """For the audit log: the provider, or a worker of its, refused something."""
+    """For the audit log: the provider, a worker of its, or the HTTP server refused something."""
 
     who: Name
     action: Name
@@ -1012,7 +1012,7 @@ class AskSessions(Message, frozen=True, tag=136):
 
 
 class KeyList(Message, frozen=True, tag=140):
-    """Answer to AskKeys."""
+    """Data lane: answer to AskKeys."""
 
     request: Count
     keys: list[KeyRow]
@@ -1027,14 +1027,15 @@ class Invitation(Message, frozen=True, tag=141):
 
 
 class GrantList(Message, frozen=True, tag=142):
-    """Answer to AskGrants."""
+    """Data lane: answer to AskGrants."""
 
     request: Count
     grants: list[GrantRow]
 
 
 class AuditLines(Message, frozen=True, tag=143):
-    """Answer to AskAudit: lines as in the log; ``last`` is the number of the last one looked at."""
+    """Data lane: answer to AskAudit. Lines as in the log; ``last`` is the number of the last one
+    looked at."""
 
     request: Count
     lines: list[Text]
@@ -1074,7 +1075,7 @@ class Allowed(Message, frozen=True, tag=147):
 
 
 class SessionList(Message, frozen=True, tag=148):
-    """Answer to AskSessions."""
+    """Data lane: answer to AskSessions."""
 
     request: Count
     sessions: list[SessionRow]
@@ -1151,7 +1152,7 @@ class WantChunks(Message, frozen=True, tag=160):
 
 
 class ImageList(Message, frozen=True, tag=161):
-    """Answer to AskImages."""
+    """Data lane: answer to AskImages."""
 
     request: Count
     images: list[ImageRow]
@@ -1188,7 +1189,7 @@ ImageQuestion = (
 ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
 CallerToHub = (
     Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
-    | AskGrid | AskInfo | HeldLeases | Relay | Authority | ImageQuestion
+    | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion
 )  # fmt: skip
 HubToCaller = (
     Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate
@@ -1214,6 +1215,6 @@ WorkerToCaller = (
 
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
-    OfferImage, PutChunk, ImageIs, ChunkIs,
+    OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines, SessionList,
 )  # fmt: skip
-"""Messages of the data lane; all others go on the control lane."""
+"""Messages of the data lane, because they may be large; all others go on the control lane."""

@@ -18,6 +18,7 @@ assert sys.platform != "win32", "forks; on Windows gu hub and gu provider run by
 import msgspec
 
 from guactors.config import HubConfig, NodeConfig, ProviderConfig
+from guactors.messages import Endpoint
 from guactors.runtimes import open_workers, process
 from guactors.runtimes.base import Report
 from guactors.runtimes.entry import LENGTH_BYTES, read_exactly
@@ -38,7 +39,7 @@ def main() -> None:
     config = msgspec.msgpack.decode(read_exactly(0, length), type=NodeConfig)
     for module in (*_COMMON, *[_PROVIDER] * (len(config.providers) > 1)):
         importlib.import_module(module)
-    Node(config, _hub, _provider, owner).run()
+    Node(config, _hub, _provider, owner, _web).run()
 
 
 def _hub(config: HubConfig, report: Report) -> object:
@@ -55,6 +56,15 @@ def _provider(config: ProviderConfig, report: Report) -> object:
 
     _settle()
     return run_provider_process(config, report, processes=processes)
+
+
+def _web(settings: bytes, hub: list[Endpoint], report: Report) -> object:
+    from guactors.web.server import run_web_process
+    from guactors.web.settings import WebConfig
+
+    config = msgspec.msgpack.decode(settings, type=WebConfig)
+    _settle()
+    return run_web_process(msgspec.structs.replace(config, hub=hub), report)
 
 
 def _settle() -> None:

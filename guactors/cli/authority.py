@@ -25,6 +25,7 @@ from guactors.join import JoinAddress, parse_join
 from guactors.messages import AskKeys, KeyList, KeyRow, Message
 from guactors.security.canonical import shown
 from guactors.security.key_files import (
+    KEY_VARIABLE,
     PASSPHRASE_VARIABLE,
     Listed,
     list_keys,
@@ -45,7 +46,7 @@ Key = Annotated[
         "--key",
         metavar="NAME|PATH",
         help="The key file to come with: an owner's, or an app's that may administer.",
-        show_default="the owner's key, if it is here",
+        show_default="GU_KEY, or the owner's key, if it is here",
     ),
 ]
 
@@ -76,10 +77,13 @@ _CANDIDATES: Final = 4
 
 
 def open_hub(address: str | None, key: str | None = None) -> GridClient:
-    """A line to the hub, to be used in a ``with``. ``key``: as ``--key`` gives it; without it the
-    owner key of that hub is used, where this user has it, else what any other program would use."""
+    """A line to the hub, to be used in a ``with``. ``key``: as ``--key`` gives it; where neither it
+    nor ``GU_KEY`` is given, the owner key of that hub is used, if this user has it, else what any
+    other program would use."""
     if key is not None:
         return hub_as(address, key_file(key, (Kind.OWNER, Kind.APP)))
+    if os.environ.get(KEY_VARIABLE):
+        return GridClient(address)
     join = join_of(address)
     owner = _key_of(join.owner) if join else None
     # The user of the grid of this machine needs no key, so is not asked for a passphrase.

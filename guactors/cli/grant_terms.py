@@ -216,6 +216,8 @@ def lacks(grant: Grant) -> list[str]:
     }
     if grant.runtimes == ["python"]:
         needed["--function-signer"] = grant.function_signers
+    elif grant.runtimes and not {"python", ANY} & set(grant.runtimes):
+        needed["--image or --signer"] = grant.image_hashes or grant.image_signers
     return [option for option, given in needed.items() if not given]
 
 

@@ -23,6 +23,7 @@ from guactors.cli.network import (
     outward_host,
 )
 from guactors.cli.options import AsJson
+from guactors.cli.web import Http, HttpCert, HttpKey, HttpName, WebOptions, web_options
 from guactors.config import HubConfig, NodeConfig, ProviderConfig
 from guactors.grid_client import GridClient
 from guactors.grid_file import (
@@ -56,6 +57,10 @@ def up(
         str,
         typer.Option(callback=check_tcp, help="Where the hub listens, port 0: any free one."),
     ] = "tcp://127.0.0.1:0",
+    http: Http = None,
+    http_name: HttpName = None,
+    http_cert: HttpCert = None,
+    http_key: HttpKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a hub and providers on this machine, in the background."""
@@ -63,13 +68,17 @@ def up(
     if running is not None:
         fail(f"a grid is up already (pid {running.pid}); gu status shows it, gu down ends it")
     check_free(listen)
+    web = web_options(http, http_name, http_cert, http_key)
     with waiting(f"starting a hub and {providers} provider(s)"):
-        grid = _start(providers, cpus, listen)
+        grid, url = _start(providers, cpus, listen, web)
         _await_providers(providers)
     if as_json:
-        print_json({"address": grid.address, "pid": grid.pid, "pids": grid.pids})
+        found = {"address": grid.address, "pid": grid.pid, "pids": grid.pids, "http": url}
+        print_json(found)
         return
     typer.echo(f"hub and {providers} provider(s) are up, pid {grid.pid}")
+    if url:
+        note(f"HTTP at {url}")
     note('gu status shows the grid, gu down ends it; programs find it with gu.init("auto")')
     note(f"others find it at {grid.address}")
     note("let them in: gu key invite, or gu key approve; say what they may: gu grant create")
@@ -88,7 +97,10 @@ def down() -> None:
     typer.echo(f"the grid of pid {grid.pid} is down")
 
 
-def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
+def _start(
+    providers: int, cpus: float | None, listen: str, web: WebOptions | None
+) -> tuple[GridFile, str]:
+    """The grid, and the URL of its HTTP server, empty without one."""
     keys = hub_keys()
     run_dir = str(new_run_dir())
     there = detect_resources()
@@ -119,6 +131,7 @@ def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
             for number in range(1, providers + 1)
         ],
         scratch=[run_dir],
+        web=web.settings([]) if web is not None else b"",
     )
     node = launch_node(config, timeout=START_WITHIN, log=home() / "grid.log")
     try:
@@ -128,7 +141,7 @@ def _start(providers: int, cpus: float | None, listen: str) -> GridFile:
         node.close()
         raise
     node.detach()
-    return grid
+    return grid, node.url
 
 
 def _await_providers(count: int) -> None:

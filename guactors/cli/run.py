@@ -15,7 +15,6 @@ from typing import Annotated, BinaryIO
 import typer
 
 import guactors as gu
-from guactors.cli.authority import Key
 from guactors.cli.console import USAGE, fail, waiting
 from guactors.cli.image_choice import local, open_store
 from guactors.cli.options import Address, parse_pairs, parse_size
@@ -50,7 +49,15 @@ def run(
         str, typer.Option(help="Directory there.", show_default="a fresh one, removed afterwards")
     ] = "",
     address: Address = None,
-    key: Key = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="NAME|PATH",
+            help="The app key to come with.",
+            show_default="GU_KEY, else default",
+        ),
+    ] = None,
 ) -> None:
     """Run a program on a provider. Streams its output and ends with its exit status: 128 plus the
     number for a signal, 127 if there is no such program there. With an image, the program and its

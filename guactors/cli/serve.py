@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from guactors.cli.console import fail, log_in_lines, note
 from guactors.cli.network import check_free, check_tcp, is_loopback, join_address, outward_host
 from guactors.cli.options import parse_pairs, parse_size
+from guactors.cli.web import Http, HttpCert, HttpKey, HttpName, WebDoor, web_options
 from guactors.config import HubConfig, ProviderConfig
 from guactors.grid_file import (
     HubAddress,
@@ -59,17 +60,22 @@ def hub(
             show_default="the owner key of GU_HOME, made if there is none",
         ),
     ] = None,
+    http: Http = None,
+    http_name: HttpName = None,
+    http_cert: HttpCert = None,
+    http_key: HttpKey = None,
 ) -> None:
     """Run the hub in the foreground. The first line of its output is the address to join it: who
     has it may knock, and an owner says who comes in (gu key approve, gu key invite)."""
     from guactors.hub_actor import run_hub_process
 
     check_free(listen)
+    door = WebDoor(web_options(http, http_name, http_cert, http_key))
     log_in_lines()
     keys = hub_keys(owner or (), private_directory(data) if data else None)
     if keys.made_owner:
         note(f"made the owner's key of this hub: {keys.made_owner}; keep a copy where it is safe")
-    with _run_dir() as run_dir:
+    with _run_dir() as run_dir, door:
         config = HubConfig(
             hub=fresh("hub"),
             listen=[f"ipc://{run_dir}/hub", listen],
@@ -82,7 +88,7 @@ def hub(
         if is_loopback(split_tcp(listen)[0]):
             note("only this machine can join; --listen tcp://0.0.0.0:61621 opens it to others")
         try:
-            run_hub_process(config, _hub_report(keys, run_dir))
+            run_hub_process(config, _hub_report(keys, run_dir, door))
         finally:
             _forget()
 
@@ -174,7 +180,7 @@ def _run_dir() -> Iterator[str]:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def _hub_report(keys: HubKeys, run_dir: str) -> Report:
+def _hub_report(keys: HubKeys, run_dir: str, door: WebDoor) -> Report:
     def report(event: dict[str, Any]) -> None:
         if event["event"] == "error":
             fail(str(event["text"]))
@@ -184,6 +190,7 @@ def _hub_report(keys: HubKeys, run_dir: str) -> Report:
         address = join_address(endpoints, keys)
         typer.echo(address)
         _remember(address, endpoints, run_dir)
+        door.open(endpoints)
 
     return report
 

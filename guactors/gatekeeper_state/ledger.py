@@ -28,7 +28,7 @@ _REASONS: Final = frozenset(reason.value for reason in Reason)
 _ACTIONS: Final = frozenset({
     "join", "session", "token", "grant", "revoke", "approve", "invite", "rotate", "upload", "run",
     "submit", "admin", "read_logs", "read_stats", "suspend_others", "upload_images", "read_keys",
-    "read_grants", "read_audit", "handshake", "message", "report",
+    "read_grants", "read_audit", "handshake", "message", "report", "http",
 })  # fmt: skip
 
 

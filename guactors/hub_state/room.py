@@ -21,7 +21,7 @@ from guactors.hub_state.actions import decision, needed_action, refusal
 from guactors.hub_state.admission import WORKER, Admission
 from guactors.hub_state.desk import TO_GATEKEEPER, TO_SCHEDULER, HubDesk
 from guactors.hub_state.peers import Peer, PeerBook
-from guactors.hub_state.sessions import SessionBook
+from guactors.hub_state.sessions import SessionBook, is_local
 from guactors.hub_state.standing import StandingRules
 from guactors.ids import LinkKey
 from guactors.scheduling import events as e
@@ -107,8 +107,8 @@ class HubState:
                 return self._desk.turn_away(link, kind, detail)
             case e.StandingChanged():
                 return self._standing.changed(event, now)
-            case e.RevocationsAre(message):
-                return self._standing.revocations(message)
+            case e.RevocationsAre():
+                return self._standing.revocations(event)
             case e.SessionAsked(peer_id, standing, message):
                 peer = self.peers.by_id.get(peer_id)
                 return [] if peer is None else self._standing.asked(peer, standing, message, now)
@@ -234,10 +234,8 @@ class HubState:
                 ]
             case m.Vouch():
                 return self._admission.vouched(peer, message, now)
-            case m.Report(who, action, subject, reason, detail):
-                where = peer.hello.name or peer.id
-                told = e.Decision(who, action, subject, "refused", reason, detail, where)
-                return [e.ToRoom(TO_GATEKEEPER, e.Decided(told))]
+            case m.Report():
+                return [_reported(peer, message)]
             case m.AskImage() | m.AskChunk():
                 asked = e.ImagesAsked(peer.id, peer.standing, message)
                 return [e.ToRoom(e.RoomName.IMAGES, asked)]
@@ -278,6 +276,8 @@ class HubState:
                 return [e.ToRoom(e.RoomName.STATS, asked)]
             case m.Relay():
                 return self._relay(peer, message)
+            case m.Report() if is_local(peer.standing):
+                return [_reported(peer, message)]
             case m.AskSessions(token="") | m.CloseSession(token=""):
                 return self._standing.asked(peer, peer.standing, message, now)
         if isinstance(message, m.ImageQuestion) and not getattr(message, "token", ""):
@@ -328,6 +328,14 @@ class HubState:
     def _unexpected(self, peer: Peer, message: m.Message, now: float) -> list[e.Effect]:
         text = f"a {peer.role} must not send {type(message).__name__} to a hub"
         return self._desk.fault(peer.link or "", "unexpected", text, now)
+
+
+def _reported(peer: Peer, report: m.Report) -> e.Effect:
+    where = peer.hello.name or peer.id
+    told = e.Decision(
+        report.who, report.action, report.object, "refused", report.reason, report.detail, where
+    )
+    return e.ToRoom(TO_GATEKEEPER, e.Decided(told))
 
 
 def _refused_at_the_door(address: str, count: int) -> e.Effect:

@@ -48,11 +48,13 @@ class StandingRules:
             effects.append(e.ShutOut([peer.user]))
         return effects + desk.lose(peer, "was shut out: its key was revoked", now, lost=False)
 
-    def revocations(self, message: m.Revoked) -> list[e.Effect]:
-        """Every provider must know, those that join later as well."""
-        desk = self._desk
+    def revocations(self, event: e.RevocationsAre) -> list[e.Effect]:
+        """Every provider must know, those that join later as well; and whoever judges by the
+        signers of images."""
+        desk, message = self._desk, event.message
         desk.revoked = message
-        return [x for p in desk.peers if p.role == "provider" for x in desk.send(p, message)]
+        told = [x for p in desk.peers if p.role == "provider" for x in desk.send(p, message)]
+        return [*told, e.ToRoom(e.RoomName.IMAGES, event)]
 
     # --- sessions ---------------------------------------------------------------------------------
 

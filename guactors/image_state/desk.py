@@ -1,12 +1,13 @@
 """What all rules about images at the hub share: the list of uploads, and who may do what.
 
-Owns: the judging of a peer's standing for images, and the sentences of refusals. Must never: touch
-the disk, or tell somebody that there is an image which he may not use.
+Owns: the judging of a peer's standing for images, the signers that were revoked, the sentences of
+refusals. Must never: touch the disk, tell somebody that there is an image which he may not use, or
+count a signature by a key that was revoked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, Final, TypeAlias
 
 from guactors.errors import ImageRefused, PermissionDenied
@@ -39,6 +40,7 @@ class ImageDesk:
         self.chores: list[Job] = []
         self._wall = wall
         self._saves = 0
+        self._revoked: frozenset[str] = frozenset()
 
     @property
     def wall(self) -> float:
@@ -52,12 +54,20 @@ class ImageDesk:
 
     # --- judging --------------------------------------------------------------------------------
 
+    def revoke(self, keys: Iterable[str]) -> None:
+        """Signatures by these keys count no more, also where a later list leaves them out."""
+        self._revoked |= frozenset(keys)
+
+    def counted(self, signers: Collection[str]) -> frozenset[str]:
+        """Those signers whose signatures count."""
+        return frozenset(signers) - self._revoked
+
     def sees(self, standing: Standing, image: str, signers: Collection[str]) -> bool:
         """Whether it may know of the image: it may do everything, or uploaded the image, or could
         run it in some runtime."""
         if standing.rights.everything or standing.principal in self.ledger.uploaders(image):
             return True
-        by = frozenset(signers)
+        by = self.counted(signers)
         return any(
             standing.rights.judge_work(Work(runtime, image, by), self.wall).allowed
             for runtime in RUNTIMES
@@ -68,7 +78,7 @@ class ImageDesk:
         what they run."""
         if standing.kind == "provider" or self.sees(standing, image, signers):
             return
-        by = frozenset(signers)
+        by = self.counted(signers)
         verdict = standing.rights.judge_work(Work("native", image, by), self.wall)
         self.tell(standing, DOWNLOAD, image, verdict.reason, verdict.detail)
         raise unknown(image)

@@ -31,8 +31,6 @@ FETCH_IDLE: Final = 30.0
 """Seconds without a word after which a peer fetches no more."""
 MOST_FETCHED: Final = 64
 """Images that are fetched at a time: their files are open."""
-MOST_LISTED: Final = 1000
-"""Images in one answer, those used last: it must fit into a message of the control lane."""
 TOLD_AGAIN: Final = 600.0
 """Seconds in which the downloads of one image by one principal are one line of the audit log."""
 MOST_TOLD: Final = 1000
@@ -77,12 +75,10 @@ class Fetches:
         found: list[Facts] = yield ListAll()
         rows: list[m.ImageRow] = []
         for number, one in enumerate(found):
-            if len(rows) == MOST_LISTED:
-                break
             if number and not number % SLICE:
                 yield Breathe()
             if self._desk.sees(standing, one.image, one.signers):
-                by = sorted(one.signers)
+                by = sorted(self._desk.counted(one.signers))
                 rows.append(
                     m.ImageRow(one.image, one.name, one.size, one.created, by, one.last_used)
                 )

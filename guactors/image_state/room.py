@@ -70,6 +70,8 @@ class ImageRoom:
         match event:
             case e.ImagesAsked():
                 return self._asked(event)
+            case e.RevocationsAre(message):
+                self._desk.revoke(message.keys)
             case Did(ticket, outcome):
                 running = self._running.pop(ticket)
                 return [*self._step(running, outcome), *self._go_on()]

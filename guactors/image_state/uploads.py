@@ -76,7 +76,7 @@ class Uploads:
         image, principal = found.image, standing.principal
         if found.there is not None and desk.sees(standing, image, found.there):
             mine = standing.rights.everything or principal in desk.ledger.uploaders(image)
-            if mine and found.signers - found.there:
+            if mine and desk.counted(found.signers) - found.there:
                 yield AddSignatures(image, message.signatures)
                 return m.Done(message.request, f"{image} is here already, its signers are noted")
             return m.Done(message.request, f"{image} is here already")

@@ -29,10 +29,12 @@ _LOG_TAIL = 2000
 
 
 class NodeProcess:
-    """A running launcher, ready: its hub (if it has one) and every provider serve.
+    """A running launcher, ready: its hub and HTTP server (if it has them) and every provider
+    serve.
 
-    ``hub_endpoints``: where its hub listens. ``pid``: of the launcher. ``pids``: of its members by
-    id, as of the start (it restarts those that die)."""
+    ``hub_endpoints``: where its hub listens; ``url``: of its HTTP server, empty without one.
+    ``pid``: of the launcher. ``pids``: of its members by id, as of the start (it restarts those
+    that die)."""
 
     def __init__(self, popen: subprocess.Popen[bytes], config: NodeConfig) -> None:
         self._popen = popen
@@ -40,6 +42,7 @@ class NodeProcess:
         self.pid = popen.pid
         self.pids: dict[str, int] = {}
         self.hub_endpoints: list[Endpoint] = []
+        self.url = ""
         self._lines: list[bytes] = []
         self._rest = b""
 
@@ -149,7 +152,7 @@ def _send(popen: subprocess.Popen[bytes], config: NodeConfig) -> None:
 
 
 def _await_ready(node: NodeProcess, config: NodeConfig, deadline: float) -> None:
-    missing = (config.hub is not None) + len(config.providers)
+    missing = (config.hub is not None) + bool(config.web) + len(config.providers)
     while missing:
         report = node.next_report(deadline - time.monotonic())
         if report is None:
@@ -163,6 +166,7 @@ def _await_ready(node: NodeProcess, config: NodeConfig, deadline: float) -> None
             node.pids[report["name"]] = report["pid"]
             if report["role"] == "hub":
                 node.hub_endpoints = [Endpoint(**one) for one in report["endpoints"]]
+            node.url = report.get("url", node.url)
 
 
 def _remove(directory: str) -> None:

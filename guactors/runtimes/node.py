@@ -1,4 +1,5 @@
-"""The launcher: forks hub and providers from one preloaded process, and sees that none outlives it.
+"""The launcher: forks hub, providers and the HTTP server from one preloaded process, and sees that
+none outlives it.
 
 Owns: its members' pids, restarts, the end. Must never: start a thread or a ZeroMQ context (members
 are forked from it at any time), or know what a hub or a provider does: their bodies are arguments.
@@ -36,6 +37,10 @@ from guactors.runtimes.member import Member
 
 RunHub = Callable[[HubConfig, Report], object]
 RunProvider = Callable[[ProviderConfig, Report], object]
+RunWeb = Callable[[bytes, list[Endpoint], Report], object]
+
+HTTP = "http"
+"""Role and name of the HTTP server, of which there is one at most."""
 
 _GRACE = 0.3
 _RESTART_FIRST = 0.1
@@ -47,8 +52,9 @@ _STDIN, _STDOUT = 0, 1
 class _Post:
     """A place to be filled by a member, again and again."""
 
-    def __init__(self, config: HubConfig | ProviderConfig) -> None:
+    def __init__(self, config: HubConfig | ProviderConfig | bytes) -> None:
         self.config = config
+        """Bytes: what the HTTP server is told."""
         self.member: Member | None = None
         self.since = 0.0
         self.delay = _RESTART_FIRST
@@ -60,13 +66,20 @@ class Node:
     """One launcher. ``owner``: pid of the process an embedded one ends with, 0 for none."""
 
     def __init__(
-        self, config: NodeConfig, run_hub: RunHub, run_provider: RunProvider, owner: int = 0
+        self,
+        config: NodeConfig,
+        run_hub: RunHub,
+        run_provider: RunProvider,
+        owner: int = 0,
+        run_web: RunWeb | None = None,
     ) -> None:
         self._config = config
         self._run_hub = run_hub
         self._run_provider = run_provider
+        self._run_web = run_web
         self._hub_endpoints: list[Endpoint] = []
-        members: list[HubConfig | ProviderConfig] = [config.hub] if config.hub else []
+        members: list[HubConfig | ProviderConfig | bytes] = [config.hub] if config.hub else []
+        members += [config.web] if config.web else []
         self._posts = [_Post(one) for one in [*members, *config.providers]]
         self._ending = False
         self._poll = select.poll()
@@ -80,7 +93,7 @@ class Node:
             raise InternalError("something imported by the launcher started a thread")
         self._prepare()
         for post in self._posts:
-            if isinstance(post.config, HubConfig) or post.config.hub:
+            if isinstance(post.config, HubConfig) or _has_hub(post.config):
                 self._start(post)
         while not self._ending:
             ready = {fd for fd, _ in self._poll.poll(self._wait_ms())}
@@ -136,6 +149,10 @@ class Node:
         if isinstance(config, HubConfig):
             role, name = "hub", config.hub
             body = partial(self._run_hub, config)
+        elif isinstance(config, bytes):
+            assert self._run_web is not None, "this launcher has no HTTP server"
+            role, name = HTTP, HTTP
+            body = partial(self._run_web, config, self._hub_endpoints)
         else:
             role, name = "provider", config.provider
             joined = msgspec.structs.replace(config, hub=config.hub or self._hub_endpoints)
@@ -230,6 +247,11 @@ class Node:
 
         for directory in self._config.scratch:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _has_hub(config: ProviderConfig | bytes) -> bool:
+    """Whether it need not wait for the hub of this launcher."""
+    return isinstance(config, ProviderConfig) and bool(config.hub)
 
 
 def _watch_process(pid: int) -> int | None:

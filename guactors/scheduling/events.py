@@ -185,7 +185,8 @@ class Decided(Event, frozen=True):
 
 
 class RevocationsAre(Event, frozen=True):
-    """To the hub: what every provider must know from now on, and new ones at their joining."""
+    """To the hub, and from there to the image room: what every provider must know from now on, and
+    new ones at their joining."""
 
     message: Revoked
 

@@ -117,7 +117,7 @@ class Chain:
             "time": round(draft.time * 1000),
             "who": clean(draft.who),
             "action": clean(draft.action),
-            "decision": draft.decision,
+            "decision": clean(draft.decision),
             "reason": clean(draft.reason),
             "object": clean(draft.object),
             "where": clean(draft.where),
@@ -134,7 +134,9 @@ class Chain:
 
 def clean(text: str) -> str:
     """``text`` fit for a line: what a terminal would obey or not show (control characters, marks
-    of writing direction, half surrogates) is escaped, and what is too long is cut."""
+    of writing direction, half surrogates) is escaped, and what is too long is cut. A member of an
+    enumeration becomes the plain text that it stands for."""
+    text = str.__str__(text)
     if len(text) <= TEXT_MOST and text.isprintable():
         return text
     head = text[: TEXT_MOST + 1]

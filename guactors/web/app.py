@@ -20,6 +20,7 @@ from guactors.web import forms
 from guactors.web.answers import Refused, body_of, refusal_of
 from guactors.web.auth_routes import auth_routes, token_routes
 from guactors.web.bearers import Bearers
+from guactors.web.complaints import Complaints
 from guactors.web.gate import Gate
 from guactors.web.guard import JSON, Refusal
 from guactors.web.hub_client import Hub
@@ -69,7 +70,7 @@ def make_app(hub: Hub, names: Collection[str], limits: Limits) -> Gate:
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(Exception, _bug)
-    return Gate(app, names, limits, bearers)
+    return Gate(app, names, limits, bearers, Complaints(hub.tell))
 
 
 def _answer(refusal: Refusal) -> Response:

@@ -18,6 +18,7 @@ from guactors.web import guard
 from guactors.web.answers import Refused, body_of, busy, too_often
 from guactors.web.bearers import Bearer, Bearers
 from guactors.web.budget import Budget, Hold
+from guactors.web.complaints import Complaints
 from guactors.web.guard import Headers, Refusal
 from guactors.web.rates import Rates
 from guactors.web.settings import Limits
@@ -34,9 +35,15 @@ class Gate:
     """ASGI around ``app``. ``names``: further names of this server, as ``guard.lower_names``."""
 
     def __init__(
-        self, app: ASGIApp, names: Collection[str], limits: Limits, bearers: Bearers
+        self,
+        app: ASGIApp,
+        names: Collection[str],
+        limits: Limits,
+        bearers: Bearers,
+        complaints: Complaints,
     ) -> None:
         self._app = app
+        self._complaints = complaints
         self._names = names
         self._limits = limits
         self._bearers = bearers
@@ -50,6 +57,9 @@ class Gate:
         answer = _Answer(send)
         refusal = self._judge(scope)
         if refusal is not None:
+            client = scope.get("client")
+            what = f"{scope['method']} {scope['path']}"
+            self._complaints.note(refusal, client[0] if client else "", what, time.monotonic())
             await answer.refuse(refusal)
             return
         hold = scope[_HOLD] = Hold(self._budget)

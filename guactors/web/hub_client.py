@@ -102,6 +102,11 @@ class Line:
             )
         return answer
 
+    def tell(self, message: Message) -> None:
+        """Something that needs no answer; lost without a hub."""
+        self._line.send(message)
+        self._serve_soon()
+
     async def joined(self, within: float = JOIN_WITHIN) -> None:
         """Wait for the hub. Raises HubUnreachable."""
         try:
@@ -189,6 +194,10 @@ class Hub:
 
     def __repr__(self) -> str:
         return f"<Hub lines={1 + len(self._own)}>"
+
+    def tell(self, message: Message) -> None:
+        """Something that needs no answer; lost without a hub."""
+        self._main.tell(message)
 
     async def ask(self, question: Message, kind: type[M]) -> M:
         """As Line.ask, for what concerns nobody's images."""

@@ -3,9 +3,12 @@ grants, a peer that says whatever it likes, and the hub's audit log to look into
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +28,7 @@ from guactors.security.grants import Quotas, build_grant, sign_grant
 from guactors.security.introduction import prove
 from guactors.security.key_files import KeyFile, load_key, new_key_file, save_key
 from guactors.security.keys import Kind
+from guactors.security.statements import HELLO_TYPE, make_statement
 from guactors.transport.base import Lane, LinkState
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.zmq_link import ZmqTransport, new_keypair
@@ -43,6 +47,11 @@ WIDE: dict[str, Any] = {
 }
 
 
+def b64(data: bytes) -> str:
+    """Base64 for URLs, without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 def until(ask: Callable[[], Any], what: str, within: float = WITHIN) -> Any:
     """The first answer that is true; fails by ``what`` when none comes."""
     deadline = time.monotonic() + within
@@ -50,6 +59,13 @@ def until(ask: Callable[[], Any], what: str, within: float = WITHIN) -> Any:
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.01)
     return answer
+
+
+def free_port() -> int:
+    """A port that nobody has at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class RawPeer:
@@ -167,11 +183,19 @@ class KeyedGrid:
         self._serials = count(1)
         self._names = count(1)
         self.providers: dict[str, str] = {}
+        self.http_port = free_port()
 
     def __enter__(self) -> Self:
         try:
             hub = self._stack.enter_context(
-                running("hub", "--listen", "tcp://127.0.0.1:0", GU_HOME=str(self.home))
+                running(
+                    "hub",
+                    "--listen",
+                    "tcp://127.0.0.1:0",
+                    "--http",
+                    f"127.0.0.1:{self.http_port}",
+                    GU_HOME=str(self.home),
+                )
             )
             self.hub_pid = hub.pid
             self.address = first_line(hub)
@@ -278,6 +302,40 @@ class KeyedGrid:
             yield
         finally:
             gu.shutdown()
+
+    def http(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, dict[str, Any]]:
+        """The status and the JSON of one request; ``_`` in names of headers is a dash."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        data = None
+        if body is not None:
+            data = json.dumps(body)
+            named.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=WITHIN)
+        try:
+            connection.request(method, path, data, named)
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        return answer.status, json.loads(text) if text else {}
+
+    def token(self, app: Path) -> str:
+        """What an app gets for its signature by HTTP, as a header."""
+        key = load_key(app)
+        _, challenge = self.http("POST", "/auth/challenge", {"key": key.public.text})
+        statement = make_statement(
+            hub=challenge["hub"], key=key.public.text, link="",
+            nonce=bytes.fromhex(challenge["nonce"]), peer="", role="http", session="",
+            transport="", at=time.time(),
+        )  # fmt: skip
+        signature = key.secret.sign(HELLO_TYPE, statement)
+        status, found = self.http(
+            "POST", "/auth/session", {"statement": b64(statement), "signature": b64(signature)}
+        )
+        assert status == 201, found
+        return f"Bearer {found['token']}"
 
     def key(self, path: Path) -> KeyFile:
         return load_key(path)

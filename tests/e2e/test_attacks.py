@@ -621,6 +621,83 @@ def test_ten_thousand_half_open_connections(grid: KeyedGrid, honest: Path) -> No
     grid.logged(action="handshake")
 
 
+# --- HTTP -----------------------------------------------------------------------------------------
+
+VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
+
+
+def test_http_without_a_token(grid: KeyedGrid) -> None:
+    for method, path in (("POST", "/sessions"), ("POST", "/images"), ("GET", "/images")):
+        status, _ = grid.http(method, path, {} if method == "POST" else None)
+        assert status == 401
+        status, _ = grid.http(method, path, Authorization="Bearer gu_token_" + "a" * 52)
+        assert status == 401
+    grid.logged(action="http", reason="token")
+
+
+def test_http_beyond_the_grant(grid: KeyedGrid) -> None:
+    """By HTTP too an app gets no session and uploads nothing that its grant does not allow."""
+    app = grid.add_app(actions=["read_stats"])
+    bearer = grid.token(app)
+    status, found = grid.http("POST", "/sessions", {}, Authorization=bearer)
+    assert (status, found["error"]) == (403, "PermissionDenied")
+    manifest = base64.b64encode(b"{}").decode()
+    status, _ = grid.http("POST", "/images", {"manifest": manifest}, Authorization=bearer)
+    assert status in (403, 422)
+    grid.logged(who=grid.key(app).public.text)
+
+
+def test_http_with_the_token_of_a_revoked_key(grid: KeyedGrid) -> None:
+    app = grid.add_app(actions=["submit"])
+    bearer = grid.token(app)
+    status, _ = grid.http("POST", "/sessions", {}, Authorization=bearer)
+    assert status == 201
+    grid.done(m.RevokeKey(0, grid.key(app).public.text))
+    status, _ = grid.http("GET", "/sessions", Authorization=bearer)
+    assert status == 401
+    grid.logged(action="token")
+
+
+def test_http_another_app_s_session(grid: KeyedGrid) -> None:
+    first, second = (grid.add_app(actions=["submit"]) for _ in range(2))
+    bearer = grid.token(first)
+    status, made = grid.http("POST", "/sessions", {"name": "mine"}, Authorization=bearer)
+    assert status == 201
+    session = made["id"]
+    thief = grid.token(second)
+    _, listed = grid.http("GET", "/sessions", Authorization=thief)
+    assert session not in json.dumps(listed)
+    status, _ = grid.http("DELETE", f"/sessions/{session}", Authorization=thief)
+    assert status in (403, 404)
+    with grid.raw(second) as peer:
+        peer.hello(session=session)
+        peer.prove()
+        assert "somebody else" in peer.refused()
+    status, _ = grid.http("DELETE", f"/sessions/{session}", Authorization=bearer)
+    assert status == 204
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_http_from_another_origin(grid: KeyedGrid, verb: str, honest: Path) -> None:
+    bearer = grid.token(honest)
+    for headers in (
+        {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec_Fetch_Site": "cross-site"},
+        {"Origin": f"http://127.0.0.1:{grid.http_port + 1}"},
+    ):  # fmt: skip
+        status, _ = grid.http(verb, "/sessions", None, Authorization=bearer, **headers)
+        assert status == 403
+    grid.logged(action="http", reason="origin")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_http_by_dns_rebinding(grid: KeyedGrid, verb: str, honest: Path) -> None:
+    bearer = grid.token(honest)
+    for host in ("evil.example", f"evil.example:{grid.http_port}", "127.0.0.1.evil.example", ""):
+        status, _ = grid.http(verb, "/sessions", None, Authorization=bearer, Host=host)
+        assert status in (400, 421)
+    grid.logged(action="http", reason="host")
+
+
 def test_joining_takes_a_moment(grid: KeyedGrid, honest: Path) -> None:
     """No attack: the price of all this, at the door."""
     times = []

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
-from guactors.join import JoinAddress, format_join, parse_join
+from guactors.join import format_join, parse_join
+from guactors.security.key_files import load_key
+from guactors.security.keys import Kind, PublicKey
 from guactors.transport.zmq_link import new_keypair
 from tests.command import GU, ended, eventually, first_line, gu, refused, running
 
@@ -63,14 +66,19 @@ def test_a_second_up_says_that_one_is_up(grid: dict[str, str]) -> None:
 
 @pytest.mark.needs("posix")
 def test_what_holds_secrets_is_private(grid: dict[str, str], home: str) -> None:
-    for name in ("grid.json", "hub-identity.json", "grid.log"):
-        assert stat.S_IMODE(Path(home, name).stat().st_mode) == 0o600, name
-    command_lines = [
-        " ".join(process.cmdline())
-        for process in psutil.Process(int(grid["pid"])).children(recursive=True)
-    ]
-    key = grid["address"].partition("key=")[2]
-    assert not any(key in line for line in command_lines)
+    keys = Path(home, "keys")
+    assert {path.name for path in keys.iterdir()} >= {"hub-main.key", "owner-main.key"}
+    for path in (*keys.iterdir(), Path(home, "grid.json"), Path(home, "grid.log")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    for path in (Path(home), keys):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
+    seen = Path(home, "grid.json").read_text() + Path(home, "grid.log").read_text()
+    for process in psutil.Process(int(grid["pid"])).children(recursive=True):
+        seen += " ".join([*process.cmdline(), *process.environ().values()])
+    for path in keys.glob("*.key"):
+        key = load_key(path)
+        assert key.secret.text not in seen
+        assert key.transport_secret not in seen
 
 
 def test_a_grid_that_was_killed_is_noticed_and_replaced() -> None:
@@ -97,7 +105,12 @@ def test_status_adds_up(grid: dict[str, str]) -> None:
 def test_status_over_tcp_with_the_join_address(grid: dict[str, str]) -> None:
     shown = gu("status", "--address", grid["address"]).stdout
     assert "tcp://127.0.0.1:" in shown
-    assert grid["address"].partition("key=")[2] not in shown
+
+
+def test_the_join_address_alone_lets_nobody_in(grid: dict[str, str], gu_home: Path) -> None:
+    for command in (["status"], ["peers"], ["run", "--", "true"]):
+        line = refused(*command, "--address", grid["address"], GU_HOME=str(gu_home))
+        assert "gu key approve" in line
 
 
 def test_peers_do_not_list_the_command_itself(grid: dict[str, str]) -> None:
@@ -174,18 +187,20 @@ def test_a_home_that_cannot_be(tmp_path: Path) -> None:
 
 def test_a_hub_that_is_not_there_and_a_key_that_is_not_its_own(grid: dict[str, str]) -> None:
     joined = parse_join(grid["address"])
-    key = grid["address"].partition("key=")[2]
-    away = f"gu://127.0.0.1:1?key={key}"
+    away = format_join(replace(joined, port=1))
     for command in (["status", "--address", away], ["provider", "--hub", away]):
         assert "does not answer" in refused(*command)
-    wrong = f"gu://127.0.0.1:{joined.port}?key={other_key()}"
+    wrong = format_join(replace(joined, transport=new_keypair()[0]))
     assert "handshake" in refused("status", "--address", wrong)
+    other = PublicKey(Kind.HUB, bytes(32)).text
+    assert "not the hub" in refused(
+        "status", "--address", format_join(replace(joined, hub=other)), "--key", "main"
+    )
 
 
-def other_key() -> str:
-    """The key of some other grid."""
-    address = format_join(JoinAddress("h", 1, new_keypair()[0], new_keypair()[1]))
-    return address.partition("key=")[2]
+def test_an_address_of_an_older_grid_is_named_as_such() -> None:
+    for command in (["status", "--address"], ["provider", "--hub"]):
+        assert "older guactors" in refused(*command, "gu://127.0.0.1:1?key=abc")
 
 
 # --- hub and provider in the foreground ----------------------------------------------------------
@@ -197,7 +212,9 @@ def test_a_hub_and_a_provider_in_the_foreground(gu_home: Path, tmp_path: Path) -
     with running("hub", "--listen", "tcp://127.0.0.1:0", *data) as hub:
         address = first_line(hub)
         assert address.startswith("gu://127.0.0.1:")
-        join = ("provider", "--hub", address, "--name", "attic", "--cpus", "3")
+        invited = gu("key", "invite", "provider", "--name", "attic").stdout.strip()
+        assert invited.startswith(f"{address}&invite=")
+        join = ("provider", "--hub", invited, "--name", "attic", "--cpus", "3")
         with running(*join, "--memory", "64MiB", "--label", "disk=ssd") as provider:
             assert "attic serves" in first_line(provider)
             [row] = [
@@ -211,8 +228,8 @@ def test_a_hub_and_a_provider_in_the_foreground(gu_home: Path, tmp_path: Path) -
             assert row["total"] == {"CPU": 3.0, "memory": float(64 * 2**20)}
     assert not (gu_home / "grid.json").exists()
     with running("hub", "--listen", "tcp://127.0.0.1:0", *data) as again:
-        key = address.partition("key=")[2]
-        assert first_line(again).endswith(key)
+        keys = address.partition("?hub=")[2]
+        assert first_line(again).endswith(f"?hub={keys}")
 
 
 # --- run -----------------------------------------------------------------------------------------

@@ -97,6 +97,18 @@ def test_a_grant_that_lets_nothing_run_is_remarked(hub: StandIn, missing: str) -
     assert "lacks" not in gu("grant", "create", "--app", APP.public.text, *USUAL).err
 
 
+@pytest.mark.parametrize(
+    ("options", "remarked"),
+    [((), True), (("--image", HASH), False), (("--signer", SIGNER.public.text), False)],
+)
+def test_programs_without_an_image_to_run_are_remarked(
+    hub: StandIn, options: tuple[str, ...], remarked: bool
+) -> None:
+    native = ("--action", "submit", "--provider", "*", "--runtime", "native", "--instances", "1")
+    done = gu("grant", "create", "--app", APP.public.text, *native, *options)
+    assert ("--image or --signer" in done.err) == remarked
+
+
 def test_an_approved_app_may_do_what_was_granted(hub: StandIn) -> None:
     hub.approve(APP, "lab")
     gu("grant", "create", "--app", "lab", *USUAL)

@@ -228,6 +228,11 @@ class Bench:
             outcome = self.disk.do(todo.job)
             self._carry(self.room.handle(jobs.Did(todo.ticket, outcome), self.now))
 
+    def revoke(self, *keys: str) -> None:
+        """Keys of anybody, of signers too."""
+        event = e.RevocationsAre(m.Revoked(1, list(keys), [], [], "stop"))
+        self._carry(self.room.handle(event, self.now))
+
     def upload(self, peer: str, standing: e.Standing, image: Image) -> None:
         wanted = self.ask(peer, standing, image.offer())
         assert isinstance(wanted, m.WantChunks), wanted

@@ -213,7 +213,7 @@ def test_a_worker_nobody_vouches_for_is_turned_away(working: KeyedBench) -> None
 
 
 @pytest.mark.parametrize("more", [{"session": "s-2"}, {"root": True}, {"role": "provider"}])
-def test_a_worker_is_nothing_but_a_worker(working: KeyedBench, more: dict[str, object]) -> None:
+def test_a_worker_is_nothing_but_a_worker(working: KeyedBench, more: dict[str, Any]) -> None:
     working.say("p-1", m.Vouch("w-1", "worker key", "s-1"))
     worker(working, **more)
     turned_away(working, "c-w")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from guactors import messages as m
 from guactors.errors import ImageRefused, InternalError
 from guactors.image_state import jobs
-from guactors.image_state.fetches import FETCH_IDLE, MOST_FETCHED, MOST_LISTED, TOLD_AGAIN
+from guactors.image_state.fetches import FETCH_IDLE, MOST_FETCHED, SLICE, TOLD_AGAIN
 from guactors.image_state.ledger import KEPT, Ledger
 from guactors.image_state.room import SWEEP_EVERY, ImageRoom
 from guactors.image_state.uploads import CLOSE_AFTER, IDLE, MOST_OPEN, SAVE_EVERY
@@ -34,7 +34,7 @@ from tests.unit.hub.image_bench import (
     runs,
     uploads,
 )
-from tests.unit.security.grant_samples import NOW, SIGNER, grant, wide
+from tests.unit.security.grant_samples import NOW, OTHER_SIGNER, SIGNER, grant, wide
 
 ONE = Image(3, 1)
 TWO = Image(2, 2)
@@ -389,6 +389,38 @@ def test_listing_fetching_and_ignorance_agree(standing: e.Standing, sees: set[st
     }
 
 
+def test_a_signature_by_a_revoked_signer_counts_no_more() -> None:
+    bench = Bench()
+    both = Image(1, 4, signers="one two")
+    for image in (SIGNED, both):
+        bench.upload("c-2", OTHER_UPLOADER, image)
+    by_one = runs(THIRD, image_signers=[SIGNER])
+    by_two = runs(THIRD, image_signers=[OTHER_SIGNER])
+    assert bench.listed("c-3", by_one) == {SIGNED.id, both.id}
+    bench.revoke(SIGNER)
+    assert bench.listed("c-3", by_one) == set()
+    assert "no such image" in bench.fault("c-3", by_one, m.AskImage(1, SIGNED.id)).detail
+    assert "no such image" in bench.fault("c-3", by_one, SIGNED.ask(0)).detail
+    # Offering it again does not tell either that it is there.
+    assert bench.fault("c-3", by_one, SIGNED.offer()).kind == "PermissionDenied"
+    assert bench.listed("c-3", by_two) == {both.id}
+    answer = bench.ask("c-1", LOCAL, m.AskImages(9))
+    assert isinstance(answer, m.ImageList)
+    assert {row.image: row.signers for row in answer.images} == {
+        SIGNED.id: [], both.id: [OTHER_SIGNER],
+    }  # fmt: skip
+    bench.revoke(OTHER_SIGNER)
+    assert bench.listed("c-3", by_one) == bench.listed("c-3", by_two) == set()
+
+
+def test_a_signature_by_a_revoked_signer_is_not_added() -> None:
+    bench = Bench()
+    bench.upload("c-1", UPLOADER, ONE)
+    bench.revoke(SIGNER)
+    assert isinstance(bench.ask("c-1", UPLOADER, m.OfferImage(1, ONE.data, b"one")), m.Done)
+    assert bench.disk.images[ONE.id] == (ONE.data, b"")
+
+
 def test_a_provider_fetches_any_image_and_lists_none() -> None:
     bench = Bench()
     bench.upload("c-1", UPLOADER, ONE)
@@ -413,10 +445,11 @@ def test_the_audit_log_has_each_download_once_in_a_while() -> None:
     assert bench.decisions[-1].who == APP
 
 
-def test_a_long_list_is_judged_in_slices_and_cut() -> None:
+def test_a_long_list_is_judged_in_slices() -> None:
     bench = Bench(lazy=True)
     bench.ask("c-1", LOCAL, m.AskImages(1))
-    for number in range(MOST_LISTED + 3):
+    count = 25 * SLICE
+    for number in range(count):
         bench.disk.images[f"sha3-256:{number:064x}"] = ONE.data, b""
     bench.say("c-1", LOCAL, m.AskImages(1))
     bench.work(2)
@@ -424,7 +457,7 @@ def test_a_long_list_is_judged_in_slices_and_cut() -> None:
     bench.work()
     [answer] = bench.answers_of("c-1")
     assert isinstance(answer, m.ImageList)
-    assert len(answer.images) == MOST_LISTED
+    assert len(answer.images) == count
 
 
 def test_only_who_sees_everything_hears_that_an_image_is_damaged() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import pickle
@@ -94,6 +95,27 @@ def test_a_line_is_canonical_json_of_the_whole_entry() -> None:
         "epoch": 3,
         "previous": "0" * 64,
     }
+
+
+class Word(enum.StrEnum):
+    SUBMIT = "submit"
+    REFUSED = "refused"
+
+
+class Old(str, enum.Enum):  # noqa: UP042 - whose text is not its value
+    SUBMIT = "submit"
+    REFUSED = "refused"
+
+
+@pytest.mark.parametrize("words", [Word, Old])
+def test_members_of_enumerations_are_written_as_their_texts(words: type[Word]) -> None:
+    fields = {name: words.SUBMIT for name in ("who", "action", "reason", "object", "where")}
+    plain = {name: "submit" for name in fields}
+    given: Any = {**fields, "detail": words.SUBMIT, "decision": words.REFUSED}
+    assert Chain().append(replace(DRAFT, **given)) == Chain().append(
+        replace(DRAFT, **plain, detail="submit", decision="refused")
+    )
+    assert type(clean(words.SUBMIT)) is str
 
 
 def test_each_line_is_bound_to_the_one_before() -> None:

@@ -33,9 +33,13 @@ class FakeHub:
 
     rules: dict[type[m.Message], Rule] = field(default_factory=dict)
     asked: list[tuple[str, m.Message]] = field(default_factory=list)
+    told: list[m.Message] = field(default_factory=list)
 
     def says(self, question: type[m.Message], answer: Answer | Rule) -> None:
         self.rules[question] = answer if callable(answer) else lambda _: answer
+
+    def tell(self, message: m.Message) -> None:
+        self.told.append(message)
 
     async def ask(self, question: m.Message, kind: type[M]) -> M:
         return await self.ask_for("", question, kind)
