@@ -1,7 +1,7 @@
 """The names of this machine as others see it.
 
-Owns: which address to tell others for a wildcard, and to bind for a way out. Must never: send
-anything.
+Owns: which address to tell others for a wildcard, and to bind for a way out; whether an address can
+be listened on, or answers. Must never: send anything.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import socket
 
 import typer
 
+from guactors.errors import HubUnreachable
 from guactors.hub_keys import HubKeys
 from guactors.join import JoinAddress, format_join
 from guactors.messages import Endpoint
 from guactors.transport.addresses import TCP, split_tcp
 
+ANSWER_WITHIN = 5.0
+"""Seconds for somebody far away."""
 # Documentation addresses: asked only which of our own addresses would be used to get there.
 _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
@@ -50,6 +53,19 @@ def check_free(address: str) -> None:
         except OSError as error:
             text = f"cannot listen on {address}: {error.strerror}"
             raise OSError(error.errno, f"{text}; choose another port with --listen") from None
+
+
+def check_answers(endpoint: Endpoint) -> None:
+    """Fail early, and in one line, where nobody listens. Raises HubUnreachable."""
+    if not endpoint.control.startswith(TCP):
+        return
+    try:
+        socket.create_connection(split_tcp(endpoint.control), ANSWER_WITHIN).close()
+    except OSError as error:
+        raise HubUnreachable(
+            f"{endpoint.control} does not answer ({error.strerror or 'too late'}): is it running, "
+            "and its port open to this machine? --wait keeps trying"
+        ) from None
 
 
 def is_loopback(host: str) -> bool:

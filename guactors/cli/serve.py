@@ -18,7 +18,14 @@ import typer
 from msgspec.structs import replace
 
 from guactors.cli.console import fail, log_in_lines, note
-from guactors.cli.network import check_free, check_tcp, is_loopback, join_address, outward_host
+from guactors.cli.network import (
+    check_answers,
+    check_free,
+    check_tcp,
+    is_loopback,
+    join_address,
+    outward_host,
+)
 from guactors.cli.options import parse_pairs, parse_size
 from guactors.cli.web import Http, HttpCert, HttpKey, HttpName, WebDoor, web_options
 from guactors.config import HubConfig, ProviderConfig
@@ -131,6 +138,8 @@ def provider(
     name = name or socket.gethostname().split(".")[0]
     here = private_directory(data) if data else home()
     target = provider_address(hub, name, here)
+    if not wait:
+        check_answers(target.endpoints[0])
     with _run_dir() as run_dir:
         config = replace(
             _joining(target, here, policy),

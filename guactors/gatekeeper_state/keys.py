@@ -19,7 +19,7 @@ from guactors.errors import UsageError
 from guactors.messages import KeyRow
 from guactors.security.canonical import shown
 from guactors.security.keys import Kind, PublicKey, parse_public
-from guactors.store.base import KeyRecord, Op, PutKey
+from guactors.store.base import DropKey, KeyRecord, Op, PutKey
 
 MOST_PENDING: Final = 1000
 """Keys that wait for approval. Anybody may bring one, so there is an end to it."""
@@ -42,7 +42,7 @@ class KeyBook:
                 self._before.setdefault(record.successor, []).append(record.key)
         waiting = [r for r in self._records.values() if r.state == "pending"]
         self._pending = dict.fromkeys(r.key for r in sorted(waiting, key=lambda r: r.since))
-        # The store forgets no key: no more than so many of strangers may ever lie in it.
+        # Those of strangers that lie in the store, so that these can be forgotten there as well.
         self._stored = set(self._pending)
         self._older_transports: dict[str, set[str]] = {}
         self._cut: frozenset[str] | None = None
@@ -154,14 +154,24 @@ class KeyBook:
             return []
         self._records[key.text] = record
         self._pending.setdefault(key.text)
-        while len(self._pending) > MOST_PENDING:
-            oldest = next(iter(self._pending))
-            del self._pending[oldest], self._records[oldest]
-        # A stranger may change its name and transport as often as it likes, but not make us write.
-        if key.text in self._stored or len(self._stored) >= MOST_PENDING:
-            return []
+        # A stranger may change its name and transport as often as it likes, but not make us write;
+        # nor may a crowd, of which those that come after the first so many are not stored.
+        dropped = self._drop_surplus()
+        if key.text in self._stored or dropped is not None:
+            return dropped or []
         self._stored.add(key.text)
         return [PutKey(record)]
+
+    def _drop_surplus(self) -> list[Op] | None:
+        """Forget the oldest that waits, where too many do: what to persist. None: all may wait."""
+        if len(self._pending) <= MOST_PENDING:
+            return None
+        oldest = next(iter(self._pending))
+        del self._pending[oldest], self._records[oldest]
+        if oldest not in self._stored:
+            return []
+        self._stored.discard(oldest)
+        return [DropKey(oldest)]
 
     def approve(
         self, key: PublicKey, *, name: str, transport: str, by: str, wall: float
@@ -228,6 +238,7 @@ class KeyBook:
         pending = {key for key, record in self._records.items() if record.state == "pending"}
         assert pending == self._pending.keys()
         assert len(self._pending) <= MOST_PENDING
+        assert self._stored <= self._pending.keys()
         for record in self._records.values():
             if record.successor:
                 assert record.state == "revoked", record

@@ -29,6 +29,7 @@ _ACTIONS: Final = frozenset({
     "join", "session", "token", "grant", "revoke", "approve", "invite", "rotate", "upload", "run",
     "submit", "admin", "read_logs", "read_stats", "suspend_others", "upload_images", "read_keys",
     "read_grants", "read_audit", "handshake", "message", "report", "http",
+    "download", "remove",
 })  # fmt: skip
 
 

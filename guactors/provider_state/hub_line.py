@@ -123,6 +123,8 @@ class HubLine:
         self._close(now)
         if cause == "auth" and not self.known:
             return [GiveUp("AuthFailed", f"the hub refused provider {self._config.name}: {detail}")]
+        if cause == "unreachable" and not (self.known or self._config.patient):
+            return [GiveUp("HubUnreachable", f"no hub answers: {detail}")]
         pause = self._backoff.next()
         self._dial_at = now + pause
         text = f"no line to the hub ({cause}{': ' + detail if detail else ''})"

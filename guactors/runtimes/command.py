@@ -1,6 +1,7 @@
 """How another Python of the same kind is started.
 
-Owns: the interpreter's arguments and environment. Must never: start anything.
+Owns: the interpreter's arguments and environment. Must never: start anything, or hand a secret of
+the user on: whoever starts a grid opens locked keys himself, and workers run code of others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ import os
 import site
 import sys
 from pathlib import Path
+from typing import Final
+
+SECRETS: Final = ("GU_PASSPHRASE",)
+"""Variables that no process of a grid gets."""
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
@@ -18,12 +23,24 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Our environment, in which a child finds this very package even if our own import path was
-    set up by hand."""
-    found = dict(os.environ)
+    """Our environment without secrets, in which a child finds this very package even if our own
+    import path was set up by hand."""
+    found = {name: value for name, value in os.environ.items() if name not in SECRETS}
     root = str(Path(__file__).resolve().parents[2])
     by_hand = {os.path.abspath(entry) for entry in sys.path} - set(site.getsitepackages())
     if root in by_hand:
         old = found.get("PYTHONPATH")
         found["PYTHONPATH"] = os.pathsep.join([root, old] if old else [root])
     return found
+
+
+def holds_secrets() -> bool:
+    """Whether our environment has one: then a process forked from us could read it in /proc, even
+    after it was taken out there."""
+    return any(name in os.environ for name in SECRETS)
+
+
+def forget_secrets() -> None:
+    """Take them out of this process's environment, and out of that of whatever it starts."""
+    for name in SECRETS:
+        os.environ.pop(name, None)

@@ -25,6 +25,7 @@ from typing import NoReturn
 import msgspec
 
 from guactors.config import WorkerConfig
+from guactors.runtimes.command import forget_secrets
 from guactors.runtimes.tree import end_own_group
 
 WORKER_ENTRY = "guactors.worker:run_worker"
@@ -100,6 +101,7 @@ def run_and_exit(
     caller, whose ``finally`` clauses belong to another process."""
     status = 1
     try:
+        forget_secrets()
         status = load_entry(entry)(config, lifeline)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -13,7 +13,7 @@ assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 from guactors.runtimes import process, zygote
 from guactors.runtimes.channel import Channel, FromZygote
-from guactors.runtimes.command import environment, python_module
+from guactors.runtimes.command import environment, holds_secrets, python_module
 
 _END_WITHIN = 1.5
 
@@ -21,14 +21,15 @@ _END_WITHIN = 1.5
 class ZygoteHandle:
     """One zygote, from its start to its end.
 
-    It is forked from this process while that has a single thread (its pages are shared then), and
-    started as a fresh Python otherwise. Raises OSError when the system gives no process."""
+    It is forked from this process while that has a single thread and no secret in its environment
+    (its pages are shared then), and started as a fresh Python otherwise. Raises OSError when the
+    system gives no process."""
 
     def __init__(self, entry: str) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         lifeline, self._lifeline = os.pipe()
         try:
-            if process.single_threaded():
+            if process.single_threaded() and not holds_secrets():
                 self.pid = _fork(theirs.fileno(), lifeline, entry)
             else:
                 self.pid = _spawn(theirs.fileno(), lifeline, entry)

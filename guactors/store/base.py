@@ -10,6 +10,7 @@ Promises of every store, checked by ``tests/contract/test_store.py``:
 * what ``apply`` took is there after any crash, that of the machine included;
 * a serial belongs to one grant for ever: neither another envelope, nor another app, nor a revoked
   grant as valid again is taken under it;
+* a key that is approved or revoked is never forgotten;
 * the epoch never goes back.
 
 Threads: one at a time uses a store. Everything here blocks, for about the time of one disk write.
@@ -76,6 +77,12 @@ class PutKey(Struct, frozen=True, tag=True):
     record: KeyRecord
 
 
+class DropKey(Struct, frozen=True, tag=True):
+    """Forgets a key that is pending; no fault where there is none."""
+
+    key: str
+
+
 class PutGrant(Struct, frozen=True, tag=True):
     """Adds a grant, or changes its state and ``since``; nothing else of one can change."""
 
@@ -100,8 +107,9 @@ class SetEpoch(Struct, frozen=True, tag=True):
     epoch: int
 
 
-Op = PutKey | PutGrant | PutInvitation | DropInvitation | SetEpoch
-"""One change. There is none that removes a key or a grant: both are remembered as revoked."""
+Op = PutKey | DropKey | PutGrant | PutInvitation | DropInvitation | SetEpoch
+"""One change. There is none that removes a grant, or a key that was ever approved: both are
+remembered as revoked."""
 
 
 class Snapshot(Struct, frozen=True):

@@ -13,6 +13,7 @@ from guactors.errors import UsageError
 from guactors.store.base import (
     LARGEST,
     DropInvitation,
+    DropKey,
     GrantRecord,
     InvitationRecord,
     KeyRecord,
@@ -38,6 +39,8 @@ class _Tables:
         match op:
             case PutKey(record):
                 self.keys[record.key] = record
+            case DropKey(key):
+                self.drop_key(key)
             case PutGrant(record):
                 self.put_grant(record)
             case PutInvitation(record):
@@ -48,6 +51,12 @@ class _Tables:
                 if not self.epoch <= epoch <= LARGEST:
                     raise UsageError(f"the epoch is {self.epoch} and cannot become {epoch}")
                 self.epoch = epoch
+
+    def drop_key(self, key: str) -> None:
+        known = self.keys.get(key)
+        if known is not None and known.state != "pending":
+            raise UsageError(f"the key {key} is {known.state} and cannot be forgotten")
+        self.keys.pop(key, None)
 
     def put_grant(self, record: GrantRecord) -> None:
         if not 0 < record.serial <= LARGEST:

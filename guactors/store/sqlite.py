@@ -24,6 +24,7 @@ from guactors.errors import UsageError
 from guactors.store.base import (
     LARGEST,
     DropInvitation,
+    DropKey,
     GrantRecord,
     InvitationRecord,
     KeyRecord,
@@ -153,6 +154,8 @@ class SqliteStore:
         match op:
             case PutKey(record):
                 self._db.execute(_PUT_KEY, asdict(record))
+            case DropKey(key):
+                self._drop_key(key)
             case PutGrant(record):
                 self._put_grant(record)
             case PutInvitation(record):
@@ -161,6 +164,12 @@ class SqliteStore:
                 self._db.execute("DELETE FROM invitations WHERE digest = ?", (digest,))
             case SetEpoch(epoch):
                 self._set_epoch(epoch)
+
+    def _drop_key(self, key: str) -> None:
+        self._db.execute("DELETE FROM keys WHERE key = ? AND state = 'pending'", (key,))
+        known = self._db.execute("SELECT state FROM keys WHERE key = ?", (key,)).fetchone()
+        if known is not None:
+            raise UsageError(f"the key {key} is {known[0]} and cannot be forgotten")
 
     def _put_grant(self, record: GrantRecord) -> None:
         if not 0 < record.serial <= LARGEST:

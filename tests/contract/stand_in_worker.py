@@ -84,6 +84,16 @@ def do_look(config: WorkerConfig, lifeline: int) -> int:
     return 0
 
 
+def do_environment(config: WorkerConfig, lifeline: int) -> None:
+    """Report which secrets it, and a child of it, can read."""
+    birth = Path("/proc/self/environ")
+    print("own", "GU_PASSPHRASE" in os.environ)
+    print("at birth", birth.exists() and b"GU_PASSPHRASE" in birth.read_bytes())
+    shown = subprocess.run([sys.executable, "-c", "import os; print(dict(os.environ))"],
+                           capture_output=True, text=True, check=True).stdout  # fmt: skip
+    print("child", "GU_PASSPHRASE" in shown)
+
+
 def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)

@@ -14,6 +14,7 @@ from guactors.errors import UsageError
 from guactors.store.base import (
     LARGEST,
     DropInvitation,
+    DropKey,
     GrantRecord,
     InvitationRecord,
     KeyRecord,
@@ -92,6 +93,24 @@ def test_a_key_is_replaced_as_a_whole(holder: Holder) -> None:
     )
     holder.store.apply([PutKey(KEY), PutKey(revoked)])
     assert holder.store.load().keys == (revoked,)
+
+
+def test_a_key_that_waits_is_dropped(holder: Holder) -> None:
+    other = replace(KEY, key="gu_app_b")
+    holder.store.apply([PutKey(KEY), PutKey(other)])
+    holder.store.apply([DropKey(KEY.key)])
+    assert holder.again().load().keys == (other,)
+    holder.store.apply([DropKey(KEY.key)])
+    assert holder.store.load().keys == (other,)
+
+
+@pytest.mark.parametrize("state", ["approved", "revoked"])
+def test_a_key_that_somebody_decided_about_is_never_forgotten(holder: Holder, state: str) -> None:
+    known = replace(KEY, state=state)
+    holder.store.apply([PutKey(known)])
+    with pytest.raises(UsageError, match=f"gu_app_a is {state} and cannot be forgotten"):
+        holder.store.apply([PutKey(replace(KEY, key="gu_app_b")), DropKey(KEY.key)])
+    assert holder.again().load().keys == (known,)
 
 
 def test_an_invitation_is_used_and_dropped(holder: Holder) -> None:
@@ -206,6 +225,7 @@ ops = st.one_of(
     ).map(PutGrant),
     st.builds(InvitationRecord, words, words, words, times, words, times).map(PutInvitation),
     words.map(DropInvitation),
+    words.map(DropKey),
     st.integers(0, 5).map(SetEpoch),
 )  # fmt: skip
 

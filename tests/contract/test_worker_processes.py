@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,35 @@ def test_a_worker_finds_a_clean_house(watch: Watch, tmp_path: Path) -> None:
         "fds []",
         "name box argv clean True",
     ]
+
+
+TRIES = f"""
+import sys, tempfile
+from pathlib import Path
+from guactors.runtimes import open_workers
+from tests.contract.process_watch import Watch, config_for
+
+with tempfile.TemporaryDirectory() as directory:
+    workers = open_workers({ENTRY!r}, method=sys.argv[1])
+    watch = Watch(workers)
+    workers.start(config_for("w-environment-1", Path(directory)))
+    watch.ended("w-environment-1")
+    print(*watch.lines("w-environment-1", 1), sep="\\n")
+    workers.close()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_users_passphrase_is_out_of_reach_of_a_worker(method: str) -> None:
+    """Also of one whose provider was started with it: /proc shows what a process was born with."""
+    tried = subprocess.run(
+        [sys.executable, "-c", TRIES, method],
+        env={**os.environ, "GU_PASSPHRASE": "open sesame"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert tried.stdout.splitlines() == ["own False", "at birth False", "child False"]
 
 
 def test_an_entry_that_raises_shows_its_traceback(watch: Watch, tmp_path: Path) -> None:

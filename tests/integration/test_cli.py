@@ -108,8 +108,8 @@ def test_status_over_tcp_with_the_join_address(grid: dict[str, str]) -> None:
 
 
 def test_the_join_address_alone_lets_nobody_in(grid: dict[str, str], gu_home: Path) -> None:
-    for command in (["status"], ["peers"], ["run", "--", "true"]):
-        line = refused(*command, "--address", grid["address"], GU_HOME=str(gu_home))
+    for command, *rest in (["status"], ["peers"], ["run", "--", "true"]):
+        line = refused(command, "--address", grid["address"], *rest, GU_HOME=str(gu_home))
         assert "gu key approve" in line
 
 

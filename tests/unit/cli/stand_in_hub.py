@@ -28,7 +28,7 @@ from guactors.security.key_files import KeyFile, key_path, load_key, new_key_fil
 from guactors.security.keys import Kind, SecretKey
 from guactors.security.signing import envelope_text
 from guactors.transport.zmq_link import new_keypair
-from tests.unit.hub.gatekeeper_bench import EPOCH, HUB, LOCAL, Bench
+from tests.unit.hub.gatekeeper_bench import HUB, LOCAL, Bench
 
 
 class Done(NamedTuple):
@@ -81,7 +81,7 @@ class StandIn:
     def __init__(self, directory: Path) -> None:
         self.owner = make_key(Kind.OWNER)
         self.bench = Bench([self.owner.public])
-        self.bench.drift = time.time() - EPOCH
+        self._keep_time()
         join = JoinAddress(
             "hub.example", 7000, new_keypair()[0], HUB.public.text, self.owner.public.text
         )
@@ -94,8 +94,13 @@ class StandIn:
         self.log = directory / "audit.log"
         self.log.touch()
 
+    def _keep_time(self) -> None:
+        """Commands go by the real clock, and so must this hub."""
+        self.bench.drift += time.time() - self.bench.wall()
+
     def dial(self, file: KeyFile | None) -> e.Standing:
         """Who comes with that key; without one, the user of this machine."""
+        self._keep_time()
         if file is None:
             return LOCAL
         statements = [envelope_text(one) for one in file.succession]
@@ -106,6 +111,7 @@ class StandIn:
 
     def answer(self, question: m.Message, standing: e.Standing) -> m.Message:
         """As GridClient.ask gives it."""
+        self._keep_time()
         self.asked.append(question)
         self.bench.feed(e.AuthorityAsked("c-9", standing, question))
         self._write_audit()

@@ -12,14 +12,15 @@ from msgspec.structs import replace
 from guactors import messages as m
 from guactors.errors import UsageError
 from guactors.gatekeeper_state import GatekeeperState, approve_listed
-from guactors.gatekeeper_state.keys import MOST_PENDING
+from guactors.gatekeeper_state.keys import MOST_PENDING, KeyBook
 from guactors.gatekeeper_state.knocks import MOST, PATIENCE
 from guactors.ids import LinkKey
 from guactors.scheduling import events as e
-from guactors.security.keys import Kind
+from guactors.security.keys import Kind, PublicKey
 from guactors.security.rights import Reason
 from guactors.security.statements import SKEW, check_warrant
 from guactors.store.base import DropInvitation, KeyRecord, PutInvitation, PutKey, Snapshot
+from guactors.store.memory import MemoryStore
 from tests.unit.hub.gatekeeper_bench import (
     APP,
     HUB,
@@ -387,11 +388,29 @@ def test_strangers_fill_neither_memory_nor_disk() -> None:
     assert len(rows) == MOST_PENDING
     assert APP.public.text in rows
     assert records[0].key not in rows
-    assert len(bench.store.load().keys) == MOST_PENDING
+    stored = {record.key for record in bench.store.load().keys}
+    assert stored == {record.key for record in records[1:]}, "forgotten there as well"
     bench.approve(APP)
     assert bench.enter(APP)
     bench.start()
     assert bench.enter(APP)
+
+
+def test_a_crowd_of_strangers_does_not_make_the_hub_write_for_ever() -> None:
+    keys = KeyBook([OWNER.public], [])
+    store = MemoryStore()
+    crowd = [PublicKey(Kind.APP, n.to_bytes(32, "big")) for n in range(3 * MOST_PENDING)]
+    wrote = []
+    for key in crowd:
+        ops = keys.wait(key, "", "", 0.0)
+        wrote.append(len(ops))
+        store.apply(ops)
+        keys.check()
+    assert wrote == [1] * 2 * MOST_PENDING + [0] * MOST_PENDING
+    assert {row.key for row in keys.rows()} - {OWNER.public.text} == {
+        key.text for key in crowd[-MOST_PENDING:]
+    }
+    assert store.load().keys == ()
 
 
 def test_names_of_strangers_are_made_harmless() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from guactors import messages as m
 from guactors.gatekeeper_state.ledger import MOST, OTHERS, WINDOW, Ledger
+from guactors.image_state.desk import DOWNLOAD, REMOVE, UPLOAD
 from guactors.scheduling import events as e
 from guactors.security.keys import Kind
 from tests.unit.hub.gatekeeper_bench import APP, Bench, secret
@@ -48,6 +50,18 @@ def test_refusals_that_differ_are_written_each() -> None:
     ledger = Ledger()
     differing = [NO, replace(NO, who="b"), replace(NO, action="join"), replace(NO, reason="quota")]
     assert [ledger.note(decision, 0.0) for decision in differing] == [[x] for x in differing]
+
+
+@pytest.mark.parametrize(
+    ("action", "written"),
+    [(UPLOAD, UPLOAD), (DOWNLOAD, DOWNLOAD), (REMOVE, REMOVE), ("a stranger's word", "other")],
+)
+def test_a_crowd_keeps_the_words_that_are_known(action: str, written: str) -> None:
+    ledger = Ledger()
+    for number in range(MOST + 2):
+        ledger.note(replace(NO, who=f"{number}", action=action), 0.0)
+    (count,) = ledger.due(WINDOW)
+    assert (count.who, count.action) == (OTHERS, written)
 
 
 def test_a_crowd_of_strangers_becomes_one_line_more() -> None:

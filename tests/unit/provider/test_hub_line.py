@@ -211,6 +211,21 @@ def test_a_refused_handshake_at_the_first_dial_is_final() -> None:
     assert "wrong key" in given_up.detail
 
 
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_hub_that_never_answered_is_waited_for_if_asked_to(patient: bool) -> None:
+    bench = Bench(up=False, patient=patient)
+    bench.do(bench.core.on_hub_down("unreachable", "nobody there", bench.now))
+    given_up = [effect.kind for effect in bench.other if isinstance(effect, GiveUp)]
+    assert given_up == ([] if patient else ["HubUnreachable"])
+
+
+def test_a_hub_that_answered_once_is_always_waited_for() -> None:
+    bench = Bench(patient=False)
+    bench.do(bench.core.on_hub_down("lost", "gone", bench.now))
+    bench.do(bench.core.on_hub_down("unreachable", "nobody there", bench.now))
+    assert not any(isinstance(effect, GiveUp) for effect in bench.other)
+
+
 def test_a_refusal_later_is_only_a_reason_to_try_again() -> None:
     bench = Bench()
     bench.hub(Fault("VersionMismatch", "a new hub"))

@@ -109,8 +109,8 @@ class Old(str, enum.Enum):  # noqa: UP042 - whose text is not its value
 
 @pytest.mark.parametrize("words", [Word, Old])
 def test_members_of_enumerations_are_written_as_their_texts(words: type[Word]) -> None:
-    fields = {name: words.SUBMIT for name in ("who", "action", "reason", "object", "where")}
-    plain = {name: "submit" for name in fields}
+    fields = dict.fromkeys(("who", "action", "reason", "object", "where"), words.SUBMIT)
+    plain = dict.fromkeys(fields, "submit")
     given: Any = {**fields, "detail": words.SUBMIT, "decision": words.REFUSED}
     assert Chain().append(replace(DRAFT, **given)) == Chain().append(
         replace(DRAFT, **plain, detail="submit", decision="refused")
