@@ -25,7 +25,7 @@ from guactors.cli.authority import (
     parse_moment,
     pick_key,
 )
-from guactors.cli.console import note, print_json
+from guactors.cli.console import note, print_json, print_lines
 from guactors.cli.options import Address, AsJson
 from guactors.errors import PermissionDenied, UsageError
 from guactors.grid_client import GridClient
@@ -150,7 +150,7 @@ def _print(entries: list[Entry], *, as_json: bool) -> None:
     if as_json:
         print_json(entries)
         return
-    authority.table(_COLUMNS, map(_row, entries))
+    print_lines(_COLUMNS, [_row(entry) for entry in entries])
 
 
 def _print_line(entry: Entry, *, as_json: bool) -> None:
@@ -158,19 +158,20 @@ def _print_line(entry: Entry, *, as_json: bool) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(entry).decode())
     else:
-        typer.echo("  ".join(authority.printable(str(cell)) for cell in _row(entry)))
+        typer.echo("  ".join(_row(entry)))
 
 
-def _row(entry: Entry) -> tuple[object, ...]:
-    return (
-        entry.number,
+def _row(entry: Entry) -> list[str]:
+    cells = (
+        str(entry.number),
         date(entry.time / 1000),
-        _who(entry.who),
+        _who(entry.who) or "-",
         entry.action,
         entry.decision,
         entry.reason,
         *(_KEY.sub(_short, text) or "-" for text in (entry.object, entry.where, entry.detail)),
     )
+    return [authority.printable(cell) for cell in cells]
 
 
 def _short(match: re.Match[str]) -> str:

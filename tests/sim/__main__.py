@@ -1,4 +1,5 @@
-"""``python -m tests.sim SEED [--all]``: replay one seed and print its flow."""
+"""``python -m tests.sim SEED [--all] [--keys]``: replay one seed and print its flow, with
+``--keys`` its grid of keys."""
 
 from __future__ import annotations
 
@@ -7,4 +8,5 @@ import sys
 from tests.sim.replay import replay
 
 if __name__ == "__main__":
-    sys.exit(replay(int(sys.argv[1]), loud="--all" in sys.argv))
+    options = sys.argv[2:]
+    sys.exit(replay(int(sys.argv[1]), loud="--all" in options, keyed="--keys" in options))

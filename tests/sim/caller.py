@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from guactors.caller.effects import Dial, Hangup, SendHub
 from guactors.caller.tasks import Task
-from guactors.hub_line import HubLine
+from guactors.errors import GuactorsError
+from guactors.hub_line import HubLine, Prove
 from guactors.messages import Challenge, Define, Fault, Hello, Message
 from guactors.transport.base import Frame
 from tests.sim import hub
 from tests.sim.clock import Alarm
+from tests.sim.ledger import Violation
 from tests.sim.links import Links
 from tests.sim.network import SimLink, SimListener, SimTransport
 from tests.sim.program import FUNCTIONS
@@ -36,7 +38,8 @@ def _wants_retry(task: Task, data: bytes) -> bool:
 
 
 class SimCaller:
-    """``neighbour`` sends to callers that dialled the worker this one lives in."""
+    """``neighbour`` sends to callers that dialled the worker this one lives in; ``prove`` answers
+    a hub that asks for a proof."""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class SimCaller:
         transport: SimTransport,
         hello: Hello,
         neighbour: Neighbour | None = None,
+        prove: Prove = _no_key,
     ) -> None:
         self.peer = hello.peer
         self.session = hello.session
@@ -67,8 +71,8 @@ class SimCaller:
             [hub.ENDPOINT],
             hello,
             timing,
-            prove=_no_key,
-            on_refused=lambda error: world.note(f"FAULT: {self.peer} is refused: {error}"),
+            prove=prove,
+            on_refused=self._on_refused,
             on_up=lambda: self.core.on_hub_up(self._clock.now),
             on_message=self._on_hub,
             watch=lambda link: None,
@@ -153,6 +157,9 @@ class SimCaller:
             self.faults.append(message)
         else:
             self.core.on_hub(message, self._clock.now)
+
+    def _on_refused(self, error: GuactorsError) -> None:
+        raise Violation(f"{self.peer}, whose key is good, is shut out: {error}")
 
     # --- what user code does ----------------------------------------------------------------------
 

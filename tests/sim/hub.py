@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from guactors.errors import ProtocolError
 from guactors.hub_core import Effect, HubCore
 from guactors.ids import LinkKey
-from guactors.messages import Endpoint, Message, ToHub
+from guactors.messages import Endpoint, Goodbye, Hello, Message, ToHub
 from guactors.outbox_state import Outboxes
 from guactors.scheduling.events import Drop, Send
 from guactors.transport.base import Lane, LinkFull, PeerGone
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HOST = "hub"
 ENDPOINT = Endpoint("inproc://hub", "inproc://hub")
+TOOL = LinkKey("tool")
 RETRY = 0.01
 _DECODER: Decoder[Message] = Decoder(ToHub)
 
@@ -44,7 +45,9 @@ class SimHub:
             versions=world.versions,
             now=clock.now,
             wall=world.wall,
+            **(world.keys.hub() if world.keys is not None else {}),
         )
+        self._answers: list[Message] = []
         self._alarm = Alarm(clock, self._tick)
         self._known: set[str] = set()
         self._outboxes = Outboxes()
@@ -81,8 +84,19 @@ class SimHub:
             except ProtocolError as error:
                 self._perform(self.core.on_bad_frame(link, error.kind, error.detail, now))
             else:
-                self._perform(self.core.on_message(link, message, now, lane))
+                user = self._listener.user_of(link)
+                self._perform(self.core.on_message(link, message, now, lane, user))
         self._settle(now)
+
+    def order(self, message: Message) -> list[Message]:
+        """What a tool of the hub's own user says; the answers."""
+        now = self._world.clock.now
+        hello = Hello(self._world.fresh("caller"), "caller", self._world.versions, 1, HOST)
+        self._answers = []
+        for word in (hello, message, Goodbye("it is said")):
+            self._perform(self.core.on_message(TOOL, word, now, Lane.CONTROL))
+        self._settle(now)
+        return self._answers
 
     def _tick(self) -> None:
         if not self.transport.dead:
@@ -98,6 +112,8 @@ class SimHub:
 
     def _perform(self, effects: list[Effect]) -> None:
         now = self._world.clock.now
+        if self._world.keys is not None:
+            self._world.keys.keep(self.core)
         todo = list(effects)
         while todo:
             effect = todo.pop(0)
@@ -111,6 +127,9 @@ class SimHub:
                     self._outboxes.drop(link)
 
     def _send(self, link: LinkKey, message: Message) -> bool:
+        if link == TOOL:
+            self._answers.append(message)
+            return True
         lane = lane_of(message)
         frame = encode(message)
         if not self._outboxes.waiting(link, lane):

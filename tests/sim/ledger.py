@@ -31,11 +31,12 @@ class Violation(AssertionError):
 
 @dataclass(eq=False)
 class Record:
-    """One call of a root caller. ``value`` is what it has to return, None where it is meant to fail
-    or depends on chance; ``items`` those of a stream. ``may_fail`` though nothing goes wrong;
-    ``sources`` are calls whose results it is given; ``nested``: it calls others."""
+    """One call of the root caller of ``session``. ``value`` is what it has to return, None where it
+    is meant to fail or depends on chance; ``items`` those of a stream. ``may_fail`` though nothing
+    goes wrong; ``sources`` are calls whose results it is given; ``nested``: it calls others."""
 
     caller: str
+    session: str
     id: int
     name: str
     retries: int
@@ -84,6 +85,8 @@ class Ledger:
     def started(self, worker: SimWorker, caller: str, call: Call) -> None:
         """A worker begins to run a call."""
         self.runs += 1
+        if self._world.keys is not None:
+            self._world.keys.check_start(worker.session_id)
         key = caller, call.id
         self._world.note(f"{worker.id} runs {caller}/{call.id} attempt {call.attempt}")
         runs = self._runs.setdefault(key, [])
@@ -138,7 +141,9 @@ class Ledger:
             and not (record.nested or record.sources)
         ):
             raise Violation(f"{record} timed out {early:.3f} s too early")
-        if self._world.peaceful and not record.fallible():
+        keys = self._world.keys
+        denied = keys is not None and keys.may_fail(record.session)
+        if self._world.peaceful and not (denied or record.fallible()):
             raise Violation(f"{record} failed though nothing went wrong")
 
     def item(self, record: Record, index: int, value: bytes) -> None:

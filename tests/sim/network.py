@@ -27,6 +27,9 @@ DIAL_PATIENCE = 3.0
 """As in zmq_link: a dial that nobody answers is given up."""
 SILENCE = 20.0
 """As in zmq_link: the kernels give up a connection across which nothing has passed for so long."""
+DOOR_PATIENCE = 1.0
+DOOR_LOOK = 0.01
+"""As in worker.admission: seconds for which an unknown key may become known; how often to look."""
 IN, OUT = 0, 1
 """Directions of a link: to the listener, to the dialling side."""
 
@@ -52,6 +55,7 @@ class SimLink:
         self.endpoint = endpoint
         self.party = party
         self.number = next(network.numbers)
+        self.born = network.clock.now
         self.listener: SimListener | None = None
         self.broken = False
         self.ways = ((Way(), Way()), (Way(), Way()))
@@ -111,18 +115,28 @@ class SimLink:
 class SimListener:
     """Implements ``transport.base.Listener``."""
 
-    def __init__(self, network: Network, party: SimTransport, address: str) -> None:
+    def __init__(
+        self, network: Network, party: SimTransport, address: str, doors: Doors | None
+    ) -> None:
         self.endpoint = Endpoint(address, address)
         self.party = party
+        self.doors = doors
         self.faults = 0
+        self.refused = 0
         self.number = next(network.numbers)
         self.inbox: tuple[deque[tuple[LinkKey, list[Frame]]], ...] = (deque(), deque())
         self.links: dict[tuple[str, Lane], SimLink] = {}
         self._network = network
         self._disturbed = False
 
-    def user_of(self, _peer: LinkKey) -> str:
-        return ""
+    def user_of(self, peer: LinkKey) -> str:
+        link = next((self.links[at] for lane in LANES if (at := (peer, lane)) in self.links), None)
+        return "" if link is None else link.party.user
+
+    def admits(self, link: SimLink) -> bool:
+        """Whether its holder may speak here: by a socket of the own user anybody may."""
+        user = link.party.user
+        return not user or self.doors is None or self.doors.admits(user)
 
     def send(self, peer: LinkKey, lane: Lane, frames: Sequence[Frame]) -> None:
         link = self.links.get((peer, lane))
@@ -157,11 +171,15 @@ class SimListener:
 
 class SimTransport:
     """Implements ``transport.base.Transport`` for one process. ``news`` is called when one of its
-    links or listeners may have some; not any more once the process is ``dead``."""
+    links or listeners may have some; not any more once the process is ``dead``. ``user``: the CURVE
+    key by which listeners know it, empty for one that uses local sockets."""
 
-    def __init__(self, network: Network, process: str, host: str, news: News) -> None:
+    def __init__(
+        self, network: Network, process: str, host: str, news: News, user: str = ""
+    ) -> None:
         self.process = process
         self.host = host
+        self.user = user
         self.dead = False
         self._network = network
         self._news = news
@@ -169,7 +187,7 @@ class SimTransport:
     def listen(
         self, address: str, *, data_address: str | None = None, doors: Doors | None = None
     ) -> SimListener:
-        return self._network.bind(self, address)
+        return self._network.bind(self, address, doors)
 
     def dial(self, endpoint: Endpoint) -> SimLink:
         return self._network.dial(self, endpoint)
@@ -270,10 +288,10 @@ class Network:
 
     # --- links ----------------------------------------------------------------------------------
 
-    def bind(self, party: SimTransport, address: str) -> SimListener:
+    def bind(self, party: SimTransport, address: str, doors: Doors | None = None) -> SimListener:
         if address in self._listeners:
             raise OSError(f"{address} is in use")
-        listener = self._listeners[address] = SimListener(self, party, address)
+        listener = self._listeners[address] = SimListener(self, party, address, doors)
         return listener
 
     def unbind(self, listener: SimListener) -> None:
@@ -296,12 +314,22 @@ class Network:
         if listener is None:
             self.snap(link, "unreachable")
         elif self.open(link.party.host, listener.party.host):
+            if not listener.admits(link):
+                self._wait_at_the_door(link, listener)
+                return
             link.stand(listener)
             for lane in LANES:
                 for _ in link.ways[IN][lane].waiting:
                     self._travel(link, IN, lane)
         else:
             self._later.append((link.party.host, listener.party.host, lambda: self._connect(link)))
+
+    def _wait_at_the_door(self, link: SimLink, listener: SimListener) -> None:
+        if self.clock.now < link.born + DOOR_PATIENCE:
+            self.clock.after(DOOR_LOOK, lambda: self._connect(link))
+        else:
+            listener.refused += 1
+            self.snap(link, "auth")
 
     def _give_up(self, link: SimLink) -> None:
         if link.listener is None and not link.broken:
@@ -335,6 +363,9 @@ class Network:
         frames: list[Frame] = list(way.waiting.popleft())
         now, dialler = self.clock.now, link.party.process
         if direction == IN:
+            if not listener.admits(link):
+                listener.faults += 1
+                return
             self.flow.message(now, dialler, listener.party.process, lane, frames[0])
             listener.links[link.key, lane] = link
             listener.inbox[lane].append((link.key, frames))

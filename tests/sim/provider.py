@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from guactors.config import ProviderConfig
+from guactors.config import Identity, ProviderConfig
 from guactors.errors import Death
 from guactors.ids import LinkKey
 from guactors.messages import (
@@ -80,7 +80,10 @@ class SimProvider:
         """Of which workers an image is unpacked, or being so."""
         self._world = world
         self._clock = world.clock
-        self.transport = SimTransport(world.network, peer, name, self._news)
+        given = {} if world.keys is None else world.keys.provider(name)
+        identity: Identity = given.get("identity", Identity())
+        user = identity.client_public
+        self.transport = SimTransport(world.network, peer, name, self._news, user)
         self._listener = self.transport.listen(f"inproc://{peer}/{world.fresh('link')}")
         config = ProviderConfig(
             peer,
@@ -90,11 +93,16 @@ class SimProvider:
             "",
             warm=warm,
             timing=world.timing,
+            **given,
         )
-        hello = Hello(peer, "provider", world.versions, 1, name, name=name)
+        hello = Hello(
+            peer, "provider", world.versions, 1, name, name=name, key=config.seal.key,
+            transport=user,
+        )  # fmt: skip
         self.core = ProviderCore(
-            config, hello, fresh=world.fresh, random=world.rng.random, wall=world.wall
-        )
+            config, hello, fresh=world.fresh, random=world.rng.random, wall=world.wall,
+            new_keypair=None if world.keys is None else world.keys.new_keypair,
+        )  # fmt: skip
         self._lines: dict[str, Line] = {}
         self._greeted: dict[tuple[LinkKey, Lane], str] = {}
         self._hub: SimLink | None = None
@@ -211,8 +219,8 @@ class SimProvider:
                         self._flush_line(worker)
                 case SendHub(message):
                     self._send_hub(message)
-                case StartWorker(worker):
-                    self._start_worker(worker)
+                case StartWorker(worker, identity):
+                    self._start_worker(worker, identity.client_public)
                 case KillWorker(worker, _):
                     late = self._world.rng.random() * 0.003
                     self._clock.after(late, partial(self._signal, worker))
@@ -323,13 +331,13 @@ class SimProvider:
 
     # --- processes ------------------------------------------------------------------------------
 
-    def _start_worker(self, worker: str) -> None:
+    def _start_worker(self, worker: str, user: str) -> None:
         self._lines[worker] = Line()
         rng = self._world.rng
         delay = 0.003 + rng.random() * (0.01 if rng.random() < 0.95 else 0.5)
-        self._clock.after(delay, lambda: self._spawned(worker))
+        self._clock.after(delay, lambda: self._spawned(worker, user))
 
-    def _spawned(self, worker: str) -> None:
+    def _spawned(self, worker: str, user: str) -> None:
         if self.transport.dead or worker not in self._lines:
             return
         if self._world.start_fails():
@@ -340,7 +348,7 @@ class SimProvider:
             self._ended(worker, Death("signal", "killed as soon as it was there", signal=9))
             return
         self.workers[worker] = SimWorker(
-            self._world, worker, self.host, self._listener.endpoint, self.reap
+            self._world, worker, self.host, self._listener.endpoint, self.reap, user
         )
         self._settle()
 

@@ -18,15 +18,18 @@ def story(world: World, error: BaseException, most: int = LAST_LINES) -> str:
     """Why a seed failed, what it looked like, and how to see it again."""
     trace = "".join(traceback.format_exception(error)[-3:])
     flow = "\n".join(world.flow.lines(most))
+    keyed = "" if world.keys is None else " --keys"
     return (
         f"seed {world.seed} failed at {world.clock.now - 1000:.4f} s "
-        f"(replay: python -m tests.sim {world.seed})\n{flow}\n{trace}"
+        f"(replay: python -m tests.sim {world.seed}{keyed})\n{flow}\n{trace}"
     )
 
 
-def fails(seed: int, caller_core: Callable[..., CallerCore] = CallerCore) -> str:
+def fails(
+    seed: int, caller_core: Callable[..., CallerCore] = CallerCore, *, keyed: bool = False
+) -> str:
     """Run one seed; its story if it failed, else an empty text."""
-    world = World(seed, caller_core)
+    world = World(seed, caller_core, keyed=keyed)
     try:
         world.run()
     except Exception as error:  # noqa: BLE001 - whatever a core raises is the seed's failure
@@ -34,14 +37,14 @@ def fails(seed: int, caller_core: Callable[..., CallerCore] = CallerCore) -> str
     return ""
 
 
-def failures(seeds: Iterable[int]) -> list[str]:
+def failures(seeds: Iterable[int], *, keyed: bool = False) -> list[str]:
     """The stories of those that fail."""
-    return [text for seed in seeds if (text := fails(seed))]
+    return [text for seed in seeds if (text := fails(seed, keyed=keyed))]
 
 
-def replay(seed: int, *, loud: bool = False) -> int:
+def replay(seed: int, *, loud: bool = False, keyed: bool = False) -> int:
     """Run one seed and print all of it, heartbeats where ``loud``; the exit status."""
-    world = World(seed)
+    world = World(seed, keyed=keyed)
     world.flow.loud = loud
     try:
         world.run()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from guactors import messages as m
 from guactors.errors import CallTimeout, Death, GuactorsError, OwnerDied, TaskCancelled
 from guactors.transport.base import Frame, Lane, LinkState, SendError
+from guactors.transport.doors import KeySet
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.worker.intake import Intake, Item
 from guactors.worker.outbox import BATCH, Outbox
@@ -38,7 +39,9 @@ Reap = Callable[[str, Death], None]
 class SimWorker:
     """One worker process; ``reap`` is told of its end."""
 
-    def __init__(self, world: World, worker: str, host: str, home: m.Endpoint, reap: Reap) -> None:
+    def __init__(
+        self, world: World, worker: str, host: str, home: m.Endpoint, reap: Reap, user: str = ""
+    ) -> None:
         self.id = worker
         self.clock = world.clock
         self.session_id = ""
@@ -58,8 +61,9 @@ class SimWorker:
         self._leaving = False
         self._blocked = False
         self._due = False
-        self.transport = SimTransport(world.network, worker, host, self._news)
-        self._listener = self.transport.listen(f"inproc://{worker}")
+        self._doors = KeySet()
+        self.transport = SimTransport(world.network, worker, host, self._news, user)
+        self._listener = self.transport.listen(f"inproc://{worker}", doors=self._doors)
         self._doorway = Doorway(self.clock, self._listener, self._nudge)
         self._link = self.transport.dial(home)
         hello = m.Hello(worker, "worker", world.versions, 1, host)
@@ -153,9 +157,14 @@ class SimWorker:
         match message:
             case m.Ping(number):
                 self._tell_provider(m.Pong(number))
-            case m.Bind(session):
+            case m.Bind(session, keys=keys):
+                self._doors.admit(keys)
                 self.session_id = session
                 self._nudge()
+            case m.Admit(keys):
+                self._doors.admit(keys)
+            case m.Expel(keys):
+                self._doors.expel(keys)
             case m.LoadActor():
                 self._to_load = message
                 self._nudge()
@@ -386,7 +395,7 @@ class SimWorker:
             world = self._world
             hello = m.Hello(
                 world.fresh("caller"), "caller", world.versions, 1, self._host, self.session_id,
-                name=self.id,
+                name=self.id, transport=self.transport.user,
             )  # fmt: skip
             self.session = SimCaller(world, self.transport, hello, self._doorway.send)
         return self.session

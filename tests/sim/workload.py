@@ -233,8 +233,8 @@ class Driver:
         id = self.caller.core.objects.new()
         now = self._world.clock.now
         record = Record(
-            self.caller.peer, id, f"#{program.uid} {program.ends}", options.retries,
-            now + options.timeout if options.timeout else 0.0, now, value,
+            self.caller.peer, self.caller.session, id, f"#{program.uid} {program.ends}",
+            options.retries, now + options.timeout if options.timeout else 0.0, now, value,
         )  # fmt: skip
         record.may_fail = bool(options.timeout)
         self._held[id] = 1
@@ -266,7 +266,10 @@ class Driver:
         objects = self.caller.core.objects
         id = objects.new()
         now = self._world.clock.now
-        record = Record(self.caller.peer, id, "put", 0, 0.0, now, value, settled=now, outcome="put")
+        record = Record(
+            self.caller.peer, self.caller.session, id, "put", 0, 0.0, now, value,
+            settled=now, outcome="put",
+        )  # fmt: skip
         objects.settle(id, b"" if wide else value, [value] if wide else ())
         self._held[id] = 1
         self.calls.append(record)

@@ -12,6 +12,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec.structs import replace
+
 from guactors.caller.core import CallerCore
 from guactors.config import Timing
 from guactors.ids import KINDS
@@ -22,11 +24,13 @@ from tests.sim.clock import Clock
 from tests.sim.flow import Flow
 from tests.sim.hub import HOST as HUB_HOST
 from tests.sim.hub import SimHub
+from tests.sim.keys import Keys
 from tests.sim.ledger import Ledger, Violation
 from tests.sim.network import Network, SimListener, SimTransport
 from tests.sim.provider import SimProvider
 from tests.sim.rest import leftovers, unrest
 from tests.sim.workload import Driver, Planner
+from tests.unit.hub.keyed_bench import transport_of
 
 if TYPE_CHECKING:
     from tests.sim.network import SimLink
@@ -42,9 +46,16 @@ silence that counts as a loss is three times ten seconds, a worker that says not
 
 
 class World:
-    """The grid of one seed. ``caller_core`` makes callers' cores, for tests that break one."""
+    """The grid of one seed. ``caller_core`` makes callers' cores, for tests that break one.
+    ``keyed``: nobody is the local user, see ``keys``."""
 
-    def __init__(self, seed: int, caller_core: Callable[..., CallerCore] = CallerCore) -> None:
+    def __init__(
+        self,
+        seed: int,
+        caller_core: Callable[..., CallerCore] = CallerCore,
+        *,
+        keyed: bool = False,
+    ) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.caller_core = caller_core
@@ -54,6 +65,7 @@ class World:
         self.timing = Timing()
         self.versions = Versions("0", "3.11.7")
         self.ledger = Ledger(self)
+        self.keys = Keys(self) if keyed else None
         self.hub: SimHub | None = None
         self.providers: dict[str, SimProvider] = {}
         self.workers: dict[str, SimWorker] = {}
@@ -88,14 +100,16 @@ class World:
             steps = rng.randint(*((1, 6), (1, 12), (10, 40))[size])
             planner = Planner(Random(rng.random()), 100_000 * number, span, peaceful=self.peaceful)
             plan = planner.plan(steps)
-            self.later(rng.random() * 0.2, partial(self._add_caller, plan))
+            self.later(rng.random() * 0.2, partial(self._add_caller, plan, number))
         self._last_fault = span
         if not self.peaceful:
             count = rng.choice((1, 1, 2, 3)) + 3 * size
             for time, fault in faults.plan(rng, count, span):
                 self.later(time, partial(fault, self))
+        if self.keys is not None:
+            self._last_fault = max(span, self.keys.plan(rng, span))
 
-    def _add_caller(self, plan: list[tuple[float, Callable[[Driver], None]]]) -> None:
+    def _add_caller(self, plan: list[tuple[float, Callable[[Driver], None]]], number: int) -> None:
         peer, session = self.fresh("caller"), self.fresh("session")
         host = f"home-{peer}"
         driver: Driver | None = None
@@ -104,9 +118,17 @@ class World:
             if driver is not None:
                 driver.caller.news(source)
 
-        transport = SimTransport(self.network, peer, host, news)
         hello = Hello(peer, "caller", self.versions, 1, host, session, True, peer, "default")
-        driver = Driver(self, SimCaller(self, transport, hello))
+        if self.keys is None:
+            transport = SimTransport(self.network, peer, host, news)
+            caller = SimCaller(self, transport, hello)
+        else:
+            key = self.keys.caller(session, number)
+            hello = replace(hello, key=key.public.text, transport=transport_of(key))
+            transport = SimTransport(self.network, peer, host, news, hello.transport)
+            prove = partial(self.keys.prove, key, hello)
+            caller = SimCaller(self, transport, hello, prove=prove)
+        driver = Driver(self, caller)
         self.drivers.append(driver)
         for time, step in plan:
             self.later(time, partial(self._take, driver, step))
