@@ -37,6 +37,9 @@ from guactors.transport.base import Frame, Lane, Link, LinkFull, LinkState, Send
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.liveness import Liveness, Lost, SendPing
 
+MOST_REFUSALS = 2
+"""A key that was good once and is refused so often in a row is good no more. One refusal can be an
+accident: a proof that came too late."""
 SHUT_DOORS = 3
 """Refused handshakes in a row after which who was let in before believes them."""
 Prove = Callable[[Challenge, str], Proof]
@@ -79,6 +82,7 @@ class HubLine:
         self.refusal: GuactorsError | None = None
         self.last_down = ""
         self._welcomed = False
+        self._refusals = 0
         self._shut_doors = 0
         self._transport = transport
         self._endpoints = list(endpoints)
@@ -94,6 +98,7 @@ class HubLine:
         self._backoff = Backoff(timing.redial_first, timing.redial_most, rng)
         self._link: Link | None = None
         self._liveness = Liveness(timing)
+        self._now = 0.0
         self._redial_at = 0.0
         self._tries = 0
         self._overflow: list[Message] = []
@@ -125,6 +130,7 @@ class HubLine:
 
     def service(self, now: float) -> float:
         """Receive, keep alive, redial. Returns when to be called again at the latest."""
+        self._now = now
         if self._link is None:
             if now < self._redial_at:
                 return self._redial_at
@@ -147,7 +153,7 @@ class HubLine:
                 self._shut_doors += 1
                 # A hub that ends during the handshake looks like one that refuses it.
                 if not self._welcomed or self._shut_doors >= SHUT_DOORS:
-                    self._refuse(AuthFailed(text))
+                    self._refuse(AuthFailed(text), certain=True)
             self._lose(f"{down.cause}: {down.detail}" if down else "down", now)
             return self._redial_at
         self._resend()
@@ -177,7 +183,7 @@ class HubLine:
                 pass
             case Welcome():
                 self.up = self._welcomed = True
-                self.refusal, self._shut_doors = None, 0
+                self.refusal, self._refusals, self._shut_doors = None, 0, 0
                 self._backoff.reset()
                 self._on_up()
             case Goodbye(reason):
@@ -185,7 +191,7 @@ class HubLine:
             case Challenge():
                 self._answer(message)
             case Fault(request=0):
-                self._refuse(error_of(message))
+                self._on_fault(error_of(message))
             case _:
                 self._on_message(message)
 
@@ -194,13 +200,25 @@ class HubLine:
         try:
             self.send(self._prove(challenge, self._link.key))
         except AuthFailed as error:
-            self._refuse(error)
+            self._refuse(error, certain=True)
             self._lose(str(error), 0.0)
 
-    def _refuse(self, error: GuactorsError) -> None:
-        """The hub's no. After a welcome an AuthFailed means that our key was revoked."""
+    def _on_fault(self, error: GuactorsError) -> None:
+        """The hub's no. On a link that it had welcomed an AuthFailed means that our key was
+        revoked; on a new one it can be an accident. A worker, which has no key, is vouched for by
+        its provider, who may be later than it: it is never refused for good."""
+        again = self._welcomed and not self.up and isinstance(error, AuthFailed)
+        if not again:
+            self._refuse(error, certain=self.up)
+            return
+        self._refusals += 1
+        vouched = self._hello.transport and not self._hello.key
+        self._refuse(error, certain=not vouched and self._refusals >= MOST_REFUSALS)
+        self._lose(str(error), self._now)
+
+    def _refuse(self, error: GuactorsError, *, certain: bool) -> None:
         self.refusal = error
-        if isinstance(error, AuthFailed) and self._welcomed:
+        if certain and isinstance(error, AuthFailed) and self._welcomed:
             self._redial_at = math.inf
             self._on_refused(error)
 

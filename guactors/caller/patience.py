@@ -67,6 +67,8 @@ class Patience:
 
     def _give_up(self, demand: Demand, kind: type[GuactorsError]) -> None:
         demand.infeasible_since = 0.0
+        if not (demand.told or demand.queue):
+            return  # it is about what was given up already
         demand.told = 0
         self._objects.effects.append(SendHub(SetDemand(demand.key, demand.shape, 0)))
         while demand.queue:

@@ -13,7 +13,6 @@ _ACTIONS: dict[type[m.Message], str] = {
     m.SetDemand: "submit",
     m.CreateActor: "submit",
     m.FindActor: "submit",
-    m.KillActor: "submit",
     m.Relay: "submit",
     m.AskGrid: "read_stats",
     m.AskInfo: "read_stats",
@@ -22,7 +21,9 @@ _ACTIONS: dict[type[m.Message], str] = {
 
 def needed_action(message: m.Message) -> str:
     """The action that a grant must list for this message; empty for what needs none here: what only
-    gives back, and what the gatekeeper and the image room judge themselves."""
+    gives back or ends, and what the gatekeeper and the image room judge themselves."""
+    if isinstance(message, m.SetDemand) and not message.count:
+        return ""
     return _ACTIONS.get(type(message), "")
 
 
@@ -34,8 +35,6 @@ def refusal(message: m.Message, verdict: Verdict) -> m.Message:
         case m.CreateActor(spec=spec):
             death = m.DeathReport("refused", verdict.detail)
             return m.ActorUpdate(spec.actor, "dead", 0, death=death)
-        case m.KillActor(actor):
-            return m.Fault("PermissionDenied", f"actor {actor}: {verdict.detail}")
     return m.Fault("PermissionDenied", verdict.detail, getattr(message, "request", 0))
 
 

@@ -24,7 +24,7 @@ from guactors.provider_state.effects import Effect, PrepareRoot, SendWorker
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
-from guactors.provider_state.workers import Job, Preparing, Starting, Worker
+from guactors.provider_state.workers import Hosting, Job, Leased, Preparing, Starting, Worker
 
 MOST_ACTORS = 1000
 """Actors whose callers are remembered before the actor itself is told of."""
@@ -58,9 +58,9 @@ class Binder:
         job = _job(worker)
         order = job.order
         keys = self._keys(job)
-        effects: list[Effect] = []
+        # Each time: a hub that is new since the last one did not believe it for an idle worker.
+        effects = self._vouch([worker], now)
         if first:
-            effects += self._vouch([worker], now)
             effects.append(SendWorker(worker.worker, _bind(job, keys, root)))
         elif keys:
             effects.append(SendWorker(worker.worker, Admit(keys)))
@@ -111,8 +111,14 @@ class Binder:
     # --- the hub --------------------------------------------------------------------------------
 
     def vouch_again(self, now: float) -> list[Effect]:
-        """On a new line, for every worker that may dial the hub."""
-        return self._vouch((w for w in self._pool.workers.values() if w.bound), now)
+        """On a new line, for every worker of which the Offer told what it does: for others this hub
+        may not know yet that their session had work here."""
+        busy = (
+            worker
+            for worker in self._pool.workers.values()
+            if isinstance(worker.state, Leased | Hosting) and not worker.dying
+        )
+        return self._vouch(busy, now)
 
     def _vouch(self, workers: Iterable[Worker], now: float) -> list[Effect]:
         effects: list[Effect] = []

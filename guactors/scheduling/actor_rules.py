@@ -22,6 +22,7 @@ from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.judge import Judge
+from guactors.scheduling.lookups import sees
 from guactors.scheduling.placement import Slot, actor_need
 
 MOST_FAILURES = 3
@@ -43,7 +44,8 @@ class ActorRules:
     def __init__(self, desk: Desk, judge: Judge) -> None:
         self._desk = desk
         self._judge = judge
-        self._early_kills: dict[str, KillActor] = {}
+        self._early_kills: dict[str, dict[str, tuple[Caller, KillActor]]] = {}
+        """By actor and principal: whose actor it will be is not known yet."""
 
     # --- callers --------------------------------------------------------------------------------
 
@@ -62,11 +64,8 @@ class ActorRules:
         need = actor_need(spec.shape, spec.placement, caller.python, caller.who)
         record = ActorRecord(spec, message.payload, need, signatures=message.signatures)
         desk.actors.add(record)
-        kill = self._early_kills.pop(spec.actor, None)
         desk.reopen(spec.session)
-        if kill is not None:
-            self.kill(kill, now)
-        else:
+        if not self._kill_early(record, now):
             desk.tell_callers(record)
             self.queue(record, now)
         return record
@@ -94,17 +93,20 @@ class ActorRules:
         )
         return Fault("NameTaken", text, message.request)
 
-    def kill(self, message: KillActor, now: float) -> None:
-        """End it, for good or as if by a crash."""
+    def kill(self, caller: Caller, message: KillActor, now: float) -> None:
+        """End it, for good or as if by a crash; somebody else's does not exist for the caller."""
         desk = self._desk
         record = desk.actors.live.get(message.actor)
         if record is None:
             if message.no_restart and desk.actors.find(message.actor) is None:
-                known = self._early_kills.get(message.actor)
-                if known is None or _hardness(message) > _hardness(known):
-                    self._early_kills[message.actor] = message
+                kills = self._early_kills.setdefault(message.actor, {})
+                known = kills.get(caller.principal)
+                if known is None or _hardness(message) > _hardness(known[1]):
+                    kills[caller.principal] = caller, message
                 until = max(now + OVERTAKEN, desk.rejoined_at())
                 desk.agenda.put(until, lambda _: self._forget_kill(message.actor))
+            return
+        if not sees(caller, record):
             return
         if not message.no_restart and not message.released:
             if record.slot is not None:
@@ -125,9 +127,15 @@ class ActorRules:
     def adopted(self, record: ActorRecord, now: float) -> None:
         """A provider reported an actor that this hub did not know; its end may have been asked
         for already."""
-        kill = self._early_kills.pop(record.id, None)
-        if kill is not None:
-            self.kill(kill, now)
+        self._kill_early(record, now)
+
+    def _kill_early(self, record: ActorRecord, now: float) -> bool:
+        """Whether somebody wanted its end before it was known here, and may."""
+        kills = self._early_kills.pop(record.id, {})
+        may = [kill for kill in kills.values() if sees(kill[0], record)]
+        for caller, message in sorted(may, key=lambda kill: _hardness(kill[1])):
+            self.kill(caller, message, now)
+        return bool(may)
 
     def _forget_kill(self, actor: str) -> None:
         if self._early_kills.pop(actor, None) is not None:

@@ -16,7 +16,7 @@ from guactors.config import Timing
 from guactors.messages import ActorSpec, CreateActor, DeathReport, Message
 from guactors.scheduling.actors import ActorBook, ActorRecord
 from guactors.scheduling.agenda import Agenda
-from guactors.scheduling.demand import DemandBook
+from guactors.scheduling.demand import Demand, DemandBook
 from guactors.scheduling.events import (
     Decided,
     Decision,
@@ -102,6 +102,8 @@ class Desk:
         self.out: list[Effect] = []
         self.roomier: dict[str, Slot] = {}
         """Providers that have got more room since the last placement."""
+        self.bereft: list[Demand] = []
+        """Demands that have lost a lease since, and may by now be beyond their rights."""
         self.ended_sessions: dict[str, EndedSession] = {}
         """The latest sessions that ended, for those who were away."""
         self.denied: dict[str, None] = {}
@@ -196,6 +198,8 @@ class Desk:
             demand.held.discard(lease.id)
             if demand.count or demand.held:
                 self.demands.refresh(demand)
+                if demand.waiting:
+                    self.bereft.append(demand)
             else:
                 self.demands.remove(demand)
 

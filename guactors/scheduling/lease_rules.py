@@ -206,6 +206,7 @@ class LeaseRules:
             demand.not_before = 0.0
             if self._desk.demands.find(demand.caller, demand.key) is demand:
                 self._desk.demands.refresh(demand)
+                self._judge.judge(demand, now)
 
     def set_blocked(self, slot: Slot, lease_id: str, blocked: bool) -> None:
         """Its worker waits in get(), or goes on."""

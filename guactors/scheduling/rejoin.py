@@ -251,6 +251,8 @@ class Rejoin:
         """The leases that the caller still has."""
         desk = self._desk
         listed = set(message.leases)
+        # What it gave back while its link was broken nobody was told.
+        caller.claims &= listed
         for lease_id in message.leases:
             lease = desk.leases.by_id.get(lease_id)
             if lease is None:

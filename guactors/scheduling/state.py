@@ -25,7 +25,7 @@ from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Caller, Desk, EndedSession
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
-from guactors.scheduling.lookups import Lookups, sees
+from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Need, Slot, choose, contends
 from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, SLICE, victims, wanting
 from guactors.scheduling.rejoin import Rejoin
@@ -93,6 +93,10 @@ class SchedulerState:
         return wake
 
     def _conclude(self, now: float) -> list[e.Effect]:
+        bereft, self.desk.bereft = self.desk.bereft, []
+        for demand in bereft:
+            if self.desk.demands.find(demand.caller, demand.key) is demand:
+                self._judge.judge(demand, now)
         self._place(now)
         self._recall(now)
         out, self.desk.out = self.desk.out, []
@@ -326,9 +330,7 @@ class SchedulerState:
             case m.CreateActor():
                 self._create(caller, message, now)
             case m.KillActor():
-                record = self.desk.actors.live.get(message.actor)
-                if record is None or sees(caller, record):
-                    self._actors.kill(message, now)
+                self._actors.kill(caller, message, now)
             case m.WatchActor():
                 self._lookups.watch(caller.peer, message, now)
                 self._judge_again(caller, message.actor, now)

@@ -34,7 +34,7 @@ APPS = (secret(Kind.APP, 1), secret(Kind.APP, 2))
 PROVIDERS = {f"host{number}": secret(Kind.PROVIDER, number + 1) for number in range(4)}
 SECOND = 100
 """Serial of the grant that follows the one that was revoked."""
-AT_ONCE = 2.0
+AT_ONCE = 1.0
 """Seconds after which nothing begins any more by a grant that was revoked."""
 AGAIN = 0.1
 _MARK = marker("secret of the hub")
@@ -119,11 +119,11 @@ class Keys:
         """Draw what the owner will do, and when; the time at which all is done."""
         self._victim = rng.choice(APPS)
         self._running = rng.choice(("stop", "stop", "finish"))
-        at = 0.2 + rng.random() * span
+        at = 0.2 + 0.5 * rng.random() * span
         self._world.later(at, self._revoke)
         if rng.random() < 0.2:
             return at
-        again = at + rng.choice((0.01, 0.3, 3.0))
+        again = at + rng.choice((0.01, 0.3, 3.0, 3.0))
         self._world.later(again, self._grant_again)
         return again
 

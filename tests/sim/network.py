@@ -15,10 +15,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from random import Random
+from typing import TYPE_CHECKING
 
 from guactors.ids import LinkKey
 from guactors.messages import Endpoint
-from guactors.transport.base import Doors, Down, Frame, Lane, LinkFull, LinkState, PeerGone
+from guactors.transport.base import (
+    Doors,
+    Down,
+    Frame,
+    Lane,
+    Link,
+    LinkFull,
+    LinkState,
+    Listener,
+    PeerGone,
+    Transport,
+)
 from tests.sim.clock import Clock
 from tests.sim.flow import Flow
 
@@ -412,3 +424,9 @@ class Network:
                     self.clock.after(late, partial(self.snap, link))
                 else:
                     self.snap(link)
+
+
+if TYPE_CHECKING:
+    _LINK: type[Link] = SimLink
+    _LISTENER: type[Listener] = SimListener
+    _TRANSPORT: type[Transport] = SimTransport

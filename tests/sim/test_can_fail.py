@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from guactors.caller.core import CallerCore
+from guactors.hub_state.standing import StandingRules
 from guactors.messages import Message, Replies
+from guactors.provider_state import ProviderCore
+from guactors.provider_state.binder import Binder
 from guactors.transport.base import Frame
 from guactors.worker.intake import Intake
 from tests.sim.network import Network, SimLink
@@ -17,9 +20,9 @@ from tests.sim.replay import fails
 SEEDS = range(60)
 
 
-def first_story(core: Callable[..., CallerCore] = CallerCore) -> str:
+def first_story(core: Callable[..., CallerCore] = CallerCore, *, keyed: bool = False) -> str:
     """Of the first seed that fails."""
-    return next((story for seed in SEEDS if (story := fails(seed, core))), "")
+    return next((story for seed in SEEDS if (story := fails(seed, core, keyed=keyed))), "")
 
 
 class Forgetful(CallerCore):
@@ -50,8 +53,9 @@ class Greedy(CallerCore):
         super().__init__(me, **{**options, "linger": 1e9})
 
 
-def test_all_is_well_before_anything_is_broken() -> None:
-    assert first_story() == ""
+@pytest.mark.parametrize("keyed", [False, True])
+def test_all_is_well_before_anything_is_broken(keyed: bool) -> None:
+    assert first_story(keyed=keyed) == ""
 
 
 def test_a_lost_reply_leaves_a_call_hanging() -> None:
@@ -107,3 +111,18 @@ def test_calls_of_an_actor_out_of_order_are_seen(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Intake, "add", backwards)
     assert "after" in first_story()
+
+
+def test_a_grant_that_was_revoked_and_still_counts_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the hub nor the providers take anything back, and both go on giving."""
+    monkeypatch.setattr(StandingRules, "changed", lambda *_: [])
+    monkeypatch.setattr(ProviderCore, "_on_revoked", lambda *_: [])
+    story = first_story(keyed=True)
+    assert "after its grant was revoked" in story
+    assert " --keys)" in story
+
+
+def test_a_worker_that_nobody_vouches_for_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its nested calls wait for ever."""
+    monkeypatch.setattr(Binder, "_vouch", lambda *_: [])
+    assert "pending" in first_story(keyed=True)

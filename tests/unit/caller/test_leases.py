@@ -6,7 +6,7 @@ import pytest
 
 from guactors import messages as m
 from guactors.caller.tasks import shape_key
-from guactors.errors import CallTimeout, TaskCancelled, Unschedulable, WorkerDied
+from guactors.errors import CallTimeout, PermissionDenied, TaskCancelled, Unschedulable, WorkerDied
 from tests.unit.caller.bench import FN, KEY, ONE, Bench, endpoints, error, value
 
 DEATH = m.DeathReport("signal", signal=9, worker="w-1")
@@ -265,6 +265,18 @@ def test_a_hopeless_demand_is_given_up_after_a_while() -> None:
     bench.pass_time(2.0)
     assert isinstance(bench.failure(id), Unschedulable)
     assert bench.told(m.SetDemand)[-1].count == 0
+
+
+def test_what_was_given_up_is_not_given_up_again() -> None:
+    """Or a hub that refuses everything and its caller would talk for ever."""
+    bench = Bench()
+    id = bench.call()
+    bench.hub(m.DemandInfeasible(KEY, "no grant", "PermissionDenied"))
+    assert isinstance(bench.failure(id), PermissionDenied)
+    assert bench.told(m.SetDemand)[-1].count == 0
+    for _ in range(3):
+        bench.hub(m.DemandInfeasible(KEY, "no grant", "PermissionDenied"))
+    assert bench.told(m.SetDemand) == []
 
 
 def test_a_grant_ends_the_patience() -> None:

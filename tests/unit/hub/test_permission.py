@@ -180,6 +180,17 @@ def test_another_apps_actor_is_not_killed(two: KeyedBench) -> None:
     assert not two.heard("p-1", m.StopActor)
 
 
+@pytest.mark.parametrize(("peer", "lives"), [("c-2", True), ("c-1", False), ("c-owner", False)])
+def test_another_apps_actor_is_not_killed_before_it_is_known_either(
+    two: KeyedBench, peer: str, lives: bool
+) -> None:
+    """As after a restart of the hub, before the provider has told of it."""
+    two.say(peer, m.KillActor("a-2"))
+    two.say("c-2", m.KillActor("a-2"))
+    two.create(spec("a-2"))
+    assert two.heard("c-1", m.ActorUpdate)[-1].state == ("pending" if lives else "dead")
+
+
 def test_another_apps_actor_is_not_listed(two: KeyedBench) -> None:
     assert two.grid("c-2").actors == []
     assert len(two.grid("c-1").actors) == 1
@@ -308,6 +319,35 @@ def test_a_revoked_grant_ends_what_only_it_allowed(running: KeyedBench) -> None:
     assert running.heard("c-1", m.LeaseLost)[0].death.cause == "revoked"
     assert running.heard("p-1", m.Revoked)[-1].grants == [f"{OWNER.public.text} 1"]
     assert "c-1" in running.core.hub.peers.by_id
+
+
+def test_who_may_do_nothing_any_more_may_still_give_back_and_end_what_he_has(
+    running: KeyedBench,
+) -> None:
+    running.done(m.RevokeGrant(0, OWNER.public.text, 1, "finish"))
+    (lease,) = running.core.scheduler.desk.leases.by_id
+    running.say("c-1", m.SetDemand("d-1", m.Shape({"CPU": 1.0}), 0))
+    running.say("c-1", m.ReturnLease(lease))
+    running.say("c-1", m.KillActor("a-1"))
+    assert running.one("p-1", m.StopLease).lease == lease
+    assert running.one("p-1", m.StopActor).actor == "a-1"
+    assert not running.heard("c-1", m.DemandInfeasible)
+    assert not running.heard("c-1", m.Fault)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_lease_that_ends_after_its_grant_did_is_refused_and_not_waited_for(
+    running: KeyedBench, lost: bool
+) -> None:
+    """It was held when the grant was revoked, so there was nothing to refuse yet."""
+    (lease,) = running.core.scheduler.desk.leases.by_id
+    running.done(m.RevokeGrant(0, OWNER.public.text, 1, "finish"))
+    assert not running.heard("c-1", m.DemandInfeasible)
+    if lost:
+        running.say("p-1", m.LeaseEnded(lease, m.DeathReport("signal")))
+    else:
+        running.say("c-1", m.ReturnLease(lease, True))
+    assert running.one("c-1", m.DemandInfeasible).kind == "PermissionDenied"
 
 
 def test_a_revoked_grant_leaves_what_another_allows(running: KeyedBench) -> None:

@@ -52,6 +52,19 @@ def test_a_lease_that_the_caller_does_not_hold_is_stopped() -> None:
     assert not known(bench)
 
 
+def test_a_lease_that_was_given_back_between_two_links_is_stopped() -> None:
+    bench = Bench(young=True)
+    bench.caller()
+    bench.say("c-1", m.HeldLeases(["l-old"]))
+    bench.break_link("c-1")
+    bench.caller()
+    bench.say("c-1", m.HeldLeases([]))
+    bench.provider(leases=[report("l-old")])
+    bench.pass_time(TIMING.rejoin_grace * 2)
+    assert bench.one("p-1", m.StopLease) == m.StopLease("l-old", kill=True)
+    assert not known(bench)
+
+
 def test_a_lease_that_no_provider_reports_is_lost_when_the_grace_is_over() -> None:
     bench = Bench(young=True)
     bench.caller()

@@ -19,6 +19,7 @@ from guactors.messages import (
     Proof,
     Refusal,
     Report,
+    StopLease,
     Vouch,
     Welcome,
 )
@@ -214,3 +215,20 @@ def test_it_vouches_for_a_worker_before_it_is_bound_and_again_on_each_new_link()
     assert bench.said(Vouch) == []
     bench.hub_up()
     assert bench.said(Vouch) == [vouch]
+
+
+def test_it_vouches_for_an_idle_worker_with_its_next_lease_and_not_before() -> None:
+    """A new hub believes it only for sessions that it has given work here."""
+    bench = Guarded()
+    (worker,) = bench.all_up()
+    bench.show()
+    bench.lease()
+    bench.hub(StopLease("l-1"))
+    bench.hub_down()
+    bench.pass_time(0.2)
+    bench.to_hub.clear()
+    bench.hub_up()
+    assert bench.said(Vouch) == []
+    bench.show()
+    bench.lease("l-2")
+    assert bench.said(Vouch) == [Vouch(worker, "public-1", "s-1")]
