@@ -112,6 +112,9 @@ class ProviderConfig(Struct, frozen=True):
     invitation: str = ""
     patient: bool = True
 
+    def __repr__(self) -> str:
+        return f"ProviderConfig({self.provider!r}, {self.name!r}, {self.seal!r})"
+
 
 class WorkerConfig(Struct, frozen=True):
     """``endpoint``: the provider's listener on this machine. ``hub``: as in ProviderConfig, for

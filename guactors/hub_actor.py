@@ -24,6 +24,7 @@ from guactors.gatekeeper_actor import Archive, GatekeeperActor
 from guactors.hub_state import HubState
 from guactors.hub_wire import Wire
 from guactors.image_actor import ImageActor
+from guactors.machine import raise_file_limit
 from guactors.messages import Endpoint, Output
 from guactors.room_actor import RoomActor, Tick, epoch_seconds
 from guactors.scheduler_actor import SchedulerActor
@@ -218,6 +219,7 @@ def run_hub_process(config: HubConfig, report: Report) -> int:
 
     ``report`` gets ``{"event": "ready", "endpoints": [...]}`` once it serves, or ``{"event":
     "error", "kind": ..., "text": ...}`` when it cannot."""
+    raise_file_limit()
     # The selector loop on every platform: Windows' other one cannot wait for sockets of libzmq.
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         try:

@@ -13,7 +13,7 @@ from functools import partial
 
 from guactors.errors import ProtocolError
 from guactors.ids import LinkKey
-from guactors.messages import Endpoint, Message, Output, ToHub
+from guactors.messages import Endpoint, FromStranger, Message, Output, ToHub, Welcome
 from guactors.outbox_state import Outboxes
 from guactors.scheduling.events import (
     Arrived,
@@ -40,7 +40,10 @@ RETRY = 0.01
 MOST_STRANGERS = 10_000
 """Links remembered with their listener; beyond that, forgotten ones must speak first again."""
 
+STRANGER_BYTES = 1 << 20
+"""Of a message before its sender was let in: a Proof with its statements."""
 _DECODER: Decoder[Message] = Decoder(ToHub)
+_STRANGERS: Decoder[Message] = Decoder(FromStranger, max_header=STRANGER_BYTES, max_frames=1)
 
 
 Hear = Callable[[Event, Lane | None], None]
@@ -57,7 +60,9 @@ class Wire:
         self._hear: Hear = _deaf
         self._pending: Callable[[], int] = int
         self._listeners: list[Listener] = []
-        self._listener_of: dict[LinkKey, Listener] = {}
+        self._strangers: dict[LinkKey, Listener] = {}
+        self._members: dict[LinkKey, Listener] = {}
+        """Links that were welcomed; those of strangers are forgotten where they are too many."""
         self._outboxes = Outboxes()
         self._due: set[int] = set()
         self._disturbed: set[int] = set()
@@ -145,22 +150,28 @@ class Wire:
     def _arrived(
         self, listener: Listener, link: LinkKey, lane: Lane, frames: Sequence[Frame]
     ) -> None:
-        if link not in self._listener_of:
-            while len(self._listener_of) >= MOST_STRANGERS:
-                del self._listener_of[next(iter(self._listener_of))]
-            self._listener_of[link] = listener
+        user = listener.user_of(link)
+        decoder = _DECODER
+        if link not in self._members:
+            self._strangers.setdefault(link, listener)
+            while len(self._strangers) > MOST_STRANGERS:
+                del self._strangers[next(iter(self._strangers))]
+            # Of who has not been let in, nothing large is even decoded.
+            decoder = _STRANGERS if user else _DECODER
         try:
-            message, _ = _DECODER.decode(frames)
+            message, _ = decoder.decode(frames)
         except ProtocolError as error:
             self._hear(BadFrame(link, error.kind, error.detail), lane)
         else:
-            self._hear(Arrived(link, message, lane, listener.user_of(link)), lane)
+            self._hear(Arrived(link, message, lane, user), lane)
 
     # --- out ------------------------------------------------------------------------------------
 
     def send(self, link: LinkKey, message: Message) -> LinkGone | None:
         """Send it now or when there is room; an event when there is no such link, or no hope."""
         lane = lane_of(message)
+        if isinstance(message, Welcome) and link in self._strangers:
+            self._members[link] = self._strangers.pop(link)
         try:
             frame = encode(message)
         except ProtocolError:
@@ -184,7 +195,7 @@ class Wire:
         return None
 
     def _try(self, link: LinkKey, lane: Lane, frame: bytes) -> bool:
-        listener = self._listener_of.get(link)
+        listener = self._members.get(link) or self._strangers.get(link)
         if listener is None:
             raise PeerGone(f"no link {link}")
         try:
@@ -217,7 +228,8 @@ class Wire:
     def drop(self, link: LinkKey) -> None:
         """Forget the link and what waits for it."""
         self._outboxes.drop(link)
-        self._listener_of.pop(link, None)
+        self._members.pop(link, None)
+        self._strangers.pop(link, None)
 
 
 def _deaf(_event: Event, _lane: Lane | None) -> None:

@@ -16,6 +16,17 @@ from guactors.messages import MachineInfo
 GIB = float(2**30)
 
 
+def raise_file_limit() -> None:
+    """Let this process have as many open files as the system allows it: libzmq ends the process
+    when it finds no descriptor for a connection."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def detect_resources() -> dict[str, float]:
     """What a provider offers unless told otherwise: ``CPU`` in whole processors, at least one, and
     ``memory`` in bytes; both as far as this process may use them."""

@@ -30,6 +30,13 @@ Amount = Annotated[float, Meta(ge=0, le=1e15)]
 Document = Annotated[bytes, Meta(max_length=262144)]
 """A canonical document or its signatures, as they were signed."""
 Nonce = Annotated[bytes, Meta(max_length=64)]
+Lines = Annotated[list[Text], Meta(max_length=10_000)]
+Amounts = Annotated[dict[Name, Amount], Meta(max_length=1000)]
+Labels = Annotated[dict[Name, Name], Meta(max_length=1000)]
+
+
+_SECRET = frozenset({"token", "invitation"})
+"""Fields that let their reader in."""
 
 
 class Word(Struct, array_like=True, frozen=True, gc=False):
@@ -64,9 +71,9 @@ class Shape(Word, frozen=True):
     provider id or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image``
     is an image id or empty; ``preemption`` lists how others may be made to give way for it."""
 
-    resources: dict[Name, Amount]
+    resources: Amounts
     priority: int = 0
-    labels: dict[Name, Name] = {}
+    labels: Labels = {}
     provider: Name = ""
     runtime: Name = ""
     image: Name = ""
@@ -100,7 +107,7 @@ class ActorSpec(Word, frozen=True):
     owner: Id
     class_name: Name
     shape: Shape
-    placement: dict[Name, Amount] = {}
+    placement: Amounts = {}
     name: Name = ""
     namespace: Name = ""
     detached: bool = False
@@ -179,12 +186,12 @@ class PeerInfo(Word, frozen=True):
     pid: Count
     age: float
     last_heard: float
-    total: dict[Name, Amount] = {}
-    free: dict[Name, Amount] = {}
+    total: Amounts = {}
+    free: Amounts = {}
     workers: Count = 0
     leases: Count = 0
     actors: Count = 0
-    labels: dict[Name, Name] = {}
+    labels: Labels = {}
 
 
 class ActorInfo(Word, frozen=True):
@@ -281,7 +288,14 @@ class Value(Word, frozen=True):
 
 
 class Message(Struct, array_like=True, frozen=True, gc=False):
-    """Base of all messages; each has a tag of its own."""
+    """Base of all messages; each has a tag of its own. What is a secret is not in its repr."""
+
+    def __repr__(self) -> str:
+        fields = ", ".join(
+            f"{name}={'...' if name in _SECRET else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({fields})"
 
 
 # --- common: any link ---------------------------------------------------------------------------
@@ -519,7 +533,7 @@ class Output(Message, frozen=True, tag=38):
     provider: Name
     stream: Count
     name: Name
-    lines: list[Text]
+    lines: Lines
     dropped: Count = 0
 
 
@@ -529,8 +543,8 @@ class Output(Message, frozen=True, tag=38):
 class Offer(Message, frozen=True, tag=50):
     """After Hello: what the provider has, and what already runs there."""
 
-    resources: dict[Name, Amount]
-    labels: dict[Name, Name]
+    resources: Amounts
+    labels: Labels
     leases: list[LeaseReport]
     actors: list[ActorReport]
     info: MachineInfo
@@ -1204,6 +1218,8 @@ HubToProvider = (
     | Revoked | AdmitCaller | ImageIs | ChunkIs
 )  # fmt: skip
 ToHub = CallerToHub | ProviderToHub
+FromStranger = Hello | Proof | Ping | Pong | Goodbye
+"""All that a hub reads of who has not been let in."""
 WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel
 CallerToWorker = (

@@ -28,9 +28,11 @@ class SessionState:
         state = "over" if self.over else "open" if self.roots else "waiting for its root"
         return f"<SessionState {self.session} {state} members={len(self.members)}>"
 
-    def handle(self, event: e.Event, _now: float) -> list[e.Effect]:
+    def handle(self, event: e.Event, now: float) -> list[e.Effect]:
         """Take one event."""
         match event:
+            case e.SessionExpected(seconds=seconds) if seconds:
+                self._deadline = now + seconds
             case e.MemberJoined(peer, root):
                 self.members.add(peer)
                 if root:

@@ -1,7 +1,7 @@
 """The names of this machine as others see it.
 
 Owns: which address to tell others for a wildcard, and to bind for a way out; whether an address can
-be listened on, or answers. Must never: send anything.
+be listened on, or a hub answers. Must never: say anything to one.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import selectors
 import socket
+import time
 
 import typer
 
-from guactors.errors import HubUnreachable
+from guactors.errors import AuthFailed, GuactorsError, HubUnreachable
+from guactors.grid_client import NAP
+from guactors.grid_file import HubAddress
 from guactors.hub_keys import HubKeys
 from guactors.join import JoinAddress, format_join
 from guactors.messages import Endpoint
+from guactors.transport import open_transport
 from guactors.transport.addresses import TCP, split_tcp
+from guactors.transport.base import Down, LinkState
 
 ANSWER_WITHIN = 5.0
 """Seconds for somebody far away."""
@@ -55,17 +61,34 @@ def check_free(address: str) -> None:
             raise OSError(error.errno, f"{text}; choose another port with --listen") from None
 
 
-def check_answers(endpoint: Endpoint) -> None:
-    """Fail early, and in one line, where nobody listens. Raises HubUnreachable."""
-    if not endpoint.control.startswith(TCP):
-        return
+def check_hub(target: HubAddress) -> None:
+    """Fail early, and in one line, where no hub answers or another one does: shake hands, and hang
+    up. Raises HubUnreachable, AuthFailed."""
+    transport = open_transport(target.credentials.identity)
     try:
-        socket.create_connection(split_tcp(endpoint.control), ANSWER_WITHIN).close()
-    except OSError as error:
-        raise HubUnreachable(
-            f"{endpoint.control} does not answer ({error.strerror or 'too late'}): is it running, "
-            "and its port open to this machine? --wait keeps trying"
-        ) from None
+        link = transport.dial(target.endpoints[0])
+        deadline = time.monotonic() + ANSWER_WITHIN
+        with selectors.DefaultSelector() as selector:
+            for fileno in link.filenos():
+                selector.register(fileno, selectors.EVENT_READ)
+            while link.state() is LinkState.DIALING and time.monotonic() < deadline:
+                selector.select(NAP)
+                link.receive()
+        if link.state() is not LinkState.UP:
+            down = link.down() or Down("unreachable", f"no answer within {ANSWER_WITHIN:g} s")
+            raise _no_hub(target.shown, down)
+        link.close()
+    finally:
+        transport.close()
+
+
+def _no_hub(where: str, down: Down) -> GuactorsError:
+    if down.cause == "auth":
+        return AuthFailed(f"the hub at {where} refused the handshake: {down.detail}")
+    return HubUnreachable(
+        f"the hub at {where} does not answer ({down.detail}): is it running, and its port open to "
+        "this machine? --wait keeps trying"
+    )
 
 
 def is_loopback(host: str) -> bool:

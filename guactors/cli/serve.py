@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from guactors.cli.console import fail, log_in_lines, note
 from guactors.cli.network import (
-    check_answers,
     check_free,
+    check_hub,
     check_tcp,
     is_loopback,
     join_address,
@@ -139,7 +139,7 @@ def provider(
     here = private_directory(data) if data else home()
     target = provider_address(hub, name, here)
     if not wait:
-        check_answers(target.endpoints[0])
+        check_hub(target)
     with _run_dir() as run_dir:
         config = replace(
             _joining(target, here, policy),

@@ -177,6 +177,16 @@ class Door:
             return Refusal(Reason.BAD_SIGNATURE, str(fault))
         return sorted(old.text for old in former if keys.approved(old.text))
 
+    @staticmethod
+    def _verified(proof: Proof, key: PublicKey) -> list[bytes]:
+        """Its statements of succession if they are good ones, else none: they are kept and handed
+        on."""
+        try:
+            former_keys(proof.successions, key)
+        except AuthFailed:
+            return []
+        return list(proof.successions)
+
     def _introduce(self, link: LinkKey, knock: _Knock, proof: Proof, now: float) -> list[e.Effect]:
         """A key that is who it says, but that nobody has approved."""
         books, hello, key = self._books, knock.hello, knock.key
@@ -235,7 +245,7 @@ class Door:
         if opens:
             warrant = WarrantWord(
                 hello.session, key, proof.statement, proof.signature,
-                books.grants.envelopes(key, wall), proof.successions,
+                books.grants.envelopes(key, wall), self._verified(proof, knock.key),
             )  # fmt: skip
         standing = e.Standing(
             key,

@@ -21,8 +21,6 @@ from guactors.scheduling import events as e
 from guactors.security.rights import Rights
 from guactors.transport.base import Lane
 
-WORKER = "worker"
-"""The kind of standing of who works inside somebody's session."""
 NO_KEY = (
     "this hub admits nobody from elsewhere without a key: give one (gu key new app, then "
     "init(key=...) or GU_KEY), and have the grid's owner approve it"
@@ -91,6 +89,10 @@ class Admission:
         if not desk.sessions.works_for(peer.id, message.session):
             text = f"it vouches for a worker of {message.session}, for which it never worked"
             return desk.fault(peer.link or "", "unexpected", text, now)
+        known = desk.entrance.vouched(message.transport)
+        if known is not None and known.provider != peer.id:
+            text = f"it vouches for worker {message.worker}, which is another provider's"
+            return desk.fault(peer.link or "", "unexpected", text, now)
         word = Vouched(peer.id, message.worker, message.session)
         knocks = desk.entrance.vouch(message.transport, word)
         return [x for k in knocks for x in self.hello(k.link, k.hello, Lane.CONTROL, k.user, now)]
@@ -117,7 +119,10 @@ class Admission:
         if hello.role != "caller" or hello.root or hello.session != vouched.session:
             text = f"worker {vouched.worker} may only call on within session {vouched.session}"
             return self._refuse(link, hello, "session", text, user)
-        nothing = e.Standing(principal="", kind=WORKER, rights=Rights(), transport=user)
+        if vouched.session not in self._desk.sessions:
+            text = f"the session {vouched.session} of worker {vouched.worker} is over"
+            return self._refuse(link, hello, "session", text, user)
+        nothing = e.Standing(principal="", kind=e.WORKER, rights=Rights(), transport=user)
         return self._admit(link, hello, self._inherited(hello, nothing), user, Lane.CONTROL, now)
 
     def _inherited(self, hello: m.Hello, own: e.Standing) -> e.Standing:
@@ -126,7 +131,7 @@ class Admission:
         title = self._desk.sessions.find(hello.session)
         if hello.role != "caller" or hello.root or title is None or title.standing is None:
             return own
-        return replace(title.standing, kind=WORKER, transport=own.transport, warrant=None)
+        return replace(title.standing, kind=e.WORKER, transport=own.transport, warrant=None)
 
     def _refuse(
         self, link: str, hello: m.Hello, reason: str, text: str, who: str
@@ -151,7 +156,7 @@ class Admission:
         if peer is not None and peer.role != hello.role:
             text = f"{peer.id} is a {peer.role} already, it cannot be a {hello.role} as well"
             return desk.fault(link, "unexpected", text, now)
-        wrong = self._mismatch(hello, standing, peer, now)
+        wrong = self._mismatch(hello, standing, user, peer, now)
         if wrong:
             return self._refuse(link, hello, "session", wrong, standing.principal)
         effects: list[e.Effect] = []
@@ -174,9 +179,11 @@ class Admission:
             effects += self._heard(link, message, user, now)
         return effects
 
-    def _mismatch(self, hello: m.Hello, standing: e.Standing, peer: Peer | None, now: float) -> str:
+    def _mismatch(
+        self, hello: m.Hello, standing: e.Standing, user: str, peer: Peer | None, now: float
+    ) -> str:
         """Why it cannot be the peer, or in the session, that its Hello names."""
-        if peer is not None and peer.standing.principal != standing.principal:
+        if peer is not None and not _same(peer, standing, user):
             return f"{hello.peer} is the name of somebody else's process"
         if hello.role != "caller" or not hello.session:
             return ""
@@ -187,7 +194,10 @@ class Admission:
             known = self._desk.sessions.claim(hello.session, standing, hello.name, now)
         else:
             owner = principal_of(self._desk.sessions.find(hello.session))
-            known = owner in ("", standing.principal)
+            # Only a process of the hub's own machine, or a worker that was vouched for, may be here
+            # before the root caller.
+            waits = owner == "" and (is_local(standing) or standing.kind == e.WORKER)
+            known = waits or owner == standing.principal
         return "" if known else f"session {hello.session} belongs to somebody else"
 
     def _introduce(self, peer: Peer, now: float) -> list[e.Effect]:
@@ -195,7 +205,8 @@ class Admission:
         python = ".".join(hello.versions.python.split(".")[:2])
         if hello.role == "provider":
             key = "" if is_local(standing) else standing.principal
-            joined = e.ProviderJoined(hello.peer, hello.name, python, key)
+            peer.hello = replace(hello, name=self._own_name(peer))
+            joined = e.ProviderJoined(hello.peer, peer.hello.name, python, key)
             return [e.ToRoom(TO_SCHEDULER, joined), e.ToRoom(e.RoomName.STATS, joined)]
         effects: list[e.Effect] = [self._to_scheduler(peer)]
         if hello.session:
@@ -206,6 +217,16 @@ class Admission:
                 for provider, warrant in self._desk.sessions.late(hello.session):
                     effects += self._desk.deliver(provider, warrant)
         return effects
+
+    def _own_name(self, peer: Peer) -> str:
+        """A name is only a claim: of two providers, the second that claims one gets the beginning
+        of its id behind it, so that work meant for the first does not go to the second."""
+        name = peer.hello.name
+        taken = any(
+            other.role == "provider" and other is not peer and name in (other.hello.name, other.id)
+            for other in self._desk.peers
+        )
+        return f"{name}~{peer.id[2:10]}" if taken and name else name
 
     @staticmethod
     def _to_scheduler(peer: Peer) -> e.Effect:
@@ -222,6 +243,21 @@ class Admission:
         for peer in self._desk.peers:
             if peer.hello.session == session and not peer.standing.principal:
                 own = peer.standing.transport
-                peer.standing = replace(standing, kind=WORKER, transport=own, warrant=None)
+                peer.standing = replace(standing, kind=e.WORKER, transport=own, warrant=None)
                 changed.append(self._to_scheduler(peer))
         return changed
+
+
+def _same(peer: Peer, standing: e.Standing, user: str) -> bool:
+    """Whether it is the same process that comes over a new link: an id is only a claim."""
+    if peer.user != user:
+        return False
+    if not user:
+        # Of one user of one machine, whom the socket file has let in.
+        return True
+    known = peer.standing
+    worker = e.WORKER in (known.kind, standing.kind)
+    if not known.principal or not standing.principal:
+        # A worker whose session nobody knew yet: its CURVE key tells that it is the same.
+        return worker
+    return known.principal == standing.principal and (not worker or known.kind == standing.kind)

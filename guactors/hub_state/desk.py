@@ -25,6 +25,9 @@ MOST_FAULTS = 16
 MOST_DROPPED = 10_000
 """Dropped links that are remembered, so that the rest of what they sent is ignored."""
 
+MOST_HELD = 1000
+"""Messages kept for a data lane that has not opened; it opens at once, or never."""
+
 TO_SCHEDULER = e.RoomName.SCHEDULER
 TO_GATEKEEPER = e.RoomName.GATEKEEPER
 
@@ -75,6 +78,8 @@ class HubDesk:
         effects: list[e.Effect] = [] if before is None else [e.Send(link, before)]
         if not peer.data_open and lane_of(message) is Lane.DATA:
             peer.held.append(message)
+            if len(peer.held) > MOST_HELD:
+                return [*effects, *self.link_gone(link, peer.heard)]
             return effects
         return [*effects, e.Send(link, message)]
 

@@ -17,9 +17,10 @@ from msgspec import Struct
 
 from guactors import messages as m
 
-MOST_EARLY = 1000
-"""Links whose data lane came first, and messages each, that are kept until the control lane
-comes."""
+MOST_EARLY = 10_000
+"""Links whose data lane came first that are remembered until the control lane comes."""
+MOST_MESSAGES = 1000
+"""Of such a link of this machine."""
 PATIENCE = 5.0
 """Seconds for which a link's data lane, a knock, or a worker not vouched for yet is kept."""
 KNOCK_PATIENCE = 12.0
@@ -58,7 +59,7 @@ class Entrance:
     """Links by key."""
 
     def __init__(self) -> None:
-        self._early: dict[str, Early] = {}
+        self._early: OrderedDict[str, Early] = OrderedDict()
         self.knocks: OrderedDict[str, Knock] = OrderedDict()
         self._unvouched: OrderedDict[str, Knock] = OrderedDict()
         self._vouched: OrderedDict[str, Vouched] = OrderedDict()
@@ -70,11 +71,12 @@ class Entrance:
         early = self._early.get(link)
         if early is None:
             if len(self._early) >= MOST_EARLY:
-                return
+                # The oldest: a member's control lane follows in a moment.
+                self._early.popitem(last=False)
             early = self._early[link] = Early(now + PATIENCE)
         if isinstance(message, m.Hello):
             early.hello = True
-        elif not user and len(early.messages) < MOST_EARLY:
+        elif not user and len(early.messages) < MOST_MESSAGES:
             early.messages.append(message)
 
     def take_early(self, link: str) -> Early | None:
@@ -85,6 +87,7 @@ class Entrance:
 
     def knock(self, link: str, user: str, hello: m.Hello, now: float) -> None:
         """The gatekeeper is asked about this one."""
+        self._unvouched.pop(link, None)
         self.knocks[link] = Knock(link, user, hello, now + KNOCK_PATIENCE)
         while len(self.knocks) > MOST_WAITING:
             self.knocks.popitem(last=False)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from guactors import messages as m
 from guactors.config import Timing
 from guactors.hub_state.actions import decision, needed_action, refusal
-from guactors.hub_state.admission import WORKER, Admission
+from guactors.hub_state.admission import Admission
 from guactors.hub_state.desk import TO_GATEKEEPER, TO_SCHEDULER, HubDesk
 from guactors.hub_state.peers import Peer, PeerBook
 from guactors.hub_state.sessions import SessionBook, is_local
@@ -114,7 +114,8 @@ class HubState:
                 return [] if peer is None else self._standing.asked(peer, standing, message, now)
             case e.SessionReserved():
                 self._desk.wake_at(self.sessions.reserve(event, now))
-                return [e.ToSession(event.session, e.SessionExpected(event.session))]
+                expected = e.SessionExpected(event.session, event.seconds)
+                return [e.ToSession(event.session, expected)]
         return []
 
     def _has_root(self, session: str) -> bool:
@@ -266,6 +267,7 @@ class HubState:
         if refused:
             return refused
         heard = e.FromPeer(peer.id, message)
+        worker = peer.standing.kind == e.WORKER
         if isinstance(message, _CALLER_WORDS):
             return [e.ToRoom(TO_SCHEDULER, heard)]
         match message:
@@ -278,12 +280,12 @@ class HubState:
                 return self._relay(peer, message)
             case m.Report() if is_local(peer.standing):
                 return [_reported(peer, message)]
-            case m.AskSessions(token="") | m.CloseSession(token=""):
+            case m.AskSessions(token="") | m.CloseSession(token="") if not worker:
                 return self._standing.asked(peer, peer.standing, message, now)
         if isinstance(message, m.ImageQuestion) and not getattr(message, "token", ""):
             to_images = e.ImagesAsked(peer.id, peer.standing, message)
             return [e.ToRoom(e.RoomName.IMAGES, to_images)]
-        if isinstance(message, m.Authority | m.ImageQuestion) and peer.standing.kind != WORKER:
+        if isinstance(message, m.Authority | m.ImageQuestion) and not worker:
             to_gatekeeper = e.AuthorityAsked(peer.id, peer.standing, message)
             return [e.ToRoom(TO_GATEKEEPER, to_gatekeeper)]
         return self._unexpected(peer, message, now)
@@ -292,10 +294,11 @@ class HubState:
         """The answer to what no grant of the peer allows. Where nobody knows yet whose session a
         worker works for, because this hub is new, the scheduler lets it wait."""
         standing = peer.standing
-        if standing.rights.everything or not standing.principal:
+        if standing.rights.everything:
             return []
         action = needed_action(message)
-        if not action:
+        waits = not standing.principal and isinstance(message, m.SetDemand | m.CreateActor)
+        if not action or waits:
             return []
         verdict = standing.rights.may(action, self._desk.wall(now))
         if verdict.allowed:
@@ -331,7 +334,8 @@ class HubState:
 
 
 def _reported(peer: Peer, report: m.Report) -> e.Effect:
-    where = peer.hello.name or peer.id
+    # What it says of others is only its word: the line says whose.
+    where = peer.hello.name if is_local(peer.standing) else peer.standing.principal
     told = e.Decision(
         report.who, report.action, report.object, "refused", report.reason, report.detail, where
     )

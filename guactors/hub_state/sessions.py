@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from guactors.messages import ActorReport, Message, StartActor, StartLease, Warrant, WarrantWord
 from guactors.scheduling.events import LOCAL, SessionReserved, Standing
+from guactors.security.rights import Rights
 
 MOST_REMEMBERED = 10_000
 """Warrants kept of sessions that are over: their detached actors may have to be started again."""
@@ -69,12 +70,20 @@ class SessionBook:
     def claim(self, session: str, standing: Standing, name: str, now: float) -> bool:
         """A root caller opens the session or comes back to it; False if it is another's."""
         title = self._titles.get(session)
+        key = "" if standing.warrant is None else standing.warrant.key
+        before = self._warrants.get(session)
+        if before is not None and before.key != key:
+            return False
         if title is None:
             title = self._titles[session] = Title(session, standing, now, name)
         elif title.standing is not None and title.standing.principal != standing.principal:
             return False
         title.standing, title.until = standing, math.inf
         self._keep(session, standing.warrant)
+        if self._warrants[session] != before:
+            # A new root caller of the session signed it anew.
+            for told in self._told.values():
+                told.discard(session)
         return True
 
     def reserve(self, event: SessionReserved, now: float) -> float:
@@ -175,6 +184,12 @@ class SessionBook:
                 if title.session in told
             ]
         return news
+
+    def strip(self, principal: str) -> None:
+        """A principal was revoked: who comes to one of its sessions later has no rights either."""
+        for title in self._titles.values():
+            if title.standing is not None and title.standing.principal == principal:
+                title.standing = replace(title.standing, rights=Rights())
 
     def of(self, principal: str) -> list[str]:
         """The open sessions of a principal."""

@@ -29,6 +29,8 @@ class StandingRules:
         if standing is not None:
             for provider, warrant in desk.sessions.renew(event.principal, standing):
                 effects += desk.deliver(provider, warrant)
+        else:
+            desk.sessions.strip(event.principal)
         effects.append(e.ToRoom(TO_SCHEDULER, event))
         for peer in [p for p in desk.peers if p.standing.principal == event.principal]:
             if standing is None and event.running != "finish":

@@ -116,7 +116,7 @@ class Blobs:
         quarantine since then; records without a blob. The lock is held."""
         for path, found in disk.sizes(self.partial):
             if path.name.startswith(SPOOL) or found.st_mtime < before:
-                self._remove_unlocked(path)
+                disk.remove_unlocked(path)
         self.empty_quarantine(before)
         for path, _ in disk.sizes(self.sealed):
             if path.name.startswith(".") or (
@@ -139,15 +139,6 @@ class Blobs:
         """Bytes of all files here, with what unfinished ones will need."""
         places = (self.sealed, self.partial, self.quarantine)
         return sum(found.st_size for place in places for _, found in disk.sizes(place))
-
-    def _remove_unlocked(self, path: Path) -> None:
-        fd = disk.open_file(path, os.O_RDWR)
-        try:
-            free = disk.try_lock(fd)
-        finally:
-            os.close(fd)
-        if free:
-            disk.remove(path)
 
     # Out.
 

@@ -192,6 +192,21 @@ def remove(path: Path) -> None:
         return
 
 
+def remove_unlocked(path: Path) -> bool:
+    """Remove a file unless somebody has it locked; False if somebody has."""
+    try:
+        fd = open_file(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    try:
+        free = try_lock(fd)
+    finally:
+        os.close(fd)
+    if free:
+        remove(path)
+    return free
+
+
 def sizes(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """All files below, with their status; those that vanish meanwhile are left out."""
     try:

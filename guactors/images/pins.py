@@ -56,19 +56,8 @@ class Pins:
 
     def names(self) -> set[str]:
         """The images in use; pins of processes that ended are removed."""
-        used = set()
-        for name in os.listdir(self._directory):
-            path = self._directory / name
-            try:
-                fd = disk.open_file(path, os.O_RDWR)
-            except FileNotFoundError:  # its use has just ended
-                continue
-            try:
-                dead = disk.try_lock(fd)
-            finally:
-                os.close(fd)
-            if dead:
-                disk.remove(path)
-            else:
-                used.add(name.partition(".")[0])
-        return used
+        return {
+            name.partition(".")[0]
+            for name in os.listdir(self._directory)
+            if not disk.remove_unlocked(self._directory / name)
+        }

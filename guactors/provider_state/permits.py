@@ -106,12 +106,13 @@ class Permits:
         return before is not None and (rights != old or before.refusal != permit.refusal)
 
     def revoke(self, message: Revoked) -> set[str] | None:
-        """Take in a list of revocations. The sessions whose rights it may change; None where a
-        newer list, or this one, is known."""
-        if message.epoch <= self._epoch:
-            return None
-        self._epoch = message.epoch
+        """Take in a list of revocations. The sessions whose rights it may change; None where all
+        of it is known. An older epoch counts too: a hub restored from a backup is behind."""
         new = frozenset(message.keys) - self._keys - {""}
+        transports = frozenset(message.transports) - self._transports - {""}
+        if not (new or transports or frozenset(message.grants) - self._grants):
+            return None
+        self._epoch = max(self._epoch, message.epoch)
         before = {session: self._standing(session) for session in self._permits}
         self._keys |= new
         self._grants |= frozenset(message.grants)

@@ -20,9 +20,8 @@ from guactors.messages import (
 )
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.demand import Demand
-from guactors.scheduling.desk import Caller, Desk
+from guactors.scheduling.desk import Caller, Desk, sees
 from guactors.scheduling.judge import Judge
-from guactors.scheduling.lookups import sees
 from guactors.scheduling.placement import Slot, actor_need
 
 MOST_FAILURES = 3
@@ -72,7 +71,8 @@ class ActorRules:
 
     def _refusal(self, caller: Caller, message: CreateActor) -> Fault | ActorUpdate | None:
         spec = message.spec
-        if spec.session != caller.session or self._desk.actors.find(spec.actor) is not None:
+        own = (spec.session, spec.owner) == (caller.session, caller.peer)
+        if not own or self._desk.actors.find(spec.actor) is not None:
             text = f"{caller.peer} cannot make {spec.actor} in session {spec.session}: not its own"
             return ActorUpdate(spec.actor, "dead", 0, death=DeathReport("refused", text))
         if spec.detached and not spec.name:

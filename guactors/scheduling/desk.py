@@ -18,6 +18,7 @@ from guactors.scheduling.actors import ActorBook, ActorRecord
 from guactors.scheduling.agenda import Agenda
 from guactors.scheduling.demand import Demand, DemandBook
 from guactors.scheduling.events import (
+    WORKER,
     Decided,
     Decision,
     Effect,
@@ -62,6 +63,15 @@ class Caller:
     def principal(self) -> str:
         """Whose processes may see and use what it makes."""
         return self.standing.principal
+
+
+def sees(caller: Caller, record: ActorRecord) -> bool:
+    """Whether the actor exists for the caller: its principal's do; for who may do everything all
+    do, but not for workers, in whose process other people's code may run."""
+    standing = caller.standing
+    if standing.rights.everything and standing.kind != WORKER:
+        return True
+    return caller.principal == record.spec.principal
 
 
 class EndedSession(NamedTuple):
@@ -118,7 +128,8 @@ class Desk:
         """How the actor fares, to its owner and to all who watch it."""
         update = record.update()
         for peer in sorted({record.spec.owner, *record.watchers}):
-            if peer in self.callers:
+            caller = self.callers.get(peer)
+            if caller is not None and sees(caller, record):
                 self.say(peer, update)
 
     def namespace_of(self, caller: Caller) -> str:
@@ -245,8 +256,9 @@ class Desk:
     def transports_of(self, record: ActorRecord) -> list[str]:
         """The CURVE keys of the callers that may call the actor."""
         peers = {record.spec.owner, *record.watchers}
-        known = (self.callers[peer].standing.transport for peer in peers if peer in self.callers)
-        return sorted({transport for transport in known if transport})
+        callers = (self.callers[peer] for peer in peers if peer in self.callers)
+        known = {caller.standing.transport for caller in callers if sees(caller, record)}
+        return sorted(known - {""})
 
     def refused_by(self, slot: Slot, need: Need, why: str) -> None:
         """The provider's owner does not allow it there."""

@@ -24,6 +24,8 @@ from guactors.transport.base import Lane
 
 LOCAL = "local"
 """The principal of a process of this machine's user that shows no key."""
+WORKER = "worker"
+"""The kind of standing of who works inside somebody's session."""
 
 
 class RoomName(enum.Enum):
@@ -289,9 +291,11 @@ class MemberLeft(Event, frozen=True):
 
 
 class SessionExpected(Event, frozen=True):
-    """Something of the session still runs; its root caller has some time to come back."""
+    """Something of the session still runs; its root caller has some time to come back, or
+    ``seconds`` to come at all."""
 
     session: str
+    seconds: float = 0.0
 
 
 class SessionOver(Event, frozen=True):

@@ -27,6 +27,8 @@ from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot, lease_need
 from guactors.security.marks import lease_mark
 
+MOST_SHAPES = 512
+"""Different kinds of workers that one caller may ask for at a time: each round looks at all."""
 MOST_FAILURES = 3
 """Starts that may fail one after the other before the demand is refused."""
 FIRST_PAUSE = 0.1
@@ -54,6 +56,10 @@ class LeaseRules:
         demand = desk.demands.find(caller.peer, message.key)
         if demand is None:
             if not message.count:
+                return
+            if len(desk.demands.of_caller(caller.peer)) >= MOST_SHAPES:
+                text = f"{caller.peer} asks for {MOST_SHAPES} kinds of workers at a time already"
+                desk.say(caller.peer, DemandInfeasible(message.key, text))
                 return
             demand = desk.demands.add(caller.peer, message.key, need, message.shape, message.count)
             self._adopt(demand)

@@ -23,7 +23,7 @@ from guactors.messages import (
     WatchActor,
 )
 from guactors.scheduling.actors import ActorRecord
-from guactors.scheduling.desk import Caller, Desk
+from guactors.scheduling.desk import Desk, sees
 
 OVERTAKEN_WATCH = 2.0
 """Seconds for which a watch waits for the creation that it overtook."""
@@ -138,9 +138,3 @@ class Lookups:
         mine = (record for record in actors if sees(caller, record))
         dead = (record for record in actors.recent_dead(LISTED_DEAD) if sees(caller, record))
         return [record.info() for record in [*islice(mine, LISTED), *dead]]
-
-
-def sees(caller: Caller, record: ActorRecord) -> bool:
-    """Whether the actor exists for the caller: its principal's do, and for who may do everything
-    all do."""
-    return caller.standing.rights.everything or caller.principal == record.spec.principal

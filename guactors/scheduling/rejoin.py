@@ -88,6 +88,9 @@ class Rejoin:
             self._lease_confirmed(slot, lease, report, now)
             return
         caller = desk.callers.get(report.caller)
+        if caller is not None and report.principal not in ("", caller.principal):
+            # An id is only a claim: this is somebody else's process.
+            caller = None
         claimed = caller is not None and report.lease in caller.claims
         waits = caller is None or now < desk.rejoined_at()
         ours = lease_mark(desk.mark, report.lease, report.session, report.caller, report.principal)
@@ -257,7 +260,7 @@ class Rejoin:
             lease = desk.leases.by_id.get(lease_id)
             if lease is None:
                 self._claim_unknown(caller, lease_id, now)
-            elif lease.caller == caller.peer:
+            elif lease.caller == caller.peer and lease.need.who == caller.who:
                 self._claim(caller, lease)
         for lease in desk.leases.of_caller(caller.peer):
             if lease.id in listed or lease.state is LeaseState.STARTING:

@@ -139,8 +139,7 @@ def clean(text: str) -> str:
     text = str.__str__(text)
     if len(text) <= TEXT_MOST and text.isprintable():
         return text
-    head = text[: TEXT_MOST + 1]
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in head)
+    safe = canonical.escaped(text[: TEXT_MOST + 1])
     return safe if len(safe) <= TEXT_MOST else safe[: TEXT_MOST - 1] + "…"
 
 

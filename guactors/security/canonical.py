@@ -71,7 +71,14 @@ def decode(data: bytes, form: type[T], *, what: str, limit: int = LIMIT) -> T:
 
 def shown(text: str) -> str:
     """``text`` fit for a message: one line, printable, and cut where it is long."""
-    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return escaped(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+
+
+def escaped(text: str) -> str:
+    """``text`` with escapes for what a terminal would obey or not show: control characters, marks
+    of writing direction, half surrogates."""
+    if text.isprintable():
+        return text
     return "".join(
         mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text
     )

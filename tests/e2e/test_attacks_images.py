@@ -416,11 +416,9 @@ def test_a_blob_swapped_in_the_providers_store(
     upload(client, image, image.signed())
     assert run(grid, app, image) == "good\n"
     SWAPS[how](blob_path(grid.root / "box" / "provider" / "images", image), evil)
-    try:
-        print("AGAIN", run(grid, app, image))
-    except errors.GuactorsError as error:
-        print("AGAIN", repr(error))
-    print([x for x in grid.lines(who=who(grid, app), decision="refused")])
+    assert "quarantine" in not_run(grid, app, image)
+    grid.logged(action="submit", reason="image", who=who(grid, app), object=image.id, where="box")
+    # It is fetched anew.
     assert run(grid, app, image) == "good\n"
 
 
@@ -648,4 +646,4 @@ def test_a_hub_that_hands_out_an_image(
     data = b"" if LIES[what].whole else HONEST.data
     serve(liar, Lie(HONEST.manifest, HONEST.signed(), data, ""))
     worker = liar.expect(m.LeaseStarted).worker
-    assert (lair / "roots" / worker / "hello").read_bytes().endswith(b"echo fine\n")
+    assert b"echo fine" in (lair / "roots" / worker / "hello").read_bytes()

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import permutations
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pytest
+
+from guactors.images.manifest import CHUNK, blob_hash, chunk_hash
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "ten-minutes.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -188,6 +190,19 @@ def test_every_line_of_the_document(tmp_path: Path) -> None:
                 terminals[step.terminal] = stack.enter_context(terminal)
             terminals[step.terminal].type(step)
     assert set(terminals) == {"owner", "hub", "box", "app"}
+
+
+@pytest.mark.parametrize("size", [1, CHUNK, CHUNK + 1, 3 * CHUNK])
+def test_the_hash_tree_of_the_other_document(size: int) -> None:
+    """``docs/images.md`` tells how a blob is named."""
+    text = DOCUMENT.with_name("images.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in BLOCK.finditer(text):
+        if block[1] == "python":
+            exec(block[2], names)
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    hashes = [chunk_hash(data[start : start + CHUNK]) for start in range(0, size, CHUNK)]
+    assert names["blob_name"](data) == blob_hash(size, hashes)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,8 @@ def test_a_hub_that_is_not_there_and_a_key_that_is_not_its_own(grid: dict[str, s
     for command in (["status", "--address", away], ["provider", "--hub", away]):
         assert "does not answer" in refused(*command)
     wrong = format_join(replace(joined, transport=new_keypair()[0]))
-    assert "handshake" in refused("status", "--address", wrong)
+    for command in (["status", "--address", wrong], ["provider", "--hub", wrong]):
+        assert "handshake" in refused(*command)
     other = PublicKey(Kind.HUB, bytes(32)).text
     assert "not the hub" in refused(
         "status", "--address", format_join(replace(joined, hub=other)), "--key", "main"

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 APPS = (secret(Kind.APP, 1), secret(Kind.APP, 2))
 PROVIDERS = {f"host{number}": secret(Kind.PROVIDER, number + 1) for number in range(4)}
-SECOND = 100
-"""Serial of the grant that follows the one that was revoked."""
+VICTIM = APPS[0]
+"""Of every world's first caller; others have the other key, and must not notice."""
+FIRST, SECOND = 1, 3
+"""Serials of its grant, and of the one that follows."""
 AT_ONCE = 1.0
 """Seconds after which nothing begins any more by a grant that was revoked."""
 AGAIN = 0.1
@@ -48,7 +50,6 @@ class Keys:
         self.new_keypair = keypairs()
         self._world = world
         self._store = MemoryStore()
-        self._victim = APPS[0]
         self._running = "stop"
         self._revoked: float | None = None
         self._regranted: float | None = None
@@ -63,7 +64,7 @@ class Keys:
             *(
                 StoreGrant(GrantRecord(app.public.text, OWNER.public.text, serial,
                                        self._grant(app, serial), "valid", 0.0))
-                for serial, app in enumerate(APPS, 1)
+                for serial, app in enumerate(APPS, FIRST)
             ),
         ])  # fmt: skip
 
@@ -117,7 +118,6 @@ class Keys:
 
     def plan(self, rng: Random, span: float) -> float:
         """Draw what the owner will do, and when; the time at which all is done."""
-        self._victim = rng.choice(APPS)
         self._running = rng.choice(("stop", "stop", "finish"))
         at = 0.2 + 0.5 * rng.random() * span
         self._world.later(at, self._revoke)
@@ -128,12 +128,12 @@ class Keys:
         return again
 
     def _revoke(self) -> None:
-        serial, issuer = APPS.index(self._victim) + 1, OWNER.public.text
-        if self._done(RevokeGrant(1, issuer, serial, self._running), self._revoke):
+        issuer = OWNER.public.text
+        if self._done(RevokeGrant(1, issuer, FIRST, self._running), self._revoke):
             self._revoked = self._world.clock.now
 
     def _grant_again(self) -> None:
-        if self._done(PutGrant(1, self._grant(self._victim, SECOND)), self._grant_again):
+        if self._done(PutGrant(1, self._grant(VICTIM, SECOND)), self._grant_again):
             self._regranted = self._world.clock.now
 
     def _done(self, order: Message, again: Callable[[], None]) -> bool:
@@ -152,7 +152,7 @@ class Keys:
 
     def may_fail(self, session: str) -> bool:
         """Whether calls of a session may fail because its grant was revoked."""
-        return self._revoked is not None and self._app_of[session] is self._victim
+        return self._revoked is not None and self._app_of[session] is VICTIM
 
     def check_start(self, session: str) -> None:
         """Nothing begins without a grant. Where nothing goes wrong, everybody knows in time."""
@@ -160,5 +160,5 @@ class Keys:
         if self._revoked is None or self._regranted is not None or self._running != "stop":
             return
         late = now - self._revoked
-        if self._world.peaceful and late > AT_ONCE and self._app_of[session] is self._victim:
+        if self._world.peaceful and late > AT_ONCE and self._app_of[session] is VICTIM:
             raise Violation(f"a call of {session} begins {late:.1f} s after its grant was revoked")

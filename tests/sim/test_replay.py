@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.sim.world import World
 
 
-def story_of(seed: int) -> list[str]:
-    world = World(seed)
+def story_of(seed: int, *, keyed: bool = False) -> list[str]:
+    world = World(seed, keyed=keyed)
     world.flow.loud = True
     world.run()
     return world.flow.lines()
@@ -18,11 +20,16 @@ def story_of(seed: int) -> list[str]:
 def test_a_seed_is_the_same_every_time() -> None:
     for seed in (3, 8, 21):
         assert story_of(seed) == story_of(seed)
+        assert story_of(seed, keyed=True) == story_of(seed, keyed=True)
 
 
-def test_a_seed_is_the_same_in_another_process() -> None:
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_seed_is_the_same_in_another_process(keyed: bool) -> None:
     """Nothing depends on the order of sets of texts, which differs between processes."""
-    print_it = "from tests.sim.test_replay import story_of; print('\\n'.join(story_of(21)))"
+    print_it = (
+        "from tests.sim.test_replay import story_of; "
+        f"print('\\n'.join(story_of(21, keyed={keyed})))"
+    )
     first, second = (
         subprocess.run(
             [sys.executable, "-c", print_it],
@@ -59,4 +66,20 @@ def test_seeds_meet_all_that_can_go_wrong() -> None:
 FAULTS = (
     "the hub ends", "provider p", "power of", "worker w", "caller c", "breaks", "nothing passes",
     "times as long",
+)  # fmt: skip
+
+
+def test_seeds_with_keys_meet_what_they_are_for() -> None:
+    seen: set[str] = set()
+    for seed in range(150):
+        world = World(seed, keyed=True)
+        world.run()
+        text = "\n".join(world.flow.lines())
+        seen |= {word for word in WITH_KEYS if word in text}
+    assert seen == set(WITH_KEYS)
+
+
+WITH_KEYS = (
+    "Challenge(", "Proof(", "Vouch(", "Warrant(", "Admit(", "the owner says RevokeGrant",
+    "the owner says PutGrant", "Revoked(epoch=1", "kind='PermissionDenied'", "cause='revoked'",
 )  # fmt: skip

@@ -176,9 +176,12 @@ def test_idle_workers_of_the_session_are_ended_for_something_may_be_at_work_in_t
 
 
 @pytest.mark.parametrize("epoch", [3, 2, 0])
-def test_older_lists_are_ignored(epoch: int) -> None:
-    bench, _ = busy(GRANT)
+def test_a_list_counts_whatever_its_epoch_for_a_restored_hub_is_behind(epoch: int) -> None:
+    bench, worker = busy(GRANT)
     bench.hub(revoked(epoch=3))
+    bench.hub(revoked(APP, epoch=epoch))
+    assert bench.killed == {worker: "revoked"}
+    bench.killed.clear()
     bench.hub(revoked(APP, epoch=epoch))
     assert bench.killed == {}
 

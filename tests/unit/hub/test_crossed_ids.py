@@ -1,5 +1,5 @@
-"""Holes that a review found: each test fails as long as its hole is open. What app, worker and
-provider of one principal do to those of another, by ids that they chose or saw."""
+"""What app, worker and provider of one principal try on those of another, by ids that they chose or
+saw."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from guactors import messages as m
+from guactors.scheduling import events as e
 from guactors.scheduling.events import Decision
 from guactors.security.keys import Kind
+from guactors.security.rights import Rights
 from guactors.security.signing import envelope_text
 from guactors.security.succession import name_successor
 from guactors.transport.base import Lane
@@ -54,7 +56,7 @@ def link_of_peer(bench: KeyedBench, peer: str) -> str | None:
     return bench.core.hub.peers.by_id[peer].link
 
 
-# --- ids of peers -----------------------------------------------------------------------------------
+# --- ids of peers ---------------------------------------------------------------------------------
 
 
 def test_the_peer_id_of_an_owner_that_left_gives_nobody_its_detached_actor(
@@ -108,7 +110,7 @@ def test_the_owner_of_an_actor_is_who_made_it(bench: KeyedBench) -> None:
     assert bench.trays["c-1"] == []
 
 
-# --- sessions ---------------------------------------------------------------------------------------
+# --- sessions -------------------------------------------------------------------------------------
 
 
 def test_nobody_joins_a_session_ahead_of_whom_it_belongs_to(bench: KeyedBench) -> None:
@@ -167,7 +169,7 @@ def test_a_worker_of_a_session_that_is_over_sees_nothing(bench: KeyedBench) -> N
     assert bench.heard("w-1", m.Grid) == []
 
 
-# --- what one may do to another ---------------------------------------------------------------------
+# --- what one may do to another -------------------------------------------------------------------
 
 
 def test_nobody_kills_an_actor_of_another_ahead_of_its_creation(bench: KeyedBench) -> None:
@@ -207,7 +209,7 @@ def test_what_a_provider_reports_is_not_written_down_as_of_others(bench: KeyedBe
     assert PROVIDER.public.text in (line.who, line.where)
 
 
-# --- revocation -------------------------------------------------------------------------------------
+# --- revocation -----------------------------------------------------------------------------------
 
 
 def test_a_worker_that_comes_late_does_not_bring_a_revoked_key_back(bench: KeyedBench) -> None:
@@ -219,7 +221,16 @@ def test_a_worker_that_comes_late_does_not_bring_a_revoked_key_back(bench: Keyed
     assert bench.heard("p-1", m.StartLease) == []
 
 
-# --- limits -----------------------------------------------------------------------------------------
+def test_a_reserved_session_is_kept_as_long_as_was_said(bench: KeyedBench) -> None:
+    """And nobody else can take its id meanwhile."""
+    standing = e.Standing(APP.public.text, "app", "app", Rights(), transport_of(APP))
+    reserved = e.SessionReserved("s-r", standing, "later", 3600.0)
+    bench.carry(bench.core.on_event(reserved, bench.now))
+    bench.pass_time(60)
+    assert "s-r" in bench.core.hub.sessions
+
+
+# --- limits ---------------------------------------------------------------------------------------
 
 
 def control_only(bench: KeyedBench, key: Any, peer: str) -> None:
