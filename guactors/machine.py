@@ -14,6 +14,7 @@ from pathlib import Path
 from guactors.messages import MachineInfo
 
 GIB = float(2**30)
+_MANY_FILES = 10_240
 
 
 def raise_file_limit() -> None:
@@ -23,8 +24,16 @@ def raise_file_limit() -> None:
         return
     import resource
 
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says "unlimited" and means another number.
+    for wanted in (most, _MANY_FILES):
+        if 0 <= wanted <= soft:
+            return
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+        except (OSError, ValueError):
+            continue
+        return
 
 
 def detect_resources() -> dict[str, float]:

@@ -114,7 +114,7 @@ class _Writer:
                 left = memoryview(data)
                 while left:
                     left = left[file.write(left) :]
-            os.fchmod(fd, member.mode & _MASK | 0o400)
+            _set_mode(fd, member.mode & _MASK | 0o400)
             os.utime(fd, (member.mtime, member.mtime))
 
     def _link(self, placed: Placed, name: str, directory: int) -> None:
@@ -157,9 +157,14 @@ class _Writer:
         for path, node in self._tree.walk():
             if node.kind is Kind.DIRECTORY:
                 fd = self._enter(path)
-                os.fchmod(fd, node.mode & _MASK | 0o700)
+                _set_mode(fd, node.mode & _MASK | 0o700)
                 os.utime(fd, (node.mtime, node.mtime))
-        os.fchmod(self._root, 0o755)
+        _set_mode(self._root, 0o755)
+
+
+def _set_mode(fd: int, mode: int) -> None:
+    if sys.platform != "win32":
+        os.fchmod(fd, mode)
 
 
 def _inside(target: str, depth: int) -> str:
