@@ -1,7 +1,8 @@
 """Where guactors keeps things on this machine: its home, its run directories.
 
-Owns: paths, modes (0700 and 0600), the host id. Must never: start a process or
-talk to one. ``GU_HOME`` moves the home; the default is the platform's directory for user data.
+Owns: paths, modes (0700 and 0600), the host id, how many files a process may open. Must never:
+start a process or talk to one. ``GU_HOME`` moves the home; the default is the platform's directory
+for user data.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from guactors.errors import UsageError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SHORT_TMP = Path("/tmp")
+_MANY_FILES = 10_240
 _IPC_PATH_MOST = 90
 """Bytes of a run directory's path: a Unix socket address has 108 (macOS 104) with the file name."""
 
@@ -93,3 +95,22 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many open files as the system allows it: libzmq ends the process
+    when it finds no descriptor for a connection."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says "unlimited" and means another number.
+    for wanted in (most, _MANY_FILES):
+        if 0 <= wanted <= soft:
+            return
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+        except (OSError, ValueError):
+            continue
+        return

@@ -21,10 +21,10 @@ from guactors.actors.supervision import Cause, describe
 from guactors.config import HubConfig
 from guactors.errors import GuactorsError, InternalError
 from guactors.gatekeeper_actor import Archive, GatekeeperActor
+from guactors.home import raise_file_limit
 from guactors.hub_state import HubState
 from guactors.hub_wire import Wire
 from guactors.image_actor import ImageActor
-from guactors.machine import raise_file_limit
 from guactors.messages import Endpoint, Output
 from guactors.room_actor import RoomActor, Tick, epoch_seconds
 from guactors.scheduler_actor import SchedulerActor

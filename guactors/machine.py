@@ -14,26 +14,6 @@ from pathlib import Path
 from guactors.messages import MachineInfo
 
 GIB = float(2**30)
-_MANY_FILES = 10_240
-
-
-def raise_file_limit() -> None:
-    """Let this process have as many open files as the system allows it: libzmq ends the process
-    when it finds no descriptor for a connection."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS says "unlimited" and means another number.
-    for wanted in (most, _MANY_FILES):
-        if 0 <= wanted <= soft:
-            return
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-        except (OSError, ValueError):
-            continue
-        return
 
 
 def detect_resources() -> dict[str, float]:

@@ -174,8 +174,9 @@ class Orders:
         order = worker.order
         if not isinstance(worker.state, Preparing) or order is None:
             return []
+        # Whatever is wrong with what is here: for the next order it is fetched, and judged, anew.
+        self._shelf.forget(order_shape(order).image)
         if reason == GONE:
-            self._shelf.forget(order_shape(order).image)
             effects = self._abandon(worker, "start_failed")
             self.gate.arrive(order, now)
             return effects

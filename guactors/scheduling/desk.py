@@ -260,6 +260,14 @@ class Desk:
         known = {caller.standing.transport for caller in callers if sees(caller, record)}
         return sorted(known - {""})
 
+    def ask_again(self, need: Need) -> None:
+        """Wanted anew: an image that providers refused may have been signed since, or mended."""
+        if need.image and self.permission.forget_need(need):
+            self._feasible.pop(need, None)
+            queue = self.demands.queues.get(need)
+            if queue is not None:
+                queue.blocked = False
+
     def refused_by(self, slot: Slot, need: Need, why: str) -> None:
         """The provider's owner does not allow it there."""
         self.permission.refuse(need, slot, why)

@@ -63,6 +63,7 @@ class LeaseRules:
                 return
             demand = desk.demands.add(caller.peer, message.key, need, message.shape, message.count)
             self._adopt(demand)
+            desk.ask_again(need)
         elif demand.need != need:
             demand.count, demand.infeasible = message.count, False
             desk.demands.move(demand, need, message.shape)

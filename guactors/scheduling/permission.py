@@ -137,6 +137,12 @@ class Permission:
         while len(self._refused) > MOST_REFUSED:
             del self._refused[next(iter(self._refused))]
 
+    def forget_need(self, need: Need) -> bool:
+        """Providers may be asked again for the same; whether any had refused it."""
+        before = len(self._refused)
+        self._refused = {key: why for key, why in self._refused.items() if key[0] != need}
+        return len(self._refused) < before
+
     def forget_slot(self, peer: str) -> None:
         """It left, or came back and may think otherwise."""
         self._refused = {key: why for key, why in self._refused.items() if key[1] != peer}

@@ -163,6 +163,14 @@ def who(grid: KeyedGrid, app: Path) -> str:
     return grid.key(app).public.text
 
 
+def refused_by_box(grid: KeyedGrid, app: Path, image: Image, reason: str = "image") -> None:
+    """The provider's report of it is in the hub's log."""
+    grid.logged(
+        action="submit", reason=reason, who=who(grid, app), object=image.id,
+        where=grid.providers["box"],
+    )  # fmt: skip
+
+
 # --- content and hashes ---------------------------------------------------------------------------
 
 
@@ -257,7 +265,7 @@ def test_a_signature(grid: KeyedGrid, app: Path, client: GridClient, what: str) 
     # Without it the image may be kept, and not run.
     upload(client, image)
     not_run(grid, app, image)
-    grid.logged(action="submit", reason="image_signer", who=who(grid, app), object=image.id)
+    refused_by_box(grid, app, image, "image_signer")
 
 
 # --- archives -------------------------------------------------------------------------------------
@@ -332,7 +340,7 @@ def test_an_archive_with(
     image = image_of(data, "archive", "tar+gzip" if what in PACKED else "tar")
     upload(client, image, image.signed())
     assert words in not_run(grid, app, image)
-    grid.logged(action="submit", reason="image", who=who(grid, app), object=image.id, where="box")
+    refused_by_box(grid, app, image)
 
 
 def test_a_link_to_an_absolute_name(
@@ -417,7 +425,7 @@ def test_a_blob_swapped_in_the_providers_store(
     assert run(grid, app, image) == "good\n"
     SWAPS[how](blob_path(grid.root / "box" / "provider" / "images", image), evil)
     assert "quarantine" in not_run(grid, app, image)
-    grid.logged(action="submit", reason="image", who=who(grid, app), object=image.id, where="box")
+    refused_by_box(grid, app, image)
     # It is fetched anew.
     assert run(grid, app, image) == "good\n"
 
@@ -462,10 +470,10 @@ def test_outside_the_machines_policy(grid: KeyedGrid) -> None:
         default_policy([grid.owner_key.public.text]),
         image_hashes=[], image_signers=[OTHER_SIGNER.public.text],
     )  # fmt: skip
-    grid.add_provider("strict", policy=msgspec.to_builtins(policy))
+    strict = grid.add_provider("strict", policy=msgspec.to_builtins(policy))
     app = grid.add_app(**IMAGES)
     not_run(grid, app, HONEST, provider="strict")
-    grid.logged(action="submit", reason="local_policy", who=who(grid, app), where="strict")
+    grid.logged(action="submit", reason="local_policy", who=who(grid, app), where=strict)
     assert run(grid, app, HONEST, provider="box") == "fine\n"
 
 

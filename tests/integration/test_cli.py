@@ -113,6 +113,15 @@ def test_the_join_address_alone_lets_nobody_in(grid: dict[str, str], gu_home: Pa
         assert "gu key approve" in line
 
 
+def test_a_key_of_the_environment_goes_before_the_owners(
+    grid: dict[str, str], gu_home: Path
+) -> None:
+    gu("key", "new", "app", GU_HOME=str(gu_home))
+    app = str(gu_home / "keys" / "app-default.key")
+    assert "gu key approve" in refused("status", GU_KEY=app)
+    assert gu("status", "--key", "main", GU_KEY=app).stdout
+
+
 def test_peers_do_not_list_the_command_itself(grid: dict[str, str]) -> None:
     eventually(
         lambda: {p["role"] for p in json.loads(gu("peers", "--json").stdout)} == {"provider"},

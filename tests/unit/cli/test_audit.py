@@ -106,6 +106,14 @@ def test_without_the_right_there_is_nothing_to_read(log: StandIn) -> None:
     assert "no_grant" in refused("audit", "--key", "lab")
 
 
+def test_an_entry_is_one_line_and_never_cut(log: StandIn) -> None:
+    log.record("local", "submit", detail="word " * 80)
+    header, *lines = gu("audit").out.splitlines()
+    assert len(lines) == len(numbers())
+    assert lines[-1].endswith(("word " * 80).strip())
+    assert lines[-1].index("word") == header.index("DETAIL")
+
+
 def test_what_a_terminal_would_obey_is_escaped(hub: StandIn) -> None:
     # As a log that another program wrote might have it: ours escapes at the start.
     line = '{"number":1,"time":0,"who":"\\u001b[2J","action":"[/x]","decision":"allowed",'
