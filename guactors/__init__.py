@@ -16,11 +16,11 @@ Owns: the narrow door. Names load on first use, so that the import costs little.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from guactors import errors as exceptions
-
 if TYPE_CHECKING:
+    from guactors import actor, exceptions
     from guactors.api import (
         ActorClass,
         ActorHandle,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         cluster_resources,
         get,
         get_actor,
+        get_gpu_ids,
         get_runtime_context,
         init,
         is_initialized,
@@ -52,12 +53,14 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
+    "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
     "exceptions",
     "get",
     "get_actor",
+    "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",
@@ -71,7 +74,12 @@ __all__ = [
 ]
 
 
+_MODULES = frozenset({"actor", "exceptions"})
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"guactors.{name}")
     if name in __all__:
         from guactors import api
 

@@ -12,15 +12,19 @@
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
     │   ├── TaskCancelled          cancel() reached it first
+    │   │   └── TaskKilled         cancel(force=True) ended its worker (also WorkerDied)
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
     ├── PeerLost                   a process or the wire between went away
     │   ├── WorkerDied             the process that ran it ended
-    │   ├── ActorDied              the actor is gone for good
-    │   ├── ActorUnavailable       the actor restarts; this call was lost (at most once)
+    │   │   └── OutOfMemory        because memory ran out
+    │   ├── ActorLost              an actor is not there
+    │   │   ├── ActorDied          it is gone for good
+    │   │   └── ActorUnavailable   it restarts; this call was lost (at most once)
     │   ├── ProviderLost           the machine is gone
-    │   ├── OwnerDied              the process that held the value is gone
+    │   ├── ObjectLost             a value is nowhere any more
+    │   │   └── OwnerDied          the process that held it is gone
     │   ├── HubUnreachable         nobody answers at the hub's address
     │   └── SessionClosed          shutdown() while it was pending
     ├── Refused                    somebody said no
@@ -30,7 +34,10 @@
     │   ├── ImageRefused           an image whose content, signature or form is not what it must be
     │   ├── VersionMismatch        protocol or Python versions that cannot work together
     │   ├── Unschedulable          no provider could ever run it
+    │   │   ├── TaskUnschedulable  a task
+    │   │   └── ActorUnschedulable an actor
     │   └── MailboxFull            back-pressure: try later
+    │       └── TooManyPending     a handle's max_pending_calls are under way
     ├── ProtocolError              what arrived is not ours, too deep, too large, or truncated
     └── InternalError              our bug: please report it
 
@@ -174,7 +181,19 @@ class WorkerDied(PeerLost):
     """The worker process that ran the task ended."""
 
 
-class ActorDied(PeerLost):
+class OutOfMemory(WorkerDied):
+    """The worker process was ended because memory ran out."""
+
+
+class TaskKilled(TaskCancelled, WorkerDied):
+    """``cancel(force=True)`` ended the worker that ran the call."""
+
+
+class ActorLost(PeerLost):
+    """An actor is not there; never raised itself."""
+
+
+class ActorDied(ActorLost):
     """The actor is gone for good."""
 
 
@@ -182,7 +201,7 @@ class ActorKilled(Stopped, ActorDied):
     """The actor was ended on purpose."""
 
 
-class ActorUnavailable(PeerLost):
+class ActorUnavailable(ActorLost):
     """The actor is restarting and this call was lost with the old one; a new call may work."""
 
 
@@ -190,7 +209,11 @@ class ProviderLost(PeerLost):
     """The provider that ran the work is gone."""
 
 
-class OwnerDied(PeerLost):
+class ObjectLost(PeerLost):
+    """A value is nowhere any more."""
+
+
+class OwnerDied(ObjectLost):
     """The process that owned the value is gone, and the value with it."""
 
 
@@ -230,8 +253,20 @@ class Unschedulable(Refused):
     """No provider could ever run it; the message says what was asked and the most there is."""
 
 
+class TaskUnschedulable(Unschedulable):
+    """No provider could ever run the task."""
+
+
+class ActorUnschedulable(Unschedulable):
+    """No provider could ever run the actor."""
+
+
 class MailboxFull(Refused):
-    """The receiver's mailbox, or a handle's pending limit, is full."""
+    """The receiver's mailbox is full."""
+
+
+class TooManyPending(MailboxFull):
+    """So many calls as the actor's ``max_pending_calls`` allows a handle are unanswered."""
 
 
 class ProtocolError(GuactorsError):

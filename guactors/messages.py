@@ -800,12 +800,15 @@ class Call(Word, frozen=True):
 
 class Define(Message, frozen=True, tag=90):
     """Data lane, before the first Call that uses it on this link. ``signatures``: of the blob,
-    where the session signs its code."""
+    where the session signs its code. ``max_calls``: runs after which the worker leaves, 0 for no
+    end. ``resources``: what the lease holds."""
 
     fn: Annotated[bytes, Meta(max_length=32)]
     name: Name
     blob: bytes
     signatures: Document = b""
+    max_calls: Count = 0
+    resources: Amounts = {}
 
 
 class Calls(Message, frozen=True, tag=91):

@@ -45,10 +45,31 @@ def set_current_session(session: Session | None) -> None:
     _current = session
 
 
+def grid_name(owner: str, number: int) -> str:
+    """The name in hex of the object, or of the call, that the process ``owner`` knows by
+    ``number``."""
+    return f"{owner.partition('-')[2]}{number:016x}"
+
+
+class TaskID(str):
+    """The name of a call, in hex."""
+
+    __slots__ = ()
+
+    def hex(self) -> str:
+        """As a plain text."""
+        return str(self)
+
+    def binary(self) -> bytes:
+        """As bytes."""
+        return bytes.fromhex(self)
+
+
 class ObjectRef:
     """A value that is, or will be, somewhere. ``get`` it, ``await`` it, or pass it on."""
 
-    __slots__ = ("__weakref__", "_id", "_session")
+    __slots__ = ("__weakref__", "_call", "_id", "_session")
+    _call: int
 
     def __init__(self, id: int, session: Session) -> None:
         self._id = id
@@ -66,15 +87,19 @@ class ObjectRef:
     def hex(self) -> str:
         """The grid-wide name of the object."""
         word = self._session.values.word(self._id)
-        return f"{word.owner.partition('-')[2]}{word.object:016x}"
+        return grid_name(word.owner, word.object)
 
     def binary(self) -> bytes:
         """``hex()`` as bytes."""
         return bytes.fromhex(self.hex())
 
-    def task_id(self) -> str:
-        """Name of the call that makes it; of a ``put`` value, its own."""
-        return self.hex()
+    def task_id(self) -> TaskID:
+        """Name of the call that makes it, as ``get_task_id()`` gives it there; of a ``put`` value,
+        its own."""
+        word = self._session.values.word(self._id)
+        # Only results after a call's first carry a number of their own and one of the call.
+        first = getattr(self, "_call", 0)
+        return TaskID(grid_name(word.owner, first or word.object))
 
     def future(self) -> concurrent.futures.Future[Any]:
         """A future that ends as the object does."""

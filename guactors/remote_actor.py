@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ASYNC_CONCURRENCY = 1000
 _METHOD_OPTIONS = "__guactors_method__"
+_BUILT_IN = frozenset({"__ray_call__", "__ray_ready__", "__ray_terminate__"})
+"""Methods that every actor has; see ``worker/execution``."""
 
 
 def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -181,8 +183,8 @@ class ActorHandle:
 
     def __getattr__(self, name: str) -> ActorMethod:
         info = self._info.methods.get(name)
-        if info is None and name == "__ray_terminate__":
-            info = MethodInfo(1, None, None, 0)
+        if info is None and name in _BUILT_IN:
+            info = MethodInfo()
         if info is None:
             raise AttributeError(f"actor {self._info.class_name} has no method {name!r}")
         made = ActorMethod(self, name, info, {})

@@ -100,7 +100,10 @@ def submit(
     if returns == 0:
         session.released.append(id)
         return None
-    return [ObjectRef(id + i, session) for i in range(returns)]
+    refs = [ObjectRef(id + i, session) for i in range(returns)]
+    for ref in refs[1:]:
+        ref._call = id
+    return refs
 
 
 def returns_of(target: Callable[..., Any], options: Mapping[str, Any]) -> int:

@@ -132,10 +132,15 @@ class SessionValues:
                 if entries[id].origin is not None:
                     self._core.objects.need(id)
 
+        streams = self._core.streams
+
+        def there(id: int) -> bool:
+            return entries[id].data is not None or (id in streams and bool(streams[id].items))
+
         def done() -> bool:
             ready = 0
             for id in ids:
-                if entries[id].data is not None:
+                if there(id):
                     ready += 1
                     if ready >= count:
                         return True
@@ -143,7 +148,7 @@ class SessionValues:
 
         if not done():
             self._pump.wait(done, timeout)
-        ready = [id for id in ids if entries[id].data is not None][:count]
+        ready = [id for id in ids if there(id)][:count]
         chosen = set(ready)
         return ready, [id for id in ids if id not in chosen]
 

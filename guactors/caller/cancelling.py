@@ -14,7 +14,7 @@ from guactors.caller.leases import Lease, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
-from guactors.errors import CallTimeout, Death, TaskCancelled, WorkerDied
+from guactors.errors import CallTimeout, Death, TaskCancelled, TaskKilled, WorkerDied
 from guactors.messages import CancelCall, ReturnLease
 
 
@@ -66,7 +66,8 @@ class Cancelling:
         task.cancelled = True
         lease = self._leases.by_peer.get(task.peer)
         if force and lease is not None:
-            self._endings.fail(task, error, finish=False)
+            killed = TaskKilled(str(error), Death("killed", "cancel(force=True)"))
+            self._endings.fail(task, killed, finish=False)
             self._abandon(lease, now)
         else:
             self._cancel_on_wire(task, recursive=recursive)

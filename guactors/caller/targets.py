@@ -5,6 +5,8 @@ Owns: batching of calls into frames. Must never: decide where a task goes (``lea
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from guactors.caller.effects import SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
@@ -39,7 +41,7 @@ class Target:
         """Put one call into the outbox, its function's definition before it."""
         if task.fn and task.fn not in self.defined:
             self.defined.add(task.fn)
-            objects.effects.append(SendPeer(self.peer, blobs[task.fn]))
+            objects.effects.append(SendPeer(self.peer, _define(blobs[task.fn], task)))
         task.peer = self.peer
         task.sent_at = now
         self.in_flight[task.id] = task
@@ -100,6 +102,12 @@ class Target:
 
     def __repr__(self) -> str:
         return f"<Target {self.peer} in_flight={len(self.in_flight)} outbox={len(self.outbox)}>"
+
+
+def _define(code: Define, task: Task) -> Define:
+    """With what the lease of the task's demand holds."""
+    shape = getattr(task.home, "shape", None)
+    return replace(code, resources=shape.resources) if shape is not None else code
 
 
 def _frames(call: Call) -> int:

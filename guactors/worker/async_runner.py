@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.context import ActorExit
 from guactors.messages import LoadActor, Reply
 from guactors.worker import execution
 from guactors.worker.execution import Outcome
@@ -55,7 +56,7 @@ class AsyncRunner:
         for fd in worker.data_fds:
             loop.add_reader(fd, self._receive)
         self._receive()
-        while not (worker.leaving and not self._tasks):
+        while not worker.exiting and not (worker.leaving and not self._tasks):
             await self._done.wait()
             self._done.clear()
 
@@ -81,7 +82,12 @@ class AsyncRunner:
         try:
             reply, buffers = await self._run(item, name)
         except asyncio.CancelledError:
+            if worker.exiting:
+                raise
             reply, buffers = execution.failure(item, execution.ended_early(item, name), name)
+        except ActorExit:
+            worker.exit_actor()
+            return
         with worker.lock:
             worker.outbox.add(item.link, reply, buffers, time.monotonic())
         del self._tasks[item.link, item.call.id]
@@ -113,7 +119,7 @@ class AsyncRunner:
                 if inspect.isawaitable(result):
                     result = await result
                 return execution.success(item, result, name, self._worker.lend)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ActorExit):
             raise
         except BaseException as error:
             return execution.failure(item, error, name)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from guactors import values
-from guactors.context import Running, running
+from guactors.context import ActorExit, Running, running
 from guactors.errors import CallTimeout, GuactorsError, TaskCancelled, VersionMismatch
 from guactors.messages import Bind, Call, Define, LoadActor, RefWord, Reply, Value
 from guactors.payload import PROGRAM
@@ -24,6 +25,26 @@ from guactors.worker.trust import CLASS, FUNCTION, Trust
 
 Lend = Callable[[str, Sequence[Any]], list[RefWord]]
 Outcome = tuple[Reply, Sequence[Frame]]
+
+
+def _terminate(_instance: Any) -> None:
+    raise ActorExit(0)
+
+
+def _ready(_instance: Any) -> bool:
+    return True
+
+
+def _call(instance: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(instance, *args, **kwargs)
+
+
+BUILT_IN: dict[str, Callable[..., Any]] = {
+    "__ray_call__": _call,
+    "__ray_ready__": _ready,
+    "__ray_terminate__": _terminate,
+}
+"""Methods that every actor has."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,9 +86,14 @@ class Code:
         """The function or bound method. Raises PermissionDenied where it is not allowed, and what
         opening it raises."""
         if not call.fn:
-            if self._trust.strict:
+            if self._trust.strict and call.method not in BUILT_IN:
                 self._trust.check_method(self.instance, call.method)
-            return getattr(self.instance, call.method)  # type: ignore[no-any-return]
+            try:
+                return getattr(self.instance, call.method)  # type: ignore[no-any-return]
+            except AttributeError:
+                if call.method not in BUILT_IN:
+                    raise
+            return partial(BUILT_IN[call.method], self.instance)
         function = self._functions.get(call.fn)
         if function is None:
             function = self._functions[call.fn] = self._open(call.fn)

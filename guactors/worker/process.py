@@ -34,6 +34,7 @@ from guactors.messages import (
     Define,
     Endpoint,
     Fetch,
+    Goodbye,
     Hello,
     LoadActor,
     Message,
@@ -52,6 +53,7 @@ from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
 from guactors.worker.admission import Admission
+from guactors.worker.callers import Callers
 from guactors.worker.control import MOST_FAULTS, Control
 from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
@@ -83,11 +85,14 @@ class Worker:
         where = f"on worker {config.worker} of provider {config.provider_name}"
         trust = Trust(where, self.admission.caller, self.control.tell_provider)
         self.code = Code(trust, self.admission.expelled)
+        self.callers = Callers(self)
         self.spec: ActorSpec | None = None
         self.session_id = ""
         self.namespace = ""
         self.to_load: LoadActor | None = None
         self.leaving = False
+        self.exiting = False
+        """The actor ends: what still runs or waits is answered no more."""
         self.exit_status = 0
         self.blocked = False
         self.early: set[tuple[str, int]] = set()
@@ -138,7 +143,8 @@ class Worker:
 
         name_streams()
         sys.setswitchinterval(SWITCH_INTERVAL)
-        set_place(Place(self.config.provider, self.config.worker))
+        place = Place(self.config.provider, self.config.worker, labels=self.config.labels)
+        set_place(place, self.callers)
         set_session_factory(self._open_session)
         runner: Any = SyncRunner(self)
         self.control.start(self._transport)
@@ -239,8 +245,10 @@ class Worker:
                 self.control.cancel_early(link, calls)
         elif type(message) is Define:
             self.code.define(message)
+            self.callers.granted(link, message.resources)
         elif type(message) is Hello:
             self._homes[link] = listener
+            self.callers.met(link, message.peer)
             self.admission.met(link, listener)
         elif isinstance(message, Object):
             self.for_session.append((link, message, buffers))
@@ -344,6 +352,7 @@ class Worker:
             self._backlog.pop(link, None)
             self.intake.forget(link)
             self.admission.forget(link)
+            self.callers.forget(link)
         self.control.forget(link)
         session = present_session()
         if session is not None:
@@ -383,6 +392,13 @@ class Worker:
                 self.control.send(link, Bounced(bounced.get(link, []), True))
             else:
                 self.control.send(link, Unblocked())
+
+    def exit_actor(self) -> None:
+        """End this actor for good; those who wait for it hear so from the hub. Any thread."""
+        self.control.tell_provider(Goodbye("released"))
+        self.exiting = self.leaving = True
+        self.poller.wake()
+        self.runner.wake()
 
     def loaded(self, error: bytes) -> None:
         """Tell the provider how the constructor ended."""

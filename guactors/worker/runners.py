@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.context import Place, running, set_place
+from guactors.context import ActorExit, Place, present_place, running, set_place
 from guactors.worker import execution
 from guactors.worker.async_runner import AsyncRunner
 from guactors.worker.execution import Interrupted, Outcome
@@ -59,6 +60,8 @@ class SyncRunner:
                     worker.flush()
             if worker.for_session:
                 worker.serve_session()
+            if worker.exiting:
+                return None
             if item is not None:
                 self._execute(item)
             elif worker.to_load is not None and worker.session_id:
@@ -87,6 +90,9 @@ class SyncRunner:
         except Interrupted as error:
             # The interrupt came a moment after the user's code had ended.
             reply, buffers = execution.failure(item, error, name)
+        except ActorExit:
+            worker.exit_actor()
+            return
         self._current = None
         with worker.lock:
             worker.finish(item, reply, buffers, began)
@@ -106,6 +112,8 @@ class SyncRunner:
     def _call(self, item: Item, name: str) -> Outcome:
         try:
             return answer(self._worker, item, name)
+        except ActorExit:
+            raise
         except SystemExit as error:
             self._worker.exit_status = error.code if isinstance(error.code, int) else 1
             self._worker.leaving = True
@@ -193,12 +201,16 @@ def load_actor(worker: Worker) -> Any:
             message.spec.actor,
             message.spec.name,
             message.incarnation,
-        )
+            worker.config.labels,
+            message.spec.handle,
+        ),
+        worker.callers,
     )
     name = f"{message.spec.class_name}()"
     try:
         actor = open_actor(worker, message)
         if actor.is_async:
+            set_place(replace(present_place(), asynchronous=True), worker.callers)
             return AsyncRunner(worker, message, actor, name)
         worker.code.instance = actor.build()
     except BaseException as error:

@@ -11,6 +11,7 @@ import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from guactors.context import ActorExit
 from guactors.worker import execution
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
@@ -56,7 +57,8 @@ class ThreadRunner:
         for _ in self._threads:
             self._tokens.put(False)
         for thread in self._threads:
-            thread.join()
+            # Calls that an exiting actor still runs are nobody's any more.
+            thread.join(0.0 if worker.exiting else None)
 
     def _serve(self) -> None:
         worker = self._worker
@@ -67,7 +69,11 @@ class ThreadRunner:
                     continue
                 self._running[item.link, item.call.id] = item
             name = worker.code.name(item.call)
-            reply, buffers = self._run(item, name)
+            try:
+                reply, buffers = self._run(item, name)
+            except ActorExit:
+                worker.exit_actor()
+                return
             with worker.lock:
                 del self._running[item.link, item.call.id]
                 worker.outbox.add(item.link, reply, buffers, time.monotonic())
@@ -80,6 +86,8 @@ class ThreadRunner:
         try:
             with Borrowed(item):
                 return answer(self._worker, item, name)
+        except ActorExit:
+            raise
         except BaseException as error:
             return execution.failure(item, error, name)
 

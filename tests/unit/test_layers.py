@@ -48,7 +48,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "refs", "remote_function", "session", "session_values", "actor_registry", "worker",
         "worker.*",
     ),
-    "doors": ("", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "web", "web.*"),
+    "doors": (
+        "", "actor", "api", "exceptions", "node", "cli", "cli.*", "integrations", "integrations.*",
+        "web", "web.*",
+    ),
 }  # fmt: skip
 """First match wins, from the top; names without the package's."""
 
