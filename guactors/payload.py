@@ -16,12 +16,17 @@ PROGRAM: Final = b"gu:program"
 
 
 class MethodInfo(Struct, array_like=True, frozen=True):
-    """Defaults of one method; ``returns`` -1 streams, ``retries`` None means the actor's."""
+    """Defaults of one method; ``returns`` -1 streams, ``retries`` None means the actor's.
+    ``group``: the concurrency group it runs in. ``retry_errors``: which of the user's own errors
+    count as lost calls, exception types by ``module:name``. ``events`` None means the actor's."""
 
     returns: int = 1
     retries: int | None = None
     timeout: float | None = None
     priority: int = 0
+    group: str = ""
+    retry_errors: bool | list[str] = False
+    events: bool | None = None
 
 
 class RawValue(Struct, array_like=True, frozen=True):
@@ -33,20 +38,29 @@ class RawValue(Struct, array_like=True, frozen=True):
 
 class ActorPayload(Struct, array_like=True, frozen=True):
     """All that a worker needs to build, or rebuild, the actor. Only ``cls`` is code, and is what
-    the signatures that travel with a payload are of."""
+    the signatures that travel with a payload are of. ``groups``: its concurrency groups and how
+    many calls of each run at a time."""
 
     cls: bytes
     args: bytes
     buffers: list[bytes]
     deps: list[RawValue]
+    groups: dict[str, int] = {}
 
 
 class HandleInfo(Struct, array_like=True, frozen=True):
-    """What a handle knows of its class; ``retries`` of calls lost with the actor."""
+    """What a handle knows of its class; ``retries`` of calls lost with the actor. ``unordered``: a
+    call may overtake one that waits for its arguments. ``most_pending``: unanswered calls that one
+    process may have there, -1 for no limit. ``groups``: names of its concurrency groups.
+    ``events``: whether records of its calls are kept."""
 
     class_name: str
     methods: dict[str, MethodInfo]
     retries: int = 0
+    unordered: bool = False
+    most_pending: int = -1
+    groups: list[str] = []
+    events: bool = True
 
 
 _payloads = msgspec.msgpack.Decoder(ActorPayload)

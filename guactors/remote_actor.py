@@ -14,7 +14,15 @@ from guactors.caller.tasks import STREAM
 from guactors.errors import NameTaken, NoSuchActor, NotInitialized, UsageError
 from guactors.ids import fresh
 from guactors.messages import ActorSpec, FindActor
-from guactors.options import ACTOR, METHOD, check_options, shape_of
+from guactors.options import (
+    ACTOR,
+    METHOD,
+    Concurrency,
+    check_group,
+    check_options,
+    concurrency_of,
+    shape_of,
+)
 from guactors.payload import (
     ActorPayload,
     HandleInfo,
@@ -23,7 +31,7 @@ from guactors.payload import (
     decode_handle,
     encode,
 )
-from guactors.refs import current_session
+from guactors.refs import ObjectRef, current_session
 from guactors.remote_function import pack_call, returns_of, submit
 from guactors.security.code_signing import signatures_for
 
@@ -31,7 +39,6 @@ if TYPE_CHECKING:
     from guactors.caller.actors import RemoteActor
     from guactors.session import Session
 
-DEFAULT_ASYNC_CONCURRENCY = 1000
 _METHOD_OPTIONS = "__guactors_method__"
 _BUILT_IN = frozenset({"__ray_call__", "__ray_ready__", "__ray_terminate__"})
 """Methods that every actor has; see ``worker/execution``."""
@@ -59,8 +66,16 @@ def _methods_of(cls: type) -> dict[str, MethodInfo]:
             options.get("max_task_retries"),
             options.get("timeout"),
             options.get("priority", 0),
+            options.get("concurrency_group") or "",
+            _error_names(options.get("retry_exceptions", False)),
+            options.get("enable_task_events"),
         )
     return methods
+
+
+def _error_names(wanted: Any) -> bool | list[str]:
+    """Exception types as a handle carries them, which may not bring pickles."""
+    return wanted if isinstance(wanted, bool) else [values.error_name(kind) for kind in wanted]
 
 
 def is_async_class(cls: type) -> bool:
@@ -113,6 +128,19 @@ class ActorClass:
                 return find_actor(session, name, self._options.get("namespace"))
             raise
 
+    def _info(self, concurrency: Concurrency) -> HandleInfo:
+        """What every handle of the actor is to know."""
+        options = self._options
+        return HandleInfo(
+            self.__name__,
+            self._methods,
+            options.get("max_task_retries", 0),
+            concurrency.unordered,
+            options.get("max_pending_calls", -1),
+            list(concurrency.groups),
+            options.get("enable_task_events", True),
+        )
+
     def _create(
         self, session: Session, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ActorHandle:
@@ -124,10 +152,12 @@ class ActorClass:
             self._blob = values.pack_code(self._cls, self.__qualname__)
         blob = self._blob
         signatures = signatures_for(session, session.code_signers, "class", blob)
-        info = HandleInfo(self.__name__, self._methods, options.get("max_task_retries", 0))
-        concurrency = options.get("max_concurrency") or (
-            DEFAULT_ASYNC_CONCURRENCY if is_async_class(self._cls) else 1
+        concurrency = concurrency_of(
+            options,
+            is_async=is_async_class(self._cls),
+            used={name: method.group for name, method in self._methods.items()},
         )
+        info = self._info(concurrency)
         packed, deps = pack_call(args, kwargs, f"{self.__name__}()")
         if packed.refs:
             raise UsageError(
@@ -147,7 +177,7 @@ class ActorClass:
             options.get("namespace") or session.namespace,
             detached,
             options.get("max_restarts", 0),
-            concurrency,
+            concurrency.most,
             encode(info),
         )
         actor = session.actors.add(spec)
@@ -156,7 +186,8 @@ class ActorClass:
             # Values, not references: a restart must find them in the payload.
             deps_raw = [RawValue(*session.values.raw(ref.id)) for ref in deps]
             buffers = [bytes(buffer) for buffer in packed.buffers]
-            payload = encode(ActorPayload(blob, packed.data, buffers, deps_raw))
+            groups = concurrency.groups
+            payload = encode(ActorPayload(blob, packed.data, buffers, deps_raw, groups))
             session.actors.create(actor, spec, payload, signatures, wait=bool(name))
 
         session.values.when_ready([ref.id for ref in deps], create)
@@ -180,6 +211,8 @@ class ActorHandle:
         self._info = info
         self._owner = owner
         actor.handles += 1
+        actor.unordered = info.unordered
+        actor.most_pending = info.most_pending
 
     def __getattr__(self, name: str) -> ActorMethod:
         info = self._info.methods.get(name)
@@ -227,7 +260,7 @@ def _rebuild_handle(id: str, info: bytes) -> ActorHandle:
 class ActorMethod:
     """One method of one actor: ``handle.method.remote(...)``."""
 
-    __slots__ = ("_actor", "_handle", "_info", "_label", "_name", "_options", "_retries")
+    __slots__ = ("_actor", "_handle", "_how", "_info", "_label", "_name", "_options", "_plain")
 
     def __init__(
         self, handle: ActorHandle, name: str, info: MethodInfo, options: Mapping[str, Any]
@@ -241,8 +274,8 @@ class ActorMethod:
         self._info = info
         self._options = options
         self._label = options.get("name") or f"{handle._info.class_name}.{name}"
-        retries = options.get("max_task_retries", info.retries)
-        self._retries = handle._info.retries if retries is None else retries
+        self._how = how = _how(handle._info, info, options)
+        self._plain = how["returns"] == 1 and how["events"] and not (how["timeout"] or how["group"])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._label} runs elsewhere: call {self._label}.remote(...)")
@@ -251,47 +284,49 @@ class ActorMethod:
         """The same method with other options."""
         handle = self._handle()
         checked = check_options({**self._options, **options}, METHOD)
+        group = checked.get("concurrency_group")
+        if group:
+            check_group(group, handle._info.groups, self._label)
         made = ActorMethod(handle, self._name, self._info, checked)
         # A copy is not kept by the handle, so it may keep the handle.
         made._handle = lambda: handle
         return made
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Submit a call; calls of one caller run in order unless the actor is concurrent."""
-        info, options = self._info, self._options
+        """Submit a call; calls of one caller run in order unless the actor is concurrent. Raises
+        TooManyPending beyond the actor's ``max_pending_calls``."""
         session = current_session()
         if session is None:
             raise NotInitialized(f"{self._label}: the session has ended; call init() again")
-        if not options:
-            return submit(
-                session,
-                self._actor,
-                args,
-                kwargs,
-                returns=info.returns,
-                name=self._label,
-                method=self._name,
-                priority=info.priority,
-                timeout=info.timeout,
-                retries=self._retries,
-            )
-        given = options.get("num_returns", info.returns)
+        how = self._how
+        if self._plain and not (args or kwargs):
+            id = session.submit_plain(
+                self._actor, b"", self._name, self._label, how["priority"], how["retries"],
+                how["retry_errors"],
+            )  # fmt: skip
+            return ObjectRef(id, session)
         return submit(
-            session,
-            self._actor,
-            args,
-            kwargs,
-            returns=STREAM if given == "streaming" else given,
-            name=self._label,
-            method=self._name,
-            priority=options.get("priority", info.priority),
-            timeout=options.get("timeout", info.timeout),
-            retries=self._retries,
-            retry_errors=options.get("retry_exceptions") or None,
+            session, self._actor, args, kwargs, name=self._label, method=self._name, **how
         )
 
     def __repr__(self) -> str:
         return f"<method {self._label}>"
+
+
+def _how(actor: HandleInfo, method: MethodInfo, options: Mapping[str, Any]) -> dict[str, Any]:
+    """How to call a method: the call's own options, then the method's, then the actor's."""
+    returns = options.get("num_returns", method.returns)
+    retries = options.get("max_task_retries", method.retries)
+    events = options.get("enable_task_events", method.events)
+    return {
+        "returns": STREAM if returns == "streaming" else returns,
+        "priority": options.get("priority", method.priority),
+        "timeout": options.get("timeout", method.timeout),
+        "retries": actor.retries if retries is None else retries,
+        "retry_errors": options.get("retry_exceptions", method.retry_errors) or None,
+        "group": options.get("concurrency_group") or method.group,
+        "events": actor.events if events is None else events,
+    }
 
 
 def find_actor(session: Session, name: str, namespace: str | None) -> ActorHandle:

@@ -69,9 +69,11 @@ def submit(
     timeout: float | None = None,
     retries: int = 0,
     retry_errors: object = None,
+    group: str = "",
+    events: bool = True,
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``."""
-    if returns == 1 and not (args or kwargs or timeout):
+    if returns == 1 and events and not (args or kwargs or timeout or group):
         id = session.submit_plain(home, fn, method, name, priority, retries, retry_errors)
         return ObjectRef(id, session)
     packed, deps = pack_call(args, kwargs, name)
@@ -91,6 +93,8 @@ def submit(
             deadline=time.monotonic() + timeout if timeout else 0.0,
             retries=retries,
             retry_errors=retry_errors,
+            group=group,
+            events=events,
         )
         session.submit(home, task)
     if returns == 1:
@@ -131,6 +135,7 @@ class RemoteFunction:
         self._timeout = self._options.get("timeout")
         self._retries = self._options.get("max_retries", DEFAULT_RETRIES)
         self._retry_errors = self._options.get("retry_exceptions") or None
+        self._events = self._options.get("enable_task_events", True)
         self._blob: bytes | None = None
         self._fn = b""
         self._home: tuple[Session, Any] | None = None
@@ -168,6 +173,7 @@ class RemoteFunction:
             timeout=self._timeout,
             retries=self._retries,
             retry_errors=self._retry_errors,
+            events=self._events,
         )
 
     def _demand(self, session: Session) -> Any:

@@ -271,8 +271,13 @@ def _rebuild(cause: BaseException, text: str) -> BaseException:
     return _as_task_error(RemoteFailure(cloudpickle.dumps(cause), text, "it"))
 
 
-def retriable(data: bytes, wanted: bool | Iterable[type[BaseException]]) -> bool:
-    """Whether a user's error is one of ``wanted`` (True: any)."""
+def error_name(kind: type[BaseException]) -> str:
+    """An exception type as a text."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def retriable(data: bytes, wanted: bool | Iterable[type[BaseException] | str]) -> bool:
+    """Whether a user's error is one of ``wanted`` (True: any), types or their names."""
     try:
         error = openers.error(data)
     except PermissionDenied:
@@ -282,7 +287,10 @@ def retriable(data: bytes, wanted: bool | Iterable[type[BaseException]]) -> bool
     if wanted is True:
         return True
     cause = error.original()
-    return cause is not None and wanted is not False and isinstance(cause, tuple(wanted))
+    if cause is None or wanted is False:
+        return False
+    names = {error_name(kind) for kind in type(cause).__mro__ if issubclass(kind, BaseException)}
+    return any(one in names if isinstance(one, str) else isinstance(cause, one) for one in wanted)
 
 
 # --- complaints ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+from guactors.caller.actors import RemoteActor
 from guactors.caller.effects import SendHub, SendPeer
 from guactors.caller.endings import Endings
 from guactors.caller.leases import Lease, LeaseBook
@@ -99,9 +100,11 @@ class Cancelling:
         if task.peer:
             target = self._find_target(task.peer)
             return target is not None and target.forget(task, self._objects)
-        if task in home.queue:
+        if type(home) is RemoteActor:
+            if home.unqueue(task):
+                self._make_way(task)
+        elif task in home.queue:
             home.queue.remove(task)
-            self._make_way(task)
         return True
 
     def cancel_children(self, parent: object, now: float) -> None:

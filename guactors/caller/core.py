@@ -97,6 +97,8 @@ class CallerCore:
         """A new call; its result entries exist already."""
         self._now = now
         task.home = home
+        if type(home) is RemoteActor and home.most_pending > 0:
+            self.actors.check_room(home, task)
         objects = self.objects
         objects.entries[task.id].task = task
         if task.returns == 1 and not (task.deadline or task.lent or task.deps):
@@ -131,15 +133,15 @@ class CallerCore:
         elif any(self.objects.entries[id].error for id in task.deps):
             failed = next(i for i in task.deps if self.objects.entries[i].error)
             entry = self.objects.entries[failed]
-            if type(home) is RemoteActor and task in home.queue:
-                home.queue.remove(task)
+            if type(home) is RemoteActor:
+                home.unqueue(task)
             for id in task.results():
                 self.objects.settle(id, entry.data or b"", entry.buffers, error=True)
             self.endings.end_stream(task)
             self.endings.finish(task)
             self._make_way(task)
         elif type(home) is RemoteActor:
-            self.actors.dispatch(home, self._now)
+            self.actors.on_ready(home, task, self._now)
         else:
             self.leases.submit(home, task, self._now)
 
@@ -182,7 +184,7 @@ class CallerCore:
 
     def _release_idle(self) -> None:
         for actor in list(self._releasing.values()):
-            busy = actor.queue or (actor.target is not None and actor.target.in_flight)
+            busy = actor.pending()
             if actor.handles or actor.state == "dead":
                 del self._releasing[actor.id]
             elif actor.state == "alive" and not busy:

@@ -85,9 +85,9 @@ class Patience:
         actor.state = "dead"
         actor.error = pickle.dumps(kind(f"actor {actor.name}: {reason}"), 5)
         self._actors.end(id, KillActor(id))
-        while actor.queue:
-            task = actor.queue.popleft()
+        for task in actor.take_waiting():
             self._actors.refuse(actor, task)
+            self._endings.end_stream(task)
             self._endings.finish(task)
 
     def next_wake(self) -> float | None:

@@ -27,6 +27,7 @@ class Task(Struct, eq=False):
     absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
     says whether the user's own errors count too (the predicate lives in the shell). ``home`` is the
     demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
+    ``group``: the concurrency group of the actor. ``events``: whether a record of it is kept.
     """
 
     id: int
@@ -50,6 +51,7 @@ class Task(Struct, eq=False):
     sent_at: float = 0.0
     peer: str = ""
     cancelled: bool = False
+    events: bool = True
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

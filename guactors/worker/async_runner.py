@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class AsyncRunner:
-    """Calls as coroutines on one event loop, at most ``max_concurrency`` at a time."""
+    """Calls as coroutines on one event loop, at most ``max_concurrency`` at a time, and in
+    each concurrency group as many more as it allows."""
 
     hosts = False
 
@@ -33,7 +35,9 @@ class AsyncRunner:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[tuple[str, int], tuple[Item, asyncio.Task[None]]] = {}
-        self._most = message.spec.max_concurrency or 1000
+        self._limits = {"": message.spec.max_concurrency or 1000, **actor.payload.groups}
+        self._busy = Counter[str]()
+        """Running calls of each concurrency group."""
         self._flushing = False
         self._done: asyncio.Event | None = None
         worker.runner = self
@@ -65,11 +69,13 @@ class AsyncRunner:
         items: list[Item] = []
         with worker.lock:
             worker.drain(time.monotonic())
-            while len(self._tasks) + len(items) < self._most:
-                item = worker.intake.mailbox.take()
-                if item is None:
-                    break
-                items.append(item)
+            for group, mailbox in (("", worker.intake.mailbox), *worker.intake.groups.items()):
+                while self._busy[group] < self._limits[group]:
+                    item = mailbox.take()
+                    if item is None:
+                        break
+                    self._busy[group] += 1
+                    items.append(item)
         worker.serve_session()
         assert self._loop is not None
         for item in items:
@@ -91,6 +97,8 @@ class AsyncRunner:
         with worker.lock:
             worker.outbox.add(item.link, reply, buffers, time.monotonic())
         del self._tasks[item.link, item.call.id]
+        group = item.call.group
+        self._busy[group if group in self._limits else ""] -= 1
         if not self._flushing:
             self._flushing = True
             assert self._loop is not None

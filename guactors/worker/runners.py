@@ -209,6 +209,9 @@ def load_actor(worker: Worker) -> Any:
     name = f"{message.spec.class_name}()"
     try:
         actor = open_actor(worker, message)
+        groups = actor.payload.groups
+        with worker.lock:
+            worker.intake.divide(groups)
         if actor.is_async:
             set_place(replace(present_place(), asynchronous=True), worker.callers)
             return AsyncRunner(worker, message, actor, name)
@@ -217,8 +220,8 @@ def load_actor(worker: Worker) -> Any:
         worker.loaded(values.pack_error(error, name))
         return worker.runner
     worker.loaded(b"")
-    if message.spec.max_concurrency > 1:
-        return ThreadRunner(worker, message.spec.max_concurrency)
+    if message.spec.max_concurrency > 1 or groups:
+        return ThreadRunner(worker, max(1, message.spec.max_concurrency), groups)
     return worker.runner
 
 
