@@ -773,6 +773,11 @@ class Refusal(Message, frozen=True, tag=88):
     detail: Text
 
 
+class Retiring(Message, frozen=True, tag=89):
+    """Worker -> provider: it has run a function as often as that allows. It takes no more calls,
+    and is to leave when its lease is over."""
+
+
 # --- caller -> worker ---------------------------------------------------------------------------
 
 
@@ -782,7 +787,8 @@ class Call(Word, frozen=True):
     ``deps``. Frames: first the buffers of args, then those of each dep.
 
     ``returns``: number of results, -1 for a stream. ``remaining``: seconds left of the call's
-    timeout, 0 for none. ``group``: concurrency group."""
+    timeout, 0 for none. ``group``: concurrency group. ``window``: items of a stream that may be
+    unread before its producer pauses, 0 for any number."""
 
     id: Count
     fn: Annotated[bytes, Meta(max_length=32)]
@@ -796,6 +802,7 @@ class Call(Word, frozen=True):
     attempt: Count = 0
     group: Name = ""
     refs: list[RefWord] = []
+    window: Count = 0
 
 
 class Define(Message, frozen=True, tag=90):
@@ -845,6 +852,14 @@ class Release(Message, frozen=True, tag=96):
     refs: list[RefWord]
 
 
+class StreamTaken(Message, frozen=True, tag=98):
+    """Control lane: the reader of a streaming call with a window has taken ``taken`` items in
+    all."""
+
+    call: Count
+    taken: Count
+
+
 # --- worker -> caller ---------------------------------------------------------------------------
 
 
@@ -872,10 +887,11 @@ class StreamItem(Message, frozen=True, tag=101):
 
 class Bounced(Message, frozen=True, tag=102):
     """Control lane: these calls were not started and will not be; ``blocked`` when the worker
-    waits in get() and takes no more until Unblocked."""
+    waits in get() and takes no more until Unblocked; ``retiring`` when it takes no more at all."""
 
     calls: list[Count]
     blocked: bool = False
+    retiring: bool = False
 
 
 class Unblocked(Message, frozen=True, tag=103):
@@ -1223,10 +1239,10 @@ HubToProvider = (
 ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
 """All that a hub reads of who has not been let in."""
-WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal
+WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal | Retiring
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel
 CallerToWorker = (
-    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Object
+    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Object | StreamTaken
 )  # fmt: skip
 WorkerToCaller = (
     Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object

@@ -110,6 +110,13 @@ _WHO = {
     "preemption": ({TASK, ACTOR}, _modes, f"a list of {', '.join(PREEMPTION)}"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, or 'streaming'"),
+    "max_calls": ({TASK}, _whole(0), "an integer of 0 or more, 0 for no limit"),
+    "_generator_backpressure_num_objects": (
+        {TASK, METHOD}, _bound, "an integer of 1 or more, or -1 for no limit",
+    ),
+    "_actor_generator_backpressure_num_objects": (
+        {ACTOR}, _bound, "an integer of 1 or more, or -1 for no limit",
+    ),
     "max_retries": ({TASK}, _whole(-1), "an integer, -1 for no limit"),
     "retry_exceptions": ({TASK, METHOD}, _errors, "a bool or a list of exception types"),
     "max_restarts": ({ACTOR}, _whole(-1), "an integer, -1 for no limit"),
@@ -124,7 +131,7 @@ _WHO = {
     "namespace": ({ACTOR}, _text, "a text of 1 to 256 characters"),
     "get_if_exists": ({ACTOR}, _flag, "a bool"),
     "lifetime": ({ACTOR}, lambda v: v in (None, "detached", "non_detached"), "None or 'detached'"),
-}
+}  # fmt: skip
 
 
 def check_options(given: Mapping[str, Any], who: str) -> dict[str, Any]:
@@ -139,6 +146,32 @@ def check_options(given: Mapping[str, Any], who: str) -> dict[str, Any]:
         if not known[1](value):
             raise UnknownOption(f"{name}={value!r} is impossible: it takes {known[2]}")
     return dict(given)
+
+
+def window_of(options: Mapping[str, Any], *, streams: bool, whose: str) -> int:
+    """Items that a call's reader may leave unread before its producer pauses, 0 for any number.
+    Raises UnknownOption where there is no stream that could pause."""
+    given = options.get("_generator_backpressure_num_objects", -1)
+    if given > 0 and not streams:
+        raise UnknownOption(
+            f"_generator_backpressure_num_objects={given} is impossible for {whose}: it streams "
+            "nothing; make it a generator, or give it num_returns='streaming'"
+        )
+    return max(0, int(given))
+
+
+def tighter(one: int, other: int) -> int:
+    """The smaller of two windows, of which 0 is the widest."""
+    return min(one, other) if one and other else one or other
+
+
+def max_calls_of(options: Mapping[str, Any]) -> int:
+    """Runs of a task's function after which its worker leaves, 0 for no end. What uses a GPU gets
+    a process of its own unless it says otherwise: libraries keep a GPU's memory till they end."""
+    given = options.get("max_calls")
+    if given is not None:
+        return int(given)
+    return 1 if options.get("num_gpus") else 0
 
 
 class Concurrency(NamedTuple):

@@ -18,7 +18,8 @@ PROGRAM: Final = b"gu:program"
 class MethodInfo(Struct, array_like=True, frozen=True):
     """Defaults of one method; ``returns`` -1 streams, ``retries`` None means the actor's.
     ``group``: the concurrency group it runs in. ``retry_errors``: which of the user's own errors
-    count as lost calls, exception types by ``module:name``. ``events`` None means the actor's."""
+    count as lost calls, exception types by ``module:name``. ``events`` None means the actor's.
+    ``window``: unread items before its streams pause, 0 for any number."""
 
     returns: int = 1
     retries: int | None = None
@@ -27,6 +28,7 @@ class MethodInfo(Struct, array_like=True, frozen=True):
     group: str = ""
     retry_errors: bool | list[str] = False
     events: bool | None = None
+    window: int = 0
 
 
 class RawValue(Struct, array_like=True, frozen=True):
@@ -52,7 +54,8 @@ class HandleInfo(Struct, array_like=True, frozen=True):
     """What a handle knows of its class; ``retries`` of calls lost with the actor. ``unordered``: a
     call may overtake one that waits for its arguments. ``most_pending``: unanswered calls that one
     process may have there, -1 for no limit. ``groups``: names of its concurrency groups.
-    ``events``: whether records of its calls are kept."""
+    ``events``: whether records of its calls are kept. ``window``: unread items before any of its
+    streams pauses, 0 for any number."""
 
     class_name: str
     methods: dict[str, MethodInfo]
@@ -61,6 +64,7 @@ class HandleInfo(Struct, array_like=True, frozen=True):
     most_pending: int = -1
     groups: list[str] = []
     events: bool = True
+    window: int = 0
 
 
 _payloads = msgspec.msgpack.Decoder(ActorPayload)

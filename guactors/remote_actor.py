@@ -22,6 +22,8 @@ from guactors.options import (
     check_options,
     concurrency_of,
     shape_of,
+    tighter,
+    window_of,
 )
 from guactors.payload import (
     ActorPayload,
@@ -61,14 +63,17 @@ def _methods_of(cls: type) -> dict[str, MethodInfo]:
         if name.startswith("__") and name != "__call__":
             continue
         options = getattr(function, _METHOD_OPTIONS, {})
+        returns = returns_of(function, options)
+        whose = f"{cls.__name__}.{name}"
         methods[name] = MethodInfo(
-            returns_of(function, options),
+            returns,
             options.get("max_task_retries"),
             options.get("timeout"),
             options.get("priority", 0),
             options.get("concurrency_group") or "",
             _error_names(options.get("retry_exceptions", False)),
             options.get("enable_task_events"),
+            window_of(options, streams=returns == STREAM, whose=whose),
         )
     return methods
 
@@ -139,6 +144,7 @@ class ActorClass:
             options.get("max_pending_calls", -1),
             list(concurrency.groups),
             options.get("enable_task_events", True),
+            max(0, options.get("_actor_generator_backpressure_num_objects", -1)),
         )
 
     def _create(
@@ -274,7 +280,7 @@ class ActorMethod:
         self._info = info
         self._options = options
         self._label = options.get("name") or f"{handle._info.class_name}.{name}"
-        self._how = how = _how(handle._info, info, options)
+        self._how = how = _how(handle._info, info, options, self._label)
         self._plain = how["returns"] == 1 and how["events"] and not (how["timeout"] or how["group"])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -313,13 +319,20 @@ class ActorMethod:
         return f"<method {self._label}>"
 
 
-def _how(actor: HandleInfo, method: MethodInfo, options: Mapping[str, Any]) -> dict[str, Any]:
+def _how(
+    actor: HandleInfo, method: MethodInfo, options: Mapping[str, Any], label: str
+) -> dict[str, Any]:
     """How to call a method: the call's own options, then the method's, then the actor's."""
     returns = options.get("num_returns", method.returns)
+    streams = returns in ("streaming", STREAM)
+    window = window_of(options, streams=streams, whose=label)
+    if "_generator_backpressure_num_objects" not in options:
+        window = method.window
     retries = options.get("max_task_retries", method.retries)
     events = options.get("enable_task_events", method.events)
     return {
-        "returns": STREAM if returns == "streaming" else returns,
+        "returns": STREAM if streams else returns,
+        "window": tighter(window, actor.window) if streams else 0,
         "priority": options.get("priority", method.priority),
         "timeout": options.get("timeout", method.timeout),
         "retries": actor.retries if retries is None else retries,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from guactors import values
 from guactors.caller.tasks import STREAM, Task
 from guactors.messages import Define
-from guactors.options import TASK, check_options, shape_of
+from guactors.options import TASK, check_options, max_calls_of, shape_of, window_of
 from guactors.payload import PROGRAM
 from guactors.refs import ObjectRef, ObjectRefGenerator
 from guactors.security.code_signing import signatures_for
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 DEFAULT_RETRIES = 3
 
 
-def function_id(blob: bytes) -> bytes:
-    """The name of a pickled function or class."""
-    return hashlib.blake2b(blob, digest_size=16).digest()
+def function_id(blob: bytes, max_calls: int = 0) -> bytes:
+    """The name of a pickled function or class; with another ``max_calls`` it is another one."""
+    salt = max_calls.to_bytes(16, "little")
+    return hashlib.blake2b(blob, digest_size=16, salt=salt).digest()
 
 
 def pack_call(
@@ -71,6 +72,7 @@ def submit(
     retry_errors: object = None,
     group: str = "",
     events: bool = True,
+    window: int = 0,
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``."""
     if returns == 1 and events and not (args or kwargs or timeout or group):
@@ -95,6 +97,7 @@ def submit(
             retry_errors=retry_errors,
             group=group,
             events=events,
+            window=window,
         )
         session.submit(home, task)
     if returns == 1:
@@ -131,6 +134,8 @@ class RemoteFunction:
         own = getattr(function, "__qualname__", type(function).__name__)
         self._name = str(self._options.get("name") or own)
         self._returns = returns_of(function, self._options)
+        self._window = window_of(self._options, streams=self._returns == STREAM, whose=self._name)
+        self._max_calls = max_calls_of(self._options)
         self._shape = shape_of(self._options, 1.0)
         self._timeout = self._options.get("timeout")
         self._retries = self._options.get("max_retries", DEFAULT_RETRIES)
@@ -154,7 +159,9 @@ class RemoteFunction:
     def options(self, **options: Any) -> RemoteFunction:
         """A copy with other options."""
         other = RemoteFunction(self._function, {**self._options, **options})
-        other._blob, other._fn = self._blob, self._fn
+        other._blob = self._blob
+        if self._fn == PROGRAM or other._max_calls == self._max_calls:
+            other._fn = self._fn
         return other
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
@@ -174,6 +181,7 @@ class RemoteFunction:
             retries=self._retries,
             retry_errors=self._retry_errors,
             events=self._events,
+            window=self._window,
         )
 
     def _demand(self, session: Session) -> Any:
@@ -182,11 +190,13 @@ class RemoteFunction:
             return home[1]
         if self._blob is None:
             self._blob = values.pack_code(self._function, self._name)
-            self._fn = function_id(self._blob)
         blob = self._blob
+        self._fn = self._fn or function_id(blob, self._max_calls)
         signatures = signatures_for(session, session.code_signers, "function", blob)
         with session.lock:
-            session.core.blobs[self._fn] = Define(self._fn, self._name[:256], blob, signatures)
+            session.core.blobs[self._fn] = Define(
+                self._fn, self._name[:256], blob, signatures, self._max_calls
+            )
             demand = session.core.demand(self._shape)
         self._home = (session, demand)
         return demand

@@ -251,9 +251,11 @@ class SessionValues:
 
     def _take_item(self, call: int) -> ObjectRef | None:
         with self._lock:
+            item = self._core.endings.take_item(call)
+            if item is not None:
+                self._session.after_core()
+                return ObjectRef(item, self._session)
             stream = self._core.streams[call]
-            if stream.items:
-                return ObjectRef(stream.items.popleft(), self._session)
             entry = self._core.objects.entries[call]
             if entry.error and not stream.told:
                 stream.told = True

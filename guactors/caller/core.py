@@ -109,7 +109,7 @@ class CallerCore:
                 self.leases.submit(home, task, now)
             return
         if task.returns == STREAM:
-            self.endings.streams[task.id] = Stream()
+            self.endings.streams[task.id] = Stream(task.window)
         if task.deadline:
             self.cancelling.watch(task)
         for id in task.lent:
@@ -252,10 +252,11 @@ class CallerCore:
         match message:
             case StreamItem():
                 self.endings.on_item(peer, message, buffers)
-            case Bounced(calls, blocked):
+            case Bounced(calls, blocked, retiring):
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
-                    for task in self.leases.on_bounced(lease, calls, blocked, now):
+                    over = self.leases.on_bounced(lease, calls, blocked, now, retiring=retiring)
+                    for task in over:
                         self.endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
             case Unblocked():
                 lease = self.leases.by_peer.get(peer)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import pickle
 
+from guactors.caller.effects import SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.streams import Stream
 from guactors.caller.tasks import STREAM, Buffers, Task
 from guactors.errors import GuactorsError, SessionClosed
-from guactors.messages import Reply, StreamItem
+from guactors.messages import Reply, StreamItem, StreamTaken
+
+NONE = pickle.dumps(None, 5)
+"""The value of a stream that has come to its end."""
 
 
 class Endings:
@@ -34,7 +38,7 @@ class Endings:
                 objects.settle(id, value.data, buffers[position:end], error=True, contains=contains)
             position = end
         elif task.returns == STREAM:
-            objects.settle(task.id, values[0].data if values else b"")
+            objects.settle(task.id, values[0].data if values else NONE)
         else:
             id = task.id
             for value in values:
@@ -56,6 +60,10 @@ class Endings:
         if stream is None or stream.finished or message.index < stream.received:
             for id in contains or ():
                 self.objects.drop(id)
+            if stream is not None and stream.window and message.index == 0:
+                # A producer that began again does not know what was taken of the one before.
+                taken = StreamTaken(message.call, stream.announce())
+                self.objects.effects.append(SendPeer(peer, taken))
             return
         stream.received += 1
         id = self.objects.new()
@@ -63,6 +71,16 @@ class Endings:
         self.objects.settle(id, value.data, buffers, error=value.error, contains=contains)
         stream.items.append(id)
         self._stream_news(message.call)
+
+    def take_item(self, call: int) -> int | None:
+        """The next unread item of a stream, None where none is there; the hold goes along."""
+        stream = self.streams[call]
+        id, due = stream.take()
+        entry = self.objects.entries.get(call)
+        task = entry.task if entry is not None else None
+        if due and task is not None and task.peer:
+            self.objects.effects.append(SendPeer(task.peer, StreamTaken(call, stream.announce())))
+        return id
 
     def _stream_news(self, call: int) -> None:
         entry = self.objects.entries.get(call)

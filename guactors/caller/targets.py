@@ -45,7 +45,9 @@ class Target:
         task.peer = self.peer
         task.sent_at = now
         self.in_flight[task.id] = task
-        if task.deps or task.lent or task.buffers or task.deadline or task.group:
+        if (
+            task.deps or task.lent or task.buffers or task.deadline or task.group or task.window
+        ):  # fmt: skip
             self.outbox.append(self._laden(task, objects, now))
             return
         self.outbox.append(
@@ -67,7 +69,7 @@ class Target:
         remaining = max(task.deadline - now, 1e-3) if task.deadline else 0.0
         return Call(
             task.id, task.fn, task.method, task.args, len(task.buffers), deps, task.returns,
-            task.priority, remaining, task.attempt, task.group, refs,
+            task.priority, remaining, task.attempt, task.group, refs, window=task.window,
         )  # fmt: skip
 
     def urgent(self) -> bool:

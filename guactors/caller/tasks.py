@@ -28,6 +28,7 @@ class Task(Struct, eq=False):
     says whether the user's own errors count too (the predicate lives in the shell). ``home`` is the
     demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
     ``group``: the concurrency group of the actor. ``events``: whether a record of it is kept.
+    ``window``: unread items before its stream pauses, 0 for any number.
     """
 
     id: int
@@ -52,6 +53,7 @@ class Task(Struct, eq=False):
     peer: str = ""
     cancelled: bool = False
     events: bool = True
+    window: int = 0
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

@@ -40,6 +40,7 @@ from guactors.messages import (
     Pong,
     Refusal,
     Report,
+    Retiring,
     Revoked,
     Sample,
     StartActor,
@@ -287,6 +288,8 @@ class ProviderCore:
                 effects = self._orders.loaded(known, message, now)
             case Blocked(blocked):
                 effects = self._orders.blocked(known, blocked, now)
+            case Retiring():
+                effects = self._orders.retiring(known, now)
             case Refusal(who, action, what, reason, detail):
                 told = Report(who, action, what, reason, detail, known.session)
                 effects = self._line.tell(told, now)

@@ -15,6 +15,7 @@ from guactors import values
 from guactors.context import ActorExit
 from guactors.messages import LoadActor, Reply
 from guactors.worker import execution
+from guactors.worker.backpressure import LoopPause
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
 from guactors.worker.serving import Borrowed, Opened, iterate, send_item
@@ -134,15 +135,18 @@ class AsyncRunner:
 
     async def _stream(self, item: Item, result: Any, name: str) -> None:
         index = 0
-        if hasattr(result, "__aiter__"):
-            async for part in result:
+        async with LoopPause(self._worker, item, name) as pause:
+            if hasattr(result, "__aiter__"):
+                async for part in result:
+                    send_item(self._worker, item, index, part, name)
+                    index += 1
+                    await pause.after(index)
+                return
+            for part in iterate(result, name):
                 send_item(self._worker, item, index, part, name)
                 index += 1
-            return
-        for part in iterate(result, name):
-            send_item(self._worker, item, index, part, name)
-            index += 1
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                await pause.after(index)
 
     def cancel(self, link: str, call: int, *, timeout: bool) -> bool:
         """Cancel the coroutine. Any thread."""

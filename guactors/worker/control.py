@@ -36,6 +36,7 @@ from guactors.messages import (
     Pong,
     ProviderToWorker,
     Release,
+    StreamTaken,
     TakeBack,
     Value,
     Welcome,
@@ -295,6 +296,8 @@ class Control:
                     ids = worker.intake.take_back(link, count)
                 self.send(link, Bounced(ids))
                 worker.poller.wake()
+            case StreamTaken(call, taken):
+                worker.brakes.on_taken(link, call, taken)
             case Fetch() | Release():
                 worker.for_session.append((link, message, buffers))
             case Goodbye():

@@ -62,10 +62,14 @@ class Code:
         self._blobs: dict[bytes, Define] = {}
         self._functions: dict[bytes, Callable[..., Any]] = {}
         self._names: dict[bytes | str, str] = {}
+        self.runs_left: dict[bytes, int] = {}
+        """Of functions that may run only so often in one process."""
         self.instance: Any = None
 
     def define(self, message: Define) -> None:
         self._blobs[message.fn] = message
+        if message.max_calls:
+            self.runs_left.setdefault(message.fn, message.max_calls)
         self._names[message.fn] = message.name
 
     def bind(self, message: Bind) -> None:
@@ -81,6 +85,14 @@ class Code:
                 return call.fn.hex()
             name = self._names[call.method] = f"{type(self.instance).__name__}.{call.method}"
         return name
+
+    def wear(self, fn: bytes) -> bool:
+        """The function has run once more; whether that was the last time."""
+        left = self.runs_left.get(fn)
+        if left is None:
+            return False
+        self.runs_left[fn] = left - 1
+        return left <= 1
 
     def find(self, call: Call) -> Callable[..., Any]:
         """The function or bound method. Raises PermissionDenied where it is not allowed, and what

@@ -43,6 +43,7 @@ from guactors.messages import (
     Release,
     Replies,
     Reply,
+    Retiring,
     Unblocked,
 )
 from guactors.refs import present_session, set_session_factory
@@ -53,6 +54,7 @@ from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
 from guactors.worker.admission import Admission
+from guactors.worker.backpressure import Brakes
 from guactors.worker.callers import Callers
 from guactors.worker.control import MOST_FAULTS, Control
 from guactors.worker.execution import Code
@@ -86,6 +88,7 @@ class Worker:
         trust = Trust(where, self.admission.caller, self.control.tell_provider)
         self.code = Code(trust, self.admission.expelled)
         self.callers = Callers(self)
+        self.brakes = Brakes(self)
         self.spec: ActorSpec | None = None
         self.session_id = ""
         self.namespace = ""
@@ -95,6 +98,8 @@ class Worker:
         """The actor ends: what still runs or waits is answered no more."""
         self.exit_status = 0
         self.blocked = False
+        self.retiring = False
+        """It has run a function as often as that allows, and takes no more calls."""
         self.early: set[tuple[str, int]] = set()
         self.for_session: deque[tuple[str, Message, Sequence[Frame]]] = deque()
         self.main_thread = threading.get_ident()
@@ -237,8 +242,9 @@ class Worker:
             calls = message.calls
             if link not in self._homes:
                 return  # gone or expelled: nobody waits for the answers
-            if self.blocked and not self.spec:
-                self.send(link, Bounced([call.id for call in calls], True), ())
+            if (self.blocked or self.retiring) and not self.spec:
+                bounced = Bounced([call.id for call in calls], True, self.retiring)
+                self.send(link, bounced, ())
                 return
             self.intake.add(link, calls, buffers, now)
             if self.early:
@@ -354,6 +360,7 @@ class Worker:
             self.admission.forget(link)
             self.callers.forget(link)
         self.control.forget(link)
+        self.brakes.forget(link)
         session = present_session()
         if session is not None:
             session.on_neighbour_lost(link)
@@ -392,6 +399,20 @@ class Worker:
                 self.control.send(link, Bounced(bounced.get(link, []), True))
             else:
                 self.control.send(link, Unblocked())
+
+    def retire(self) -> None:
+        """Run nothing more: what waits here goes back, and the provider lets this process go when
+        the lease is over. The main thread, between two calls."""
+        # The provider first: it must know before anybody can give the lease back.
+        self.control.tell_provider(Retiring())
+        with self.lock:
+            self.retiring = True
+            self.flush()
+            self.drain(time.monotonic())
+            bounced = self.intake.bounce_all()
+            links = list(self._homes)
+        for link in links:
+            self.control.send(link, Bounced(bounced.get(link, []), True, True))
 
     def exit_actor(self) -> None:
         """End this actor for good; those who wait for it hear so from the hub. Any thread."""

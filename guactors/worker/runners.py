@@ -96,6 +96,8 @@ class SyncRunner:
         self._current = None
         with worker.lock:
             worker.finish(item, reply, buffers, began)
+        if worker.code.runs_left and worker.code.wear(call.fn):
+            worker.retire()
         self._pace[pace_key] = time.monotonic() - began
 
     def _run(self, item: Item, name: str, now: float) -> Outcome:
@@ -130,6 +132,7 @@ class SyncRunner:
             return False
         item.timed_out = timeout
         item.cancelled = True
+        self._worker.brakes.on_cancelled(link, call)
         if item.call.fn:
             self._worker.control.interrupt_main()
         return True

@@ -16,6 +16,7 @@ from guactors.messages import LoadActor, RefWord, Reply, StreamItem
 from guactors.payload import ActorPayload, decode_payload
 from guactors.refs import current_session
 from guactors.worker import execution
+from guactors.worker.backpressure import Pause
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
 
@@ -53,6 +54,12 @@ def answer(worker: Worker, item: Item, name: str) -> Outcome:
     result = execution.start(worker.code, item)
     if call.returns >= 0:
         return execution.success(item, result, name, worker.lend)
+    if call.window:
+        with Pause(worker, item, name) as pause:
+            for index, part in enumerate(iterate(result, name)):
+                send_item(worker, item, index, part, name)
+                pause.after(index + 1)
+        return Reply(call.id, [], call.attempt), ()
     for index, part in enumerate(iterate(result, name)):
         send_item(worker, item, index, part, name)
     return Reply(call.id, [], call.attempt), ()

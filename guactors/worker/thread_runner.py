@@ -128,6 +128,7 @@ class ThreadRunner:
             return False
         item.timed_out = timeout
         item.cancelled = True
+        self._worker.brakes.on_cancelled(link, call)
         return True
 
     def calls_of(self, link: str) -> list[int]:
