@@ -36,7 +36,10 @@ from guactors.messages import (
     Info,
     Message,
     Output,
+    Stored,
+    Unused,
 )
+from guactors.objects.base import Held
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
 from guactors.pump import Host, Pump
@@ -44,6 +47,7 @@ from guactors.session_values import SessionValues
 from guactors.transport.base import Frame, Link, Transport
 
 if TYPE_CHECKING:
+    from guactors.objects.store import ObjectStore
     from guactors.security.keys import SecretKey
 
 SendNeighbour = Callable[[str, Message, Sequence[Frame]], None]
@@ -76,7 +80,12 @@ class Session:
         self.peer = hello.peer
         self.id = hello.session
         self.namespace = hello.namespace
-        self.core = CallerCore(self.peer, linger=timing.linger, retry_error=_wants_retry)
+        self.core = CallerCore(
+            self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
+        )
+        self.core.objects.attach = self._attach
+        self._borrowing = False
+        """Whether workers' memory is in use here, which they want back soon."""
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
         self.orphans: deque[RemoteActor] = deque()
@@ -154,6 +163,10 @@ class Session:
             if self._echo:
                 self._write(self._folder.due(0.0, everything=True))
         self.pump.close()
+        if _store() is not None and self.pump.host is None:
+            from guactors.objects import process
+
+            process.close()
         for callback in self.on_close:
             callback()
 
@@ -190,7 +203,7 @@ class Session:
         """Only take in what workers answered. The seconds until ``_service`` is due, negative when
         it is due now because of what came."""
         links, objects = self._links, self.core.objects
-        if len(self.released) > MOST_RELEASED:
+        if len(self.released) > MOST_RELEASED or self._borrowing:
             return -1.0
         if links.drain(ready) or links.strangers or objects.effects or objects.settled:
             return -1.0
@@ -204,6 +217,8 @@ class Session:
         core = self.core
         if self.released or self.abandoned or self.orphans:
             self._drop_released()
+        if self._borrowing:
+            self._tell_unused()
         if self.pump.host is not None:
             self.pump.host.serve()
         links, hub = self._links, self._hub
@@ -212,6 +227,7 @@ class Session:
         if now >= self._next_tick or hub.suspect or links.strangers:
             wake = hub.service(now)
             core.on_tick(now)
+            self._tick_store(now)
             due = core.next_wake(now)
             self._next_tick = min(wake, due) if due is not None else wake
             if self._echo:
@@ -247,6 +263,26 @@ class Session:
             actor = self.orphans.popleft()
             if not actor.shared and actor.handles == 0:
                 self.core.release_actor(actor)
+
+    def _tell_unused(self) -> None:
+        """Tell workers which of their results nobody here uses any more."""
+        store = _store()
+        if store is not None and store.restless:
+            for giver, names in store.settle().items():
+                self.core.objects.effects.append(SendPeer(giver, Unused(names)))
+            self._borrowing = store.borrowing
+
+    def _attach(self, word: Stored, giver: str) -> Held:
+        from guactors.objects import process
+
+        self._borrowing = True
+        return process.store().attach(word, giver)
+
+    def _tick_store(self, now: float) -> None:
+        store = _store()
+        if store is not None and not store.idle and self.pump.host is None:
+            store.on_tick(now)
+        self._tell_unused()
 
     def _apply(self) -> None:
         links = self._links
@@ -407,6 +443,12 @@ class Session:
         with self.lock:
             self.core.cancel_children(parent, time.monotonic())
             self.after_core()
+
+
+def _store() -> ObjectStore | None:
+    """The store of this process, if it has one: few need what it imports."""
+    process = sys.modules.get("guactors.objects.process")
+    return process.present() if process is not None else None
 
 
 def _wants_retry(task: Task, data: bytes) -> bool:

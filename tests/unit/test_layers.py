@@ -23,7 +23,7 @@ PACKAGE = ROOT / "guactors"
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("ids", "errors", "messages", "config", "payload"),
-    "ports": ("transport.base", "runtimes.base", "store.base"),
+    "ports": ("transport.base", "runtimes.base", "store.base", "objects.base"),
     "thinking": (
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
@@ -35,11 +35,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "security.signing", "security.grants", "security.rights", "security.policy",
         "security.audit", "security.statements", "security.marks", "security.introduction",
         "security.code", "security.data_only", "security.words", "images", "images.manifest",
-        "images.transfer_state",
+        "images.transfer_state", "objects.space",
     ),
     "adapters": (
         "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "values",
-        "versions", "security.*", "images.*", "store", "store.*",
+        "versions", "security.*", "images.*", "store", "store.*", "objects", "objects.*",
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "context", "credentials", "embedding", "hub_keys",
