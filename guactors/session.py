@@ -36,18 +36,15 @@ from guactors.messages import (
     Info,
     Message,
     Output,
-    Stored,
-    Unused,
 )
-from guactors.objects.base import Held
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
 from guactors.pump import Host, Pump
+from guactors.session_store import SessionStore
 from guactors.session_values import SessionValues
 from guactors.transport.base import Frame, Link, Transport
 
 if TYPE_CHECKING:
-    from guactors.objects.store import ObjectStore
     from guactors.security.keys import SecretKey
 
 SendNeighbour = Callable[[str, Message, Sequence[Frame]], None]
@@ -83,9 +80,7 @@ class Session:
         self.core = CallerCore(
             self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
         )
-        self.core.objects.attach = self._attach
-        self._borrowing = False
-        """Whether workers' memory is in use here, which they want back soon."""
+        self._store = SessionStore(self.core.objects, shared=host is not None)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
         self.orphans: deque[RemoteActor] = deque()
@@ -163,10 +158,7 @@ class Session:
             if self._echo:
                 self._write(self._folder.due(0.0, everything=True))
         self.pump.close()
-        if _store() is not None and self.pump.host is None:
-            from guactors.objects import process
-
-            process.close()
+        self._store.close()
         for callback in self.on_close:
             callback()
 
@@ -203,7 +195,7 @@ class Session:
         """Only take in what workers answered. The seconds until ``_service`` is due, negative when
         it is due now because of what came."""
         links, objects = self._links, self.core.objects
-        if len(self.released) > MOST_RELEASED or self._borrowing:
+        if len(self.released) > MOST_RELEASED or self._store.borrowing:
             return -1.0
         if links.drain(ready) or links.strangers or objects.effects or objects.settled:
             return -1.0
@@ -217,8 +209,8 @@ class Session:
         core = self.core
         if self.released or self.abandoned or self.orphans:
             self._drop_released()
-        if self._borrowing:
-            self._tell_unused()
+        if self._store.borrowing:
+            self._store.tell_unused()
         if self.pump.host is not None:
             self.pump.host.serve()
         links, hub = self._links, self._hub
@@ -227,7 +219,7 @@ class Session:
         if now >= self._next_tick or hub.suspect or links.strangers:
             wake = hub.service(now)
             core.on_tick(now)
-            self._tick_store(now)
+            self._store.on_tick(now)
             due = core.next_wake(now)
             self._next_tick = min(wake, due) if due is not None else wake
             if self._echo:
@@ -263,26 +255,7 @@ class Session:
             actor = self.orphans.popleft()
             if not actor.shared and actor.handles == 0:
                 self.core.release_actor(actor)
-
-    def _tell_unused(self) -> None:
-        """Tell workers which of their results nobody here uses any more."""
-        store = _store()
-        if store is not None and store.restless:
-            for giver, names in store.settle().items():
-                self.core.objects.effects.append(SendPeer(giver, Unused(names)))
-            self._borrowing = store.borrowing
-
-    def _attach(self, word: Stored, giver: str) -> Held:
-        from guactors.objects import process
-
-        self._borrowing = True
-        return process.store().attach(word, giver)
-
-    def _tick_store(self, now: float) -> None:
-        store = _store()
-        if store is not None and not store.idle and self.pump.host is None:
-            store.on_tick(now)
-        self._tell_unused()
+        self._store.tell_unused()
 
     def _apply(self) -> None:
         links = self._links
@@ -443,12 +416,6 @@ class Session:
         with self.lock:
             self.core.cancel_children(parent, time.monotonic())
             self.after_core()
-
-
-def _store() -> ObjectStore | None:
-    """The store of this process, if it has one: few need what it imports."""
-    process = sys.modules.get("guactors.objects.process")
-    return process.present() if process is not None else None
 
 
 def _wants_retry(task: Task, data: bytes) -> bool:

@@ -288,6 +288,7 @@ class CallerCore:
             task = target.in_flight.get(reply.id)
             if task is None or task.attempt != reply.attempt:
                 position += sum(value.buffers for value in reply.values)
+                self.objects.refuse(peer, reply.values)
                 continue
             del target.in_flight[reply.id]
             if not count:

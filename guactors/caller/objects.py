@@ -19,7 +19,17 @@ from msgspec import Struct
 from guactors.caller.effects import Effect, SendPeer
 from guactors.caller.tasks import Buffers, Task
 from guactors.errors import ObjectLost, OwnerDied
-from guactors.messages import Endpoint, Fetch, Object, RefWord, Release, Stored, Value
+from guactors.messages import (
+    BlockName,
+    Endpoint,
+    Fetch,
+    Object,
+    RefWord,
+    Release,
+    Stored,
+    Unused,
+    Value,
+)
 from guactors.objects.base import Held
 
 
@@ -277,6 +287,15 @@ class ObjectTable:
             except ObjectLost as lost:
                 data, buffers, error = pickle.dumps(lost, 5), (), True
         self.settle(id, data, buffers, error=error, contains=contains)
+
+    def refuse(self, neighbour: str, values: Iterable[Value]) -> None:
+        """Values that nobody waits for: what came with them goes back."""
+        for value in values:
+            if value.refs:
+                self.effects.append(SendPeer(neighbour, Release(value.refs)))
+            if value.stored is not None:
+                name = BlockName(value.stored.arena, value.stored.offset, value.stored.serial)
+                self.effects.append(SendPeer(neighbour, Unused([name])))
 
     def _answer(self, neighbour: str, request: int, entry: Entry) -> None:
         value, frames = self.value(entry, neighbour)

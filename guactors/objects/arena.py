@@ -23,7 +23,7 @@ from typing import Final
 
 from guactors.errors import ObjectLost
 from guactors.objects import locks
-from guactors.objects.space import Space
+from guactors.objects.space import Backing, Space, rounded
 from guactors.objects.sweeping import FLAGS, OPEN, WRITER, sweep_one
 
 _HEADER: Final = struct.Struct("<8sQQ40x")
@@ -80,8 +80,9 @@ class OwnArena(Mapping):
         self.path = directory / self.name
         self.disk = disk
         self.space = Space(size)
-        self.touched = 0
-        self.empty_since: float | None = None
+        self.quiet_since: float | None = None
+        """When it was first seen after the last bytes of it were taken."""
+        self._backing = Backing(size)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
         try:
             locks.seize(fd, WRITER)
@@ -97,14 +98,24 @@ class OwnArena(Mapping):
                 self.path.unlink()
             raise
 
-    def reserve(self, end: int) -> None:
-        """Have the system's word that the first ``end`` bytes exist. Without it a full device would
-        end the process at some write. Raises OSError."""
-        if end <= self.touched:
-            return
+    def missing(self, offset: int, size: int) -> int:
+        """Bytes there that the system has not promised yet."""
+        return self._backing.missing(offset, size)
+
+    def reserve(self, offset: int, size: int) -> None:
+        """Have the system's word that these bytes exist. Without it a full device would end the
+        process at some write. Raises OSError."""
         if sys.platform == "linux":
-            os.posix_fallocate(self.fd, self.touched, end - self.touched)
-        self.touched = end
+            os.posix_fallocate(self.fd, offset, rounded(size))
+        self._backing.promised(offset, size)
+
+    def give_back(self) -> None:
+        """Return the memory of what is free to the system, where that can be done."""
+        for offset, size in self.space.spans():
+            if self.missing(offset, size) < size and hasattr(mmap, "MADV_REMOVE"):
+                with contextlib.suppress(OSError):  # not every file system can
+                    self.map.madvise(mmap.MADV_REMOVE, offset, size)
+                    self._backing.promised(offset, size, is_so=False)
 
     def write(self, offset: int, serial: int, parts: Sequence[memoryview | bytes]) -> None:
         """Copy ``parts`` into the block at ``offset``; the header comes last, so that a block that

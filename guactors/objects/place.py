@@ -35,9 +35,24 @@ def place_at(directory: Path, disk: Path) -> Place:
     return Place(hashlib.blake2b(name.encode(), digest_size=16).hexdigest(), directory, disk)
 
 
+_pinned: list[Place] = []
+
+
 def own_place() -> Place:
-    """That of this user and this home."""
-    return _place_of(home())
+    """That of this user and this home, or the one that was decided."""
+    return _pinned[0] if _pinned else _place_of(home())
+
+
+def pin() -> Place:
+    """Decide it for as long as others are told of it, though the environment may change."""
+    place = own_place()
+    _pinned[:] = [place]
+    return place
+
+
+def unpin() -> None:
+    """Nobody relies on it any more."""
+    _pinned.clear()
 
 
 @cache

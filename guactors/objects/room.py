@@ -63,20 +63,20 @@ class Room:
             arena = OwnArena(place, size, disk=disk)
         except FileNotFoundError:  # swept, with the directory, in the moment it was made
             arena = OwnArena(private_directory(place), size, disk=disk)
-        if not self.reserve(arena, first):
+        if not self.reserve(arena, 0, first):
             arena.end()
             return None
         return arena
 
-    def reserve(self, arena: OwnArena, end: int) -> bool:
-        """Have the first ``end`` bytes of an arena; False where they are not to be had."""
-        more = end - arena.touched
-        if more <= 0:
+    def reserve(self, arena: OwnArena, offset: int, size: int) -> bool:
+        """Have these bytes of an arena; False where they are not to be had."""
+        more = arena.missing(offset, size)
+        if not more:
             return True
         if self.used(disk=arena.disk) + more > self.most(disk=arena.disk):
             return False
         try:
-            arena.reserve(end)
+            arena.reserve(offset, size)
         except OSError:
             # The device is full, whatever the bound says.
             return False

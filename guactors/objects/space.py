@@ -62,6 +62,10 @@ class Space:
             lengths[i] += lengths[i + 1]
             del starts[i + 1], lengths[i + 1]
 
+    def spans(self) -> list[tuple[int, int]]:
+        """What is free: offset and length of each span."""
+        return list(zip(self._starts, self._lengths, strict=True))
+
     def check(self) -> None:
         """Invariants, for tests."""
         end = -1
@@ -71,3 +75,19 @@ class Space:
             end = start + length
         assert end <= self.size
         assert self.used == self.size - sum(self._lengths)
+
+
+class Backing:
+    """Which pages the system has promised to have."""
+
+    def __init__(self, size: int) -> None:
+        self._pages = bytearray(size // PAGE)
+
+    def missing(self, start: int, size: int) -> int:
+        """Bytes of the span, in whole pages, that are not promised."""
+        return self._pages.count(0, start // PAGE, (start + rounded(size)) // PAGE) * PAGE
+
+    def promised(self, start: int, size: int, *, is_so: bool = True) -> None:
+        """The span was promised, or given back."""
+        pages = rounded(size) // PAGE
+        self._pages[start // PAGE : start // PAGE + pages] = bytes([is_so]) * pages

@@ -29,7 +29,7 @@ from guactors.objects.space import rounded
 ARENA: Final = 64 << 20
 """Bytes of address space of an arena; memory is taken as it is used."""
 KEEP: Final = 5.0
-"""Seconds for which an empty arena waits for its next use."""
+"""Seconds for which free memory waits for its next use."""
 
 
 class Held:
@@ -89,7 +89,7 @@ class ObjectStore:
         if self.closed and self._lock.acquire(blocking=False):
             try:
                 self._settle()
-                self._drop_empty(None)
+                self._drop_empty()
                 if not (self._arenas or self._seen):
                     self._room.close()
             finally:
@@ -254,7 +254,7 @@ class ObjectStore:
         if found is None:
             found = self._grow(length, disk=False)
         if found is None:
-            self._drop_empty(None)
+            self._drop_empty()
             self._room.ask_for_memory()
             found = self._grow(length, disk=False)
         if found is None and self._spill(length):
@@ -275,8 +275,8 @@ class ObjectStore:
             offset = arena.space.take(length)
             if offset is None:
                 continue
-            if self._room.reserve(arena, offset + rounded(length)):
-                arena.empty_since = None
+            if self._room.reserve(arena, offset, length):
+                arena.quiet_since = None
                 return arena, offset
             arena.space.give(offset, length)
         return None
@@ -333,28 +333,38 @@ class ObjectStore:
         self._blocks[block.key] = block
         return block.length if isinstance(old, OwnArena) else 0
 
-    def _drop_empty(self, before: float | None) -> None:
-        """Give arenas back that have been empty since ``before``; None: all that are."""
+    def _drop_empty(self) -> None:
         for arena in list(self._arenas):
-            since = arena.empty_since
-            if not arena.space.used and (before is None or (since is not None and since <= before)):
+            if not arena.space.used:
                 self._arenas.remove(arena)
                 arena.end()
+
+    def _quiet(self, now: float) -> list[OwnArena]:
+        """Arenas of which nothing was taken for a while."""
+        quiet = []
+        for arena in self._arenas:
+            if arena.quiet_since is None:
+                arena.quiet_since = now
+            elif now - arena.quiet_since >= KEEP:
+                quiet.append(arena)
+        return quiet
 
     def on_tick(self, now: float) -> None:
         """Give back what was unused for a while; make way where others need memory."""
         with self._lock:
             self._settle()
             self._retry_stuck()
-            for arena in self._arenas:
-                if arena.space.used:
-                    arena.empty_since = None
-                elif arena.empty_since is None:
-                    arena.empty_since = now
+            quiet = self._quiet(now)
             short = self._room.others_need_memory()
-            self._drop_empty(None if short else now - KEEP)
             if short:
                 self._spill(short)
+                quiet = list(self._arenas)
+            for arena in quiet:
+                if arena.space.used:
+                    arena.give_back()
+                else:
+                    self._arenas.remove(arena)
+                    arena.end()
 
     @property
     def borrowing(self) -> bool:
@@ -378,7 +388,7 @@ class ObjectStore:
                 block.holds = 1 if block.viewed() else 0
                 self._free_if_unused(block)
             self._unused.clear()
-            self._drop_empty(None)
+            self._drop_empty()
             for arena in self._arenas:
                 arena.leave()
         self._room.close()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from guactors.messages import BlockName, Hello, Stored
 from guactors.objects.base import Held
-from guactors.objects.place import own_place
+from guactors.objects.place import pin
 
 TICK = 1.0
 """Seconds between two looks at what can be given back."""
@@ -20,7 +20,7 @@ class Sharing:
     """One per worker."""
 
     def __init__(self) -> None:
-        self.store_id = own_place().id
+        self.store_id = pin().id
         self._links: set[str] = set()
         self._ticked = 0.0
 
