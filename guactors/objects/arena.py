@@ -81,7 +81,7 @@ class OwnArena(Mapping):
         self.disk = disk
         self.space = Space(size)
         self.quiet_since: float | None = None
-        """When it was first seen after the last bytes of it were taken."""
+        """When it was first seen after bytes of it were last taken or freed."""
         self._backing = Backing(size)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
         try:

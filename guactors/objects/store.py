@@ -226,6 +226,7 @@ class ObjectStore:
         assert isinstance(arena, OwnArena)
         del self._blocks[block.key]
         arena.space.give(block.offset, block.length)
+        arena.quiet_since = None
 
     def _leave(self, block: Block) -> None:
         """Use another process's block no more."""
@@ -340,7 +341,7 @@ class ObjectStore:
                 arena.end()
 
     def _quiet(self, now: float) -> list[OwnArena]:
-        """Arenas of which nothing was taken for a while."""
+        """Arenas of which nothing was taken or freed for a while."""
         quiet = []
         for arena in self._arenas:
             if arena.quiet_since is None:
