@@ -23,7 +23,7 @@
     │   │   ├── ActorDied          it is gone for good
     │   │   └── ActorUnavailable   it restarts; this call was lost (at most once)
     │   ├── ProviderLost           the machine is gone
-    │   ├── ObjectLost             a value is nowhere any more
+    │   ├── ObjectLost             the memory that held a value is gone
     │   │   └── OwnerDied          the process that held it is gone
     │   ├── HubUnreachable         nobody answers at the hub's address
     │   └── SessionClosed          shutdown() while it was pending
@@ -36,6 +36,7 @@
     │   ├── Unschedulable          no provider could ever run it
     │   │   ├── TaskUnschedulable  a task
     │   │   └── ActorUnschedulable an actor
+    │   ├── StoreFull              no room for a large value, in memory or on disk
     │   └── MailboxFull            back-pressure: try later
     │       └── TooManyPending     a handle's max_pending_calls are under way
     ├── ProtocolError              what arrived is not ours, too deep, too large, or truncated
@@ -210,7 +211,7 @@ class ProviderLost(PeerLost):
 
 
 class ObjectLost(PeerLost):
-    """A value is nowhere any more."""
+    """The value was lost with the memory, or the machine, that held it."""
 
 
 class OwnerDied(ObjectLost):
@@ -259,6 +260,11 @@ class TaskUnschedulable(Unschedulable):
 
 class ActorUnschedulable(Unschedulable):
     """No provider could ever run the actor."""
+
+
+class StoreFull(Refused):
+    """A large value found no room, neither in shared memory nor on disk; the message says how much
+    there is, who uses it, and how to give more."""
 
 
 class MailboxFull(Refused):

@@ -36,6 +36,7 @@ from guactors.errors import (
     Refused,
     SessionClosed,
     Stopped,
+    StoreFull,
     TaskCancelled,
     TaskError,
     TaskKilled,
@@ -61,6 +62,10 @@ ActorUnavailableError = ActorUnavailable
 ActorAlreadyExistsError = NameTaken
 ObjectLostError = ObjectLost
 OwnerDiedError = OwnerDied
+ObjectFetchTimedOutError = ObjectLost
+ObjectReconstructionFailedError = ObjectLost
+ObjectStoreFullError = StoreFull
+OutOfDiskError = StoreFull
 TaskUnschedulableError = TaskUnschedulable
 ActorUnschedulableError = ActorUnschedulable
 PendingCallsLimitExceeded = TooManyPending
@@ -72,11 +77,12 @@ __all__ = [
     "ActorUnavailable", "ActorUnavailableError", "ActorUnschedulable", "ActorUnschedulableError",
     "AuthFailed", "AuthenticationError", "CallTimeout", "Death", "GetTimeout", "GetTimeoutError",
     "GuactorsError", "HubUnreachable", "ImageRefused", "InternalError", "MailboxFull", "NameTaken",
-    "NoSuchActor", "NodeDiedError", "NotInitialized", "NotSerializable", "ObjectLost",
-    "ObjectLostError", "OutOfMemory", "OutOfMemoryError", "OwnerDied", "OwnerDiedError", "PeerLost",
+    "NoSuchActor", "NodeDiedError", "NotInitialized", "NotSerializable", "ObjectFetchTimedOutError",
+    "ObjectLost", "ObjectLostError", "ObjectReconstructionFailedError", "ObjectStoreFullError",
+    "OutOfDiskError", "OutOfMemory", "OutOfMemoryError", "OwnerDied", "OwnerDiedError", "PeerLost",
     "PendingApproval", "PendingCallsLimitExceeded", "PermissionDenied", "ProtocolError",
     "ProviderLost", "RayActorError", "RayError", "RaySystemError", "RayTaskError", "Refused",
-    "SessionClosed", "Stopped", "TaskCancelled", "TaskCancelledError", "TaskError", "TaskKilled",
-    "TaskUnschedulable", "TaskUnschedulableError", "TooManyPending", "UnknownOption",
+    "SessionClosed", "Stopped", "StoreFull", "TaskCancelled", "TaskCancelledError", "TaskError",
+    "TaskKilled", "TaskUnschedulable", "TaskUnschedulableError", "TooManyPending", "UnknownOption",
     "Unschedulable", "UsageError", "VersionMismatch", "WorkerCrashedError", "WorkerDied",
 ]  # fmt: skip

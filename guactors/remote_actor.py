@@ -164,7 +164,7 @@ class ActorClass:
             used={name: method.group for name, method in self._methods.items()},
         )
         info = self._info(concurrency)
-        packed, deps = pack_call(args, kwargs, f"{self.__name__}()")
+        packed, deps = pack_call(args, kwargs, f"{self.__name__}()", shared=False)
         if packed.refs:
             raise UsageError(
                 f"{self.__name__}(): a reference inside a container cannot be a constructor "
@@ -193,7 +193,8 @@ class ActorClass:
             deps_raw = [RawValue(*session.values.raw(ref.id)) for ref in deps]
             buffers = [bytes(buffer) for buffer in packed.buffers]
             groups = concurrency.groups
-            payload = encode(ActorPayload(blob, packed.data, buffers, deps_raw, groups))
+            data, _ = values.gathered(packed.data, ())
+            payload = encode(ActorPayload(blob, bytes(data), buffers, deps_raw, groups))
             session.actors.create(actor, spec, payload, signatures, wait=bool(name))
 
         session.values.when_ready([ref.id for ref in deps], create)

@@ -53,7 +53,7 @@ def answer(worker: Worker, item: Item, name: str) -> Outcome:
     call = item.call
     result = execution.start(worker.code, item)
     if call.returns >= 0:
-        return execution.success(item, result, name, worker.lend)
+        return execution.success(item, result, name, worker)
     if call.window:
         with Pause(worker, item, name) as pause:
             for index, part in enumerate(iterate(result, name)):
@@ -76,8 +76,9 @@ def send_item(worker: Worker, item: Item, index: int, part: Any, name: str) -> N
     """One item of a stream to its reader."""
     if item.link in worker.admission.expelled:
         raise TaskCancelled(f"{name} was stopped: who reads the stream may call here no more")
-    packed = values.pack(part, lambda: f"item {index} of {name}")
-    value = execution.to_value(packed, item.link, worker.lend)
+    shared = worker.sharing.with_caller(item.link)
+    packed = values.pack(part, lambda: f"item {index} of {name}", shared=shared)
+    value = execution.to_value(packed, item.link, worker)
     worker.stream(item.link, StreamItem(item.call.id, index, value), packed.buffers)
 
 
