@@ -840,7 +840,8 @@ class Call(Word, frozen=True):
 class Define(Message, frozen=True, tag=90):
     """Data lane, before the first Call that uses it on this link. ``signatures``: of the blob,
     where the session signs its code. ``max_calls``: runs after which the worker leaves, 0 for no
-    end. ``resources``: what the lease holds."""
+    end. ``resources``: what the lease holds. ``refs``: references that the code captured, lent
+    until the link ends."""
 
     fn: Annotated[bytes, Meta(max_length=32)]
     name: Name
@@ -848,6 +849,7 @@ class Define(Message, frozen=True, tag=90):
     signatures: Document = b""
     max_calls: Count = 0
     resources: Amounts = {}
+    refs: list[RefWord] = []
 
 
 class Calls(Message, frozen=True, tag=91):

@@ -38,16 +38,30 @@ class RawValue(Struct, array_like=True, frozen=True):
     buffers: list[bytes]
 
 
+class Enclosed(Struct, array_like=True, frozen=True):
+    """The value of a reference inside the class or the arguments, under the name that the reference
+    has there; ``error``: a pickled exception. ``contains``: the names of those inside it."""
+
+    owner: str
+    object: int
+    data: bytes
+    buffers: list[bytes]
+    error: bool = False
+    contains: list[tuple[str, int]] = []
+
+
 class ActorPayload(Struct, array_like=True, frozen=True):
     """All that a worker needs to build, or rebuild, the actor. Only ``cls`` is code, and is what
     the signatures that travel with a payload are of. ``groups``: its concurrency groups and how
-    many calls of each run at a time."""
+    many calls of each run at a time. ``enclosed``: the values of references inside, inner ones
+    first."""
 
     cls: bytes
     args: bytes
     buffers: list[bytes]
     deps: list[RawValue]
     groups: dict[str, int] = {}
+    enclosed: list[Enclosed] = []
 
 
 class HandleInfo(Struct, array_like=True, frozen=True):

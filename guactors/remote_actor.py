@@ -6,10 +6,12 @@ Owns: the user's view of an actor. Must never: know where it lives or how it is 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.actor_making import Parts, make_actor
 from guactors.caller.tasks import STREAM
 from guactors.errors import NameTaken, NoSuchActor, NotInitialized, UsageError
 from guactors.ids import fresh
@@ -26,10 +28,8 @@ from guactors.options import (
     window_of,
 )
 from guactors.payload import (
-    ActorPayload,
     HandleInfo,
     MethodInfo,
-    RawValue,
     decode_handle,
     encode,
 )
@@ -100,6 +100,7 @@ class ActorClass:
         self._options = check_options(options, ACTOR)
         self._methods = _methods_of(cls)
         self._blob: bytes | None = None
+        self._captured: Sequence[ObjectRef] = ()
         self.__doc__ = cls.__doc__
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
@@ -112,7 +113,7 @@ class ActorClass:
     def options(self, **options: Any) -> ActorClass:
         """A copy with other options."""
         other = ActorClass(self._cls, {**self._options, **options})
-        other._blob = self._blob
+        other._blob, other._captured = self._blob, self._captured
         return other
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
@@ -155,7 +156,7 @@ class ActorClass:
         if detached and not name:
             raise UsageError(f"a detached {self.__name__} needs name=, or nobody could find it")
         if self._blob is None:
-            self._blob = values.pack_code(self._cls, self.__qualname__)
+            self._blob, self._captured = values.pack_code(self._cls, self.__qualname__)
         blob = self._blob
         signatures = signatures_for(session, session.code_signers, "class", blob)
         concurrency = concurrency_of(
@@ -165,12 +166,6 @@ class ActorClass:
         )
         info = self._info(concurrency)
         packed, deps = pack_call(args, kwargs, f"{self.__name__}()", shared=False)
-        if packed.refs:
-            raise UsageError(
-                f"{self.__name__}(): a reference inside a container cannot be a constructor "
-                "argument, because the actor may be restarted without this process; pass it as "
-                "an argument of its own, or to a method"
-            )
         shape = shape_of(options, 0.0)
         spec = ActorSpec(
             fresh("actor"),
@@ -187,17 +182,9 @@ class ActorClass:
             encode(info),
         )
         actor = session.actors.add(spec)
-
-        def create() -> None:
-            # Values, not references: a restart must find them in the payload.
-            deps_raw = [RawValue(*session.values.raw(ref.id)) for ref in deps]
-            buffers = [bytes(buffer) for buffer in packed.buffers]
-            groups = concurrency.groups
-            data, _ = values.gathered(packed.data, ())
-            payload = encode(ActorPayload(blob, bytes(data), buffers, deps_raw, groups))
-            session.actors.create(actor, spec, payload, signatures, wait=bool(name))
-
-        session.values.when_ready([ref.id for ref in deps], create)
+        captured = [ref for ref in self._captured if ref._session is session]
+        parts = Parts(blob, signatures, packed, deps, captured, concurrency.groups)
+        make_actor(session, actor, spec, parts)
         return ActorHandle(session, actor, info, owner=not detached)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -217,6 +204,8 @@ class ActorHandle:
         self._actor = actor
         self._info = info
         self._owner = owner
+        self._again = partial(ActorHandle, session, actor, info, owner=owner)
+        """Another one like it, for a method that outlives it."""
         actor.handles += 1
         actor.unordered = info.unordered
         actor.most_pending = info.most_pending
@@ -267,7 +256,9 @@ def _rebuild_handle(id: str, info: bytes) -> ActorHandle:
 class ActorMethod:
     """One method of one actor: ``handle.method.remote(...)``."""
 
-    __slots__ = ("_actor", "_handle", "_how", "_info", "_label", "_name", "_options", "_plain")
+    __slots__ = (
+        "_actor", "_handle", "_how", "_info", "_label", "_name", "_options", "_plain", "_revive",
+    )  # fmt: skip
 
     def __init__(
         self, handle: ActorHandle, name: str, info: MethodInfo, options: Mapping[str, Any]
@@ -276,6 +267,7 @@ class ActorMethod:
 
         # Weak, because the handle keeps its methods: a cycle would delay the handle's end.
         self._handle: Any = weakref.ref(handle)
+        self._revive = handle._again
         self._actor = handle._actor
         self._name = name
         self._info = info
@@ -289,7 +281,7 @@ class ActorMethod:
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options."""
-        handle = self._handle()
+        handle = self._handle() or self._revive()
         checked = check_options({**self._options, **options}, METHOD)
         group = checked.get("concurrency_group")
         if group:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
@@ -147,6 +147,7 @@ class RemoteFunction:
         self._retry_errors = self._options.get("retry_exceptions") or None
         self._events = self._options.get("enable_task_events", True)
         self._blob: bytes | None = None
+        self._captured: Sequence[ObjectRef] = ()
         self._fn = b""
         self._home: tuple[Session, Any] | None = None
         functools.update_wrapper(self, function)
@@ -164,7 +165,7 @@ class RemoteFunction:
     def options(self, **options: Any) -> RemoteFunction:
         """A copy with other options."""
         other = RemoteFunction(self._function, {**self._options, **options})
-        other._blob = self._blob
+        other._blob, other._captured = self._blob, self._captured
         if self._fn == PROGRAM or other._max_calls == self._max_calls:
             other._fn = self._fn
         return other
@@ -194,7 +195,7 @@ class RemoteFunction:
         if home is not None and home[0] is session:
             return home[1]
         if self._blob is None:
-            self._blob = values.pack_code(self._function, self._name)
+            self._blob, self._captured = values.pack_code(self._function, self._name)
         blob = self._blob
         self._fn = self._fn or function_id(blob, self._max_calls)
         signatures = signatures_for(session, session.code_signers, "function", blob)
@@ -202,6 +203,8 @@ class RemoteFunction:
             session.core.blobs[self._fn] = Define(
                 self._fn, self._name[:256], blob, signatures, self._max_calls
             )
+            if self._captured:
+                session.values.capture(self._fn, self._captured)
             demand = session.core.demand(self._shape)
         self._home = (session, demand)
         return demand

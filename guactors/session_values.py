@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from guactors import values
 from guactors.errors import GetTimeout, GuactorsError, SessionClosed
 from guactors.messages import RefWord
+from guactors.payload import Enclosed
 from guactors.refs import ObjectRef
 
 if TYPE_CHECKING:
@@ -177,6 +178,16 @@ class SessionValues:
         """The grid-wide name of an object."""
         return self._core.objects.word(id)
 
+    def capture(self, fn: bytes, refs: Sequence[ObjectRef]) -> None:
+        """The code of a function refers to these, those of an earlier session are nobody's."""
+        ids = [ref.id for ref in refs if ref._session is self._session]
+        with self._lock:
+            objects = self._core.objects
+            if fn not in objects.captured:
+                objects.captured[fn] = ids
+                for id in ids:
+                    objects.hold(id)
+
     def share(self, id: int) -> ObjectRef:
         """One more reference to an object."""
         with self._lock:
@@ -205,6 +216,52 @@ class SessionValues:
 
         for id in pending:
             self.future(id).add_done_callback(one_less)
+
+    def first_error(self, ids: Sequence[int]) -> bytes | None:
+        """The pickled error of the first of these ready values that is one."""
+        entries = self._core.objects.entries
+        failed = next((entries[id] for id in ids if entries[id].error), None)
+        if failed is None:
+            return None
+        data, _ = values.gathered(failed.data or b"", failed.buffers)
+        return bytes(data)
+
+    def missing(self, ids: Sequence[int]) -> list[int]:
+        """What is not there yet of these objects and all that they refer to."""
+        entries = self._core.objects.entries
+        with self._lock:
+            return [id for id in self._reach(ids) if entries[id].data is None]
+
+    def _reach(self, ids: Sequence[int]) -> list[int]:
+        """These objects and all that they refer to, each once, inner ones first."""
+        found: dict[int, None] = {}
+        todo = [(id, False) for id in reversed(ids)]
+        while todo:
+            id, opened = todo.pop()
+            if opened:
+                found[id] = None
+            elif id not in found:
+                todo.append((id, True))
+                todo += [(inner, False) for inner in self._core.objects.entries[id].contains or ()]
+        return list(found)
+
+    def enclosed(self, ids: Sequence[int]) -> dict[int, Enclosed]:
+        """These ready objects and all that they refer to, as an actor's payload carries them."""
+        made = {}
+        with self._lock:
+            for id in self._reach(ids):
+                entry = self._core.objects.entries[id]
+                data, buffers = values.gathered(entry.data or b"", entry.buffers)
+                word, inner = self.word(id), map(self.word, entry.contains or ())
+                made[id] = Enclosed(
+                    word.owner,
+                    word.object,
+                    bytes(data),
+                    [bytes(buffer) for buffer in buffers],
+                    entry.error,
+                    [(one.owner, one.object) for one in inner],
+                )
+        return made
 
     def raw(self, id: int) -> tuple[bytes, list[bytes]]:
         """A ready value as bytes; raises its error."""

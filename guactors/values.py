@@ -120,15 +120,21 @@ def pack(value: Any, what: Callable[[], str], *, shared: bool = False) -> Packed
     return _copied(data, buffers, refs, shared=shared)
 
 
-def pack_code(target: Any, name: str) -> bytes:
-    """A function or class by value. Raises NotSerializable."""
+def pack_code(target: Any, name: str) -> tuple[bytes, Sequence[Any]]:
+    """A function or class by value, and the references it captured. Raises NotSerializable."""
     import cloudpickle
 
+    refs: list[Any] = []
+    outer, _collector.refs = _collector.refs, refs
     try:
         data: bytes = cloudpickle.dumps(target, protocol=5)
     except Exception as error:
         raise NotSerializable(_complaint(target, name, error)) from error
-    return data
+    finally:
+        _collector.refs = outer
+    if outer is not None:
+        outer.extend(refs)
+    return data, refs
 
 
 def pack_arguments(

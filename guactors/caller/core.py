@@ -164,6 +164,7 @@ class CallerCore:
     def close(self, why: GuactorsError | None = None) -> None:
         """The session ends: everything pending is settled, with ``why`` if there is a reason."""
         self.endings.close(why)
+        self.objects.close()
 
     def kill_actor(self, actor: RemoteActor, *, no_restart: bool, now: float) -> None:
         """End it. With ``no_restart`` it is dead for this process from here on."""
@@ -172,6 +173,13 @@ class CallerCore:
         if no_restart:
             report = DeathReport("killed", "kill() was called")
             self._on_actor(ActorUpdate(actor.id, "dead", actor.incarnation, death=report), now)
+
+    def fail_actor(self, actor: RemoteActor, error: bytes, now: float) -> None:
+        """It cannot be made, because of this pickled ``error``."""
+        report = DeathReport("creation_failed", "an argument of its constructor failed")
+        self._on_actor(
+            ActorUpdate(actor.id, "dead", actor.incarnation, death=report, error=error), now
+        )
 
     def _on_actor(self, message: ActorUpdate, now: float) -> None:
         for task in self.actors.on_update(message, now):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from guactors.caller.effects import SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
-from guactors.messages import Call, Calls, Define, Endpoint, Value
+from guactors.messages import Call, Calls, Define, Endpoint, RefWord, Value
 
 _NOTHING: list[Value] = []
 BATCH = 32
@@ -41,7 +41,8 @@ class Target:
         """Put one call into the outbox, its function's definition before it."""
         if task.fn and task.fn not in self.defined:
             self.defined.add(task.fn)
-            objects.effects.append(SendPeer(self.peer, _define(blobs[task.fn], task)))
+            lent = objects.lend(objects.captured.get(task.fn, ()), self.peer)
+            objects.effects.append(SendPeer(self.peer, _define(blobs[task.fn], task, lent)))
         task.peer = self.peer
         task.sent_at = now
         self.in_flight[task.id] = task
@@ -109,10 +110,10 @@ class Target:
         return f"<Target {self.peer} in_flight={len(self.in_flight)} outbox={len(self.outbox)}>"
 
 
-def _define(code: Define, task: Task) -> Define:
-    """With what the lease of the task's demand holds."""
+def _define(code: Define, task: Task, lent: list[RefWord]) -> Define:
+    """With what the lease of the task's demand holds, and what its code refers to."""
     shape = getattr(task.home, "shape", None)
-    return replace(code, resources=shape.resources) if shape is not None else code
+    return replace(code, resources=shape.resources, refs=lent) if shape is not None else code
 
 
 def _frames(call: Call) -> int:

@@ -11,6 +11,7 @@ import inspect
 import pickle
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from guactors import values
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from guactors.worker.sharing import Sharing
 
 Outcome = tuple[Reply, Sequence[Frame]]
+Borrow = Callable[[str, Sequence[RefWord]], None]
+"""Takes over what the caller behind a link has lent."""
 
 
 def _terminate(_instance: Any) -> None:
@@ -68,8 +71,12 @@ class Code:
 
     ``expelled``: links whose calls run no more."""
 
-    def __init__(self, trust: Trust, expelled: Collection[str] = ()) -> None:
+    def __init__(
+        self, trust: Trust, expelled: Collection[str] = (), borrow: Borrow = lambda _, __: None
+    ) -> None:
         self._trust = trust
+        self._borrow = borrow
+        self._lenders: dict[bytes, str] = {}
         self.expelled = expelled
         self._blobs: dict[bytes, Define] = {}
         self._functions: dict[bytes, Callable[..., Any]] = {}
@@ -78,8 +85,13 @@ class Code:
         """Of functions that may run only so often in one process."""
         self.instance: Any = None
 
-    def define(self, message: Define) -> None:
+    def define(self, message: Define, link: str = "") -> None:
+        """A function as the caller behind the link sent it."""
         self._blobs[message.fn] = message
+        if message.refs:
+            # Those of an earlier caller may be worth nothing when that has gone.
+            self._lenders[message.fn] = link
+            self._functions.pop(message.fn, None)
         if message.max_calls:
             self.runs_left.setdefault(message.fn, message.max_calls)
         self._names[message.fn] = message.name
@@ -130,6 +142,8 @@ class Code:
         if found is None:
             raise GuactorsError(f"function {fn.hex()} was never sent to this worker")
         self._trust.check_code(FUNCTION, found.name, found.blob, found.signatures)
+        if found.refs:
+            self._borrow(self._lenders[fn], found.refs)
         return open_code(found.blob, found.name)  # type: ignore[no-any-return]
 
     def open_class(self, message: LoadActor, blob: bytes) -> Any:
@@ -188,6 +202,9 @@ def split(result: Any, returns: int, name: str) -> Sequence[Any]:
         return (result,)
     if returns == 0:
         return (None,)
+    if is_stream(result):
+        # One more than asked for is enough to know that there are too many.
+        result = list(islice(result, returns + 1))
     if not isinstance(result, tuple | list) or len(result) != returns:
         got = f"{len(result)} values" if isinstance(result, tuple | list) else repr(type(result))
         raise ValueError(f"{name} has num_returns={returns} but returned {got}")

@@ -61,6 +61,7 @@ from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
+from guactors.worker.serving import keep_borrowed
 from guactors.worker.sharing import Sharing
 from guactors.worker.trust import Trust
 
@@ -88,7 +89,7 @@ class Worker:
         self.sharing = Sharing()
         where = f"on worker {config.worker} of provider {config.provider_name}"
         trust = Trust(where, self.admission.caller, self.control.tell_provider)
-        self.code = Code(trust, self.admission.expelled)
+        self.code = Code(trust, self.admission.expelled, keep_borrowed)
         self.callers = Callers(self)
         self.brakes = Brakes(self)
         self.spec: ActorSpec | None = None
@@ -254,7 +255,7 @@ class Worker:
             if self.early:
                 self.control.cancel_early(link, calls)
         elif type(message) is Define:
-            self.code.define(message)
+            self.code.define(message, link)
             self.callers.granted(link, message.resources)
         elif type(message) is Hello:
             self._homes[link] = listener
