@@ -132,8 +132,9 @@ try:
     ray.get(divide.remote(1, 0))
     raise AssertionError("it failed")
 except ZeroDivisionError as error:
-    assert isinstance(error, ray.exceptions.RayTaskError)
-    assert isinstance(error.cause, ZeroDivisionError)
+    failure: Any = error
+assert isinstance(failure, ray.exceptions.RayTaskError)
+assert isinstance(failure.cause, ZeroDivisionError)
 try:
     ray.get(square.remote(divide.remote(1, 0)))
     raise AssertionError("what it needed failed")
