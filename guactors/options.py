@@ -79,7 +79,7 @@ def _modes(value: Any) -> bool:
 
 
 def _returns(value: Any) -> bool:
-    return value == "streaming" or _whole(0)(value)
+    return value in ("streaming", "dynamic") or _whole(0)(value)
 
 
 def _flag(value: Any) -> bool:
@@ -109,7 +109,7 @@ _WHO = {
     "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
     "preemption": ({TASK, ACTOR}, _modes, f"a list of {', '.join(PREEMPTION)}"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
-    "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, or 'streaming'"),
+    "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
     "max_calls": ({TASK}, _whole(0), "an integer of 0 or more, 0 for no limit"),
     "_generator_backpressure_num_objects": (
         {TASK, METHOD}, _bound, "an integer of 1 or more, or -1 for no limit",

@@ -6,6 +6,7 @@ session.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from guactors.values import note_reference
 if TYPE_CHECKING:
     import concurrent.futures
 
+    from guactors.messages import RefWord
     from guactors.session import Session
 
 _current: Session | None = None
@@ -134,6 +136,21 @@ def _rebuild_ref(owner: str, object: int) -> ObjectRef:
     if session is None:
         raise NotInitialized("an ObjectRef can only be unpickled in a process that called init()")
     return session.values.arrived(owner, object)
+
+
+class _Word:
+    """Pickles as what this reference is when it arrives."""
+
+    def __init__(self, word: RefWord) -> None:
+        self._word = (word.owner, word.object)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_ref, self._word
+
+
+def pack_refs(words: list[RefWord]) -> bytes:
+    """A list of references, as the result of a call with ``num_returns="dynamic"``."""
+    return pickle.dumps([_Word(word) for word in words], 5)
 
 
 class ObjectRefGenerator:

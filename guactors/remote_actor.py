@@ -34,7 +34,7 @@ from guactors.payload import (
     encode,
 )
 from guactors.refs import ObjectRef, current_session
-from guactors.remote_function import pack_call, returns_of, submit
+from guactors.remote_function import KINDS, pack_call, returns_of, submit
 from guactors.security.code_signing import signatures_for
 
 if TYPE_CHECKING:
@@ -317,14 +317,15 @@ def _how(
 ) -> dict[str, Any]:
     """How to call a method: the call's own options, then the method's, then the actor's."""
     returns = options.get("num_returns", method.returns)
-    streams = returns in ("streaming", STREAM)
+    returns = KINDS.get(returns, returns)
+    streams = returns == STREAM
     window = window_of(options, streams=streams, whose=label)
     if "_generator_backpressure_num_objects" not in options:
         window = method.window
     retries = options.get("max_task_retries", method.retries)
     events = options.get("enable_task_events", method.events)
     return {
-        "returns": STREAM if streams else returns,
+        "returns": returns,
         "window": tighter(window, actor.window) if streams else 0,
         "priority": options.get("priority", method.priority),
         "timeout": options.get("timeout", method.timeout),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.caller.tasks import STREAM, Task
+from guactors.caller.tasks import GATHERED, STREAM, Task
 from guactors.messages import Define
 from guactors.options import TASK, check_options, max_calls_of, shape_of, window_of
 from guactors.payload import PROGRAM
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from guactors.session import Session
 
 DEFAULT_RETRIES = 3
+KINDS: Mapping[Any, int] = {"streaming": STREAM, "dynamic": GATHERED}
+"""Words that ``num_returns`` may be."""
 
 
 def function_id(blob: bytes, max_calls: int = 0) -> bytes:
@@ -95,7 +97,8 @@ def submit(
             buffers=packed.buffers,
             deps=[ref.id for ref in deps] if deps else (),
             lent=[ref.id for ref in packed.refs] if packed.refs else (),
-            returns=returns,
+            returns=STREAM if returns == GATHERED else returns,
+            gather=returns == GATHERED,
             priority=priority,
             deadline=time.monotonic() + timeout if timeout else 0.0,
             retries=retries,
@@ -105,7 +108,12 @@ def submit(
             window=window,
         )
         session.submit(home, task)
-    if returns == 1:
+    return _given(session, id, returns)
+
+
+def _given(session: Session, id: int, returns: int) -> Any:
+    """What the caller gets for a call."""
+    if returns in (1, GATHERED):
         return ObjectRef(id, session)
     if returns == STREAM:
         return ObjectRefGenerator(id, session)
@@ -121,10 +129,8 @@ def submit(
 def returns_of(target: Callable[..., Any], options: Mapping[str, Any]) -> int:
     """Number of results; generators stream unless told otherwise."""
     given = options.get("num_returns")
-    if given == "streaming":
-        return STREAM
     if given is not None:
-        return int(given)
+        return KINDS.get(given, given)
     streams = inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target)
     return STREAM if streams else 1
 

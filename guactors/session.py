@@ -40,6 +40,7 @@ from guactors.messages import (
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
 from guactors.pump import Host, Pump
+from guactors.refs import pack_refs
 from guactors.session_store import SessionStore
 from guactors.session_values import SessionValues
 from guactors.transport.base import Frame, Link, Transport
@@ -80,9 +81,7 @@ class Session:
         self.peer = hello.peer
         self.id = hello.session
         self.namespace = hello.namespace
-        self.core = CallerCore(
-            self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
-        )
+        self.core = _core(hello, timing)
         self._store = SessionStore(self.core.objects, shared=host is not None)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
@@ -419,6 +418,17 @@ class Session:
         with self.lock:
             self.core.cancel_children(parent, time.monotonic())
             self.after_core()
+
+
+def _core(hello: Hello, timing: Timing) -> CallerCore:
+    """What decides for the process that introduces itself so."""
+    return CallerCore(
+        hello.peer,
+        linger=timing.linger,
+        retry_error=_wants_retry,
+        store=hello.store,
+        pack_refs=pack_refs,
+    )
 
 
 def _wants_retry(task: Task, data: bytes) -> bool:

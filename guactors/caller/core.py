@@ -39,6 +39,7 @@ from guactors.messages import (
     LeaseRecalled,
     Message,
     Object,
+    RefWord,
     Release,
     Replies,
     Reply,
@@ -53,7 +54,7 @@ from guactors.messages import (
 
 class CallerCore:
     """Everything one calling process knows. ``retry_error(task, data)`` tells whether a user's
-    pickled error is one the task wants to be retried for."""
+    pickled error is one the task wants to be retried for, ``pack_refs`` pickles references."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class CallerCore:
         patience: float = 10.0,
         retry_error: Callable[[Task, bytes], bool] = lambda task, data: False,
         store: str = "",
+        pack_refs: Callable[[list[RefWord]], bytes] = lambda words: b"",
     ) -> None:
         self.me = me
         self.retry_error = retry_error
@@ -73,7 +75,7 @@ class CallerCore:
         self.actors = ActorBook(self.objects)
         self.dirty: list[Target] = []
         self.leases.dirty = self.actors.dirty = self.dirty
-        self.endings = Endings(self.objects)
+        self.endings = Endings(self.objects, pack_refs)
         self.streams = self.endings.streams
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
@@ -110,7 +112,7 @@ class CallerCore:
                 self.leases.submit(home, task, now)
             return
         if task.returns == STREAM:
-            self.endings.streams[task.id] = Stream(task.window)
+            self.endings.streams[task.id] = Stream(task.window, gather=task.gather)
         if task.deadline:
             self.cancelling.watch(task)
         for id in task.lent:

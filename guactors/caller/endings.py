@@ -7,13 +7,14 @@ never: decide whether a call is to be tried again (the core does, before it come
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 
 from guactors.caller.effects import SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.streams import Stream
 from guactors.caller.tasks import STREAM, Buffers, Task
 from guactors.errors import GuactorsError, SessionClosed
-from guactors.messages import Reply, StreamItem, StreamTaken
+from guactors.messages import RefWord, Reply, StreamItem, StreamTaken
 
 NONE = pickle.dumps(None, 5)
 """The value of a stream that has come to its end."""
@@ -22,8 +23,9 @@ NONE = pickle.dumps(None, 5)
 class Endings:
     """Settles calls in the object table."""
 
-    def __init__(self, objects: ObjectTable) -> None:
+    def __init__(self, objects: ObjectTable, pack_refs: Callable[[list[RefWord]], bytes]) -> None:
         self.objects = objects
+        self._pack_refs = pack_refs
         self.streams: dict[int, Stream] = {}
 
     def reply(self, peer: str, task: Task, reply: Reply, buffers: Buffers, position: int) -> int:
@@ -37,6 +39,8 @@ class Endings:
             for id in task.results():
                 objects.settle(id, value.data, buffers[position:end], error=True, contains=contains)
             position = end
+        elif task.gather:
+            self._gather(task)
         elif task.returns == STREAM:
             objects.settle(task.id, values[0].data if values else NONE)
         else:
@@ -81,9 +85,15 @@ class Endings:
             self.objects.effects.append(SendPeer(task.peer, StreamTaken(call, stream.announce())))
         return id
 
+    def _gather(self, task: Task) -> None:
+        """The items of its stream, none of which was handed out, become one value."""
+        items = list(self.streams.pop(task.id).items)
+        data = self._pack_refs([self.objects.word(id) for id in items])
+        self.objects.settle(task.id, data, contains=items)
+
     def _stream_news(self, call: int) -> None:
         entry = self.objects.entries.get(call)
-        if entry is not None and entry.watched:
+        if entry is not None and entry.watched and not self.streams[call].gather:
             self.objects.settled.append(call)
 
     def end_stream(self, task: Task) -> None:
@@ -91,6 +101,10 @@ class Endings:
         stream = self.streams.get(task.id)
         if stream is not None:
             stream.finished = True
+            if stream.gather:
+                del self.streams[task.id]
+                for id in stream.items:
+                    self.objects.drop(id)
 
     def settled(self, task: Task) -> bool:
         """Whether the outcome is there, or wanted no more."""

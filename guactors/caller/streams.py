@@ -16,11 +16,13 @@ class Stream:
     """``items``: object ids, each held once for whoever takes it. ``received`` counts over retries,
     so that a retried producer's repeated items are dropped. ``finished``: the end is known;
     ``told``: its error was handed out. ``window``: items that may be unread before the producer
-    pauses, 0 for any number; of the ``taken`` ones it knows of ``announced``."""
+    pauses, 0 for any number; of the ``taken`` ones it knows of ``announced``.
+    ``gather``: nobody reads it, its items become one value."""
 
-    __slots__ = ("announced", "finished", "items", "received", "taken", "told", "window")
+    __slots__ = ("announced", "finished", "gather", "items", "received", "taken", "told", "window")
 
-    def __init__(self, window: int = 0) -> None:
+    def __init__(self, window: int = 0, *, gather: bool = False) -> None:
+        self.gather = gather
         self.items: deque[int] = deque()
         self.window = window
         self.taken = 0

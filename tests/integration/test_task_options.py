@@ -240,6 +240,26 @@ def test_a_producer_that_is_tried_again_goes_on_where_it_was(tmp_path: Path) -> 
     assert gu.get(list(stream), timeout=30) == list(range(8))
 
 
+@pytest.mark.parametrize("kind", ["task", "actor", "async"])
+def test_a_dynamic_number_of_results_comes_in_one_value(kind: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "made")
+    if kind == "task":
+        actor, method = None, streaming
+    else:
+        actor = (Producer if kind == "actor" else AsyncProducer).remote()
+        method = actor.count
+    whole = method.options(num_returns="dynamic").remote(path, 4)
+    assert isinstance(whole, gu.ObjectRef)
+    refs = gu.get(whole, timeout=20)
+    assert gu.get(list(refs), timeout=20) == [0, 1, 2, 3]
+
+    @gu.remote
+    def total(items: Any) -> int:
+        return sum(gu.get(ref, timeout=20) for ref in items)
+
+    assert gu.get(total.remote(whole), timeout=20) == 6
+
+
 def alive(process: int) -> bool:
     try:
         os.kill(process, 0)
