@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from guactors.context import RuntimeContext, runtime_context
-from guactors.errors import NotInitialized, UnknownOption, UsageError
+from guactors.errors import AlreadyInitialized, NotInitialized, UnknownOption, UsageError
 from guactors.refs import ObjectRef, ObjectRefGenerator, current_session, set_current_session
 from guactors.remote_actor import ActorClass, ActorHandle, find_actor, method
 from guactors.remote_function import RemoteFunction
@@ -39,6 +39,7 @@ def init(
     log_to_driver: bool = True,
     log_dedup: bool | None = None,
     ignore_reinit_error: bool = False,
+    logging_level: int | str | None = None,
     timeout: float = 10.0,
     **others: Any,
 ) -> GridContext:
@@ -52,17 +53,22 @@ def init(
     then an app key ``default`` that is made at first and must be approved there). ``signer``: key
     files, or names of signer keys, that sign the functions and classes you send.
     ``log_to_driver``: show what workers print. ``log_dedup`` (default: on, unless
-    GU_DEDUP_LOGS=0): fold equal lines. ``timeout``: seconds to reach the hub. Raises
-    HubUnreachable, AuthFailed (PendingApproval while the grid's owner has not approved the key),
-    VersionMismatch, UsageError.
+    GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
+    process. ``timeout``: seconds to reach the hub. Raises HubUnreachable, AuthFailed
+    (PendingApproval while the grid's owner has not approved the key), VersionMismatch, UsageError
+    (AlreadyInitialized unless ``ignore_reinit_error``).
     """
     _refuse(others)
+    if logging_level is not None:
+        import logging
+
+        logging.getLogger("guactors").setLevel(logging_level)
     with _lock:
         present = current_session()
         if present is not None and not present.closed:
             if ignore_reinit_error:
                 return GridContext()
-            raise UsageError("init() was called before; call shutdown() first")
+            raise AlreadyInitialized("init() was called before; call shutdown() first")
         from guactors.embedding import open_session
 
         session = open_session(

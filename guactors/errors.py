@@ -5,6 +5,7 @@
     GuactorsError
     ├── UsageError                 the caller's mistake, nothing was sent
     │   ├── NotInitialized         a call before init()
+    │   ├── AlreadyInitialized     a second init() (also RuntimeError)
     │   ├── NotSerializable        an argument or result that cannot be pickled (also TypeError)
     │   ├── UnknownOption          an option nobody knows (also ValueError, TypeError)
     │   ├── NameTaken              an actor of that name exists (also ValueError)
@@ -62,6 +63,10 @@ class UsageError(GuactorsError):
 
 class NotInitialized(UsageError):
     """An operation that needs a grid came before ``init()`` or after ``shutdown()``."""
+
+
+class AlreadyInitialized(UsageError, RuntimeError):
+    """``init`` while this process is in a grid."""
 
 
 class NotSerializable(UsageError, TypeError):

@@ -259,6 +259,19 @@ def test_a_function_can_be_run_on_an_actor() -> None:
     assert gu.get(path, timeout=20) == "somewhere!"
 
 
+def test_a_second_init_is_refused_or_ignored() -> None:
+    import logging
+
+    with pytest.raises(RuntimeError, match="shutdown"):
+        gu.init()
+    logger = logging.getLogger("guactors")
+    before = logger.level
+    context = gu.init(ignore_reinit_error=True, logging_level="ERROR")
+    assert logger.level == logging.ERROR
+    logger.setLevel(before)
+    assert context["gcs_address"] == gu.get_runtime_context().gcs_address
+
+
 def test_exit_actor_is_for_actors() -> None:
     @gu.remote
     def leave() -> None:

@@ -86,6 +86,11 @@ def test_unknown_parameters_of_init_are_named(name: str, hint: str) -> None:
     assert not gu.is_initialized()
 
 
+def test_a_second_init_is_an_error_of_both_libraries() -> None:
+    assert issubclass(errors.AlreadyInitialized, RuntimeError)
+    assert issubclass(errors.AlreadyInitialized, errors.UsageError)
+
+
 def test_a_dashboard_cannot_be_had() -> None:
     with pytest.raises(ValueError, match="no dashboard"):
         gu.init(include_dashboard=True)
