@@ -111,8 +111,10 @@ class OwnArena(Mapping):
 
     def give_back(self) -> None:
         """Return the memory of what is free to the system, where that can be done."""
+        if sys.platform != "linux":
+            return
         for offset, size in self.space.spans():
-            if self.missing(offset, size) < size and hasattr(mmap, "MADV_REMOVE"):
+            if self.missing(offset, size) < size:
                 with contextlib.suppress(OSError):  # not every file system can
                     self.map.madvise(mmap.MADV_REMOVE, offset, size)
                     self._backing.promised(offset, size, is_so=False)

@@ -30,8 +30,7 @@ class Place(NamedTuple):
 
 def place_at(directory: Path, disk: Path) -> Place:
     """The place with these directories on this machine."""
-    user = os.getuid() if sys.platform != "win32" else 0
-    name = f"{host_id()} {user} {os.fspath(directory)}"
+    name = f"{host_id()} {_user()} {os.fspath(directory)}"
     return Place(hashlib.blake2b(name.encode(), digest_size=16).hexdigest(), directory, disk)
 
 
@@ -57,7 +56,12 @@ def unpin() -> None:
 
 @cache
 def _place_of(base: Path) -> Place:
-    user = os.getuid() if sys.platform != "win32" else 0
     digest = hashlib.blake2b(os.fspath(base).encode(), digest_size=4).hexdigest()
     memory = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    return place_at(memory / f"guactors-{user}-{digest}", base / "spilled")
+    return place_at(memory / f"guactors-{_user()}-{digest}", base / "spilled")
+
+
+def _user() -> int:
+    if sys.platform == "win32":
+        return 0
+    return os.getuid()
