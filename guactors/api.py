@@ -59,13 +59,9 @@ def init(
     (AlreadyInitialized unless ``ignore_reinit_error``).
     """
     _refuse(others)
-    if logging_level is not None:
-        import logging
-
-        logging.getLogger("guactors").setLevel(logging_level)
+    _set_level(logging_level)
     with _lock:
-        present = current_session()
-        if present is not None and not present.closed:
+        if is_initialized():
             if ignore_reinit_error:
                 return GridContext()
             raise AlreadyInitialized("init() was called before; call shutdown() first")
@@ -87,6 +83,14 @@ def init(
         set_current_session(session)
         atexit.register(shutdown)
         return GridContext()
+
+
+def _set_level(level: int | str | None) -> None:
+    """Of our loggers in this process."""
+    if level is not None:
+        import logging
+
+        logging.getLogger("guactors").setLevel(level)
 
 
 def _refuse(others: dict[str, Any]) -> None:
