@@ -80,9 +80,14 @@ def init(
             fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
             timeout=timeout,
         )
-        set_current_session(session)
-        atexit.register(shutdown)
-        return GridContext()
+        return _enter(session)
+
+
+def _enter(session: Session) -> GridContext:
+    """From here on this process is in the grid, until it ends."""
+    set_current_session(session)
+    atexit.register(shutdown)
+    return GridContext()
 
 
 def _set_level(level: int | str | None) -> None:
