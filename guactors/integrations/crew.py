@@ -12,19 +12,19 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import guactors as gu
-from guactors.errors import TaskCancelled, TaskError
+from guactors.errors import SessionClosed, TaskCancelled, TaskError
 from guactors.integrations.window import Window
 
 Settle = Callable[[Any, BaseException | None], None]
 LOOK_AGAIN = 1.0
 """Seconds after which a full crew asks whether the grid has grown."""
-HANDED_OVER = 0.05
-"""Seconds that the crew's thread gets to settle a job whose answer is here, before we look again."""
+HANDED_OVER = 0.0005
+"""Seconds that the crew's thread gets to settle a job whose answer is here."""
 
 _exiting = False
 
@@ -34,8 +34,8 @@ class InitializerFailed(BrokenExecutor):
 
 
 class Job:
-    """One call: ``function(*args, **kwargs)``, and ``settle(value, error)`` for its outcome. ``ref``
-    is there while the call is out."""
+    """One call: ``function(*args, **kwargs)``, and ``settle(value, error)`` for its outcome.
+    ``ref`` is there while the call is out."""
 
     __slots__ = ("_claims", "args", "began", "function", "kwargs", "ref")
 
@@ -117,7 +117,9 @@ class Crew:
         self._name = name
         self._thread: threading.Thread | None = None
         self._looked = time.monotonic()
-        self._in_worker = gu.get_runtime_context().get_worker_id() is not None
+        here = gu.get_runtime_context()
+        self.in_worker: Final = here.get_worker_id() is not None
+        self._session = here.get_job_id()
         # After init(), so that it runs before the grid is left.
         atexit.register(self._at_exit)
 
@@ -134,12 +136,14 @@ class Crew:
             if self._closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name=f"guactors-{self._name}", daemon=True
+                )
                 self._thread.start()
             self._waiting.append(job)
             failed = self._start_what_fits()
-        for job, error in failed:
-            job.end(None, error)
+        for one, error in failed:
+            one.end(None, error)
 
     @property
     def interruptible(self) -> bool:
@@ -155,22 +159,24 @@ class Crew:
         elif self._hands.interruptible:
             gu.cancel(ref)
 
-    def wait(self, job: Job, timeout: float | None) -> None:
-        """Inside a worker: wait as ``gu.wait`` does, so that the processor is free for the job
-        meanwhile. Elsewhere it returns at once: whoever waits may just sleep."""
-        if not self._in_worker:
+    def wait(self, jobs: Sequence[Job], timeout: float | None) -> None:
+        """Inside a worker: until one of ``jobs`` has ended, or ``timeout`` seconds are over. It
+        waits as ``gu.wait`` does, so that the processor is free for the jobs meanwhile. Elsewhere
+        it returns at once: whoever waits may just sleep."""
+        if not self.in_worker:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
-        while job.open:
-            with self._lock:
-                refs = [job.ref] if job.ref is not None else [one.ref for one in self._out]
+        while jobs and all(job.open for job in jobs):
+            refs = [job.ref for job in jobs if job.ref is not None]
+            if not refs:
+                with self._lock:
+                    refs = [job.ref for job in self._out if job.ref is not None]
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if refs:
                 gu.wait(refs, num_returns=1, timeout=left)
             if left == 0.0:
                 return
-            if job.open:
-                time.sleep(0.0005)  # the crew's thread has it, or is about to
+            time.sleep(HANDED_OVER)
 
     def close(self, *, drop_waiting: bool = False) -> list[Job]:
         """Take no more jobs. The jobs that were dropped are the caller's to end."""
@@ -189,10 +195,10 @@ class Crew:
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
-        if self._in_worker:
+        if self.in_worker:
             while thread.is_alive():
                 with self._lock:
-                    refs = [job.ref for job in self._out]
+                    refs = [job.ref for job in self._out if job.ref is not None]
                 if refs:
                     gu.wait(refs, num_returns=1)
                 thread.join(HANDED_OVER)
@@ -203,17 +209,22 @@ class Crew:
         dropped = self.close(drop_waiting=True)
         with self._lock:
             dropped += self._out
-        self._hands.dismiss(now=True)
         error = TaskCancelled(f"{self._name} was terminated")
         for job in dropped:
-            if job.ref is not None and self._hands.interruptible:
-                gu.cancel(job.ref)
+            ref = job.ref
             job.end(None, error)
+            if ref is not None and self._hands.interruptible:
+                gu.cancel(ref)
+        self._hands.dismiss(now=True)
 
     # --- starting, with the lock held -------------------------------------------------------------
 
     def _start_what_fits(self) -> list[tuple[Job, BaseException]]:
-        failed = []
+        failed: list[tuple[Job, BaseException]] = []
+        if self._waiting and not self._on_its_grid():
+            left = SessionClosed(f"the grid that this {self._name} began on was left")
+            failed = [(job, left) for job in self._waiting]
+            self._waiting.clear()
         limit = self._window.limit
         while self._waiting and len(self._out) < limit:
             job = self._waiting.popleft()
@@ -250,12 +261,12 @@ class Crew:
     def _take_in(self) -> None:
         """Wait for answers and settle all that are here. What it holds ends with it, so that an
         idle crew keeps nothing alive."""
-        starved = bool(self._waiting)
+        growing = not self._window.strict and bool(self._waiting)
         try:
-            news = self._inbox.get(timeout=LOOK_AGAIN if starved else None)
+            news = self._inbox.get(timeout=LOOK_AGAIN if growing else None)
         except queue.Empty:
             news = None
-        if starved and not self._window.strict:
+        if growing:
             self._measure()
         while news is not None:
             self._on_answer(*news)
@@ -266,9 +277,14 @@ class Crew:
 
     def _measure(self) -> None:
         now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN:
+        if now - self._looked >= LOOK_AGAIN and self._on_its_grid():
             self._looked = now
             self._window.places = self._hands.places()
+
+    def _on_its_grid(self) -> bool:
+        """Whether this process is still where the crew began. After ``shutdown`` a call must not
+        start a grid of its own."""
+        return gu.is_initialized() and gu.get_runtime_context().get_job_id() == self._session
 
     def _on_answer(self, job: Job, future: Future[Any]) -> None:
         error = future.exception()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -58,10 +58,10 @@ class GridFuture(futures.Future[T]):
         return super().exception(self._lend(timeout))
 
     def _lend(self, timeout: float | None) -> float | None:
-        if self.done():
+        if not self._crew.in_worker or self.done():
             return timeout
         began = time.monotonic()
-        self._crew.wait(self._job, timeout)
+        self._crew.wait([self._job], timeout)
         return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
 
 
@@ -101,7 +101,7 @@ class Executor(futures.Executor):
             hands = TaskHands({"max_retries": 0, **options})
             strict = max_workers is not None
             window = Window(max_workers or hands.places(), strict=strict)
-        self._crew = Crew("guactors-executor", hands, window)
+        self._crew = Crew("executor", hands, window)
         # Whoever drops the executor still gets the results of what was submitted.
         weakref.finalize(self, self._crew.close).atexit = False
 
@@ -192,4 +192,3 @@ def _settler(future: GridFuture[Any]) -> Callable[[Any, BaseException | None], N
             future.set_result(value)
 
     return settle
-

@@ -89,9 +89,7 @@ class TaskHands:
 class Seat:
     """What runs in each process of a pool."""
 
-    def __init__(
-        self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
         self._initializer = initializer
         self._initargs = initargs
         self._failed: str | None = None

@@ -14,9 +14,9 @@ MOST_AHEAD = 256
 
 
 class Window:
-    """``places``: how many can run at a time. ``strict``: never more than that many are out, because
-    the user said so; otherwise calls that answer quickly are sent ahead, so that the way there and
-    back does not count."""
+    """``places``: how many can run at a time. ``strict``: never more than that many are out,
+    because the user said so; otherwise calls that answer quickly are sent ahead, so that the way
+    there and back does not count."""
 
     def __init__(self, places: int, *, strict: bool) -> None:
         self.places = places

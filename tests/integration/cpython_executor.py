@@ -23,7 +23,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-MIXINS = ("ExecutorTest", "WaitTests", "AsCompletedTests", "ExecutorShutdownTest", "InitializerMixin")
+MIXINS = (
+    "ExecutorTest",
+    "WaitTests",
+    "AsCompletedTests",
+    "ExecutorShutdownTest",
+    "InitializerMixin",
+)
 PREFIX = re.compile(rb"^\(\w+ pid=\d+, [^)]*\) ", re.MULTILINE)
 
 

@@ -1,5 +1,5 @@
-"""CPython's own executor suite on guactors' executor: each mixin in a process of its own, all at the
-same time, because they mostly sleep."""
+"""CPython's own executor suite on guactors' executor: each mixin in a process of its own, all at
+the same time, because they mostly sleep."""
 
 from __future__ import annotations
 
