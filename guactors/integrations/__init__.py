@@ -10,11 +10,14 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "ActorPool": "guactors.integrations.actor_pool",
     "Executor": "guactors.integrations.executor",
     "Pool": "guactors.integrations.pool",
+    "Queue": "guactors.integrations.queue",
+    "inspect_serializability": "guactors.integrations.serializability",
 }
 
-__all__ = ["Executor", "Pool"]
+__all__ = ["ActorPool", "Executor", "Pool", "Queue", "inspect_serializability"]
 
 
 def __getattr__(name: str) -> Any:

@@ -108,10 +108,11 @@ class Crew:
     def __init__(self, name: str, hands: Hands, window: Window) -> None:
         self._hands = hands
         self._window = window
-        self._lock = threading.Lock()
+        # Reentrant, because a collector that runs within it may meet an executor, and close it.
+        self._lock = threading.RLock()
         self._waiting: deque[Job] = deque()
         self._out: set[Job] = set()
-        self._inbox: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[Job, Future[Any]] | Job | None] = queue.SimpleQueue()
         self._closing = False
         self._broken: BaseException | None = None
         self._name = name
@@ -152,12 +153,8 @@ class Crew:
 
     def cancel(self, job: Job) -> None:
         """Give up a job that was claimed: one that waits is skipped, one that runs is ended where
-        that is possible."""
-        ref = job.ref
-        if ref is None:
-            self._inbox.put(None)  # nothing else may be left to wait for
-        elif self._hands.interruptible:
-            gu.cancel(ref)
+        that is possible. It leaves a note only, so that a collector may call it at any point."""
+        self._inbox.put(job)
 
     def wait(self, jobs: Sequence[Job], timeout: float | None) -> None:
         """Inside a worker: until one of ``jobs`` has ended, or ``timeout`` seconds are over. It
@@ -269,7 +266,10 @@ class Crew:
         if growing:
             self._measure()
         while news is not None:
-            self._on_answer(*news)
+            if isinstance(news, tuple):
+                self._on_answer(*news)
+            elif news.ref is not None and self._hands.interruptible:
+                gu.cancel(news.ref)
             try:
                 news = self._inbox.get_nowait()
             except queue.Empty:
