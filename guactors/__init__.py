@@ -16,6 +16,7 @@ Owns: the narrow door. Names load on first use, so that the import costs little.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from guactors import errors as exceptions
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         shutdown,
         wait,
     )
+    from guactors.integrations.mapping import map  # noqa: A004 - Python's, on a grid
 
 __version__ = "0.1.0"
 
@@ -62,6 +64,7 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "map",
     "method",
     "nodes",
     "put",
@@ -73,9 +76,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from guactors import api
-
-        value = getattr(api, name)
+        home = "guactors.integrations.mapping" if name == "map" else "guactors.api"
+        value = getattr(importlib.import_module(home), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'guactors' has no attribute {name!r}")

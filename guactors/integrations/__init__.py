@@ -15,9 +15,10 @@ _HOME = {
     "Pool": "guactors.integrations.pool",
     "Queue": "guactors.integrations.queue",
     "inspect_serializability": "guactors.integrations.serializability",
+    "map": "guactors.integrations.mapping",
 }
 
-__all__ = ["ActorPool", "Executor", "Pool", "Queue", "inspect_serializability"]
+__all__ = ["ActorPool", "Executor", "Pool", "Queue", "inspect_serializability", "map"]
 
 
 def __getattr__(name: str) -> Any:
