@@ -16,7 +16,6 @@ Owns: the narrow door. Names load on first use, so that the import costs little.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from guactors import errors as exceptions
@@ -76,8 +75,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
+        from importlib import import_module
+
         home = "guactors.integrations.mapping" if name == "map" else "guactors.api"
-        value = getattr(importlib.import_module(home), name)
+        value = getattr(import_module(home), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'guactors' has no attribute {name!r}")

@@ -13,7 +13,7 @@ _HOMES = {
     "inspect_serializability": "guactors.integrations.serializability",
 }
 """Name -> the module it is in."""
-_MODULES = ("actor_pool", "check_serialize", "multiprocessing", "queue")
+_MODULES = ("actor_pool", "check_serialize", "joblib", "multiprocessing", "queue")
 """Modules of this package."""
 
 
