@@ -27,6 +27,9 @@ OUT: Final = 4
 """Chunks under way, for each place where one can run: the next ones lie there when one ends."""
 UNREAD: Final = 16
 """Chunks under way or done whose results nobody took yet, for each place."""
+HANDLING: Final = 3
+"""How much more a second of sending and taking in counts than one of running: it is spent for all
+chunks by this process, and items that take long to send are large."""
 LOOK_AGAIN: Final = 1.0
 """Seconds after which we ask whether the grid has grown."""
 
@@ -219,7 +222,7 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - it is handed out in the results' place
             return self._lost(chunk, plain_error(error))
         handling = chunk.sending + time.perf_counter() - began
-        self._chunks.on_chunk(chunk.size, max(ran.seconds, handling))
+        self._chunks.on_chunk(chunk.size, max(ran.seconds, HANDLING * handling))
         return Outcome(
             ran.values, {each.place: self._error(each, chunk.first) for each in ran.failures}
         )

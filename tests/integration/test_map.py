@@ -108,6 +108,25 @@ def test_an_endless_iterable_is_drawn_as_results_are_taken() -> None:
         results.close()
 
 
+def test_a_slow_item_does_not_let_the_others_run_away(tmp_path: Path) -> None:
+    """The first result comes when the last chunk that may be drawn before it has run."""
+    bound = 10 * mapping.UNREAD * 2
+    gate = tmp_path / "gate"
+
+    def wait_first(number: int) -> int:
+        if number == bound - 1:
+            gate.touch()
+        while number == 0 and not gate.exists():
+            time.sleep(0.05)
+        return number
+
+    items = Counted()
+    results = gu.map(wait_first, items, chunk=10)
+    assert next(results) == 0
+    assert items.drawn <= bound
+    results.close()
+
+
 def test_ahead_bounds_what_is_drawn() -> None:
     items = Counted()
     results = gu.map(square, items, ahead=5)
