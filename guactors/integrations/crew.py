@@ -18,11 +18,10 @@ from typing import Any, Final, Protocol
 
 import guactors as gu
 from guactors.errors import SessionClosed, TaskCancelled, TaskError
+from guactors.integrations.places import LOOK_AGAIN, Places, grid_here
 from guactors.integrations.window import Window
 
 Settle = Callable[[Any, BaseException | None], None]
-LOOK_AGAIN = 1.0
-"""Seconds after which a full crew asks whether the grid has grown."""
 HANDED_OVER = 0.0005
 """Seconds that the crew's thread gets to settle a job whose answer is here."""
 
@@ -79,9 +78,6 @@ class Hands(Protocol):
     interruptible: bool
     """Whether a call that runs can be ended without ending its process."""
 
-    def places(self) -> int:
-        """How many calls can run at a time."""
-
     def start(self, job: Job) -> gu.ObjectRef:
         """Send the call off."""
 
@@ -103,11 +99,15 @@ def plain_error(error: BaseException) -> BaseException:
 
 
 class Crew:
-    """Jobs in, outcomes out, at most ``window.limit`` of them on the grid at a time."""
+    """Jobs in, outcomes out, at most ``window.limit`` of them on the grid at a time. With
+    ``places`` the window grows as the grid does."""
 
-    def __init__(self, name: str, hands: Hands, window: Window) -> None:
+    def __init__(
+        self, name: str, hands: Hands, window: Window, places: Places | None = None
+    ) -> None:
         self._hands = hands
         self._window = window
+        self._places = places
         # Reentrant, because a collector that runs within it may meet an executor, and close it.
         self._lock = threading.RLock()
         self._waiting: deque[Job] = deque()
@@ -117,10 +117,8 @@ class Crew:
         self._broken: BaseException | None = None
         self._name = name
         self._thread: threading.Thread | None = None
-        self._looked = time.monotonic()
-        here = gu.get_runtime_context()
-        self.in_worker: Final = here.get_worker_id() is not None
-        self._session = here.get_job_id()
+        self.in_worker: Final = gu.get_runtime_context().get_worker_id() is not None
+        self._grid = grid_here()
         # After init(), so that it runs before the grid is left.
         atexit.register(self._at_exit)
 
@@ -218,7 +216,7 @@ class Crew:
 
     def _start_what_fits(self) -> list[tuple[Job, BaseException]]:
         failed: list[tuple[Job, BaseException]] = []
-        if self._waiting and not self._on_its_grid():
+        if self._waiting and grid_here() != self._grid:
             left = SessionClosed(f"the grid that this {self._name} began on was left")
             failed = [(job, left) for job in self._waiting]
             self._waiting.clear()
@@ -258,13 +256,13 @@ class Crew:
     def _take_in(self) -> None:
         """Wait for answers and settle all that are here. What it holds ends with it, so that an
         idle crew keeps nothing alive."""
-        growing = not self._window.strict and bool(self._waiting)
+        places = self._places if self._waiting else None
         try:
-            news = self._inbox.get(timeout=LOOK_AGAIN if growing else None)
+            news = self._inbox.get(timeout=LOOK_AGAIN if places else None)
         except queue.Empty:
             news = None
-        if growing:
-            self._measure()
+        if places is not None:
+            places.look_again(self._on_grown)
         while news is not None:
             if isinstance(news, tuple):
                 self._on_answer(*news)
@@ -275,16 +273,10 @@ class Crew:
             except queue.Empty:
                 return
 
-    def _measure(self) -> None:
-        now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN and self._on_its_grid():
-            self._looked = now
-            self._window.places = self._hands.places()
-
-    def _on_its_grid(self) -> bool:
-        """Whether this process is still where the crew began. After ``shutdown`` a call must not
-        start a grid of its own."""
-        return gu.is_initialized() and gu.get_runtime_context().get_job_id() == self._session
+    def _on_grown(self) -> None:
+        assert self._places is not None
+        self._window.places = self._places.count
+        self._inbox.put(None)
 
     def _on_answer(self, job: Job, future: Future[Any]) -> None:
         error = future.exception()

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from guactors.errors import UnknownOption
 from guactors.integrations.crew import Crew, Hands, Job
-from guactors.integrations.hands import SeatHands, TaskHands, places_for
+from guactors.integrations.hands import SeatHands, TaskHands
+from guactors.integrations.places import Places, places_for
 from guactors.integrations.window import Window
 
 T = TypeVar("T")
@@ -93,15 +94,19 @@ class Executor(futures.Executor):
         if "num_returns" in options:
             raise UnknownOption("a future has one result: num_returns is no option of an executor")
         hands: Hands
+        places: Places | None = None
         if initializer is not None:
             count = max_workers or places_for(options)
             hands = SeatHands(count, options, initializer, initargs)
             window = Window(count, strict=True)
         else:
             hands = TaskHands({"max_retries": 0, **options})
-            strict = max_workers is not None
-            window = Window(max_workers or hands.places(), strict=strict)
-        self._crew = Crew("executor", hands, window)
+            if max_workers is None:
+                places = Places(options)
+                window = Window(places.count, strict=False)
+            else:
+                window = Window(max_workers, strict=True)
+        self._crew = Crew("executor", hands, window, places)
         # Whoever drops the executor still gets the results of what was submitted.
         weakref.finalize(self, self._crew.close).atexit = False
 

@@ -23,22 +23,6 @@ def apply(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
-def places_for(options: Mapping[str, Any], default_cpus: float = 1.0) -> int:
-    """How many calls with these options the grid can run at a time; at least 1."""
-    wants = {"CPU": float(options.get("num_cpus", default_cpus))}
-    wants["GPU"] = float(options.get("num_gpus", 0))
-    wants.update(options.get("resources", {}))
-    wants = {name: amount for name, amount in wants.items() if amount > 0}
-    if not wants:
-        wants = {"CPU": 1.0}
-    count = 0
-    for node in gu.nodes():
-        if node["Alive"]:
-            has = node["Resources"]
-            count += min(int(has.get(name, 0.0) / amount) for name, amount in wants.items())
-    return max(1, count)
-
-
 def _stays_the_same(function: Callable[..., Any]) -> bool:
     """Whether it has no state of its own that could change between two calls."""
     if isinstance(function, types.FunctionType):
@@ -57,9 +41,6 @@ class TaskHands:
         self._options = dict(options)
         self._generic = gu.remote(**self._options)(apply) if options else gu.remote(apply)
         self._kept: OrderedDict[Any, Any] = OrderedDict()
-
-    def places(self) -> int:
-        return places_for(self._options)
 
     def start(self, job: Job) -> gu.ObjectRef:
         function = job.function
@@ -129,9 +110,6 @@ class SeatHands:
         self._free: list[Any] = []
         self._busy: dict[Job, Any] = {}
         self._calls: dict[Any, int] = {}
-
-    def places(self) -> int:
-        return self._count
 
     def start(self, job: Job) -> gu.ObjectRef:
         seat = self._free.pop() if self._free else self._class.remote(*self._init)

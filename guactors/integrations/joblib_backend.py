@@ -19,7 +19,7 @@ from joblib.parallel import (
 
 import guactors as gu
 from guactors.integrations.executor import Executor
-from guactors.integrations.hands import places_for
+from guactors.integrations.places import places_for
 
 SHARED = 1 << 20
 """Bytes from which an array is stored once for all batches of a call, and not sent with each."""

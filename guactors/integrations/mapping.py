@@ -19,7 +19,7 @@ import guactors as gu
 from guactors.errors import SessionClosed, TaskError, UnknownOption, UsageError
 from guactors.integrations.chunks import ChunkSize
 from guactors.integrations.crew import plain_error
-from guactors.integrations.hands import places_for
+from guactors.integrations.places import Places, grid_here
 from guactors.integrations.progress import Told, open_progress
 
 T = TypeVar("T")
@@ -30,8 +30,6 @@ UNREAD: Final = 16
 HANDLING: Final = 3
 """How much more a second of sending and taking in counts than one of running: it is spent for all
 chunks by this process, and items that take long to send are large."""
-LOOK_AGAIN: Final = 1.0
-"""Seconds after which we ask whether the grid has grown."""
 
 
 class Failure(NamedTuple):
@@ -135,7 +133,6 @@ class Stream:
         self._items = iter(items)
         self._chunks = chunks
         self._ahead = ahead
-        self._options = options
         self._out: dict[gu.ObjectRef, Chunk] = {}
         self._done: dict[int, Outcome] = {}
         """First index of a chunk -> what came of it, in the order of arrival."""
@@ -149,15 +146,14 @@ class Stream:
         self._drained = False
         self._broken: BaseException | None = None
         """What the user's iterable raised."""
-        self._places = places_for(options)
-        self._session = gu.get_runtime_context().get_job_id()
-        self._looked = time.monotonic()
+        self._places = Places(options)
+        self._grid = grid_here()
 
     # --- sending ----------------------------------------------------------------------------------
 
     def fill(self) -> None:
         """Send chunks while there is room."""
-        if not self._drained and not self._on_its_grid():
+        if not self._drained and grid_here() != self._grid:
             # The next call would start a grid of its own.
             self._broken = SessionClosed(f"the grid was left before map({self.name}) was done")
             self._drained = True
@@ -179,10 +175,8 @@ class Stream:
         if self._ahead is not None and self._unread >= self._ahead:
             return False
         unread = len(self._out) + len(self._done)
-        return len(self._out) < OUT * self._places and unread < UNREAD * self._places
-
-    def _on_its_grid(self) -> bool:
-        return gu.is_initialized() and gu.get_runtime_context().get_job_id() == self._session
+        places = self._places.count
+        return len(self._out) < OUT * places and unread < UNREAD * places
 
     def _send(self, batch: list[Any]) -> None:
         first, size = self._first, len(batch)
@@ -209,10 +203,7 @@ class Stream:
             self._done[chunk.first] = self._outcome(ref, chunk)
             self._finished += chunk.size
         self.progress.update(self._finished)
-        now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN:
-            self._looked = now
-            self._places = places_for(self._options)
+        self._places.look_again()
         self.fill()
 
     def _outcome(self, ref: gu.ObjectRef, chunk: Chunk) -> Outcome:

@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar
 
 from guactors.errors import UnknownOption
 from guactors.integrations.crew import Crew, Job
-from guactors.integrations.hands import SeatHands, places_for
+from guactors.integrations.hands import SeatHands
+from guactors.integrations.places import places_for
 from guactors.integrations.pool_results import AsyncResult, Callback, ResultIterator
 from guactors.integrations.window import Window
 
