@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import guactors as gu
-from guactors.errors import GuactorsError, PeerLost, TaskError
+from guactors.errors import GuactorsError, PeerLost, TaskError, UnknownOption
 from guactors.integrations.crew import InitializerFailed, Job
 
+OF_ONE = frozenset({"name", "namespace", "get_if_exists", "lifetime"})
+"""Options of an actor that others can find, which the processes of a pool are not."""
 MOST_KEPT = 128
 """Functions that are kept ready to be called again."""
 
@@ -103,7 +105,8 @@ class SeatHands:
         initargs: tuple[Any, ...] = (),
         most_calls: int | None = None,
     ) -> None:
-        self._count = count
+        for option in sorted(OF_ONE & options.keys()):
+            raise UnknownOption(f"there are {count} processes: {option} is no option of theirs")
         self._class = gu.remote(**options)(Seat) if options else gu.remote(Seat)
         self._init = (initializer, initargs)
         self._most_calls = most_calls

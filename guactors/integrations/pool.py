@@ -11,7 +11,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from guactors.errors import UnknownOption
+import guactors as gu
 from guactors.integrations.crew import Crew, Job
 from guactors.integrations.hands import SeatHands
 from guactors.integrations.places import places_for
@@ -34,9 +34,9 @@ class Pool:
 
     ``initializer(*initargs)`` runs in each before its first call. ``maxtasksperchild``: calls, or
     chunks, after which a process is replaced. ``options`` are those of a remote class
-    (``num_cpus=1``, ``resources=...``); ``ray_remote_args`` is another way to give them, and
-    ``ray_address`` a grid to join. ``context`` is accepted and means nothing: processes are the
-    grid's.
+    (``num_cpus=1``, ``resources=...``) whose actors nobody else can find; ``ray_remote_args`` is
+    another way to give them, and ``ray_address`` a grid to join where there is none yet.
+    ``context`` is accepted and means nothing: processes are the grid's.
 
     What differs from the standard pool: functions need not be importable; a process that dies ends
     its call with ActorDied instead of leaving it without an answer; ``terminate`` ends what is
@@ -64,11 +64,7 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if "name" in options:
-            raise UnknownOption("a pool has many processes: name is no option of it")
         if ray_address is not None:
-            import guactors as gu
-
             gu.init(ray_address, ignore_reinit_error=True)
         self._processes = processes or places_for(options)
         hands = SeatHands(

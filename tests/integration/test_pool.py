@@ -198,8 +198,21 @@ def test_a_pool_inside_a_task() -> None:
 def test_options_are_those_of_a_remote_class() -> None:
     with pytest.raises(errors.UnknownOption, match="did you mean num_cpus"):
         Pool(1, num_cpu=1)
-    with pytest.raises(errors.UnknownOption, match="name"):
-        Pool(1, ray_remote_args={"name": "x"})
+    for option in ("name", "lifetime", "get_if_exists"):
+        with pytest.raises(errors.UnknownOption, match=option):
+            Pool(1, ray_remote_args={option: "x"})
     with Pool(1, ray_remote_args={"num_cpus": 1}) as pool:
         assert pool.apply(jobs.square, (2,)) == 4
         eventually(lambda: gu.available_resources().get("CPU") == 1.0)
+
+
+def test_an_address_is_joined_where_there_is_no_grid_yet() -> None:
+    """The last test of this module that uses the fixture's grid: it makes its own afterwards."""
+    with Pool(1, ray_address="gu://nobody") as pool:
+        assert pool.apply(jobs.square, (3,)) == 9, "we are on a grid, and stay there"
+    gu.shutdown()
+    try:
+        with pytest.raises(errors.UsageError, match="gu://nobody"):
+            Pool(1, ray_address="gu://nobody")
+    finally:
+        gu.init(num_cpus=2, ignore_reinit_error=True)
