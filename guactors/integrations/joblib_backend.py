@@ -130,13 +130,13 @@ class GridBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """Replace the big arrays among the arguments of a batch by their numbers in the list of
         refs that is returned."""
         items = getattr(batch, "items", None)
-        numpy = sys.modules.get("numpy")
-        if not isinstance(items, list) or numpy is None:
+        array = getattr(sys.modules.get("numpy"), "ndarray", None)
+        if not isinstance(items, list) or array is None:
             return []
         refs: dict[gu.ObjectRef, Slot] = {}
 
         def outside(value: Any) -> Any:
-            if type(value) is not numpy.ndarray or value.nbytes < SHARED or value.dtype.hasobject:
+            if type(value) is not array or value.nbytes < SHARED or value.dtype.hasobject:
                 return value
             found = self._shared.get(id(value))
             if found is None:
