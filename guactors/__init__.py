@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guactors import actor, exceptions
+    from guactors import actor, exceptions, util
     from guactors.api import (
         ActorClass,
         ActorHandle,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         shutdown,
         wait,
     )
+    from guactors.integrations.mapping import map  # noqa: A004 - Python's, on a grid
 
 __version__ = "0.1.0"
 
@@ -65,25 +66,26 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "map",
     "method",
     "nodes",
     "put",
     "remote",
     "shutdown",
+    "util",
     "wait",
 ]
 
 
-_MODULES = frozenset({"actor", "exceptions"})
+_MODULES = frozenset({"actor", "exceptions", "util"})
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"guactors.{name}")
     if name in __all__:
-        from guactors import api
-
-        value = getattr(api, name)
+        home = "guactors.integrations.mapping" if name == "map" else "guactors.api"
+        value = getattr(import_module(home), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'guactors' has no attribute {name!r}")

@@ -106,7 +106,7 @@ class ActorClass:
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         name = self.__name__
         raise TypeError(f"{name} is a remote class: make an actor with {name}.remote(...)")
 
@@ -116,7 +116,7 @@ class ActorClass:
         other._blob, other._captured = self._blob, self._captured
         return other
 
-    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+    def remote(self, /, *args: Any, **kwargs: Any) -> ActorHandle:
         """Make an actor. Raises NameTaken when a live one has its name."""
         from guactors.api import auto_init
 
@@ -276,7 +276,7 @@ class ActorMethod:
         self._how = how = _how(handle._info, info, options, self._label)
         self._plain = how["returns"] == 1 and how["events"] and not (how["timeout"] or how["group"])
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._label} runs elsewhere: call {self._label}.remote(...)")
 
     def options(self, **options: Any) -> ActorMethod:
@@ -291,7 +291,7 @@ class ActorMethod:
         made._handle = lambda: handle
         return made
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Submit a call; calls of one caller run in order unless the actor is concurrent. Raises
         TooManyPending beyond the actor's ``max_pending_calls``."""
         session = current_session()

@@ -51,6 +51,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "doors": (
         "", "actor", "api", "exceptions", "node", "cli", "cli.*", "integrations", "integrations.*",
+        "util", "util.*",
         "web", "web.*",
     ),
 }  # fmt: skip
@@ -73,10 +74,10 @@ IMPURE = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "zmq": ("transport.zmq_link",),
     "subprocess": ("runtimes.*",),
-    "multiprocessing": ("runtimes.*",),
+    "multiprocessing": ("runtimes.*", "integrations.pool_results"),
     "pty": ("runtimes.*",),
     "typer": ("cli.*",),
-    "rich": ("cli.*",),
+    "rich": ("cli.*", "integrations.progress"),
 }
 """Imports that only some modules may have, so that a change of mind stays in one place."""
 
