@@ -40,7 +40,6 @@ from guactors.messages import (
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
 from guactors.pump import Host, Pump
-from guactors.refs import pack_refs
 from guactors.session_store import SessionStore
 from guactors.session_values import SessionValues
 from guactors.transport.base import Frame, Link, Transport
@@ -60,6 +59,9 @@ class Session:
     """``hello`` says who we are, ``credentials`` prove it; ``echo``: print what workers print
     (None: not), ``fold``: fold equal lines. ``close`` settles everything that is pending."""
 
+    provider = ""
+    """The provider of the grid that this process started itself."""
+
     def __init__(
         self,
         transport: Transport,
@@ -76,12 +78,12 @@ class Session:
         self.code_signers: list[SecretKey] = []
         """Keys that sign the functions and classes this session sends."""
         self.hub_address = hub[0].control if hub else ""
-        self.provider = ""
-        """The provider of the grid that this process started itself."""
         self.peer = hello.peer
         self.id = hello.session
         self.namespace = hello.namespace
-        self.core = _core(hello, timing)
+        self.core = CallerCore(
+            self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
+        )
         self._store = SessionStore(self.core.objects, shared=host is not None)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
@@ -431,17 +433,6 @@ class Session:
         with self.lock:
             self.core.cancel_children(parent, time.monotonic())
             self.after_core()
-
-
-def _core(hello: Hello, timing: Timing) -> CallerCore:
-    """What decides for the process that introduces itself so."""
-    return CallerCore(
-        hello.peer,
-        linger=timing.linger,
-        retry_error=_wants_retry,
-        store=hello.store,
-        pack_refs=pack_refs,
-    )
 
 
 def _wants_retry(task: Task, data: bytes) -> bool:

@@ -14,7 +14,7 @@ from guactors import values
 from guactors.errors import GetTimeout, GuactorsError, SessionClosed
 from guactors.messages import RefWord
 from guactors.payload import Enclosed
-from guactors.refs import ObjectRef
+from guactors.refs import ObjectRef, pack_refs
 
 if TYPE_CHECKING:
     from guactors.session import Session
@@ -26,6 +26,7 @@ class SessionValues:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._core = session.core
+        self._core.endings.pack_refs = pack_refs
         self._pump = session.pump
         self._lock = session.lock
         self._futures: dict[int, list[Future[Any]]] = {}

@@ -25,7 +25,7 @@ class Endings:
 
     def __init__(self, objects: ObjectTable, pack_refs: Callable[[list[RefWord]], bytes]) -> None:
         self.objects = objects
-        self._pack_refs = pack_refs
+        self.pack_refs = pack_refs
         self.streams: dict[int, Stream] = {}
 
     def reply(self, peer: str, task: Task, reply: Reply, buffers: Buffers, position: int) -> int:
@@ -88,7 +88,7 @@ class Endings:
     def _gather(self, task: Task) -> None:
         """The items of its stream, none of which was handed out, become one value."""
         items = list(self.streams.pop(task.id).items)
-        data = self._pack_refs([self.objects.word(id) for id in items])
+        data = self.pack_refs([self.objects.word(id) for id in items])
         self.objects.settle(task.id, data, contains=items)
 
     def _stream_news(self, call: int) -> None:
