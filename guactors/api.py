@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guactors.context import RuntimeContext, runtime_context
@@ -36,6 +36,7 @@ def init(
     log_to_driver: bool = True,
     log_dedup: bool | None = None,
     ignore_reinit_error: bool = False,
+    runtime_env: Mapping[str, Any] | None = None,
     timeout: float = 10.0,
 ) -> RuntimeContext:
     """Join a grid, or start one inside this process's life.
@@ -46,9 +47,10 @@ def init(
     that says who you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that is
     made at first and must be approved there). ``signer``: key files, or names of signer keys, that
     sign the functions and classes you send. ``log_to_driver``: show what workers print.
-    ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``timeout``: seconds to
-    reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has not
-    approved the key), VersionMismatch, UsageError.
+    ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``runtime_env``: what all
+    calls run in, see docs/runtime-env.md. ``timeout``: seconds to reach the hub. Raises
+    UnknownOption for an impossible runtime_env, HubUnreachable, AuthFailed (PendingApproval while
+    the grid's owner has not approved the key), VersionMismatch, UsageError.
     """
     with _lock:
         present = current_session()
@@ -57,7 +59,9 @@ def init(
                 return runtime_context()
             raise UsageError("init() was called before; call shutdown() first")
         from guactors.embedding import open_session
+        from guactors.runtime_env.options import check_given
 
+        check_given(runtime_env)
         session = open_session(
             address or os.environ.get("GU_ADDRESS") or None,
             num_cpus=num_cpus,
@@ -70,9 +74,19 @@ def init(
             fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
             timeout=timeout,
         )
+        if runtime_env:
+            _inherit(session, runtime_env)
         set_current_session(session)
         atexit.register(shutdown)
         return runtime_context()
+
+
+def _inherit(session: Session, runtime_env: Mapping[str, Any]) -> None:
+    try:
+        session.environments.inherit(runtime_env)
+    except BaseException:
+        session.close()
+        raise
 
 
 def shutdown() -> None:

@@ -68,7 +68,8 @@ class HubConfig(Struct, frozen=True):
     for sockets. ``owners``: the owners' public keys, whose grants count.
     ``data``: directory of what it must not forget; without, it forgets, and only local processes
     can take part. ``approved``: keys to admit as if an owner had approved them. ``seal``: its
-    signing key, with which it marks what it gives away."""
+    signing key, with which it marks what it gives away. ``spool``: where images and files of
+    sessions are kept without ``data``, until the hub ends."""
 
     hub: str
     listen: list[str]
@@ -80,6 +81,7 @@ class HubConfig(Struct, frozen=True):
     approved: list[str] = []
     seal: Seal = Seal()
     image_quota: int = 64 << 30
+    spool: str = ""
 
     @property
     def key(self) -> str:
@@ -93,7 +95,8 @@ class ProviderConfig(Struct, frozen=True):
     ``warm``: unbound workers kept ready. ``seal``: its key. ``hub_key``: the public key of the hub
     it serves. ``policy``: the machine owner's policy file as canonical JSON, empty for a provider
     of the hub's own machine, which takes the hub's word. ``data``: directory of its image store.
-    ``patient``: go on dialling a hub that never answered."""
+    ``patient``: go on dialling a hub that never answered. ``env_quota``: bytes of environments that
+    it keeps for later."""
 
     provider: str
     name: str
@@ -111,6 +114,7 @@ class ProviderConfig(Struct, frozen=True):
     data: str = ""
     invitation: str = ""
     patient: bool = True
+    env_quota: int = 10 << 30
 
     def __repr__(self) -> str:
         return f"ProviderConfig({self.provider!r}, {self.name!r}, {self.seal!r})"
@@ -118,7 +122,8 @@ class ProviderConfig(Struct, frozen=True):
 
 class WorkerConfig(Struct, frozen=True):
     """``endpoint``: the provider's listener on this machine. ``hub``: as in ProviderConfig, for
-    calls the user's code makes from inside the worker."""
+    calls the user's code makes from inside the worker. ``python``: its interpreter, empty for the
+    provider's own."""
 
     worker: str
     provider: str
@@ -129,6 +134,7 @@ class WorkerConfig(Struct, frozen=True):
     listen_host: str = ""
     identity: Identity = Identity()
     timing: Timing = Timing()
+    python: str = ""
 
 
 class NodeConfig(Struct, frozen=True):

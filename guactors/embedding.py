@@ -126,7 +126,8 @@ def _launch(
     if num_gpus is not None:
         resources["GPU"] = float(num_gpus)
     run_dir = new_run_dir()
-    hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], str(run_dir))
+    place = str(run_dir)
+    hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], place, spool=f"{place}/spool")
     provider = ProviderConfig(fresh("provider"), "local", [], resources, str(run_dir))
     try:
         node = launch_node(

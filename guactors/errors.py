@@ -30,6 +30,7 @@
     │   ├── ImageRefused           an image whose content, signature or form is not what it must be
     │   ├── VersionMismatch        protocol or Python versions that cannot work together
     │   ├── Unschedulable          no provider could ever run it
+    │   ├── RuntimeEnvSetupError   what it was to run in could not be set up
     │   └── MailboxFull            back-pressure: try later
     ├── ProtocolError              what arrived is not ours, too deep, too large, or truncated
     └── InternalError              our bug: please report it
@@ -152,6 +153,7 @@ DEATH_CAUSES = frozenset({
     "link_lost",         # the wire to it broke, its fate is unknown
     "refused",           # it never began: no grant allows it here, or the machine's owner does not
     "revoked",           # the right to run it was taken back
+    "env_failed",        # it never began: its runtime_env could not be set up
 })  # fmt: skip
 
 
@@ -228,6 +230,11 @@ class VersionMismatch(Refused):
 
 class Unschedulable(Refused):
     """No provider could ever run it; the message says what was asked and the most there is."""
+
+
+class RuntimeEnvSetupError(Refused):
+    """The ``runtime_env`` could not be set up on the provider; the message has the last lines that
+    the tool said, or what the setup hook raised."""
 
 
 class MailboxFull(Refused):

@@ -65,11 +65,39 @@ class Versions(Word, frozen=True):
     cloudpickle: Name = ""
 
 
+class EnvWord(Word, frozen=True):
+    """What workers are set up with before they serve. ``description``: canonical JSON, see
+    ``runtime_env/description.py``; ``signatures``: of it, where the session signs its code."""
+
+    description: Annotated[bytes, Meta(max_length=65536)]
+    signatures: Document = b""
+
+    def __repr__(self) -> str:
+        # Its variables may be secrets.
+        return f"EnvWord({len(self.description)} bytes)"
+
+
+class EnvPlace(Word, frozen=True):
+    """An environment on a provider's disk, as its worker takes it on. ``cwd``: working directory,
+    empty for the worker's own; ``path``: goes first in the import path; ``hook``: a function
+    ``module.name``, or the path of a pickled one, called before all else."""
+
+    word: EnvWord
+    variables: dict[Name, Text] = {}
+    cwd: Text = ""
+    path: list[Text] = []
+    hook: Text = ""
+
+    def __repr__(self) -> str:
+        return f"EnvPlace(cwd={self.cwd!r}, path={self.path!r}, hook={self.hook!r})"
+
+
 class Shape(Word, frozen=True):
     """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
     ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match; ``provider`` pins to a
     provider id or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image``
-    is an image id or empty; ``preemption`` lists how others may be made to give way for it."""
+    is an image id or empty; ``preemption`` lists how others may be made to give way for it.
+    ``env``: what its worker is set up with."""
 
     resources: Amounts
     priority: int = 0
@@ -78,6 +106,7 @@ class Shape(Word, frozen=True):
     runtime: Name = ""
     image: Name = ""
     preemption: list[Name] = []
+    env: EnvWord | None = None
 
 
 class DeathReport(Word, frozen=True):
@@ -566,7 +595,8 @@ class LeaseEnded(Message, frozen=True, tag=52):
 
 
 class WorkerBlocked(Message, frozen=True, tag=53):
-    """The lease's task waits in get(); its CPU is free for others until WorkerResumed."""
+    """The lease's task waits in get(), or its environment is being built: its CPU is free for
+    others until WorkerResumed."""
 
     lease: Id
 
@@ -712,7 +742,8 @@ class Bind(Message, frozen=True, tag=81):
     """Provider -> worker: you now work for this session (once in a worker's life). ``signers``: the
     keys of which one must have signed what is unpickled as code; None: nobody need have.
     ``root``: the directory of the unpacked image it works in. ``runtime``: empty is ``python``; in
-    ``native`` it runs programs of that image and no Python of the session's."""
+    ``native`` it runs programs of that image and no Python of the session's. ``env``: what it
+    takes on first."""
 
     session: Id
     namespace: Name
@@ -721,6 +752,7 @@ class Bind(Message, frozen=True, tag=81):
     signers: list[Name] | None = None
     root: Text = ""
     runtime: Name = ""
+    env: EnvPlace | None = None
 
 
 class LoadActor(Message, frozen=True, tag=82):

@@ -13,6 +13,7 @@ from typing import Any
 
 from guactors.errors import UnknownOption
 from guactors.messages import Shape
+from guactors.runtime_env.options import check_runtime_env
 from guactors.security.words import PREEMPTION, RUNTIMES, is_image_id
 
 TASK = "task"
@@ -90,6 +91,7 @@ _WHO = {
     "priority": ({TASK, ACTOR, METHOD}, _whole(-(2**31)), "an integer, bigger goes first"),
     "runtime": ({TASK, ACTOR}, _runtime, f"one of {', '.join(RUNTIMES)}"),
     "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
+    "runtime_env": ({TASK, ACTOR}, check_runtime_env, "a dict (env_vars, working_dir, pip, ...)"),
     "preemption": ({TASK, ACTOR}, _modes, f"a list of {', '.join(PREEMPTION)}"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, or 'streaming'"),

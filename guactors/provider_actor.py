@@ -20,7 +20,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from guactors import errors
+from guactors import errors, provider_envs
 from guactors.actors import Actor, ActorRef, ActorSystem, Priority, Timer
 from guactors.actors.supervision import Cause, Failed, describe
 from guactors.config import ProviderConfig
@@ -30,6 +30,7 @@ from guactors.ids import fresh
 from guactors.machine import Machine
 from guactors.messages import Hello
 from guactors.provider_crew import Crew, listen_address, worker_keys
+from guactors.provider_envs import EnvDisk, PartBuilt, PartFailed
 from guactors.provider_images import (
     ImageHere,
     ImageMissing,
@@ -40,6 +41,7 @@ from guactors.provider_images import (
 )
 from guactors.provider_link import HubLink
 from guactors.provider_state import (
+    BuildPart,
     Dial,
     DropHub,
     DropWorker,
@@ -51,6 +53,7 @@ from guactors.provider_state import (
     PrepareRoot,
     ProviderCore,
     Ready,
+    RemovePart,
     RemoveRoot,
     SendHub,
     SendWorker,
@@ -122,6 +125,8 @@ class ProviderActor(Actor):
         run_dir = Path(config.run_dir)
         store = Path(config.data or config.run_dir) / "images"
         self._images = Images(store, run_dir / "roots", self._hub.send, self._told)
+        envs = Path(config.data or config.run_dir) / "envs"
+        self._envs = EnvDisk(envs, config.name, self._images, self._told)
         self._readers = self._crew.filenos()
         self._report = report
         self._done = done
@@ -146,6 +151,7 @@ class ProviderActor(Actor):
         for fd in self._readers:
             asyncio.get_running_loop().remove_reader(fd)
         self._crew.close()
+        self._envs.close()
         self._images.close()
         if not self._done.done():
             if isinstance(cause, Failed):
@@ -171,6 +177,8 @@ class ProviderActor(Actor):
                 effects = core.on_worker_link_lost(worker, now)
             case ImageHere() | ImageMissing() | RootReady() | RootFailed():
                 effects = tell_core(core, message, now)
+            case PartBuilt() | PartFailed():
+                effects = provider_envs.tell_core(core, message, now)
             case Begin():
                 self._begin()
                 return
@@ -298,14 +306,16 @@ class ProviderActor(Actor):
                 self._crew.tell(worker, Deliver(message))
             case SendHub(message):
                 self._hub.send(message)
-            case StartWorker(worker, identity):
-                self._crew.start(worker, identity, self.context)
+            case StartWorker(worker, identity, python):
+                self._crew.start(worker, identity, self.context, python)
             case KillWorker(worker, cause):
                 self._crew.tell(worker, Kill(cause))
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
             case NeedImage() | PrepareRoot() | RemoveRoot():
                 self._images.carry_out(effect)
+            case BuildPart() | RemovePart():
+                self._envs.carry_out(effect)
             case Dial(endpoint):
                 self._drop_hub()
                 down = self._hub.dial(endpoint)

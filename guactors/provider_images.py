@@ -195,6 +195,14 @@ class Images:
 
     # --- unpacking ------------------------------------------------------------------------------
 
+    async def unpack(self, image: str, target: Path) -> None:
+        """Fetch an image and unpack it as the new directory ``target``. Raises ImageTrouble,
+        ImageRefused, UsageError or OSError."""
+        from guactors.images.unpack import unpack_image
+
+        await self._fetch(image)
+        await asyncio.to_thread(unpack_image, self._store(), image, target)
+
     async def _prepare(self, worker: str, image: str) -> None:
         try:
             pin, root = await asyncio.to_thread(self._unpack, worker, image)

@@ -133,7 +133,7 @@ class ActorClass:
                 "argument, because the actor may be restarted without this process; pass it as "
                 "an argument of its own, or to a method"
             )
-        shape = shape_of(options, 0.0)
+        shape = session.environments.shape(shape_of(options, 0.0), options.get("runtime_env"))
         spec = ActorSpec(
             fresh("actor"),
             session.id,

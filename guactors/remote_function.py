@@ -176,9 +176,10 @@ class RemoteFunction:
             self._fn = function_id(self._blob)
         blob = self._blob
         signatures = signatures_for(session, session.code_signers, "function", blob)
+        shape = session.environments.shape(self._shape, self._options.get("runtime_env"))
         with session.lock:
             session.core.blobs[self._fn] = Define(self._fn, self._name[:256], blob, signatures)
-            demand = session.core.demand(self._shape)
+            demand = session.core.demand(shape)
         self._home = (session, demand)
         return demand
 

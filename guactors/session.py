@@ -22,6 +22,7 @@ from guactors.caller.effects import Dial, Hangup, SendHub, SendPeer
 from guactors.caller.tasks import Task
 from guactors.config import Timing
 from guactors.credentials import Credentials
+from guactors.env_client import Environments
 from guactors.errors import GuactorsError, HubUnreachable, SessionClosed, UsageError
 from guactors.hub_line import HubLine, error_of
 from guactors.messages import (
@@ -92,6 +93,7 @@ class Session:
         self.actors = ActorRegistry(self)
         self.requests: dict[int, Message | None] = {}
         self.request_ids = itertools.count(1)
+        self.environments = Environments(self)
         self._folder = LineFolder(fold=fold)
         self._echo = echo
         self._next_tick = 0.0

@@ -19,6 +19,7 @@ from guactors.errors import (
     Death,
     GuactorsError,
     PermissionDenied,
+    RuntimeEnvSetupError,
 )
 from guactors.messages import ActorUpdate, CreateActor, DeathReport, KillActor, WatchActor
 
@@ -158,6 +159,8 @@ class ActorBook:
         error: GuactorsError
         if death.cause in NOT_ALLOWED:
             error = PermissionDenied(f"the actor of {call} may not run: {death.detail}")
+        elif death.cause == "env_failed":
+            error = RuntimeEnvSetupError(f"the actor of {call}: {death.detail}")
         elif death.cause in ON_PURPOSE:
             error = ActorKilled(f"the actor of {call} is gone", death)
         else:

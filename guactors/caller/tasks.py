@@ -68,4 +68,6 @@ def shape_key(shape: Shape) -> str:
     key = f"{shape.priority}|{shape.provider}|{','.join(parts)}"
     if shape.runtime or shape.image or shape.preemption:
         key += f"|{shape.runtime}|{shape.image}|{','.join(shape.preemption)}"
+    if shape.env is not None:
+        key += "|" + blake2b(shape.env.description, digest_size=16).hexdigest()
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from guactors.provider_state.core import ProviderCore
 from guactors.provider_state.effects import (
+    BuildPart,
     Dial,
     DropHub,
     DropWorker,
@@ -17,8 +18,10 @@ from guactors.provider_state.effects import (
     KillWorker,
     NeedImage,
     Note,
+    Part,
     PrepareRoot,
     Ready,
+    RemovePart,
     RemoveRoot,
     SendHub,
     SendWorker,
@@ -28,6 +31,7 @@ from guactors.provider_state.effects import (
 from guactors.provider_state.shelf import ImageFacts
 
 __all__ = [
+    "BuildPart",
     "Dial",
     "DropHub",
     "DropWorker",
@@ -37,9 +41,11 @@ __all__ = [
     "KillWorker",
     "NeedImage",
     "Note",
+    "Part",
     "PrepareRoot",
     "ProviderCore",
     "Ready",
+    "RemovePart",
     "RemoveRoot",
     "SendHub",
     "SendWorker",

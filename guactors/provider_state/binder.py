@@ -144,4 +144,4 @@ def _bind(job: Job, keys: list[str], root: str) -> Bind:
     )
     signers = None if binding.signers is None else list(binding.signers)
     runtime = "" if binding.runtime == "python" else binding.runtime
-    return Bind(binding.session, namespace, lease, keys, signers, root, runtime)
+    return Bind(binding.session, namespace, lease, keys, signers, root, runtime, job.env)

@@ -62,6 +62,7 @@ from guactors.provider_state.effects import (
     SendWorker,
     StartWorker,
 )
+from guactors.provider_state.envs import Envs
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.orders import Orders
 from guactors.provider_state.permits import Permits
@@ -118,7 +119,10 @@ class ProviderCore:
         self._watch = Watch(self._pool, config.timing)
         self._permits = Permits(config)
         self._shelf = Shelf()
-        parts = (self._pool, self._watch, self._line, self._permits, self._shelf)
+        self._envs = Envs(config.env_quota)
+        parts = (
+            self._pool, self._watch, self._line, self._permits, self._shelf, self._envs,
+        )  # fmt: skip
         self._orders = Orders(config.name, *parts, wall)
         self._binder = self._orders.binder
         self._review = Review(self._pool, self._orders.gate, self._permits, self._watch, wall)
@@ -349,6 +353,19 @@ class ProviderCore:
             effects += self._orders.root_failed(known, reason, detail, now)
         return effects + self._settle(now)
 
+    # --- environments ---------------------------------------------------------------------------
+
+    def on_part_built(self, key: str, path: str, size: int, now: float) -> list[Effect]:
+        """The part that BuildPart named is in the directory ``path``, of ``size`` bytes."""
+        self._envs.on_built(key, path, size, now)
+        return self._settle(now)
+
+    def on_part_failed(self, key: str, reason: str, detail: str, now: float) -> list[Effect]:
+        """It could not be built; ``reason``: ``failed``, or ``link_lost``: then it is tried again.
+        ``detail`` has the last words of the tool."""
+        self._envs.on_failed(key, reason, detail, now)
+        return [Note("warning", f"an environment: {detail}"), *self._settle(now)]
+
     # --- time -----------------------------------------------------------------------------------
 
     def on_tick(self, now: float) -> list[Effect]:
@@ -360,7 +377,9 @@ class ProviderCore:
 
     def next_wake(self, now: float) -> float | None:
         """When to call on_tick at the latest, if no other event comes before."""
-        parts = (self._line, self._pool, self._watch, self._orders.gate, self._review)
+        parts = (
+            self._line, self._pool, self._watch, self._orders.gate, self._review, self._envs,
+        )  # fmt: skip
         times = [time for part in parts if (time := part.next_wake(now)) is not None]
         return min(times, default=None)
 
@@ -374,14 +393,17 @@ class ProviderCore:
         for worker in self._pool.surplus(now):
             effects += self._watch.dismiss(worker, "released", now, IDLE_PATIENCE, graceful=True)
         effects += [self._start(worker) for worker in self._pool.to_start(now)]
+        if self._envs.crowded(now):
+            effects += self._envs.surplus(self._orders.used_parts(), now)
         return effects + self._readiness()
 
     def _start(self, worker: str) -> StartWorker:
+        known = self._pool.workers[worker]
         if self._new_keypair is None:
-            return StartWorker(worker)
+            return StartWorker(worker, python=known.python)
         identity = Identity(*self._new_keypair())
-        self._pool.workers[worker].transport = identity.client_public
-        return StartWorker(worker, identity)
+        known.transport = identity.client_public
+        return StartWorker(worker, identity, known.python)
 
     def _readiness(self) -> list[Effect]:
         """Once: that we serve, or that no worker of ours ever comes up."""

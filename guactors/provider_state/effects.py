@@ -9,14 +9,16 @@ from msgspec import Struct
 
 from guactors.config import Identity
 from guactors.messages import Endpoint, Message
+from guactors.runtime_env.description import Packages
 
 
 class StartWorker(Struct, frozen=True):
-    """Start a process of this id, which dials with this identity. Answered by on_worker_started and
-    on_worker_ended."""
+    """Start a process of this id, which dials with this identity. ``python``: its interpreter,
+    empty for our own. Answered by on_worker_started and on_worker_ended."""
 
     worker: str
     identity: Identity = Identity()
+    python: str = ""
 
 
 class KillWorker(Struct, frozen=True):
@@ -63,6 +65,35 @@ class NeedImage(Struct, frozen=True):
     image: str
 
 
+class Part(Struct, frozen=True):
+    """A part of an environment. ``kind``: ``files`` (of the archive ``image``), ``pip`` or ``uv``
+    (``packages``, for the interpreter ``python``, empty for our own). ``base``: the key of the part
+    in whose directory it is built; ``timeout``: seconds."""
+
+    key: str
+    kind: str
+    image: str = ""
+    packages: Packages | None = None
+    python: str = ""
+    base: str = ""
+    timeout: float = 600.0
+
+
+class BuildPart(Struct, frozen=True):
+    """Build it, in a directory of its own; ``cwd``: that of its base. Answered by on_part_built or
+    on_part_failed."""
+
+    part: Part
+    cwd: str = ""
+
+
+class RemovePart(Struct, frozen=True):
+    """Nobody uses it: remove its directory. Not answered."""
+
+    key: str
+    path: str
+
+
 class SendHub(Struct, frozen=True):
     """To the hub, on the link of the last on_hub_up. If the link cannot take it: on_hub_down."""
 
@@ -105,5 +136,5 @@ class Note(Struct, frozen=True):
 
 Effect = (
     StartWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot | NeedImage
-    | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp | Note
+    | BuildPart | RemovePart | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp | Note
 )  # fmt: skip

@@ -27,7 +27,7 @@ from guactors.config import WorkerConfig
 from guactors.errors import Death
 from guactors.runtimes import tree
 from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started
-from guactors.runtimes.command import environment, python_module
+from guactors.runtimes.command import FOREIGN, environment, foreign_module, python_module
 from guactors.runtimes.entry import LENGTH_BYTES, WORKER_ENTRY, Birth
 from guactors.runtimes.output import Lines, StreamSplitter
 
@@ -84,7 +84,7 @@ class SpawnedWorkers:
         """See the port."""
         try:
             popen = subprocess.Popen(
-                python_module("guactors.runtimes.entry"),
+                _command(config.python),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -256,6 +256,11 @@ class SpawnedWorkers:
             worker.config.worker, worker.config.provider_name,
         )  # fmt: skip
         self._told.append(Ended(worker.config.worker, death))
+
+
+def _command(python: str) -> list[str]:
+    module = "guactors.runtimes.entry"
+    return foreign_module(python, module, FOREIGN) if python else python_module(module)
 
 
 def _await_end(worker: _Worker) -> tuple[int, int]:

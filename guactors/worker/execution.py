@@ -42,6 +42,8 @@ class Code:
         self._functions: dict[bytes, Callable[..., Any]] = {}
         self._names: dict[bytes | str, str] = {}
         self.instance: Any = None
+        self.prepare: Callable[[], None] = lambda: None
+        """Called before code is opened. Raises RuntimeEnvSetupError."""
 
     def define(self, message: Define) -> None:
         self._blobs[message.fn] = message
@@ -76,6 +78,7 @@ class Code:
     def _open(self, fn: bytes) -> Callable[..., Any]:
         if fn == PROGRAM:
             return self._trust.program()
+        self.prepare()
         found = self._blobs.get(fn)
         if found is None:
             raise GuactorsError(f"function {fn.hex()} was never sent to this worker")
@@ -84,6 +87,7 @@ class Code:
 
     def open_class(self, message: LoadActor, blob: bytes) -> Any:
         """The class of an actor, checked and opened. Raises as ``find`` does."""
+        self.prepare()
         name = message.spec.class_name
         self._trust.check_code(CLASS, name, blob, message.signatures)
         return open_code(blob, f"{name}()")

@@ -53,6 +53,7 @@ from guactors.transport.poller import Poller
 from guactors.versions import own_versions
 from guactors.worker.admission import Admission
 from guactors.worker.control import MOST_FAULTS, Control
+from guactors.worker.environment import Setup
 from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
@@ -83,6 +84,8 @@ class Worker:
         where = f"on worker {config.worker} of provider {config.provider_name}"
         trust = Trust(where, self.admission.caller, self.control.tell_provider)
         self.code = Code(trust, self.admission.expelled)
+        self.setup = Setup(where)
+        self.code.prepare = self.setup.check
         self.spec: ActorSpec | None = None
         self.session_id = ""
         self.namespace = ""
@@ -186,6 +189,8 @@ class Worker:
         session = Session(self._transport, config.hub, hello, config.timing, echo=False, host=host)
         host.session = session
         session.send_neighbour = self.send
+        if self.setup.env is not None:
+            session.environments.adopt(self.setup.env.word)
         session.current_parent = lambda: getattr(running.get(), "key", None)
         session.start()
         return session
@@ -333,6 +338,8 @@ class Worker:
         to run."""
         self.admission.doors.admit(message.keys)
         self.code.bind(message)
+        if message.env is not None:
+            self.setup.take(message.env)
         self.namespace = message.namespace
         self.session_id = message.session
         self.poller.wake()
