@@ -27,6 +27,7 @@ from guactors.provider_fetch import ImageTrouble
 from guactors.provider_images import Images, remove_tree
 from guactors.provider_state import BuildPart, Part, ProviderCore, RemovePart
 from guactors.provider_state import Effect as CoreEffect
+from guactors.runtime_env.description import ARCHIVE
 
 if TYPE_CHECKING:
     from guactors.runtimes.envbuild import Builders
@@ -114,7 +115,7 @@ class EnvDisk:
         try:
             target = await asyncio.to_thread(self._fresh, part)
             if part.kind == "files":
-                await self._images.unpack(part.image, target)
+                await self._images.unpack(part.image, ARCHIVE, target)
             else:
                 await asyncio.to_thread(self._install, part, cwd, target)
             size = await asyncio.to_thread(_size, target)

@@ -195,13 +195,22 @@ class Images:
 
     # --- unpacking ------------------------------------------------------------------------------
 
-    async def unpack(self, image: str, target: Path) -> None:
-        """Fetch an image and unpack it as the new directory ``target``. Raises ImageTrouble,
-        ImageRefused, UsageError or OSError."""
+    async def unpack(self, image: str, name: str, target: Path) -> None:
+        """Fetch the image, which must have this name, and unpack it as the new directory
+        ``target``. Raises ImageTrouble, ImageRefused, UsageError or OSError."""
+        await self._fetch(image)
+        await asyncio.to_thread(self._unpack_named, image, name, target)
+
+    def _unpack_named(self, image: str, name: str, target: Path) -> None:
+        """In a thread."""
         from guactors.images.unpack import unpack_image
 
-        await self._fetch(image)
-        await asyncio.to_thread(unpack_image, self._store(), image, target)
+        store = self._store()
+        with store.pin(image):
+            if store.get(image).manifest.name != name:
+                # Whether an image may be run is judged where one is run, and not here.
+                raise ImageTrouble("image", f"{image} is an image, and no archive of files")
+            unpack_image(store, image, target)
 
     async def _prepare(self, worker: str, image: str) -> None:
         try:

@@ -23,6 +23,8 @@ MOST_WORDS: Final = 1000
 """Variables, packages, options, modules."""
 SETUP_TIMEOUT: Final = 600
 """Seconds that a build may take, unless it is said."""
+ARCHIVE: Final = "runtime-env"
+"""The name, as an image, of every archive of files: hub and providers know it by that."""
 PIP: Final = "pip"
 UV: Final = "uv"
 

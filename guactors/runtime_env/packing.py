@@ -35,10 +35,10 @@ from guactors.images.members import Budget, Gate, Kind
 from guactors.images.tar_writer import END, file_header, padding, tar_of
 from guactors.images.tree import Node, Tree
 from guactors.images.unpack import unpack
+from guactors.runtime_env.description import ARCHIVE
 
-NAME: Final = "runtime-env"
-"""The name of every such archive, by which a hub knows it."""
 HOOK_FILE: Final = "hook.pickle"
+_CREATED: Final = "1970-01-01T00:00:00Z"
 LEFT_OUT: Final = (".git", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 """Names that are never packed."""
 _SHOWN: Final = 5
@@ -168,9 +168,7 @@ def _archive(pieces: Sequence[bytes]) -> Archive:
     chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
     blob = new_blob("rootfs", "tar", len(data), map(chunk_hash, chunks))
     manifest = encode_manifest(
-        Manifest(
-            name=NAME, arch="any", created="1970-01-01T00:00:00Z", blobs=[blob], runtimes=["python"]
-        )
+        Manifest(name=ARCHIVE, arch="any", created=_CREATED, blobs=[blob], runtimes=["python"])
     )
     return Archive(image_id(manifest), manifest, blob.sha3_256, chunks)
 

@@ -41,10 +41,14 @@ class Setup:
                 os.chdir(env.cwd)
         except (OSError, ValueError) as error:
             self._failure = f"{type(error).__name__}: {error}"
-        sys.path[:] = [*env.path, *(one for one in sys.path if one not in env.path)]
+        # A Python that was started in this environment would have these.
+        given = os.environ.get("PYTHONPATH", "") if "PYTHONPATH" in env.variables else ""
+        path = [*env.path, *(one for one in given.split(os.pathsep) if one)]
+        sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
         if env.path:
             older = os.environ.get("PYTHONPATH")
             os.environ["PYTHONPATH"] = os.pathsep.join([*env.path, *([older] if older else [])])
+        if path:
             importlib.invalidate_caches()
         self._hook = env.hook
 
