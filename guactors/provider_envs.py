@@ -15,6 +15,8 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("guactors.provider")
 
+MOST_BUILDS = 8
+"""At a time; others wait."""
 _LOCK = "lock"
 
 
@@ -80,6 +84,7 @@ class EnvDisk:
         self._lock = -1
         self._builders: Builders | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(MOST_BUILDS, "environment")
         self._closed = False
 
     def carry_out(self, effect: BuildPart | RemovePart) -> None:
@@ -88,7 +93,7 @@ class EnvDisk:
             case BuildPart(part, cwd):
                 self._run(self._build(part, cwd))
             case RemovePart(_, path):
-                self._run(asyncio.to_thread(remove_tree, Path(path)))
+                self._threads.submit(remove_tree, Path(path))
 
     def close(self) -> None:
         """No worker is left. Blocks while directories are removed."""
@@ -97,6 +102,8 @@ class EnvDisk:
             self._builders.close()
         for task in self._tasks:
             task.cancel()
+        # Whoever still writes would leave something behind.
+        self._threads.shutdown(cancel_futures=True)
         if self._own is not None:
             remove_tree(self._own)
             os.close(self._lock)
@@ -113,12 +120,10 @@ class EnvDisk:
         from guactors.runtimes.envbuild import BuildFailed
 
         try:
-            target = await asyncio.to_thread(self._fresh, part)
             if part.kind == "files":
-                await self._images.unpack(part.image, ARCHIVE, target)
-            else:
-                await asyncio.to_thread(self._install, part, cwd, target)
-            size = await asyncio.to_thread(_size, target)
+                await self._images.fetch(part.image)
+            work = partial(self._make, part, cwd)
+            target, size = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except ImageTrouble as trouble:
             reason = "link_lost" if trouble.reason in ("link_lost", "gone") else "failed"
             self._failed(part, reason, trouble.detail)
@@ -136,27 +141,35 @@ class EnvDisk:
         where = f"the runtime_env could not be set up on {self._provider} ({what})"
         self._tell(PartFailed(part.key, reason, f"{where}: {detail}"))
 
+    def _make(self, part: Part, cwd: str) -> tuple[Path, int]:
+        """The directory, and its bytes. In a thread."""
+        target = self._fresh(part)
+        try:
+            if part.kind == "files":
+                self._images.unpack_named(part.image, ARCHIVE, target)
+            else:
+                self._install(part, cwd, target)
+            return target, _size(target)
+        except BaseException:
+            remove_tree(target)
+            raise
+
     def _install(self, part: Part, cwd: str, target: Path) -> None:
-        """In a thread."""
         from guactors.runtimes.envbuild import Request
 
         packages, builders = part.packages, self._builders
         assert packages is not None
         assert builders is not None
-        try:
-            builders.build(
-                Request(
-                    str(target), part.kind, packages.packages, packages.options, packages.check,
-                    packages.version, part.python, cwd,
-                ),
-                part.timeout,
-            )  # fmt: skip
-        except BaseException:
-            remove_tree(target)
-            raise
+        builders.build(
+            Request(
+                str(target), part.kind, packages.packages, packages.options, packages.check,
+                packages.version, part.python, cwd,
+            ),
+            part.timeout,
+        )  # fmt: skip
 
     def _fresh(self, part: Part) -> Path:
-        """A name for a directory that is not there yet. In a thread; the first one sweeps."""
+        """A name for a directory that is not there yet; the first one sweeps."""
         if self._closed:
             raise UsageError("the provider stops")
         return self._place() / f"{part.kind}-{part.key[:12]}-{token_hex(4)}"

@@ -195,14 +195,13 @@ class Images:
 
     # --- unpacking ------------------------------------------------------------------------------
 
-    async def unpack(self, image: str, name: str, target: Path) -> None:
-        """Fetch the image, which must have this name, and unpack it as the new directory
-        ``target``. Raises ImageTrouble, ImageRefused, UsageError or OSError."""
+    async def fetch(self, image: str) -> None:
+        """Have the image here. Raises ImageTrouble or ImageRefused."""
         await self._fetch(image)
-        await asyncio.to_thread(self._unpack_named, image, name, target)
 
-    def _unpack_named(self, image: str, name: str, target: Path) -> None:
-        """In a thread."""
+    def unpack_named(self, image: str, name: str, target: Path) -> None:
+        """Unpack the image, which must have this name, as the new directory ``target``. Blocks.
+        Raises ImageTrouble, ImageRefused, UsageError or OSError."""
         from guactors.images.unpack import unpack_image
 
         store = self._store()

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
+from guactors.errors import Death
 from guactors.messages import (
     ActorEnded,
     ActorStarted,
     Bind,
     EnvWord,
+    Hello,
     LeaseEnded,
     LeaseStarted,
     Report,
     StopLease,
+    Versions,
     WorkerBlocked,
     WorkerResumed,
 )
@@ -298,3 +301,26 @@ def test_rubbish_is_refused() -> None:
     bench = Bench(warm=0)
     bench.lease(env=EnvWord(b'{"nonsense":1}'))
     assert "runtime_env" in refusal(bench)
+
+
+def test_an_interpreter_of_another_version_is_refused_by_name() -> None:
+    bench = Bench(warm=0)
+    bench.lease(env=word(py_executable="/opt/python3.13"))
+    (worker,) = bench.starting
+    bench.do(bench.core.on_worker_started(worker, 77))
+    bench.says(worker, Hello(worker, "worker", Versions("0", "3.13.1"), 77, "here"))
+    assert bench.killed == {worker: "env_failed"}
+    bench.ends(worker, Death("env_failed", "", worker=worker))
+    (ended,) = bench.said(LeaseEnded)
+    assert ended.death.cause == "env_failed"
+    assert "/opt/python3.13 is a Python 3.13.1" in ended.death.detail
+
+
+def test_an_interpreter_that_does_not_start_is_said_so() -> None:
+    bench = Bench(warm=0)
+    bench.lease(env=word(py_executable="/opt/python"))
+    (worker,) = bench.starting
+    bench.ends(worker, Death("start_failed", "no such file"))
+    (ended,) = bench.said(LeaseEnded)
+    assert ended.death.cause == "env_failed"
+    assert "/opt/python runs no workers: no such file" in ended.death.detail
