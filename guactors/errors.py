@@ -17,7 +17,9 @@
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
     ├── PeerLost                   a process or the wire between went away
     │   ├── WorkerDied             the process that ran it ended
+    │   │   └── OutOfMemory        for its memory: its own limit, or the machine's
     │   ├── ActorDied              the actor is gone for good
+    │   │   └── ActorOutOfMemory   for its memory (also OutOfMemory)
     │   ├── ActorUnavailable       the actor restarts; this call was lost (at most once)
     │   ├── ProviderLost           the machine is gone
     │   ├── OwnerDied              the process that held the value is gone
@@ -142,7 +144,8 @@ class Death:
 DEATH_CAUSES = frozenset({
     "exited",            # the process ended by itself
     "signal",            # a signal ended it, nobody here sent it
-    "out_of_memory",     # the kernel's OOM killer, or our monitor
+    "out_of_memory",     # the machine's memory: the kernel's OOM killer, or our monitor
+    "memory_limit",      # its own memory limit
     "killed",            # kill() or cancel(force=True)
     "released",          # its last handle went away, or its lease was given back
     "session_ended",     # its session is over
@@ -155,6 +158,10 @@ DEATH_CAUSES = frozenset({
     "revoked",           # the right to run it was taken back
     "env_failed",        # it never began: its runtime_env could not be set up
 })  # fmt: skip
+
+
+MEMORY_CAUSES = frozenset({"out_of_memory", "memory_limit"})
+"""Causes of deaths for memory."""
 
 
 class PeerLost(GuactorsError):
@@ -176,8 +183,17 @@ class WorkerDied(PeerLost):
     """The worker process that ran the task ended."""
 
 
+class OutOfMemory(WorkerDied):
+    """The worker was ended for its memory: it took more than its own limit, or the machine had no
+    more and this was the one to end. The message says how much, and what to do."""
+
+
 class ActorDied(PeerLost):
     """The actor is gone for good."""
+
+
+class ActorOutOfMemory(ActorDied, OutOfMemory):
+    """The actor is gone for good, for its memory."""
 
 
 class ActorKilled(Stopped, ActorDied):

@@ -108,12 +108,14 @@ def _read(path: Path) -> str:
 
 class Machine:
     """Takes figures. ``host``: this machine's id. ``storage``: a path on the disk to report.
+    ``limits``: how those of workers are kept.
 
     ``cpu_percent`` is the load since the figures before, so one object measures for one purpose."""
 
-    def __init__(self, host: str, storage: str) -> None:
+    def __init__(self, host: str, storage: str, limits: str = "") -> None:
         self._host = host
         self._storage = storage
+        self._limits = limits
         self._bits = [64] if sys.maxsize > 2**32 else [32]
         import psutil
 
@@ -141,4 +143,5 @@ class Machine:
             storage_total_gib=disk.total / GIB,
             storage_free_gib=disk.free / GIB,
             host=self._host,
+            limits=self._limits,
         )

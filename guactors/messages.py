@@ -92,12 +92,19 @@ class EnvPlace(Word, frozen=True):
         return f"EnvPlace(cwd={self.cwd!r}, path={self.path!r}, hook={self.hook!r})"
 
 
+class Limits(Word, frozen=True):
+    """What a worker may take at most, 0 for no limit. ``cpu``: processors; ``memory``: bytes."""
+
+    cpu: Amount = 0.0
+    memory: Count = 0
+
+
 class Shape(Word, frozen=True):
     """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
     ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match; ``provider`` pins to a
     provider id or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image``
     is an image id or empty; ``preemption`` lists how others may be made to give way for it.
-    ``env``: what its worker is set up with."""
+    ``env``: what its worker is set up with; ``limits``: what it is held to."""
 
     resources: Amounts
     priority: int = 0
@@ -107,6 +114,7 @@ class Shape(Word, frozen=True):
     image: Name = ""
     preemption: list[Name] = []
     env: EnvWord | None = None
+    limits: Limits | None = None
 
 
 class DeathReport(Word, frozen=True):
@@ -187,7 +195,8 @@ class ActorReport(Word, frozen=True):
 
 
 class MachineInfo(Word, frozen=True):
-    """The Golem roadmap's ``inf`` answers, in GiB for ``*_gib``, percent for ``cpu_percent``."""
+    """The Golem roadmap's ``inf`` answers, in GiB for ``*_gib``, percent for ``cpu_percent``.
+    ``limits``: how limits of workers are kept there, see ``runtimes/fences.py``."""
 
     os_name: Name = ""
     os_release: Name = ""
@@ -202,6 +211,7 @@ class MachineInfo(Word, frozen=True):
     storage_total_gib: float = 0.0
     storage_free_gib: float = 0.0
     host: Name = ""
+    limits: Name = ""
 
 
 class PeerInfo(Word, frozen=True):

@@ -48,6 +48,7 @@ from guactors.provider_state import (
     Effect,
     GiveUp,
     KillWorker,
+    LimitWorker,
     NeedImage,
     Note,
     PrepareRoot,
@@ -64,6 +65,7 @@ from guactors.runtime_actor import (
     Deliver,
     Happened,
     Kill,
+    Limit,
     Said,
     Unlinked,
 )
@@ -134,7 +136,7 @@ class ProviderActor(Actor):
         self._pumping = False
         self._timer: Timer | None = None
         self._wake_at = float("inf")
-        self._machine = Machine(host_id(), config.run_dir)
+        self._machine = Machine(host_id(), config.run_dir, processes.fences)
         self._core = core
 
     # --- life -----------------------------------------------------------------------------------
@@ -308,6 +310,8 @@ class ProviderActor(Actor):
                 self._hub.send(message)
             case StartWorker(worker, identity, python):
                 self._crew.start(worker, identity, self.context, python)
+            case LimitWorker(worker, limits):
+                self._crew.tell(worker, Limit(limits))
             case KillWorker(worker, cause):
                 self._crew.tell(worker, Kill(cause))
             case DropWorker(worker):

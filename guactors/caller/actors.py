@@ -13,8 +13,10 @@ from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
 from guactors.errors import (
+    MEMORY_CAUSES,
     ActorDied,
     ActorKilled,
+    ActorOutOfMemory,
     ActorUnavailable,
     Death,
     GuactorsError,
@@ -163,6 +165,8 @@ class ActorBook:
             error = RuntimeEnvSetupError(f"the actor of {call}: {death.detail}")
         elif death.cause in ON_PURPOSE:
             error = ActorKilled(f"the actor of {call} is gone", death)
+        elif death.cause in MEMORY_CAUSES:
+            error = ActorOutOfMemory(f"the actor of {call} is gone", death)
         else:
             error = ActorDied(f"the actor of {call} is gone", death)
         for id in task.results():

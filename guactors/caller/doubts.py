@@ -13,7 +13,15 @@ from guactors.caller.endings import Endings
 from guactors.caller.leases import Lease, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
-from guactors.errors import Death, ProviderLost, TaskCancelled, WorkerDied
+from guactors.errors import (
+    MEMORY_CAUSES,
+    Death,
+    OutOfMemory,
+    PeerLost,
+    ProviderLost,
+    TaskCancelled,
+    WorkerDied,
+)
 from guactors.messages import ReturnLease
 
 DOUBT = 2.0
@@ -63,7 +71,11 @@ class Doubts:
         if doubt is None:
             return
         self._objects.effects.append(SendHub(ReturnLease(lease, dead=True)))
-        kind = ProviderLost if death.cause == "provider_lost" else WorkerDied
+        kind: type[PeerLost] = WorkerDied
+        if death.cause == "provider_lost":
+            kind = ProviderLost
+        elif death.cause in MEMORY_CAUSES:
+            kind = OutOfMemory
         for task in doubt.tasks:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))

@@ -68,6 +68,8 @@ def shape_key(shape: Shape) -> str:
     key = f"{shape.priority}|{shape.provider}|{','.join(parts)}"
     if shape.runtime or shape.image or shape.preemption:
         key += f"|{shape.runtime}|{shape.image}|{','.join(shape.preemption)}"
+    if shape.limits is not None:
+        key += f"|{shape.limits.cpu}|{shape.limits.memory}"
     if shape.env is not None:
         key += "|" + blake2b(shape.env.description, digest_size=16).hexdigest()
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

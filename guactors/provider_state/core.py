@@ -78,6 +78,7 @@ from guactors.provider_state.workers import (
     Preparing,
     Starting,
     Worker,
+    other_python,
 )
 
 IDLE_PATIENCE = 5.0
@@ -283,8 +284,9 @@ class ProviderCore:
                 self._watch.hello(known, now)
                 welcome = Welcome(self.config.provider, self._hello.versions)
                 effects = [SendWorker(worker, welcome)]
-                if not _same_minor(message.versions.python, self._hello.versions.python):
-                    effects = self._watch.kill(known, "env_failed", _other_python(known, message))
+                stranger = other_python(known, message, self._hello)
+                if stranger:
+                    effects = self._watch.kill(known, "env_failed", stranger)
             case Ping(number):
                 effects = [SendWorker(worker, Pong(number))]
             case WorkerReady(endpoints):
@@ -437,14 +439,3 @@ class ProviderCore:
             "actors": sum(isinstance(state, Hosting) for state in states),
             "waiting": len(self._pool.pending) + len(self._orders.gate.waiting) + preparing,
         }
-
-
-def _same_minor(one: str, other: str) -> bool:
-    return one.split(".")[:2] == other.split(".")[:2]
-
-
-def _other_python(worker: Worker, hello: Hello) -> str:
-    return (
-        f"the runtime_env could not be set up: its interpreter {worker.python} is a Python "
-        f"{hello.versions.python}, which cannot read what another minor version pickled"
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from guactors.config import Identity
-from guactors.messages import Endpoint, Message
+from guactors.messages import Endpoint, Limits, Message
 from guactors.runtime_env.description import Packages
 
 
@@ -19,6 +19,13 @@ class StartWorker(Struct, frozen=True):
     worker: str
     identity: Identity = Identity()
     python: str = ""
+
+
+class LimitWorker(Struct, frozen=True):
+    """Hold its process to these limits, before it is told anything else. Not answered."""
+
+    worker: str
+    limits: Limits
 
 
 class KillWorker(Struct, frozen=True):
@@ -135,6 +142,7 @@ class Note(Struct, frozen=True):
 
 
 Effect = (
-    StartWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot | NeedImage
-    | BuildPart | RemovePart | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp | Note
+    StartWorker | LimitWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot
+    | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp
+    | Note
 )  # fmt: skip

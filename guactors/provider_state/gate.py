@@ -155,8 +155,9 @@ class Gate:
             return Refused("refused", verdict.reason.value, verdict.detail)
         session, epoch = order_session(waiting.order), self._wall(now)
         signers = self._permits.function_signers(session, work, epoch)
-        binding = Binding(session, work.runtime, work.image, signers)
-        word = order_shape(waiting.order).env
+        shape = order_shape(waiting.order)
+        binding = Binding(session, work.runtime, work.image, signers, limits=shape.limits)
+        word = shape.env
         if word is None:
             return Job(waiting.order, binding, epoch)
         return self._prepare(waiting, word, Job(waiting.order, binding, epoch), now)

@@ -20,7 +20,16 @@ from collections.abc import Callable
 from msgspec import Struct, field
 
 from guactors.errors import DEATH_CAUSES, Death, InternalError
-from guactors.messages import DeathReport, Endpoint, EnvPlace, Shape, StartActor, StartLease
+from guactors.messages import (
+    DeathReport,
+    Endpoint,
+    EnvPlace,
+    Hello,
+    Limits,
+    Shape,
+    StartActor,
+    StartLease,
+)
 from guactors.transport.liveness import Liveness
 
 Order = StartLease | StartActor
@@ -30,7 +39,8 @@ Order = StartLease | StartActor
 class Binding(Struct, frozen=True):
     """What a worker is bound to, once in its life: only orders with an equal one may share it.
     ``signers``: whose code it may unpickle, None: anybody's. ``env``: the id of its environment;
-    ``python``: the interpreter of that, empty for the provider's own."""
+    ``python``: the interpreter of that, empty for the provider's own; ``limits``: what it is held
+    to, once and for all."""
 
     session: str
     runtime: str = "python"
@@ -38,6 +48,7 @@ class Binding(Struct, frozen=True):
     signers: tuple[str, ...] | None = None
     env: str = ""
     python: str = ""
+    limits: Limits | None = None
 
 
 class Job(Struct, frozen=True):
@@ -223,3 +234,14 @@ def known_cause(cause: str, otherwise: str) -> tuple[str, str]:
 
 Fresh = Callable[[str], str]
 """An id factory, as :func:`guactors.ids.fresh`."""
+
+
+def other_python(worker: Worker, hello: Hello, own: Hello) -> str:
+    """Why this worker's interpreter cannot serve beside ``own``, empty if it can."""
+    its, ours = hello.versions.python, own.versions.python
+    if its.split(".")[:2] == ours.split(".")[:2]:
+        return ""
+    return (
+        f"the runtime_env could not be set up: its interpreter {worker.python} is a Python {its}, "
+        f"which cannot read what {ours} has pickled"
+    )

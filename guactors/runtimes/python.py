@@ -20,10 +20,12 @@ assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 from guactors.config import WorkerConfig
 from guactors.errors import Death
+from guactors.messages import Limits
 from guactors.runtimes import process
 from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started
 from guactors.runtimes.channel import Fork, Forked, ForkFailed, FromZygote, Reaped, Signal
 from guactors.runtimes.entry import WORKER_ENTRY
+from guactors.runtimes.fences import find_fences
 from guactors.runtimes.output import Lines, StreamSplitter
 from guactors.runtimes.zygote_handle import ZygoteHandle
 
@@ -41,6 +43,8 @@ class _Worker:
     """By descriptor; stdout first."""
     pid: int = 0
     killed: bool = False
+    detail: str = ""
+    """Why we killed it, where nobody asked for that."""
     numbers: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,6 +68,7 @@ class PythonWorkers:
         self._workers: dict[str, _Worker] = {}
         self._told: list[ProcessEvent] = []
         self._closed = False
+        self._fences = find_fences()
         self._out_of_memory = process.OutOfMemoryWatch()
         # After the fork: a selector shared with the zygote would be one too many.
         self._selector = selectors.DefaultSelector()
@@ -92,6 +97,22 @@ class PythonWorkers:
         zygote = self._zygotes.get(held.config.python) if held is not None else None
         if zygote is not None:
             self._say(zygote, Signal(worker, number))
+
+    def limit(self, worker: str, limits: Limits) -> None:
+        """See the port."""
+        held = self._workers.get(worker)
+        if held is None or not held.pid:
+            return
+        try:
+            self._fences.put(worker, held.pid, limits)
+        except OSError as error:
+            held.detail = f"it could not be held to its limits: {error}"
+            self.kill(worker)
+
+    @property
+    def fences(self) -> str:
+        """See the port."""
+        return self._fences.guarantee
 
     def kill(self, worker: str) -> None:
         """See the port."""
@@ -144,6 +165,7 @@ class PythonWorkers:
             for fd in worker.streams:
                 os.close(fd)
         self._workers.clear()
+        self._fences.close()
         self._selector.close()
 
     def zygote_pid(self) -> int | None:
@@ -263,8 +285,11 @@ class PythonWorkers:
         *_, stderr = worker.streams.values()
         self._forget(worker)
         code, number = process.split_status(status)
+        broken = self._fences.broken_by(worker.config.worker) if number else ""
+        self._fences.remove(worker.config.worker)
+        cause = "memory_limit" if broken else self._cause(worker, number)
         death = Death(
-            self._cause(worker, number), detail, code, number, stderr.tail(), rss,
+            cause, broken or detail or worker.detail, code, number, stderr.tail(), rss,
             worker.config.worker, worker.config.provider_name,
         )  # fmt: skip
         self._told.append(Ended(worker.config.worker, death))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from guactors.messages import Shape
+from guactors.messages import Limits, Shape
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units, overlap, to_units
 
 
@@ -37,6 +37,7 @@ class Need(NamedTuple):
     who: str = ""
     env: bytes = b""
     """What its worker is set up with: one that is set up otherwise is of no use."""
+    limits: Limits | None = None
 
 
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:
@@ -60,6 +61,7 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
         shape.priority, hold, total, labels, shape.provider, python,
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
+        shape.limits,
     )  # fmt: skip
 
 
