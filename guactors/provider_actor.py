@@ -16,11 +16,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from msgspec import Struct
 
-from guactors import errors, provider_envs
+from guactors import errors
 from guactors.actors import Actor, ActorRef, ActorSystem, Priority, Timer
 from guactors.actors.supervision import Cause, Failed, describe
 from guactors.config import ProviderConfig
@@ -30,15 +29,7 @@ from guactors.ids import fresh
 from guactors.machine import Machine
 from guactors.messages import Hello
 from guactors.provider_crew import Crew, listen_address, worker_keys
-from guactors.provider_envs import EnvDisk, PartBuilt, PartFailed
-from guactors.provider_images import (
-    ImageHere,
-    ImageMissing,
-    Images,
-    RootFailed,
-    RootReady,
-    tell_core,
-)
+from guactors.provider_disk import Disk, DiskNews, tell_core
 from guactors.provider_link import HubLink
 from guactors.provider_state import (
     BuildPart,
@@ -124,11 +115,8 @@ class ProviderActor(Actor):
         self._config = config
         self._crew = Crew(config, processes, listener, doors, self._nudge)
         self._hub = HubLink(transport, self._nudge)
-        run_dir = Path(config.run_dir)
-        store = Path(config.data or config.run_dir) / "images"
-        self._images = Images(store, run_dir / "roots", self._hub.send, self._told)
-        envs = Path(config.data or config.run_dir) / "envs"
-        self._envs = EnvDisk(envs, config.name, self._images, self._told)
+        self._disk = Disk(config, self._hub.send, self._told)
+        self._images = self._disk.images
         self._readers = self._crew.filenos()
         self._report = report
         self._done = done
@@ -153,8 +141,7 @@ class ProviderActor(Actor):
         for fd in self._readers:
             asyncio.get_running_loop().remove_reader(fd)
         self._crew.close()
-        self._envs.close()
-        self._images.close()
+        self._disk.close()
         if not self._done.done():
             if isinstance(cause, Failed):
                 self._done.set_exception(cause.error)
@@ -177,16 +164,14 @@ class ProviderActor(Actor):
                 effects = self._on_process_event(event)
             case Unlinked(worker):
                 effects = core.on_worker_link_lost(worker, now)
-            case ImageHere() | ImageMissing() | RootReady() | RootFailed():
-                effects = tell_core(core, message, now)
-            case PartBuilt() | PartFailed():
-                effects = provider_envs.tell_core(core, message, now)
             case Begin():
                 self._begin()
                 return
             case Stop():
                 self._stop(now)
                 return
+            case _ if isinstance(message, DiskNews):
+                effects = tell_core(core, message, now)
         self._turn(effects)
 
     def on_child_death(self, ref: ActorRef, cause: Cause) -> None:
@@ -316,10 +301,8 @@ class ProviderActor(Actor):
                 self._crew.tell(worker, Kill(cause))
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
-            case NeedImage() | PrepareRoot() | RemoveRoot():
-                self._images.carry_out(effect)
-            case BuildPart() | RemovePart():
-                self._envs.carry_out(effect)
+            case NeedImage() | PrepareRoot() | RemoveRoot() | BuildPart() | RemovePart():
+                self._disk.carry_out(effect)
             case Dial(endpoint):
                 self._drop_hub()
                 down = self._hub.dial(endpoint)

@@ -35,7 +35,6 @@ from guactors.messages import (
     MachineInfo,
     Message,
     Offer,
-    Output,
     Ping,
     Pong,
     Refusal,
@@ -67,6 +66,7 @@ from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.orders import Orders
 from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
+from guactors.provider_state.printing import pass_on
 from guactors.provider_state.proof import Prover
 from guactors.provider_state.review import Review
 from guactors.provider_state.shelf import ImageFacts, Shelf
@@ -315,19 +315,7 @@ class ProviderCore:
         known = self._pool.workers.get(worker)
         if known is None:
             return []
-        if not known.session:
-            return [Note("info", f"worker {worker}: {line}") for line in lines]
-        known.lost_lines += dropped
-        if not self._line.up:
-            known.lost_lines += len(lines)
-            return []
-        lost, known.lost_lines = known.lost_lines, 0
-        text = list(lines)
-        return [
-            SendHub(
-                Output(known.session, worker, known.pid, self.config.name, stream, name, text, lost)
-            )
-        ]
+        return pass_on(known, self._line, self.config.name, stream, name, lines, dropped)
 
     # --- images ---------------------------------------------------------------------------------
 

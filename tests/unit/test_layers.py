@@ -44,8 +44,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "context", "credentials", "embedding", "hub_keys",
-        "env_client", "image_client", "provider_envs", "provider_fetch", "provider_images",
-        "provider_policy", "grid_client",
+        "env_client", "image_client", "provider_disk", "provider_envs", "provider_fetch",
+        "provider_images", "provider_policy", "grid_client",
         "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
         "refs", "remote_function", "session", "session_values", "actor_registry", "worker",
         "worker.*",
