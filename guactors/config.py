@@ -96,7 +96,8 @@ class ProviderConfig(Struct, frozen=True):
     it serves. ``policy``: the machine owner's policy file as canonical JSON, empty for a provider
     of the hub's own machine, which takes the hub's word. ``data``: directory of its image store.
     ``patient``: go on dialling a hub that never answered. ``env_quota``: bytes of environments that
-    it keeps for later."""
+    it keeps for later. ``memory_threshold``: the share of memory in use above which a worker is
+    ended, 0 for never."""
 
     provider: str
     name: str
@@ -115,6 +116,7 @@ class ProviderConfig(Struct, frozen=True):
     invitation: str = ""
     patient: bool = True
     env_quota: int = 10 << 30
+    memory_threshold: float = 0.0
 
     def __repr__(self) -> str:
         return f"ProviderConfig({self.provider!r}, {self.name!r}, {self.seal!r})"

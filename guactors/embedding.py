@@ -18,7 +18,7 @@ from guactors.credentials import Credentials
 from guactors.errors import UsageError
 from guactors.home import host_id, new_run_dir
 from guactors.ids import fresh
-from guactors.machine import detect_resources
+from guactors.machine import detect_resources, memory_threshold
 from guactors.messages import Endpoint, Hello
 from guactors.runtimes.launch import NodeProcess, launch_node
 
@@ -128,7 +128,9 @@ def _launch(
     run_dir = new_run_dir()
     place = str(run_dir)
     hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], place, spool=f"{place}/spool")
-    provider = ProviderConfig(fresh("provider"), "local", [], resources, str(run_dir))
+    provider = ProviderConfig(
+        fresh("provider"), "local", [], resources, place, memory_threshold=memory_threshold()
+    )
     try:
         node = launch_node(
             NodeConfig(hub, [provider], embedded=True), timeout=timeout, meanwhile=_warm_up

@@ -27,6 +27,7 @@ from guactors.errors import Death, GuactorsError, ProtocolError
 from guactors.home import host_id
 from guactors.ids import fresh
 from guactors.machine import Machine
+from guactors.memory import MemorySampler
 from guactors.messages import Hello
 from guactors.provider_crew import Crew, listen_address, worker_keys
 from guactors.provider_disk import Disk, DiskNews, tell_core
@@ -40,6 +41,7 @@ from guactors.provider_state import (
     GiveUp,
     KillWorker,
     LimitWorker,
+    MeasureMemory,
     NeedImage,
     Note,
     PrepareRoot,
@@ -125,6 +127,7 @@ class ProviderActor(Actor):
         self._timer: Timer | None = None
         self._wake_at = float("inf")
         self._machine = Machine(host_id(), config.run_dir, processes.fences)
+        self._memory = MemorySampler()
         self._core = core
 
     # --- life -----------------------------------------------------------------------------------
@@ -311,6 +314,9 @@ class ProviderActor(Actor):
             case DropHub(reason):
                 log.info("leaving the hub: %s", reason)
                 self._drop_hub()
+            case MeasureMemory(pids, threshold):
+                memory = self._memory.look(pids, threshold)
+                self._perform(self._core.on_memory(memory, self.context.now()))
             case TakeSample():
                 self._perform(self._core.on_sample(self._machine.info()))
             case Note(level, text):

@@ -25,7 +25,8 @@ class Task(Struct, eq=False):
     ``id`` is the object id of its first result, ``id .. id+returns-1`` are all. ``deps`` are local
     object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline`` is
     absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
-    says whether the user's own errors count too (the predicate lives in the shell). ``home`` is the
+    says whether the user's own errors count too, ``spared`` counts the lost workers that were not
+    charged to it (the predicate lives in the shell). ``home`` is the
     demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
     """
 
@@ -50,6 +51,7 @@ class Task(Struct, eq=False):
     sent_at: float = 0.0
     peer: str = ""
     cancelled: bool = False
+    spared: int = 0
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

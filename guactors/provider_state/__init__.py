@@ -17,6 +17,7 @@ from guactors.provider_state.effects import (
     GiveUp,
     KillWorker,
     LimitWorker,
+    MeasureMemory,
     NeedImage,
     Note,
     Part,
@@ -29,6 +30,7 @@ from guactors.provider_state.effects import (
     StartWorker,
     TakeSample,
 )
+from guactors.provider_state.memory_watch import Memory
 from guactors.provider_state.shelf import ImageFacts
 
 __all__ = [
@@ -41,6 +43,8 @@ __all__ = [
     "ImageFacts",
     "KillWorker",
     "LimitWorker",
+    "MeasureMemory",
+    "Memory",
     "NeedImage",
     "Note",
     "Part",

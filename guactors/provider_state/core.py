@@ -63,6 +63,7 @@ from guactors.provider_state.effects import (
 )
 from guactors.provider_state.envs import Envs
 from guactors.provider_state.hub_line import HubLine
+from guactors.provider_state.memory_watch import Memory, MemoryWatch
 from guactors.provider_state.orders import Orders
 from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
@@ -118,6 +119,7 @@ class ProviderCore:
         self._line = HubLine(config, hello, random, Prover(config, hello, wall).prove)
         self._pool = Pool(config.warm, config.resources.get("CPU", 1.0), fresh)
         self._watch = Watch(self._pool, config.timing)
+        self._memory = MemoryWatch(config.name, config.memory_threshold, self._pool, self._watch)
         self._permits = Permits(config)
         self._shelf = Shelf()
         self._envs = Envs(config.env_quota)
@@ -358,12 +360,17 @@ class ProviderCore:
         self._envs.on_failed(key, reason, detail, now)
         return [Note("warning", f"an environment: {detail}"), *self._settle(now)]
 
+    def on_memory(self, memory: Memory, now: float) -> list[Effect]:
+        """What MeasureMemory asked for."""
+        return self._memory.on_memory(memory, now) + self._settle(now)
+
     # --- time -----------------------------------------------------------------------------------
 
     def on_tick(self, now: float) -> list[Effect]:
         """Whatever is due; too early is harmless."""
         effects = self._line.on_tick(now)
         effects += self._watch.tick(now)
+        effects += self._memory.tick(now)
         effects += self._review.tick(now)
         return effects + self._settle(now)
 
@@ -371,6 +378,7 @@ class ProviderCore:
         """When to call on_tick at the latest, if no other event comes before."""
         parts = (
             self._line, self._pool, self._watch, self._orders.gate, self._review, self._envs,
+            self._memory,
         )  # fmt: skip
         times = [time for part in parts if (time := part.next_wake(now)) is not None]
         return min(times, default=None)

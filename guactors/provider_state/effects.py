@@ -101,6 +101,14 @@ class RemovePart(Struct, frozen=True):
     path: str
 
 
+class MeasureMemory(Struct, frozen=True):
+    """How much memory is in use, and how much by these workers, by their pids, if that is more than
+    the share ``threshold``. Answered by on_memory."""
+
+    pids: dict[str, int]
+    threshold: float
+
+
 class SendHub(Struct, frozen=True):
     """To the hub, on the link of the last on_hub_up. If the link cannot take it: on_hub_down."""
 
@@ -144,5 +152,5 @@ class Note(Struct, frozen=True):
 Effect = (
     StartWorker | LimitWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot
     | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp
-    | Note
+    | MeasureMemory | Note
 )  # fmt: skip

@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "images.transfer_state",
     ),
     "adapters": (
-        "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "values",
+        "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "memory", "values",
         "versions", "security.*", "images.*", "store", "store.*", "runtime_env.*",
     ),
     "shells": (
