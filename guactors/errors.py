@@ -22,7 +22,8 @@
     │   │   └── ActorOutOfMemory   for its memory (also OutOfMemory)
     │   ├── ActorUnavailable       the actor restarts; this call was lost (at most once)
     │   ├── ProviderLost           the machine is gone
-    │   ├── OwnerDied              the process that held the value is gone
+    │   ├── ObjectLost             the memory that held the value is gone
+    │   │   └── OwnerDied          the process that held the value is gone
     │   ├── HubUnreachable         nobody answers at the hub's address
     │   └── SessionClosed          shutdown() while it was pending
     ├── Refused                    somebody said no
@@ -33,6 +34,7 @@
     │   ├── VersionMismatch        protocol or Python versions that cannot work together
     │   ├── Unschedulable          no provider could ever run it
     │   ├── RuntimeEnvSetupError   what it was to run in could not be set up
+    │   ├── StoreFull              no room for a large value, in memory or on disk
     │   └── MailboxFull            back-pressure: try later
     ├── ProtocolError              what arrived is not ours, too deep, too large, or truncated
     └── InternalError              our bug: please report it
@@ -208,7 +210,11 @@ class ProviderLost(PeerLost):
     """The provider that ran the work is gone."""
 
 
-class OwnerDied(PeerLost):
+class ObjectLost(PeerLost):
+    """The value was lost with the memory, or the machine, that held it."""
+
+
+class OwnerDied(ObjectLost):
     """The process that owned the value is gone, and the value with it."""
 
 
@@ -251,6 +257,11 @@ class Unschedulable(Refused):
 class RuntimeEnvSetupError(Refused):
     """The ``runtime_env`` could not be set up on the provider; the message has the last lines that
     the tool said, or what the setup hook raised."""
+
+
+class StoreFull(Refused):
+    """A large value found no room, neither in shared memory nor on disk; the message says how much
+    there is, who uses it, and how to give more."""
 
 
 class MailboxFull(Refused):

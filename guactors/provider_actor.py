@@ -29,6 +29,8 @@ from guactors.ids import fresh
 from guactors.machine import Machine
 from guactors.memory import MemorySampler
 from guactors.messages import Hello
+from guactors.objects.place import own_place
+from guactors.objects.sweeping import sweep
 from guactors.provider_crew import Crew, listen_address, worker_keys
 from guactors.provider_disk import Disk, DiskNews, tell_core
 from guactors.provider_link import HubLink
@@ -319,6 +321,7 @@ class ProviderActor(Actor):
                 self._perform(self._core.on_memory(memory, self.context.now()))
             case TakeSample():
                 self._perform(self._core.on_sample(self._machine.info()))
+                sweep(own_place())
             case Note(level, text):
                 log.log(LEVELS[level], "%s", text)
             case Ready():
