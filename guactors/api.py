@@ -11,7 +11,7 @@ import difflib
 import inspect
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from guactors.context import RuntimeContext, runtime_context
@@ -40,6 +40,7 @@ def init(
     log_dedup: bool | None = None,
     ignore_reinit_error: bool = False,
     logging_level: int | str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
     timeout: float = 10.0,
     **others: Any,
 ) -> GridContext:
@@ -54,9 +55,10 @@ def init(
     files, or names of signer keys, that sign the functions and classes you send.
     ``log_to_driver``: show what workers print. ``log_dedup`` (default: on, unless
     GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
-    process. ``timeout``: seconds to reach the hub. Raises HubUnreachable, AuthFailed
-    (PendingApproval while the grid's owner has not approved the key), VersionMismatch, UsageError
-    (AlreadyInitialized unless ``ignore_reinit_error``).
+    process. ``runtime_env``: what all calls run in, see docs/runtime-env.md. ``timeout``: seconds
+    to reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has
+    not approved the key), VersionMismatch, UsageError (UnknownOption for what is impossible,
+    AlreadyInitialized unless ``ignore_reinit_error``).
     """
     _refuse(others)
     _set_level(logging_level)
@@ -66,7 +68,9 @@ def init(
                 return GridContext()
             raise AlreadyInitialized("init() was called before; call shutdown() first")
         from guactors.embedding import open_session
+        from guactors.runtime_env.options import check_given
 
+        check_given(runtime_env)
         session = open_session(
             None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
             num_cpus=num_cpus,
@@ -80,11 +84,13 @@ def init(
             fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
             timeout=timeout,
         )
-        return _enter(session)
+        return _enter(session, runtime_env)
 
 
-def _enter(session: Session) -> GridContext:
+def _enter(session: Session, runtime_env: Mapping[str, Any] | None) -> GridContext:
     """From here on this process is in the grid, until it ends."""
+    if runtime_env:
+        _inherit(session, runtime_env)
     set_current_session(session)
     atexit.register(shutdown)
     return GridContext()
@@ -134,6 +140,14 @@ class GridContext(RuntimeContext):
 
     def __exit__(self, *exc: object) -> None:
         shutdown()
+
+
+def _inherit(session: Session, runtime_env: Mapping[str, Any]) -> None:
+    try:
+        session.environments.inherit(runtime_env)
+    except BaseException:
+        session.close()
+        raise
 
 
 def shutdown() -> None:

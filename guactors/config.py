@@ -68,7 +68,8 @@ class HubConfig(Struct, frozen=True):
     for sockets. ``owners``: the owners' public keys, whose grants count.
     ``data``: directory of what it must not forget; without, it forgets, and only local processes
     can take part. ``approved``: keys to admit as if an owner had approved them. ``seal``: its
-    signing key, with which it marks what it gives away."""
+    signing key, with which it marks what it gives away. ``spool``: where images and files of
+    sessions are kept without ``data``, until the hub ends."""
 
     hub: str
     listen: list[str]
@@ -80,6 +81,7 @@ class HubConfig(Struct, frozen=True):
     approved: list[str] = []
     seal: Seal = Seal()
     image_quota: int = 64 << 30
+    spool: str = ""
 
     @property
     def key(self) -> str:
@@ -93,7 +95,9 @@ class ProviderConfig(Struct, frozen=True):
     ``warm``: unbound workers kept ready. ``seal``: its key. ``hub_key``: the public key of the hub
     it serves. ``policy``: the machine owner's policy file as canonical JSON, empty for a provider
     of the hub's own machine, which takes the hub's word. ``data``: directory of its image store.
-    ``patient``: go on dialling a hub that never answered."""
+    ``patient``: go on dialling a hub that never answered. ``env_quota``: bytes of environments that
+    it keeps for later. ``memory_threshold``: the share of memory in use above which a worker is
+    ended, 0 for never."""
 
     provider: str
     name: str
@@ -111,6 +115,8 @@ class ProviderConfig(Struct, frozen=True):
     data: str = ""
     invitation: str = ""
     patient: bool = True
+    env_quota: int = 10 << 30
+    memory_threshold: float = 0.0
 
     def __repr__(self) -> str:
         return f"ProviderConfig({self.provider!r}, {self.name!r}, {self.seal!r})"
@@ -118,7 +124,8 @@ class ProviderConfig(Struct, frozen=True):
 
 class WorkerConfig(Struct, frozen=True):
     """``endpoint``: the provider's listener on this machine. ``hub``: as in ProviderConfig, for
-    calls the user's code makes from inside the worker. ``labels``: the provider's."""
+    calls the user's code makes from inside the worker. ``labels``: the provider's. ``python``: its
+    interpreter, empty for the provider's own."""
 
     worker: str
     provider: str
@@ -130,6 +137,7 @@ class WorkerConfig(Struct, frozen=True):
     identity: Identity = Identity()
     timing: Timing = Timing()
     labels: dict[str, str] = {}
+    python: str = ""
 
 
 class NodeConfig(Struct, frozen=True):

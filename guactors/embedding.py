@@ -18,7 +18,7 @@ from guactors.credentials import Credentials
 from guactors.errors import UsageError
 from guactors.home import host_id, new_run_dir
 from guactors.ids import fresh
-from guactors.machine import detect_resources
+from guactors.machine import detect_resources, memory_threshold
 from guactors.messages import Endpoint, Hello
 from guactors.runtimes.launch import NodeProcess, launch_node
 
@@ -135,11 +135,15 @@ def _provider(
         resources["CPU"] = float(num_cpus)
     if num_gpus is not None:
         resources["GPU"] = float(num_gpus)
-    return ProviderConfig(fresh("provider"), "local", [], resources, run_dir, labels)
+    return ProviderConfig(
+        fresh("provider"), "local", [], resources, run_dir, labels,
+        memory_threshold=memory_threshold(),
+    )  # fmt: skip
 
 
 def _launch(provider: ProviderConfig, run_dir: Path, timeout: float) -> NodeProcess:
-    hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], str(run_dir))
+    place = str(run_dir)
+    hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], place, spool=f"{place}/spool")
     try:
         node = launch_node(
             NodeConfig(hub, [provider], embedded=True), timeout=timeout, meanwhile=_warm_up

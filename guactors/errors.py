@@ -19,9 +19,10 @@
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
     ├── PeerLost                   a process or the wire between went away
     │   ├── WorkerDied             the process that ran it ended
-    │   │   └── OutOfMemory        because memory ran out
+    │   │   └── OutOfMemory        for its memory: its own limit, or the machine's
     │   ├── ActorLost              an actor is not there
     │   │   ├── ActorDied          it is gone for good
+    │   │   │   └── ActorOutOfMemory  for its memory (also OutOfMemory)
     │   │   └── ActorUnavailable   it restarts; this call was lost (at most once)
     │   ├── ProviderLost           the machine is gone
     │   ├── ObjectLost             the memory that held a value is gone
@@ -37,6 +38,7 @@
     │   ├── Unschedulable          no provider could ever run it
     │   │   ├── TaskUnschedulable  a task
     │   │   └── ActorUnschedulable an actor
+    │   ├── RuntimeEnvSetupError   what it was to run in could not be set up
     │   ├── StoreFull              no room for a large value, in memory or on disk
     │   └── MailboxFull            back-pressure: try later
     │       └── TooManyPending     a handle's max_pending_calls are under way
@@ -154,7 +156,8 @@ class Death:
 DEATH_CAUSES = frozenset({
     "exited",            # the process ended by itself
     "signal",            # a signal ended it, nobody here sent it
-    "out_of_memory",     # the kernel's OOM killer, or our monitor
+    "out_of_memory",     # the machine's memory: the kernel's OOM killer, or our monitor
+    "memory_limit",      # its own memory limit
     "killed",            # kill() or cancel(force=True)
     "released",          # its last handle went away, or its lease was given back
     "session_ended",     # its session is over
@@ -165,7 +168,12 @@ DEATH_CAUSES = frozenset({
     "link_lost",         # the wire to it broke, its fate is unknown
     "refused",           # it never began: no grant allows it here, or the machine's owner does not
     "revoked",           # the right to run it was taken back
+    "env_failed",        # it never began: its runtime_env could not be set up
 })  # fmt: skip
+
+
+MEMORY_CAUSES = frozenset({"out_of_memory", "memory_limit"})
+"""Causes of deaths for memory."""
 
 
 class PeerLost(GuactorsError):
@@ -188,7 +196,8 @@ class WorkerDied(PeerLost):
 
 
 class OutOfMemory(WorkerDied):
-    """The worker process was ended because memory ran out."""
+    """The worker was ended for its memory: it took more than its own limit, or the machine had no
+    more and this was the one to end. The message says how much, and what to do."""
 
 
 class TaskKilled(TaskCancelled, WorkerDied):
@@ -201,6 +210,10 @@ class ActorLost(PeerLost):
 
 class ActorDied(ActorLost):
     """The actor is gone for good."""
+
+
+class ActorOutOfMemory(ActorDied, OutOfMemory):
+    """The actor is gone for good, for its memory."""
 
 
 class ActorKilled(Stopped, ActorDied):
@@ -265,6 +278,11 @@ class TaskUnschedulable(Unschedulable):
 
 class ActorUnschedulable(Unschedulable):
     """No provider could ever run the actor."""
+
+
+class RuntimeEnvSetupError(Refused):
+    """The ``runtime_env`` could not be set up on the provider; the message has the last lines that
+    the tool said, or what the setup hook raised."""
 
 
 class StoreFull(Refused):

@@ -41,6 +41,7 @@ class ImageActor(RoomActor):
         super().__init__()
         self.hub = hub
         self._config = config
+        self._place = config.data or config.spool
         self._room: ImageRoom | None = None
         self._revoked: e.RevocationsAre | None = None
         self._serving: ImageServing | None = None
@@ -79,14 +80,14 @@ class ImageActor(RoomActor):
         if self._room is None:
             from guactors.image_state import ImageRoom
 
-            self.room = self._room = ImageRoom(epoch_seconds, keeps=bool(self._config.data))
+            self.room = self._room = ImageRoom(epoch_seconds, keeps=bool(self._place))
             if self._revoked is not None:
                 self._room.handle(self._revoked, now)
         return super().think(message, now)
 
     def carry(self, effects: list[e.Effect], now: float) -> None:
         """Jobs go to the threads, all else to the hub."""
-        if not self._config.data:
+        if not self._place:
             super().carry(effects, now)
             return
         from guactors.image_state.jobs import Do
@@ -134,5 +135,5 @@ class ImageActor(RoomActor):
             from guactors.images.serving import ImageServing
 
             config = self._config
-            self._serving = ImageServing(Path(config.data), quota=config.image_quota, now=time.time)
+            self._serving = ImageServing(Path(self._place), quota=config.image_quota, now=time.time)
         return self._serving

@@ -43,7 +43,12 @@ def _storage(info: MachineInfo) -> Facts:
 
 
 def _os(info: MachineInfo) -> Facts:
-    return {"name": info.os_name, "release": info.os_release, "host": info.host}
+    return {
+        "name": info.os_name,
+        "release": info.os_release,
+        "host": info.host,
+        "limits": info.limits,
+    }
 
 
 TOPICS: dict[str, Callable[[MachineInfo], Facts]] = {

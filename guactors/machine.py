@@ -11,9 +11,11 @@ import platform
 import sys
 from pathlib import Path
 
+from guactors.errors import UsageError
 from guactors.messages import MachineInfo
 
 GIB = float(2**30)
+MEMORY_THRESHOLD = 0.95
 
 
 def detect_resources() -> dict[str, float]:
@@ -46,6 +48,21 @@ def total_memory() -> float:
     return float(psutil.virtual_memory().total)
 
 
+def memory_threshold() -> float:
+    """The share of memory above which workers are ended: GU_MEMORY_THRESHOLD, 0 for never. Raises
+    UsageError for what is no share."""
+    text = os.environ.get("GU_MEMORY_THRESHOLD", "")
+    if not text:
+        return MEMORY_THRESHOLD
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"GU_MEMORY_THRESHOLD={text!r} is no number from 0 to 1")
+    return value
+
+
 # --- cgroup limits --------------------------------------------------------------------------------
 
 
@@ -69,6 +86,21 @@ def memory_limit(cgroups: str = "/proc/self/cgroup", mount: str = "/sys/fs/cgrou
         _read(folder / "memory.limit_in_bytes") for folder in _folders("memory", cgroups, mount)
     ]
     return min((float(text) for text in texts if text.isdigit()), default=None)
+
+
+def memory_group(
+    cgroups: str = "/proc/self/cgroup", mount: str = "/sys/fs/cgroup"
+) -> tuple[Path, int] | None:
+    """The folder of the cgroup that allows least, of ours and its parents, and the bytes that it
+    allows; None: no limit."""
+    found = []
+    for controller, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
+        for folder in _folders(controller, cgroups, mount):
+            text = _read(folder / name)
+            if text.isdigit():
+                found.append((int(text), folder))
+    limit, folder = min(found, default=(0, Path()))
+    return (folder, limit) if limit else None
 
 
 def _ratio(quota: str, period: str = "") -> float | None:
@@ -108,12 +140,14 @@ def _read(path: Path) -> str:
 
 class Machine:
     """Takes figures. ``host``: this machine's id. ``storage``: a path on the disk to report.
+    ``limits``: how those of workers are kept.
 
     ``cpu_percent`` is the load since the figures before, so one object measures for one purpose."""
 
-    def __init__(self, host: str, storage: str) -> None:
+    def __init__(self, host: str, storage: str, limits: str = "") -> None:
         self._host = host
         self._storage = storage
+        self._limits = limits
         self._bits = [64] if sys.maxsize > 2**32 else [32]
         import psutil
 
@@ -141,4 +175,5 @@ class Machine:
             storage_total_gib=disk.total / GIB,
             storage_free_gib=disk.free / GIB,
             host=self._host,
+            limits=self._limits,
         )

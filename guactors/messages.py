@@ -70,11 +70,46 @@ class Versions(Word, frozen=True):
     cloudpickle: Name = ""
 
 
+class EnvWord(Word, frozen=True):
+    """What workers are set up with before they serve. ``description``: canonical JSON, see
+    ``runtime_env/description.py``; ``signatures``: of it, where the session signs its code."""
+
+    description: Annotated[bytes, Meta(max_length=65536)]
+    signatures: Document = b""
+
+    def __repr__(self) -> str:
+        # Its variables may be secrets.
+        return f"EnvWord({len(self.description)} bytes)"
+
+
+class EnvPlace(Word, frozen=True):
+    """An environment on a provider's disk, as its worker takes it on. ``cwd``: working directory,
+    empty for the worker's own; ``path``: goes first in the import path; ``hook``: a function
+    ``module.name``, or the path of a pickled one, called before all else."""
+
+    word: EnvWord
+    variables: dict[Name, Text] = {}
+    cwd: Text = ""
+    path: list[Text] = []
+    hook: Text = ""
+
+    def __repr__(self) -> str:
+        return f"EnvPlace(cwd={self.cwd!r}, path={self.path!r}, hook={self.hook!r})"
+
+
+class Limits(Word, frozen=True):
+    """What a worker may take at most, 0 for no limit. ``cpu``: processors; ``memory``: bytes."""
+
+    cpu: Amount = 0.0
+    memory: Count = 0
+
+
 class Shape(Word, frozen=True):
     """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
     ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match; ``provider`` pins to a
     provider id or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image``
-    is an image id or empty; ``preemption`` lists how others may be made to give way for it."""
+    is an image id or empty; ``preemption`` lists how others may be made to give way for it.
+    ``env``: what its worker is set up with; ``limits``: what it is held to."""
 
     resources: Amounts
     priority: int = 0
@@ -83,6 +118,8 @@ class Shape(Word, frozen=True):
     runtime: Name = ""
     image: Name = ""
     preemption: list[Name] = []
+    env: EnvWord | None = None
+    limits: Limits | None = None
 
 
 class DeathReport(Word, frozen=True):
@@ -163,7 +200,8 @@ class ActorReport(Word, frozen=True):
 
 
 class MachineInfo(Word, frozen=True):
-    """The Golem roadmap's ``inf`` answers, in GiB for ``*_gib``, percent for ``cpu_percent``."""
+    """The Golem roadmap's ``inf`` answers, in GiB for ``*_gib``, percent for ``cpu_percent``.
+    ``limits``: how limits of workers are kept there, see ``runtimes/fences.py``."""
 
     os_name: Name = ""
     os_release: Name = ""
@@ -178,6 +216,7 @@ class MachineInfo(Word, frozen=True):
     storage_total_gib: float = 0.0
     storage_free_gib: float = 0.0
     host: Name = ""
+    limits: Name = ""
 
 
 class PeerInfo(Word, frozen=True):
@@ -596,7 +635,8 @@ class LeaseEnded(Message, frozen=True, tag=52):
 
 
 class WorkerBlocked(Message, frozen=True, tag=53):
-    """The lease's task waits in get(); its CPU is free for others until WorkerResumed."""
+    """The lease's task waits in get(), or its environment is being built: its CPU is free for
+    others until WorkerResumed."""
 
     lease: Id
 
@@ -742,7 +782,8 @@ class Bind(Message, frozen=True, tag=81):
     """Provider -> worker: you now work for this session (once in a worker's life). ``signers``: the
     keys of which one must have signed what is unpickled as code; None: nobody need have.
     ``root``: the directory of the unpacked image it works in. ``runtime``: empty is ``python``; in
-    ``native`` it runs programs of that image and no Python of the session's."""
+    ``native`` it runs programs of that image and no Python of the session's. ``env``: what it
+    takes on first."""
 
     session: Id
     namespace: Name
@@ -751,6 +792,7 @@ class Bind(Message, frozen=True, tag=81):
     signers: list[Name] | None = None
     root: Text = ""
     runtime: Name = ""
+    env: EnvPlace | None = None
 
 
 class LoadActor(Message, frozen=True, tag=82):

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
-from guactors.messages import Shape
+from guactors.messages import Limits, Shape
+from guactors.runtime_env.options import check_runtime_env
 from guactors.security.words import PREEMPTION, RUNTIMES, is_image_id
 
 TASK = "task"
@@ -20,6 +21,8 @@ ACTOR = "actor"
 METHOD = "method"
 ASYNC_CONCURRENCY = 1000
 """Coroutines of an async actor that run at a time, unless it says otherwise."""
+_LIMITS = {"cpu": 0.01, "memory": 1 << 20}
+"""What can be limited, and to how little."""
 
 
 def _amount(value: Any) -> bool:
@@ -78,6 +81,21 @@ def _modes(value: Any) -> bool:
     return isinstance(value, list | tuple) and set(value) <= set(PREEMPTION)
 
 
+def _limits(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, Mapping):
+        return False
+    for name, amount in value.items():
+        if name not in _LIMITS:
+            near = difflib.get_close_matches(str(name), _LIMITS, 1)
+            hint = f"did you mean {near[0]}?" if near else "there are cpu and memory"
+            raise UnknownOption(f"{name!r} is no limit; {hint}")
+        if amount is not None and (not _amount(amount) or amount < _LIMITS[name]):
+            return False
+    return True
+
+
 def _returns(value: Any) -> bool:
     return value in ("streaming", "dynamic") or _whole(0)(value)
 
@@ -107,6 +125,8 @@ _WHO = {
     "priority": ({TASK, ACTOR, METHOD}, _whole(-(2**31)), "an integer, bigger goes first"),
     "runtime": ({TASK, ACTOR}, _runtime, f"one of {', '.join(RUNTIMES)}"),
     "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
+    "limits": ({TASK, ACTOR}, _limits, "a dict of cpu (processors) and memory (bytes), above 0"),
+    "runtime_env": ({TASK, ACTOR}, check_runtime_env, "a dict (env_vars, working_dir, pip, ...)"),
     "preemption": ({TASK, ACTOR}, _modes, f"a list of {', '.join(PREEMPTION)}"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
@@ -228,4 +248,12 @@ def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
         options.get("runtime") or "",
         options.get("image") or "",
         list(options.get("preemption", ())),
+        limits=limits_of(options.get("limits")),
     )
+
+
+def limits_of(given: Mapping[str, float] | None) -> Limits | None:
+    """On the wire."""
+    if not given:
+        return None
+    return Limits(float(given.get("cpu") or 0), int(given.get("memory") or 0))

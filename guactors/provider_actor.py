@@ -16,7 +16,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -28,31 +27,29 @@ from guactors.errors import Death, GuactorsError, ProtocolError
 from guactors.home import host_id
 from guactors.ids import fresh
 from guactors.machine import Machine
+from guactors.memory import MemorySampler
 from guactors.messages import Hello
 from guactors.objects.place import own_place
 from guactors.objects.sweeping import sweep
 from guactors.provider_crew import Crew, listen_address, worker_keys
-from guactors.provider_images import (
-    ImageHere,
-    ImageMissing,
-    Images,
-    RootFailed,
-    RootReady,
-    tell_core,
-)
+from guactors.provider_disk import Disk, DiskNews, tell_core
 from guactors.provider_link import HubLink
 from guactors.provider_state import (
+    BuildPart,
     Dial,
     DropHub,
     DropWorker,
     Effect,
     GiveUp,
     KillWorker,
+    LimitWorker,
+    MeasureMemory,
     NeedImage,
     Note,
     PrepareRoot,
     ProviderCore,
     Ready,
+    RemovePart,
     RemoveRoot,
     SendHub,
     SendWorker,
@@ -63,6 +60,7 @@ from guactors.runtime_actor import (
     Deliver,
     Happened,
     Kill,
+    Limit,
     Said,
     Unlinked,
 )
@@ -121,9 +119,8 @@ class ProviderActor(Actor):
         self._config = config
         self._crew = Crew(config, processes, listener, doors, self._nudge)
         self._hub = HubLink(transport, self._nudge)
-        run_dir = Path(config.run_dir)
-        store = Path(config.data or config.run_dir) / "images"
-        self._images = Images(store, run_dir / "roots", self._hub.send, self._told)
+        self._disk = Disk(config, self._hub.send, self._told)
+        self._images = self._disk.images
         self._readers = self._crew.filenos()
         self._report = report
         self._done = done
@@ -131,7 +128,8 @@ class ProviderActor(Actor):
         self._pumping = False
         self._timer: Timer | None = None
         self._wake_at = float("inf")
-        self._machine = Machine(host_id(), config.run_dir)
+        self._machine = Machine(host_id(), config.run_dir, processes.fences)
+        self._memory = MemorySampler()
         self._core = core
 
     # --- life -----------------------------------------------------------------------------------
@@ -148,7 +146,7 @@ class ProviderActor(Actor):
         for fd in self._readers:
             asyncio.get_running_loop().remove_reader(fd)
         self._crew.close()
-        self._images.close()
+        self._disk.close()
         if not self._done.done():
             if isinstance(cause, Failed):
                 self._done.set_exception(cause.error)
@@ -171,14 +169,14 @@ class ProviderActor(Actor):
                 effects = self._on_process_event(event)
             case Unlinked(worker):
                 effects = core.on_worker_link_lost(worker, now)
-            case ImageHere() | ImageMissing() | RootReady() | RootFailed():
-                effects = tell_core(core, message, now)
             case Begin():
                 self._begin()
                 return
             case Stop():
                 self._stop(now)
                 return
+            case _ if isinstance(message, DiskNews):
+                effects = tell_core(core, message, now)
         self._turn(effects)
 
     def on_child_death(self, ref: ActorRef, cause: Cause) -> None:
@@ -300,14 +298,16 @@ class ProviderActor(Actor):
                 self._crew.tell(worker, Deliver(message))
             case SendHub(message):
                 self._hub.send(message)
-            case StartWorker(worker, identity):
-                self._crew.start(worker, identity, self.context)
+            case StartWorker(worker, identity, python):
+                self._crew.start(worker, identity, self.context, python)
+            case LimitWorker(worker, limits):
+                self._crew.tell(worker, Limit(limits))
             case KillWorker(worker, cause):
                 self._crew.tell(worker, Kill(cause))
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
-            case NeedImage() | PrepareRoot() | RemoveRoot():
-                self._images.carry_out(effect)
+            case NeedImage() | PrepareRoot() | RemoveRoot() | BuildPart() | RemovePart():
+                self._disk.carry_out(effect)
             case Dial(endpoint):
                 self._drop_hub()
                 down = self._hub.dial(endpoint)
@@ -316,6 +316,9 @@ class ProviderActor(Actor):
             case DropHub(reason):
                 log.info("leaving the hub: %s", reason)
                 self._drop_hub()
+            case MeasureMemory(pids, threshold):
+                memory = self._memory.look(pids, threshold)
+                self._perform(self._core.on_memory(memory, self.context.now()))
             case TakeSample():
                 self._perform(self._core.on_sample(self._machine.info()))
                 sweep(own_place())

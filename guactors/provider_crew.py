@@ -70,9 +70,11 @@ class Crew:
         if keeper is not None:
             keeper.tell(message)
 
-    def start(self, worker: str, identity: Identity, context: ActorContext) -> None:
+    def start(
+        self, worker: str, identity: Identity, context: ActorContext, python: str = ""
+    ) -> None:
         """A keeper, which starts the process; a child of ``context``'s actor. ``identity``: of the
-        worker, for TCP."""
+        worker, for TCP; ``python``: its interpreter, empty for our own."""
         config = self._config
         self._doors.admit([identity.client_public])
         birth = WorkerConfig(
@@ -86,6 +88,7 @@ class Crew:
             identity=identity,
             timing=config.timing,
             labels=config.labels,
+            python=python,
         )
         parts = (birth, self._processes, self._listener, self._nudge)
         self._keepers[worker] = context.spawn(RuntimeActor, *parts, name=worker, mailbox_size=None)

@@ -195,6 +195,22 @@ class Images:
 
     # --- unpacking ------------------------------------------------------------------------------
 
+    async def fetch(self, image: str) -> None:
+        """Have the image here. Raises ImageTrouble or ImageRefused."""
+        await self._fetch(image)
+
+    def unpack_named(self, image: str, name: str, target: Path) -> None:
+        """Unpack the image, which must have this name, as the new directory ``target``. Blocks.
+        Raises ImageTrouble, ImageRefused, UsageError or OSError."""
+        from guactors.images.unpack import unpack_image
+
+        store = self._store()
+        with store.pin(image):
+            if store.get(image).manifest.name != name:
+                # Whether an image may be run is judged where one is run, and not here.
+                raise ImageTrouble("image", f"{image} is an image, and no archive of files")
+            unpack_image(store, image, target)
+
     async def _prepare(self, worker: str, image: str) -> None:
         try:
             pin, root = await asyncio.to_thread(self._unpack, worker, image)

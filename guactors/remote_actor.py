@@ -166,7 +166,7 @@ class ActorClass:
         )
         info = self._info(concurrency)
         packed, deps = pack_call(args, kwargs, f"{self.__name__}()", shared=False)
-        shape = shape_of(options, 0.0)
+        shape = session.environments.shape(shape_of(options, 0.0), options.get("runtime_env"))
         spec = ActorSpec(
             fresh("actor"),
             session.id,

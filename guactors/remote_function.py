@@ -205,13 +205,14 @@ class RemoteFunction:
         blob = self._blob
         self._fn = self._fn or function_id(blob, self._max_calls)
         signatures = signatures_for(session, session.code_signers, "function", blob)
+        shape = session.environments.shape(self._shape, self._options.get("runtime_env"))
         with session.lock:
             session.core.blobs[self._fn] = Define(
                 self._fn, self._name[:256], blob, signatures, self._max_calls
             )
             if self._captured:
                 session.values.capture(self._fn, self._captured)
-            demand = session.core.demand(self._shape)
+            demand = session.core.demand(shape)
         self._home = (session, demand)
         return demand
 

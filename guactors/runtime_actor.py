@@ -19,7 +19,7 @@ from guactors.actors import Actor
 from guactors.config import WorkerConfig
 from guactors.errors import ProtocolError
 from guactors.ids import LinkKey
-from guactors.messages import Fault, Message, WorkerToProvider
+from guactors.messages import Fault, Limits, Message, WorkerToProvider
 from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started, WorkerProcesses
 from guactors.transport.base import Frame, Lane, LinkFull, Listener, PeerGone
 from guactors.transport.frames import Decoder, encode, lane_of
@@ -53,6 +53,12 @@ class Arrived(Struct, frozen=True):
     """Frames of the instance."""
 
     frames: Sequence[Frame]
+
+
+class Limit(Struct, frozen=True):
+    """Hold its process to these limits."""
+
+    limits: Limits
 
 
 class Kill(Struct, frozen=True):
@@ -146,6 +152,8 @@ class RuntimeActor(Actor):
                 self._linked(key, lane)
             case Started() | Ended() | OutputLines():
                 self._happened(message)
+            case Limit(limits):
+                self._processes.limit(self._config.worker, limits)
             case Kill(cause):
                 log.info("worker %s is killed: %s", self._config.worker, cause)
                 self._processes.kill(self._config.worker)

@@ -22,6 +22,7 @@ from guactors.caller.effects import Dial, Hangup, SendHub, SendPeer
 from guactors.caller.tasks import Task
 from guactors.config import Timing
 from guactors.credentials import Credentials
+from guactors.env_client import Environments
 from guactors.errors import GuactorsError, HubUnreachable, SessionClosed, UnknownOption
 from guactors.hub_line import HubLine, error_of
 from guactors.messages import (
@@ -100,6 +101,7 @@ class Session:
         self.actors = ActorRegistry(self)
         self.requests: dict[int, Message | None] = {}
         self.request_ids = itertools.count(1)
+        self.environments = Environments(self)
         self._unasked: dict[int, Message] = {}
         """Questions that came before the hub's welcome."""
         self._folder = LineFolder(fold=fold)

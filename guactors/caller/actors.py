@@ -13,12 +13,15 @@ from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
 from guactors.errors import (
+    MEMORY_CAUSES,
     ActorDied,
     ActorKilled,
+    ActorOutOfMemory,
     ActorUnavailable,
     Death,
     GuactorsError,
     PermissionDenied,
+    RuntimeEnvSetupError,
     TooManyPending,
 )
 from guactors.messages import ActorUpdate, CreateActor, DeathReport, KillActor, WatchActor
@@ -210,8 +213,12 @@ class ActorBook:
         error: GuactorsError
         if death.cause in NOT_ALLOWED:
             error = PermissionDenied(f"the actor of {call} may not run: {death.detail}")
+        elif death.cause == "env_failed":
+            error = RuntimeEnvSetupError(f"the actor of {call}: {death.detail}")
         elif death.cause in ON_PURPOSE:
             error = ActorKilled(f"the actor of {call} is gone", death)
+        elif death.cause in MEMORY_CAUSES:
+            error = ActorOutOfMemory(f"the actor of {call} is gone", death)
         else:
             error = ActorDied(f"the actor of {call} is gone", death)
         for id in task.results():

@@ -13,22 +13,35 @@ from guactors.caller.endings import Endings
 from guactors.caller.leases import Lease, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
-from guactors.errors import Death, OutOfMemory, ProviderLost, TaskCancelled, WorkerDied
+from guactors.errors import (
+    MEMORY_CAUSES,
+    Death,
+    OutOfMemory,
+    PeerLost,
+    ProviderLost,
+    TaskCancelled,
+    WorkerDied,
+)
 from guactors.messages import ReturnLease
 
 DOUBT = 2.0
 """Seconds a call on a broken link waits for the hub to say how its worker died."""
 
 
-_KINDS = {"provider_lost": ProviderLost, "out_of_memory": OutOfMemory}
+MOST_SPARED = 10
+"""So often a call is tried again for want of memory before that is charged to its retries."""
 
 
 class Doubt:
-    """A lease whose link broke, and the calls that wait for the cause."""
+    """A lease whose link broke, and the calls that wait for the cause. ``charged``: the one whose
+    retries it cost."""
 
-    __slots__ = ("lease", "since", "tasks", "why")
+    __slots__ = ("charged", "lease", "since", "tasks", "why")
 
-    def __init__(self, lease: str, since: float, tasks: list[Task], why: str) -> None:
+    def __init__(
+        self, lease: str, since: float, tasks: list[Task], why: str, charged: Task | None
+    ) -> None:
+        self.charged = charged
         self.lease = lease
         self.since = since
         self.tasks = tasks
@@ -47,17 +60,20 @@ class Doubts:
     def broke(self, lease: Lease, now: float, why: str = "") -> None:
         """Retry what may be retried at once; the rest waits for the cause."""
         owed = self._leases.remove(lease)
-        again, doubtful = [], []
+        again: list[Task] = []
+        doubtful: list[Task] = []
+        charged = None
         for position, task in enumerate(owed):
             if task.retries == 0 or task.cancelled:
                 doubtful.append(task)
                 continue
-            if position == 0:
-                task.retries -= task.retries > 0
+            if position == 0 and task.retries > 0:
+                task.retries -= 1
+                charged = task
             task.attempt += 1
             task.peer = ""
             again.append(task)
-        self._doubts[lease.id] = Doubt(lease.id, now, doubtful, why)
+        self._doubts[lease.id] = Doubt(lease.id, now, doubtful, why, charged)
         self._leases.requeue(self._leases.demands[lease.key], again, now)
 
     def resolve(self, lease: str, death: Death) -> None:
@@ -66,12 +82,26 @@ class Doubts:
         if doubt is None:
             return
         self._objects.effects.append(SendHub(ReturnLease(lease, dead=True)))
-        kind = _KINDS.get(death.cause, WorkerDied)
+        if death.cause == "out_of_memory":
+            self._spare(doubt.charged)
+        kind: type[PeerLost] = WorkerDied
+        if death.cause == "provider_lost":
+            kind = ProviderLost
+        elif death.cause in MEMORY_CAUSES:
+            kind = OutOfMemory
         for task in doubt.tasks:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
             else:
                 self._endings.fail(task, kind(f"the worker that ran {task.name} ended", death))
+
+    @staticmethod
+    def _spare(task: Task | None) -> None:
+        """The machine had no memory left, which need not be the call's fault: tried again at no
+        cost, but not for ever."""
+        if task is not None and task.spared < MOST_SPARED:
+            task.spared += 1
+            task.retries += 1
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._doubts)

@@ -1,6 +1,6 @@
 """Demands that no provider could meet: how long they wait for one that could.
 
-Owns: the waiting and its end in Unschedulable, or at once in PermissionDenied. Must never: judge
+Owns: the waiting and its end in Unschedulable, or at once in an error of AT_ONCE. Must never: judge
 feasibility or rights (the hub does).
 """
 
@@ -17,9 +17,15 @@ from guactors.errors import (
     ActorUnschedulable,
     GuactorsError,
     PermissionDenied,
+    RuntimeEnvSetupError,
     TaskUnschedulable,
 )
 from guactors.messages import KillActor, SetDemand
+
+AT_ONCE: dict[str, type[GuactorsError]] = {
+    kind.__name__: kind for kind in (PermissionDenied, RuntimeEnvSetupError)
+}
+"""What no provider that joins later would change."""
 
 
 class Patience:
@@ -42,16 +48,16 @@ class Patience:
 
     def on_infeasible(self, key: str, reason: str, kind: str, now: float) -> None:
         """The hub says that no provider it has could ever do it, or (``kind``) that it may not
-        be done, for which no provider is worth waiting."""
-        denied = kind == PermissionDenied.__name__
+        be done or has failed, for which no provider is worth waiting."""
+        final = AT_ONCE.get(kind)
         demand = self._leases.demands.get(key)
-        if demand is not None and denied:
+        if demand is not None and final is not None:
             demand.reason = reason
-            self._give_up(demand, PermissionDenied)
+            self._give_up(demand, final)
         elif demand is not None:
             demand.infeasible_since, demand.reason = now, reason
-        elif key in self._actors.actors and denied:
-            self._give_up_actor(key, PermissionDenied, reason)
+        elif key in self._actors.actors and final is not None:
+            self._give_up_actor(key, final, reason)
         elif key in self._actors.actors:
             self._hopeless_actors[key] = (now, reason)
 

@@ -29,7 +29,8 @@ class Task(Struct, eq=False):
     ``id`` is the object id of its first result, ``id .. id+returns-1`` are all. ``deps`` are local
     object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline`` is
     absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
-    says whether the user's own errors count too (the predicate lives in the shell). ``home`` is the
+    says whether the user's own errors count too, ``spared`` counts the lost workers that were not
+    charged to it (the predicate lives in the shell). ``home`` is the
     demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
     ``group``: the concurrency group of the actor. ``events``: whether a record of it is kept.
     ``window``: unread items before its stream pauses, 0 for any number. ``gather``: the items of
@@ -60,6 +61,7 @@ class Task(Struct, eq=False):
     events: bool = True
     window: int = 0
     gather: bool = False
+    spared: int = 0
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""
@@ -78,4 +80,8 @@ def shape_key(shape: Shape) -> str:
     key = f"{shape.priority}|{shape.provider}|{','.join(parts)}"
     if shape.runtime or shape.image or shape.preemption:
         key += f"|{shape.runtime}|{shape.image}|{','.join(shape.preemption)}"
+    if shape.limits is not None:
+        key += f"|{shape.limits.cpu}|{shape.limits.memory}"
+    if shape.env is not None:
+        key += "|" + blake2b(shape.env.description, digest_size=16).hexdigest()
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

@@ -36,7 +36,7 @@ from guactors.grid_file import (
 from guactors.home import home, new_run_dir, private_directory
 from guactors.hub_keys import hub_keys
 from guactors.ids import fresh
-from guactors.machine import detect_resources
+from guactors.machine import detect_resources, memory_threshold
 from guactors.runtimes.launch import launch_node
 from guactors.transport.addresses import split_tcp
 
@@ -127,6 +127,7 @@ def _start(
                 listen_host="" if is_loopback(split_tcp(listen)[0]) else outward_host(),
                 hub_key=keys.seal.key,
                 data=str(private_directory(home() / "provider")),
+                memory_threshold=memory_threshold(),
             )
             for number in range(1, providers + 1)
         ],

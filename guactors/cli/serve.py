@@ -39,7 +39,7 @@ from guactors.grid_file import (
 from guactors.home import home, new_run_dir, private_directory
 from guactors.hub_keys import HubKeys, hub_keys
 from guactors.ids import fresh
-from guactors.machine import detect_resources
+from guactors.machine import detect_resources, memory_threshold
 from guactors.messages import Endpoint
 from guactors.provider_policy import read_policy
 from guactors.transport.addresses import TCP, split_tcp
@@ -177,6 +177,7 @@ def _joining(target: HubAddress, here: Path, policy: Path | None) -> ProviderCon
         invitation=own.invitation,
         policy=read_policy(policy, here, target.owner) if own.seal.key else b"",
         data=str(private_directory(here / "provider")),
+        memory_threshold=memory_threshold(),
     )
 
 

@@ -23,6 +23,7 @@ from guactors.image_state.desk import UPLOAD, ImageDesk, Steps
 from guactors.image_state.fetches import Fetches
 from guactors.image_state.jobs import Did, Do, Job, Load, Loaded, Sweep
 from guactors.image_state.ledger import KEPT, Ledger
+from guactors.image_state.passing import sweep_passing
 from guactors.image_state.turns import Turns
 from guactors.image_state.uploads import Uploads
 from guactors.images.manifest import CHUNK, image_id
@@ -89,6 +90,7 @@ class ImageRoom:
             if self._desk.ledger.expire(self._desk.wall - KEPT, self._uploads.busy()):
                 self._desk.chores.append(self._desk.save())
             self._desk.chores.append(Sweep())
+            return [*self._chores(), *self._step(_Running(sweep_passing(self._desk), None), None)]
         return self._chores()
 
     def next_wake(self, _now: float) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -23,18 +23,23 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 """A pipe put in the place of the file must not stop us."""
 
 
-def scan_directory(source: Path, *, owners: bool = False) -> Tree:
+Skip = Callable[[str, bool], bool]
+"""Whether to leave out what has this path below the source, and is a directory or is not."""
+
+
+def scan_directory(source: Path, *, owners: bool = False, skip: Skip | None = None) -> Tree:
     """What is in ``source``, checked by the rules of archives, its contents left where they are.
 
-    All times are 0, all owners 0 unless ``owners``. Raises UsageError for what cannot be in an
-    image: unreadable files, sockets, pipes, devices, links that lead out of the directory."""
+    All times are 0, all owners 0 unless ``owners``. ``skip``: what is left out, with all below it.
+    Raises UsageError for what cannot be in an image: unreadable files, sockets, pipes, devices,
+    links that lead out of the directory."""
     if not source.is_dir():
         raise UsageError(f"{source} is no directory")
     gate = Gate(Budget(), str(source))
     tree = Tree()
     scan = _Scan(gate, owners)
     try:
-        for found, name in scan.entries(source):
+        for found, name in scan.entries(source, skip):
             scan.add(tree, found, name)
         tree.check(str(source))
     except ImageRefused as fault:
@@ -76,13 +81,18 @@ class _Scan:
         self._names: dict[tuple[int, int], str] = {}
         """The first name of each file that has several."""
 
-    def entries(self, source: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
+    def entries(
+        self, source: Path, skip: Skip | None = None
+    ) -> Iterator[tuple[os.DirEntry[str], str]]:
         """Everything below, sorted, directories before what is in them; with its path in there."""
         waiting: list[tuple[os.DirEntry[str], str]] = self._listed(str(source), "")
         while waiting:
             entry, name = waiting.pop()
+            directory = entry.is_dir(follow_symlinks=False)
+            if skip is not None and skip(name, directory):
+                continue
             yield entry, name
-            if entry.is_dir(follow_symlinks=False):
+            if directory:
                 waiting += self._listed(entry.path, f"{name}/")
 
     def _listed(self, directory: str, prefix: str) -> list[tuple[os.DirEntry[str], str]]:

@@ -9,25 +9,32 @@ from __future__ import annotations
 
 from guactors.provider_state.core import ProviderCore
 from guactors.provider_state.effects import (
+    BuildPart,
     Dial,
     DropHub,
     DropWorker,
     Effect,
     GiveUp,
     KillWorker,
+    LimitWorker,
+    MeasureMemory,
     NeedImage,
     Note,
+    Part,
     PrepareRoot,
     Ready,
+    RemovePart,
     RemoveRoot,
     SendHub,
     SendWorker,
     StartWorker,
     TakeSample,
 )
+from guactors.provider_state.memory_watch import Memory
 from guactors.provider_state.shelf import ImageFacts
 
 __all__ = [
+    "BuildPart",
     "Dial",
     "DropHub",
     "DropWorker",
@@ -35,11 +42,16 @@ __all__ = [
     "GiveUp",
     "ImageFacts",
     "KillWorker",
+    "LimitWorker",
+    "MeasureMemory",
+    "Memory",
     "NeedImage",
     "Note",
+    "Part",
     "PrepareRoot",
     "ProviderCore",
     "Ready",
+    "RemovePart",
     "RemoveRoot",
     "SendHub",
     "SendWorker",

@@ -20,7 +20,7 @@ from guactors.messages import (
     StartLease,
     Vouch,
 )
-from guactors.provider_state.effects import Effect, PrepareRoot, SendWorker
+from guactors.provider_state.effects import Effect, LimitWorker, PrepareRoot, SendWorker
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
@@ -61,6 +61,8 @@ class Binder:
         # Each time: a hub that is new since the last one did not believe it for an idle worker.
         effects = self._vouch([worker], now)
         if first:
+            if job.binding.limits is not None:
+                effects.append(LimitWorker(worker.worker, job.binding.limits))
             effects.append(SendWorker(worker.worker, _bind(job, keys, root)))
         elif keys:
             effects.append(SendWorker(worker.worker, Admit(keys)))
@@ -144,4 +146,4 @@ def _bind(job: Job, keys: list[str], root: str) -> Bind:
     )
     signers = None if binding.signers is None else list(binding.signers)
     runtime = "" if binding.runtime == "python" else binding.runtime
-    return Bind(binding.session, namespace, lease, keys, signers, root, runtime)
+    return Bind(binding.session, namespace, lease, keys, signers, root, runtime, job.env)

@@ -35,7 +35,6 @@ from guactors.messages import (
     MachineInfo,
     Message,
     Offer,
-    Output,
     Ping,
     Pong,
     Refusal,
@@ -63,10 +62,13 @@ from guactors.provider_state.effects import (
     SendWorker,
     StartWorker,
 )
+from guactors.provider_state.envs import Envs
 from guactors.provider_state.hub_line import HubLine
+from guactors.provider_state.memory_watch import Memory, MemoryWatch
 from guactors.provider_state.orders import Orders
 from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
+from guactors.provider_state.printing import pass_on
 from guactors.provider_state.proof import Prover
 from guactors.provider_state.review import Review
 from guactors.provider_state.shelf import ImageFacts, Shelf
@@ -78,6 +80,7 @@ from guactors.provider_state.workers import (
     Preparing,
     Starting,
     Worker,
+    other_python,
 )
 
 IDLE_PATIENCE = 5.0
@@ -117,9 +120,13 @@ class ProviderCore:
         self._line = HubLine(config, hello, random, Prover(config, hello, wall).prove)
         self._pool = Pool(config.warm, config.resources.get("CPU", 1.0), fresh)
         self._watch = Watch(self._pool, config.timing)
+        self._memory = MemoryWatch(config.name, config.memory_threshold, self._pool, self._watch)
         self._permits = Permits(config)
         self._shelf = Shelf()
-        parts = (self._pool, self._watch, self._line, self._permits, self._shelf)
+        self._envs = Envs(config.env_quota)
+        parts = (
+            self._pool, self._watch, self._line, self._permits, self._shelf, self._envs,
+        )  # fmt: skip
         self._orders = Orders(config.name, *parts, wall)
         self._binder = self._orders.binder
         self._review = Review(self._pool, self._orders.gate, self._permits, self._watch, wall)
@@ -280,6 +287,9 @@ class ProviderCore:
                 self._watch.hello(known, now)
                 welcome = Welcome(self.config.provider, self._hello.versions)
                 effects = [SendWorker(worker, welcome)]
+                stranger = other_python(known, message, self._hello)
+                if stranger:
+                    effects = self._watch.kill(known, "env_failed", stranger)
             case Ping(number):
                 effects = [SendWorker(worker, Pong(number))]
             case WorkerReady(endpoints):
@@ -310,19 +320,7 @@ class ProviderCore:
         known = self._pool.workers.get(worker)
         if known is None:
             return []
-        if not known.session:
-            return [Note("info", f"worker {worker}: {line}") for line in lines]
-        known.lost_lines += dropped
-        if not self._line.up:
-            known.lost_lines += len(lines)
-            return []
-        lost, known.lost_lines = known.lost_lines, 0
-        text = list(lines)
-        return [
-            SendHub(
-                Output(known.session, worker, known.pid, self.config.name, stream, name, text, lost)
-            )
-        ]
+        return pass_on(known, self._line, self.config.name, stream, name, lines, dropped)
 
     # --- images ---------------------------------------------------------------------------------
 
@@ -352,18 +350,39 @@ class ProviderCore:
             effects += self._orders.root_failed(known, reason, detail, now)
         return effects + self._settle(now)
 
+    # --- environments ---------------------------------------------------------------------------
+
+    def on_part_built(self, key: str, path: str, size: int, now: float) -> list[Effect]:
+        """The part that BuildPart named is in the directory ``path``, of ``size`` bytes."""
+        self._envs.on_built(key, path, size, now)
+        return self._settle(now)
+
+    def on_part_failed(self, key: str, reason: str, detail: str, now: float) -> list[Effect]:
+        """It could not be built; ``reason``: ``failed``, or ``link_lost``: then it is tried again.
+        ``detail`` has the last words of the tool."""
+        self._envs.on_failed(key, reason, detail, now)
+        return [Note("warning", f"an environment: {detail}"), *self._settle(now)]
+
+    def on_memory(self, memory: Memory, now: float) -> list[Effect]:
+        """What MeasureMemory asked for."""
+        return self._memory.on_memory(memory, now) + self._settle(now)
+
     # --- time -----------------------------------------------------------------------------------
 
     def on_tick(self, now: float) -> list[Effect]:
         """Whatever is due; too early is harmless."""
         effects = self._line.on_tick(now)
         effects += self._watch.tick(now)
+        effects += self._memory.tick(now)
         effects += self._review.tick(now)
         return effects + self._settle(now)
 
     def next_wake(self, now: float) -> float | None:
         """When to call on_tick at the latest, if no other event comes before."""
-        parts = (self._line, self._pool, self._watch, self._orders.gate, self._review)
+        parts = (
+            self._line, self._pool, self._watch, self._orders.gate, self._review, self._envs,
+            self._memory,
+        )  # fmt: skip
         times = [time for part in parts if (time := part.next_wake(now)) is not None]
         return min(times, default=None)
 
@@ -377,14 +396,17 @@ class ProviderCore:
         for worker in self._pool.surplus(now):
             effects += self._watch.dismiss(worker, "released", now, IDLE_PATIENCE, graceful=True)
         effects += [self._start(worker) for worker in self._pool.to_start(now)]
+        if self._envs.crowded(now):
+            effects += self._envs.surplus(self._orders.used_parts(), now)
         return effects + self._readiness()
 
     def _start(self, worker: str) -> StartWorker:
+        known = self._pool.workers[worker]
         if self._new_keypair is None:
-            return StartWorker(worker)
+            return StartWorker(worker, python=known.python)
         identity = Identity(*self._new_keypair())
-        self._pool.workers[worker].transport = identity.client_public
-        return StartWorker(worker, identity)
+        known.transport = identity.client_public
+        return StartWorker(worker, identity, known.python)
 
     def _readiness(self) -> list[Effect]:
         """Once: that we serve, or that no worker of ours ever comes up."""

@@ -8,15 +8,24 @@ from __future__ import annotations
 from msgspec import Struct
 
 from guactors.config import Identity
-from guactors.messages import Endpoint, Message
+from guactors.messages import Endpoint, Limits, Message
+from guactors.runtime_env.description import Packages
 
 
 class StartWorker(Struct, frozen=True):
-    """Start a process of this id, which dials with this identity. Answered by on_worker_started and
-    on_worker_ended."""
+    """Start a process of this id, which dials with this identity. ``python``: its interpreter,
+    empty for our own. Answered by on_worker_started and on_worker_ended."""
 
     worker: str
     identity: Identity = Identity()
+    python: str = ""
+
+
+class LimitWorker(Struct, frozen=True):
+    """Hold its process to these limits, before it is told anything else. Not answered."""
+
+    worker: str
+    limits: Limits
 
 
 class KillWorker(Struct, frozen=True):
@@ -63,6 +72,43 @@ class NeedImage(Struct, frozen=True):
     image: str
 
 
+class Part(Struct, frozen=True):
+    """A part of an environment. ``kind``: ``files`` (of the archive ``image``), ``pip`` or ``uv``
+    (``packages``, for the interpreter ``python``, empty for our own). ``base``: the key of the part
+    in whose directory it is built; ``timeout``: seconds."""
+
+    key: str
+    kind: str
+    image: str = ""
+    packages: Packages | None = None
+    python: str = ""
+    base: str = ""
+    timeout: float = 600.0
+
+
+class BuildPart(Struct, frozen=True):
+    """Build it, in a directory of its own; ``cwd``: that of its base. Answered by on_part_built or
+    on_part_failed."""
+
+    part: Part
+    cwd: str = ""
+
+
+class RemovePart(Struct, frozen=True):
+    """Nobody uses it: remove its directory. Not answered."""
+
+    key: str
+    path: str
+
+
+class MeasureMemory(Struct, frozen=True):
+    """How much memory is in use, and how much by these workers, by their pids, if that is more than
+    the share ``threshold``. Answered by on_memory."""
+
+    pids: dict[str, int]
+    threshold: float
+
+
 class SendHub(Struct, frozen=True):
     """To the hub, on the link of the last on_hub_up. If the link cannot take it: on_hub_down."""
 
@@ -104,6 +150,7 @@ class Note(Struct, frozen=True):
 
 
 Effect = (
-    StartWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot | NeedImage
-    | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp | Note
+    StartWorker | LimitWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot
+    | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp
+    | MeasureMemory | Note
 )  # fmt: skip

@@ -4,7 +4,8 @@ Owns: orders that are not judged yet, and for how long they may wait for what. M
 worker, or tell the hub (``orders`` does both).
 
 An order waits for the warrant of its session, which it can overtake on the other lane; for its
-principal's quota, because the end that makes room can be overtaken likewise; and for its image.
+principal's quota, because the end that makes room can be overtaken likewise; for its image; and
+for its environment, which is built after all else was found right.
 Before an image is fetched the order is judged as if everybody whose signature could matter had
 signed it: nothing is fetched for who may not run it in any case.
 """
@@ -16,7 +17,9 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
+from guactors.messages import EnvWord
 from guactors.provider_state.effects import Effect
+from guactors.provider_state.envs import Envs, Failure, wanted
 from guactors.provider_state.permits import Permits, work_of
 from guactors.provider_state.shelf import Learned, Shelf
 from guactors.provider_state.workers import (
@@ -27,6 +30,7 @@ from guactors.provider_state.workers import (
     order_session,
     order_shape,
 )
+from guactors.runtime_env.description import env_id
 from guactors.security.rights import Reason, Usage, Verdict, Work
 
 WARRANT_PATIENCE = 5.0
@@ -53,9 +57,11 @@ class Refused(Struct, frozen=True):
 
 
 class Undecided(Struct, frozen=True):
-    """It goes on waiting; ``effects`` bring what it waits for."""
+    """It goes on waiting; ``effects`` bring what it waits for. ``preparing``: its environment is
+    being built, and it needs no room meanwhile."""
 
     effects: list[Effect]
+    preparing: bool = False
 
 
 Outcome = Job | Refused | Undecided
@@ -69,12 +75,17 @@ class Gate:
         self,
         permits: Permits,
         shelf: Shelf,
+        envs: Envs,
         holdings: Callable[[str], Usage],
         wall: Callable[[float], float],
     ) -> None:
         self.waiting: dict[str, Waiting] = {}
+        self.parts: dict[str, tuple[str, ...]] = {}
+        """By order that waits: the parts of its environment."""
         self._permits = permits
         self._shelf = shelf
+        self._envs = envs
+        self._fetch = False
         self._holdings = holdings
         self._wall = wall
 
@@ -85,11 +96,13 @@ class Gate:
     def withdraw(self, key: str) -> Order | None:
         """It is not wanted any more, or decided."""
         waiting = self.waiting.pop(key, None)
+        self.parts.pop(key, None)
         return waiting.order if waiting is not None else None
 
     def consider(self, waiting: Waiting, now: float, *, fetch: bool) -> Outcome:
-        """What becomes of it now. ``fetch``: whether images can be had from the hub."""
+        """What becomes of it now. ``fetch``: whether images and files can be had from the hub."""
         order = waiting.order
+        self._fetch = fetch
         session = order_session(order)
         if not self._permits.knows(session) and now < waiting.since + WARRANT_PATIENCE:
             return Undecided([])
@@ -142,8 +155,30 @@ class Gate:
             return Refused("refused", verdict.reason.value, verdict.detail)
         session, epoch = order_session(waiting.order), self._wall(now)
         signers = self._permits.function_signers(session, work, epoch)
-        binding = Binding(session, work.runtime, work.image, signers)
-        return Job(waiting.order, binding, epoch)
+        shape = order_shape(waiting.order)
+        binding = Binding(session, work.runtime, work.image, signers, limits=shape.limits)
+        word = shape.env
+        if word is None:
+            return Job(waiting.order, binding, epoch)
+        return self._prepare(waiting, word, Job(waiting.order, binding, epoch), now)
+
+    def _prepare(self, waiting: Waiting, word: EnvWord, job: Job, now: float) -> Outcome:
+        """The job in its environment, once that is there."""
+        session = job.binding.session
+        found = self._permits.check_env(word, job.binding.signers, job.binding.runtime)
+        if isinstance(found, Verdict):
+            return Refused("refused", found.reason.value, found.detail)
+        want = wanted(word, found, self._permits.principal(session))
+        parts = tuple(part.key for part in want.parts)
+        self.parts[order_key(waiting.order)] = parts
+        state = self._envs.consider(want, waiting.since, now, fetch=self._fetch)
+        if isinstance(state, Failure):
+            return Refused("env_failed", "failed", state.detail)
+        if state is not None:
+            return Undecided(state, preparing=True)
+        env, python = self._envs.place(want)
+        binding = msgspec.structs.replace(job.binding, env=env_id(word.description), python=python)
+        return Job(job.order, binding, job.admitted, env, parts)
 
     def next_wake(self, now: float) -> float | None:
         """When the patience with one ends."""

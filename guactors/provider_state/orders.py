@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from msgspec.structs import replace
+
 from guactors.errors import Death, InternalError
 from guactors.messages import (
     ActorEnded,
@@ -30,6 +32,7 @@ from guactors.messages import (
 from guactors.provider_state import inventory
 from guactors.provider_state.binder import Binder
 from guactors.provider_state.effects import Effect, RemoveRoot
+from guactors.provider_state.envs import Envs
 from guactors.provider_state.gate import Gate, Refused, Undecided
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.latest import Latest
@@ -75,6 +78,7 @@ class Orders:
         line: HubLine,
         permits: Permits,
         shelf: Shelf,
+        envs: Envs,
         wall: Callable[[float], float],
     ) -> None:
         self._provider = provider
@@ -83,7 +87,10 @@ class Orders:
         self._line = line
         self._permits = permits
         self._shelf = shelf
-        self.gate = Gate(permits, shelf, partial(holdings, pool, permits), wall)
+        self._envs = envs
+        self._preparing: set[str] = set()
+        """Leases whose room the hub was told to give away meanwhile."""
+        self.gate = Gate(permits, shelf, envs, partial(holdings, pool, permits), wall)
         self.binder = Binder(pool, line, permits)
         self.last_failure = ""
         """Why the last worker that did not come up did not."""
@@ -141,13 +148,35 @@ class Orders:
             outcome = self.gate.consider(waiting, now, fetch=self._line.up)
             if isinstance(outcome, Undecided):
                 effects += outcome.effects
+                if outcome.preparing and isinstance(waiting.order, StartLease):
+                    effects += self._set_preparing(key, True, now)
                 continue
             self.gate.withdraw(key)
+            effects += self._set_preparing(key, False, now)
             if isinstance(outcome, Refused):
                 effects += self._deny(waiting.order, outcome, now)
             else:
                 self._pool.pending[key] = outcome
         return effects
+
+    def _set_preparing(self, lease: str, preparing: bool, now: float) -> list[Effect]:
+        """Its environment is being built, or is there: once for each."""
+        if preparing == (lease in self._preparing):
+            return []
+        if preparing:
+            self._preparing.add(lease)
+            return self._line.tell(WorkerBlocked(lease), now)
+        self._preparing.discard(lease)
+        return self._line.tell(WorkerResumed(lease), now)
+
+    def used_parts(self) -> set[str]:
+        """Of environments, by what runs or waits."""
+        jobs = [job for worker in self._pool.workers.values() if (job := worker.job) is not None]
+        jobs += self._pool.pending.values()
+        found = {part for job in jobs for part in job.parts}
+        for parts in self.gate.parts.values():
+            found.update(parts)
+        return found
 
     def _waiting(self, key: str) -> Order | None:
         """The order of this lease or actor that has no worker yet."""
@@ -158,6 +187,7 @@ class Orders:
 
     def _withdraw(self, key: str) -> Order | None:
         """Take back the order of this lease or actor, if it has no worker yet."""
+        self._preparing.discard(key)
         job = self._pool.pending.pop(key, None)
         return job.order if job is not None else self.gate.withdraw(key)
 
@@ -301,9 +331,18 @@ class Orders:
         self._pool.forget(worker)
         if never_ready:
             self.last_failure = f"{told.detail} {told.stderr_tail}".strip() or told.cause
-            job = self._pool.start_failed(now)
+            if worker.python and told.cause in ("start_failed", "exited"):
+                told = self._no_interpreter(told, worker.python)
+            job = self._pool.start_failed(now, worker.python)
             order = job.order if job is not None else None
         return effects if order is None else effects + self._end(order, told, now)
+
+    def _no_interpreter(self, told: DeathReport, python: str) -> DeathReport:
+        detail = (
+            f"the runtime_env could not be set up on {self._provider}: its interpreter {python} "
+            f"runs no workers: {self.last_failure}"
+        )
+        return replace(told, cause="env_failed", detail=detail)
 
     def give_back(self, now: float) -> list[Effect]:
         """The line is down: leases that still wait for a worker are not ours any more."""
@@ -323,7 +362,9 @@ class Orders:
         return effects
 
     def _deny(self, order: Order, refused: Refused, now: float) -> list[Effect]:
-        """Refuse it, and have it written into the audit log."""
+        """Refuse it, and have it written into the audit log, but for a mishap."""
+        if refused.cause == "env_failed":
+            return self._refuse(order, refused.cause, refused.detail, now)
         session = order_session(order)
         who = self._permits.principal(session) or "unknown"
         what = order_shape(order).image or type(order).__name__

@@ -24,7 +24,8 @@ from msgspec import Struct
 
 from guactors.config import ProviderConfig
 from guactors.errors import AuthFailed, InternalError, UsageError
-from guactors.messages import Document, Revoked, Shape, WarrantWord
+from guactors.messages import Document, EnvWord, Revoked, Shape, WarrantWord
+from guactors.runtime_env.description import Description, decode
 from guactors.security.grants import ANY, Grant, Reason, Refusal, read_grant, short_name, valid_at
 from guactors.security.keys import Kind, PublicKey, parse_public
 from guactors.security.policy import (
@@ -207,6 +208,34 @@ class Permits:
         work = self._signed_by_the_living(work)
         signers = required_signers(rights, self._policy, now, work, self._site)
         return None if signers is None else tuple(sorted(signers - self._keys))
+
+    def check_env(
+        self, word: EnvWord, signers: tuple[str, ...] | None, runtime: str
+    ) -> Description | Verdict:
+        """What an order is to run in, or why it may not: where code must be signed (``signers``) it
+        must be, too, for it says what is imported."""
+        if runtime == "native":
+            detail = "a runtime_env is for Python, not for the runtime 'native'"
+            return Verdict(allowed=False, reason=Reason.RUNTIME, detail=detail)
+        if signers is not None:
+            from guactors.security.code import Purpose, judge_code
+
+            found = judge_code(Purpose.ENVIRONMENT, word.description, word.signatures, signers)
+            if not found.signer:
+                detail = f"the runtime_env may not be used here: {found.detail}"
+                return Verdict(allowed=False, reason=found.reason, detail=detail)
+        try:
+            description = decode(word.description)
+        except UsageError as error:
+            return Verdict(allowed=False, reason=Reason.LOCAL_POLICY, detail=str(error))
+        refused = self._policy.forbidden(description)
+        if refused:
+            detail = (
+                f"the runtime_env has {refused}, which the owner of this machine does not allow: "
+                f"add {refused!r} to the environments of its policy, or do without"
+            )
+            return Verdict(allowed=False, reason=Reason.LOCAL_POLICY, detail=detail)
+        return description
 
     def still(
         self, session: str, work: Work, bound: tuple[str, ...] | None, admitted: float, now: float

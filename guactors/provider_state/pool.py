@@ -12,6 +12,8 @@ the fork does not compete with the first call.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from guactors.errors import InternalError
 from guactors.messages import StartLease
 from guactors.provider_state.workers import (
@@ -51,7 +53,8 @@ class Pool:
         self.serving: dict[str, str] = {}
         """Lease or actor id -> its worker's id."""
         self._fresh = fresh
-        self._unbound: dict[str, None] = {}
+        self._unbound: dict[str, dict[str, None]] = {}
+        """By interpreter."""
         self._idle: dict[Binding, dict[str, None]] = {}
         self._starting: dict[str, None] = {}
         self._warm_at = 0.0
@@ -69,41 +72,52 @@ class Pool:
         """Every worker bound to the session."""
         return [worker for worker in self.workers.values() if worker.session == session]
 
+    def _ready_or_coming(self) -> int:
+        """Unbound workers of the provider's own interpreter, with those that start."""
+        starting = sum(not self.workers[name].python for name in self._starting)
+        return len(self._unbound.get("", ())) + starting
+
     def unbound(self) -> int:
         """How many wait for any session."""
-        return len(self._unbound)
+        return sum(map(len, self._unbound.values()))
 
     # --- starting -------------------------------------------------------------------------------
 
     def to_start(self, now: float) -> list[str]:
         """Ids of the workers to start now; they count as starting from here on."""
-        ready_or_coming = len(self._unbound) + len(self._starting)
-        missing = len(self.pending) - ready_or_coming
+        wanted = Counter(job.binding.python for job in self.pending.values())
         if now >= self._warm_at:
-            missing += self.warm
-        missing = min(missing, self.most_starting - len(self._starting))
-        started = [self._fresh("worker") for _ in range(missing)]
-        for worker in started:
-            self.workers[worker] = Worker(worker, Starting(now))
-            self._starting[worker] = None
+            wanted[""] += self.warm
+        coming = Counter(self.workers[name].python for name in self._starting)
+        started: list[str] = []
+        for python, count in wanted.items():
+            missing = count - len(self._unbound.get(python, ())) - coming[python]
+            for _ in range(min(missing, self.most_starting - len(self._starting))):
+                worker = self._fresh("worker")
+                self.workers[worker] = Worker(worker, Starting(now), python)
+                self._starting[worker] = None
+                started.append(worker)
         return started
 
     def ready(self, worker: Worker, now: float) -> None:
         """It said WorkerReady for the first time."""
         worker.move(Unbound(now))
         del self._starting[worker.worker]
-        self._unbound[worker.worker] = None
-        self.failures = 0
+        self._unbound.setdefault(worker.python, {})[worker.worker] = None
+        if not worker.python:
+            self.failures = 0
 
-    def start_failed(self, now: float) -> Job | None:
-        """A process did not come up: the job that must be answered for it, if any waits. Without
-        one, the next warm start waits longer each time."""
-        pause = min(LAST_RETRY, FIRST_RETRY * 2.0**self.failures)
-        self.failures = min(self.failures + 1, 16)
-        self._warm_at = now + pause
-        if not self.pending:
-            return None
-        return self.pending.pop(next(iter(self.pending)))
+    def start_failed(self, now: float, python: str = "") -> Job | None:
+        """A process of this interpreter did not come up: the job that must be answered for it, if
+        any waits. Without one, the next warm start waits longer each time."""
+        if not python:
+            pause = min(LAST_RETRY, FIRST_RETRY * 2.0**self.failures)
+            self.failures = min(self.failures + 1, 16)
+            self._warm_at = now + pause
+        for key, job in self.pending.items():
+            if job.binding.python == python:
+                return self.pending.pop(key)
+        return None
 
     # --- matching -------------------------------------------------------------------------------
 
@@ -143,9 +157,9 @@ class Pool:
             name, _ = idle.popitem()
             if not idle:
                 del self._idle[job.binding]
-        elif self._unbound:
-            name = next(iter(self._unbound))
-            del self._unbound[name]
+        elif unbound := self._unbound.get(job.binding.python):
+            name = next(iter(unbound))
+            self._unfree_unbound(self.workers[name])
         else:
             return None
         return self.workers[name]
@@ -181,13 +195,20 @@ class Pool:
 
     def _unfree(self, worker: Worker) -> None:
         self._starting.pop(worker.worker, None)
-        self._unbound.pop(worker.worker, None)
+        self._unfree_unbound(worker)
         binding = worker.job.binding if worker.job is not None else None
         idle = self._idle.get(binding) if binding is not None else None
         if binding is not None and idle is not None and worker.worker in idle:
             del idle[worker.worker]
             if not idle:
                 del self._idle[binding]
+
+    def _unfree_unbound(self, worker: Worker) -> None:
+        names = self._unbound.get(worker.python)
+        if names is not None:
+            names.pop(worker.worker, None)
+            if not names:
+                del self._unbound[worker.python]
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -210,9 +231,13 @@ class Pool:
         )
 
     def _spare(self) -> list[Worker]:
-        """Unbound workers beyond ``warm``: orders that were withdrawn leave them behind."""
-        names = list(self._unbound)
-        return [self.workers[name] for name in names[: max(0, len(names) - self.warm)]]
+        """Unbound workers beyond ``warm``, and all with an interpreter of their own: orders that
+        were withdrawn leave them behind."""
+        found = []
+        for python, names in self._unbound.items():
+            kept = 0 if python else self.warm
+            found += [self.workers[name] for name in list(names)[: max(0, len(names) - kept)]]
+        return found
 
     def next_wake(self, now: float) -> float | None:
         """When to_start, start_overdue or surplus may have news."""
@@ -223,7 +248,7 @@ class Pool:
             for name in names
         ]
         times += [_since(worker) + IDLE_LIMIT for worker in self._spare()]
-        if now < self._warm_at and len(self._unbound) + len(self._starting) < self.warm:
+        if now < self._warm_at and self._ready_or_coming() < self.warm:
             times.append(self._warm_at)
         return min(times, default=None)
 
@@ -232,7 +257,8 @@ class Pool:
     def check(self) -> None:
         """Raise InternalError if the books do not agree with each other."""
         idle = {name for names in self._idle.values() for name in names}
-        for group, state in ((self._starting, Starting), (self._unbound, Unbound), (idle, Idle)):
+        unbound = {name for names in self._unbound.values() for name in names}
+        for group, state in ((self._starting, Starting), (unbound, Unbound), (idle, Idle)):
             for name in group:
                 worker = self.workers.get(name)
                 if worker is None or not isinstance(worker.state, state) or worker.ending:
@@ -250,7 +276,7 @@ class Pool:
             if worker.job is not None and worker.order not in (None, worker.job.order):
                 raise InternalError(f"{worker} works for another order than its job's")
             free = isinstance(worker.state, Unbound) and not worker.ending
-            if free and worker.worker not in self._unbound:
+            if free and worker.worker not in unbound:
                 raise InternalError(f"{worker.worker} is free but nobody knows")
         if not all(self._idle.values()):
             raise InternalError("an empty set of idle workers was kept")

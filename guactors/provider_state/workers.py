@@ -20,7 +20,16 @@ from collections.abc import Callable
 from msgspec import Struct, field
 
 from guactors.errors import DEATH_CAUSES, Death, InternalError
-from guactors.messages import DeathReport, Endpoint, Shape, StartActor, StartLease
+from guactors.messages import (
+    DeathReport,
+    Endpoint,
+    EnvPlace,
+    Hello,
+    Limits,
+    Shape,
+    StartActor,
+    StartLease,
+)
 from guactors.transport.liveness import Liveness
 
 Order = StartLease | StartActor
@@ -29,20 +38,28 @@ Order = StartLease | StartActor
 
 class Binding(Struct, frozen=True):
     """What a worker is bound to, once in its life: only orders with an equal one may share it.
-    ``signers``: whose code it may unpickle, None: anybody's."""
+    ``signers``: whose code it may unpickle, None: anybody's. ``env``: the id of its environment;
+    ``python``: the interpreter of that, empty for the provider's own; ``limits``: what it is held
+    to, once and for all."""
 
     session: str
     runtime: str = "python"
     image: str = ""
     signers: tuple[str, ...] | None = None
+    env: str = ""
+    python: str = ""
+    limits: Limits | None = None
 
 
 class Job(Struct, frozen=True):
-    """An order that may run here. ``admitted``: when that was judged, epoch seconds."""
+    """An order that may run here. ``admitted``: when that was judged, epoch seconds. ``env``: where
+    its environment is; ``parts``: the keys of what that is made of."""
 
     order: Order
     binding: Binding
     admitted: float
+    env: EnvPlace | None = None
+    parts: tuple[str, ...] = ()
 
 
 def order_key(order: Order) -> str:
@@ -133,6 +150,8 @@ class Worker(Struct):
 
     worker: str
     state: State
+    python: str = ""
+    """Its interpreter, empty for the provider's own."""
     transport: str = ""
     pid: int = 0
     job: Job | None = None
@@ -217,3 +236,14 @@ def known_cause(cause: str, otherwise: str) -> tuple[str, str]:
 
 Fresh = Callable[[str], str]
 """An id factory, as :func:`guactors.ids.fresh`."""
+
+
+def other_python(worker: Worker, hello: Hello, own: Hello) -> str:
+    """Why this worker's interpreter cannot serve beside ``own``, empty if it can."""
+    its, ours = hello.versions.python, own.versions.python
+    if its.split(".")[:2] == ours.split(".")[:2]:
+        return ""
+    return (
+        f"the runtime_env could not be set up: its interpreter {worker.python} is a Python {its}, "
+        f"which cannot read what {ours} has pickled"
+    )

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from guactors.config import WorkerConfig
 from guactors.errors import Death
+from guactors.messages import Limits
 
 Report = Callable[[dict[str, Any]], None]
 """How a hub or provider process tells its launcher: ``{"event": "ready", ...}`` once it serves (a
@@ -40,7 +41,8 @@ class Started(Struct, frozen=True):
 
 class Ended(Struct, frozen=True):
     """The process is gone and reaped. ``death.cause`` is ``exited``, ``signal``, ``killed`` (after
-    our ``kill``), ``out_of_memory`` or ``start_failed``; who holds the port may know better."""
+    our ``kill``), ``memory_limit``, ``out_of_memory`` or ``start_failed``; who holds the port may
+    know better."""
 
     worker: str
     death: Death
@@ -70,6 +72,14 @@ class WorkerProcesses(Protocol):
     def signal(self, worker: str, number: int) -> None:
         """Send a signal (SIGSTOP, SIGCONT, ...) to the worker's process group; silently nothing
         when it has ended."""
+
+    def limit(self, worker: str, limits: Limits) -> None:
+        """From here on the worker and what it starts are held to the limits, as far as ``fences``
+        can; silently nothing when it has ended. One that cannot be held at all is killed."""
+
+    @property
+    def fences(self) -> str:
+        """How limits are kept, see ``Fences.guarantee``."""
 
     def kill(self, worker: str) -> None:
         """SIGKILL to the worker's process group; its ``Ended`` follows, cause ``killed``."""

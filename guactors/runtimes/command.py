@@ -22,6 +22,38 @@ def python_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
+FOREIGN: Final = "foreign"
+"""The last argument of what ``foreign_module`` runs."""
+_BOOT: Final = (
+    "import os, runpy, sys; sys.path.extend(sys.argv.pop(1).split(os.pathsep)); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+
+
+def foreign_module(python: str, module: str, *arguments: str) -> list[str]:
+    """As ``python_module``, by another interpreter, which is shown our import path: it need not
+    have this package. The module finds that path at the end of its own (``join_paths``)."""
+    return [python, "-P", "-c", _BOOT, os.pathsep.join(sys.path), module, *arguments]
+
+
+def join_paths(path: list[str], given: list[str]) -> list[str]:
+    """The import path for a module run by ``foreign_module``, which finds ``path``, with ``given``
+    at its end: first what somebody put into ``given`` by hand, then what the interpreter has
+    itself, last the packages installed where ``given`` comes from."""
+    own = path[: len(path) - len(given)]
+    libraries = [number for number, entry in enumerate(given) if _is_library(entry)]
+    first = libraries[0] if libraries else 0
+    installed = [entry for entry in given[first:] if not _is_library(entry)]
+    return list(dict.fromkeys([*given[:first], *own, *installed]))
+
+
+def _is_library(entry: str) -> bool:
+    """Whether it belongs to some interpreter's standard library."""
+    path = Path(entry)
+    zipped = path.suffix == ".zip" and path.name.startswith("python")
+    return zipped or path.name == "lib-dynload" or (path / "os.py").exists()
+
+
 def environment() -> dict[str, str]:
     """Our environment without secrets, in which a child finds this very package even if our own
     import path was set up by hand."""

@@ -25,7 +25,7 @@ from typing import NoReturn
 import msgspec
 
 from guactors.config import WorkerConfig
-from guactors.runtimes.command import forget_secrets
+from guactors.runtimes.command import FOREIGN, forget_secrets, join_paths
 from guactors.runtimes.tree import end_own_group
 
 WORKER_ENTRY = "guactors.worker:run_worker"
@@ -131,7 +131,10 @@ def main() -> NoReturn:
     lifeline = os.dup(0)
     take_streams(os.open(os.devnull, os.O_RDONLY), 1, 2)
     default_signals()  # what a shell ignores for a provider in the background is inherited
-    sys.path[:] = birth.path or sys.path
+    if sys.argv[1:] == [FOREIGN]:
+        sys.path[:] = join_paths(sys.path, birth.path)
+    else:
+        sys.path[:] = birth.path or sys.path
     # Its own descriptor: the entry may close the one it is given.
     own = os.dup(lifeline)
     threading.Thread(target=_end_with, args=(own,), daemon=True).start()

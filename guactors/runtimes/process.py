@@ -207,13 +207,12 @@ class OutOfMemoryWatch:
 
     def _read(self) -> dict[str, int]:
         return {
-            path: value
-            for path, key in self._counters
-            if (value := _counter(path, key)) is not None
+            path: value for path, key in self._counters if (value := counter(path, key)) is not None
         }
 
 
-def _counter(path: str, key: str) -> int | None:
+def counter(path: str, key: str) -> int | None:
+    """A figure of a file of the kernel with ``KEY VALUE`` in each line, None where it has none."""
     try:
         text = Path(path).read_text()
     except OSError:

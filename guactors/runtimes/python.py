@@ -20,13 +20,17 @@ assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 from guactors.config import WorkerConfig
 from guactors.errors import Death
+from guactors.messages import Limits
 from guactors.runtimes import process
 from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started
 from guactors.runtimes.channel import Fork, Forked, ForkFailed, FromZygote, Reaped, Signal
 from guactors.runtimes.entry import WORKER_ENTRY
+from guactors.runtimes.fences import find_fences
 from guactors.runtimes.output import Lines, StreamSplitter
 from guactors.runtimes.zygote_handle import ZygoteHandle
 
+UNUSED_MOST = 60.0
+"""Seconds that the zygote of another interpreter is kept without workers."""
 _READ = 65536
 _READS_AT_ONCE = 4
 _READS_AT_END = 256
@@ -39,6 +43,8 @@ class _Worker:
     """By descriptor; stdout first."""
     pid: int = 0
     killed: bool = False
+    detail: str = ""
+    """Why we killed it, where nobody asked for that."""
     numbers: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -48,27 +54,32 @@ class _Worker:
 class PythonWorkers:
     """:class:`~guactors.runtimes.base.WorkerProcesses` by fork. ``entry``: what a worker runs.
 
-    A zygote that dies takes its workers with it; the next ``start`` brings up a new one."""
+    There is a zygote for each interpreter that workers are started with. One that dies takes its
+    workers with it; the next ``start`` brings up a new one."""
 
     def __init__(self, entry: str = WORKER_ENTRY) -> None:
         process.preload()
         process.adopt_orphans()
         self._entry = entry
-        self._zygote: ZygoteHandle | None = ZygoteHandle(entry)
+        self._zygotes: dict[str, ZygoteHandle] = {"": ZygoteHandle(entry)}
+        """By interpreter; our own's is named empty."""
+        self._unused: dict[str, float] = {}
+        """Since when no worker of another interpreter's zygote lives."""
         self._workers: dict[str, _Worker] = {}
         self._told: list[ProcessEvent] = []
         self._closed = False
+        self._fences = find_fences()
         self._out_of_memory = process.OutOfMemoryWatch()
         # After the fork: a selector shared with the zygote would be one too many.
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._zygote.channel, selectors.EVENT_READ)
+        self._selector.register(self._zygotes[""].channel, selectors.EVENT_READ)
 
     # --- asked by the holder --------------------------------------------------------------------
 
     def start(self, config: WorkerConfig) -> None:
         """See the port."""
         try:
-            zygote = self._living_zygote()
+            zygote = self._living_zygote(config.python)
             (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         except OSError as error:
             self._start_failed(config, f"no process could be started: {error}")
@@ -82,8 +93,26 @@ class PythonWorkers:
 
     def signal(self, worker: str, number: int) -> None:
         """See the port."""
-        if worker in self._workers and self._zygote is not None:
-            self._say(self._zygote, Signal(worker, number))
+        held = self._workers.get(worker)
+        zygote = self._zygotes.get(held.config.python) if held is not None else None
+        if zygote is not None:
+            self._say(zygote, Signal(worker, number))
+
+    def limit(self, worker: str, limits: Limits) -> None:
+        """See the port."""
+        held = self._workers.get(worker)
+        if held is None or not held.pid:
+            return
+        try:
+            self._fences.put(worker, held.pid, limits)
+        except OSError as error:
+            held.detail = f"it could not be held to its limits: {error}"
+            self.kill(worker)
+
+    @property
+    def fences(self) -> str:
+        """See the port."""
+        return self._fences.guarantee
 
     def kill(self, worker: str) -> None:
         """See the port."""
@@ -96,8 +125,10 @@ class PythonWorkers:
         if self._closed:
             return []
         ready = {key.fd: key.data for key, _ in self._selector.select(0)}
-        self._hear_zygote()
+        for zygote in list(self._zygotes.values()):
+            self._hear_zygote(zygote)
         now = time.monotonic()
+        self._let_zygotes_go(now)
         for fd, worker in ready.items():
             if worker in self._workers:
                 self._read(self._workers[worker], fd, _READS_AT_ONCE, now)
@@ -118,6 +149,7 @@ class PythonWorkers:
         now = time.monotonic()
         splitters = (one for held in self._workers.values() for one in held.streams.values())
         waits = [wait for one in splitters if (wait := one.wake_after(now)) is not None]
+        waits += [max(0.0, since + UNUSED_MOST - now) for since in self._unused.values()]
         return min(waits, default=None)
 
     def close(self) -> None:
@@ -125,27 +157,38 @@ class PythonWorkers:
         if self._closed:
             return
         self._closed = True
-        if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
+        for zygote in self._zygotes.values():
+            zygote.close()
+        self._zygotes.clear()
         for worker in self._workers.values():
             self._bury_orphan(worker)
             for fd in worker.streams:
                 os.close(fd)
         self._workers.clear()
+        self._fences.close()
         self._selector.close()
 
     def zygote_pid(self) -> int | None:
         """The zygote's pid, for reports and tests; None until the next ``start`` makes one."""
-        return self._zygote.pid if self._zygote is not None else None
+        return self._zygotes[""].pid if "" in self._zygotes else None
 
     # --- the zygote -----------------------------------------------------------------------------
 
-    def _living_zygote(self) -> ZygoteHandle:
-        if self._zygote is None:
-            self._zygote = ZygoteHandle(self._entry)
-            self._selector.register(self._zygote.channel, selectors.EVENT_READ)
-        return self._zygote
+    def _living_zygote(self, python: str) -> ZygoteHandle:
+        self._unused.pop(python, None)
+        zygote = self._zygotes.get(python)
+        if zygote is None:
+            zygote = self._zygotes[python] = ZygoteHandle(self._entry, python)
+            self._selector.register(zygote.channel, selectors.EVENT_READ)
+        return zygote
+
+    def _let_zygotes_go(self, now: float) -> None:
+        for python, since in list(self._unused.items()):
+            if now >= since + UNUSED_MOST:
+                del self._unused[python]
+                zygote = self._zygotes.pop(python)
+                self._selector.unregister(zygote.channel)
+                zygote.close()
 
     def _say(
         self, zygote: ZygoteHandle, message: Fork | Signal, descriptors: tuple[int, ...] = ()
@@ -162,10 +205,7 @@ class PythonWorkers:
         if self._selector.get_key(zygote.channel).events != wanted:
             self._selector.modify(zygote.channel, wanted)
 
-    def _hear_zygote(self) -> None:
-        zygote = self._zygote
-        if zygote is None:
-            return
+    def _hear_zygote(self, zygote: ZygoteHandle) -> None:
         try:
             zygote.channel.flush()
             while messages := zygote.channel.receive():
@@ -193,12 +233,14 @@ class PythonWorkers:
                 self._ended(worker, status, rss)
 
     def _zygote_gone(self, zygote: ZygoteHandle) -> None:
-        if self._zygote is not zygote:
+        python = next((name for name, one in self._zygotes.items() if one is zygote), None)
+        if python is None:
             return
-        self._zygote = None
+        del self._zygotes[python]
+        self._unused.pop(python, None)
         self._selector.unregister(zygote.channel)
         detail = f"the zygote it was forked from is gone: {zygote.gone()}"
-        for worker in list(self._workers.values()):
+        for worker in [one for one in self._workers.values() if one.config.python == python]:
             if not worker.pid:
                 self._forget(worker)
                 self._start_failed(worker.config, detail)
@@ -243,8 +285,11 @@ class PythonWorkers:
         *_, stderr = worker.streams.values()
         self._forget(worker)
         code, number = process.split_status(status)
+        broken = self._fences.broken_by(worker.config.worker) if number else ""
+        self._fences.remove(worker.config.worker)
+        cause = "memory_limit" if broken else self._cause(worker, number)
         death = Death(
-            self._cause(worker, number), detail, code, number, stderr.tail(), rss,
+            cause, broken or detail or worker.detail, code, number, stderr.tail(), rss,
             worker.config.worker, worker.config.provider_name,
         )  # fmt: skip
         self._told.append(Ended(worker.config.worker, death))
@@ -264,6 +309,10 @@ class PythonWorkers:
 
     def _forget(self, worker: _Worker) -> None:
         del self._workers[worker.config.worker]
+        python = worker.config.python
+        last = all(one.config.python != python for one in self._workers.values())
+        if last and python and python in self._zygotes:
+            self._unused[python] = time.monotonic()
         for fd in worker.streams:
             if fd in self._selector.get_map():
                 self._selector.unregister(fd)

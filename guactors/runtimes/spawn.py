@@ -25,10 +25,12 @@ import msgspec
 
 from guactors.config import WorkerConfig
 from guactors.errors import Death
+from guactors.messages import Limits
 from guactors.runtimes import tree
 from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started
-from guactors.runtimes.command import environment, python_module
+from guactors.runtimes.command import FOREIGN, environment, foreign_module, python_module
 from guactors.runtimes.entry import LENGTH_BYTES, WORKER_ENTRY, Birth
+from guactors.runtimes.fences import find_fences
 from guactors.runtimes.output import Lines, StreamSplitter
 
 _READ = 65536
@@ -62,6 +64,8 @@ class _Worker:
     """Held to signal and to reap: a reaped number may be somebody else's."""
     reaped: bool = False
     killed: bool = False
+    detail: str = ""
+    """Why we killed it, where nobody asked for that."""
 
 
 class SpawnedWorkers:
@@ -74,6 +78,7 @@ class SpawnedWorkers:
         self._news: queue.Queue[_Chunk | _Gone] = queue.Queue()
         self._room = threading.Semaphore(_CHUNKS_AHEAD)
         self._closing = False
+        self._fences = find_fences()
         self._bell, self._ring = socket.socketpair()
         for end in (self._bell, self._ring):
             end.setblocking(False)
@@ -84,7 +89,7 @@ class SpawnedWorkers:
         """See the port."""
         try:
             popen = subprocess.Popen(
-                python_module("guactors.runtimes.entry"),
+                _command(config.python),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -116,6 +121,24 @@ class SpawnedWorkers:
         with held.lock:
             if not held.reaped:
                 tree.signal_tree(held.popen.pid, number)
+
+    def limit(self, worker: str, limits: Limits) -> None:
+        """See the port."""
+        held = self._workers.get(worker)
+        if held is None:
+            return
+        try:
+            with held.lock:
+                if not held.reaped:
+                    self._fences.put(worker, held.popen.pid, limits)
+        except OSError as error:
+            held.detail = f"it could not be held to its limits: {error}"
+            self.kill(worker)
+
+    @property
+    def fences(self) -> str:
+        """See the port."""
+        return self._fences.guarantee
 
     def kill(self, worker: str) -> None:
         """See the port."""
@@ -165,6 +188,7 @@ class SpawnedWorkers:
             for thread in worker.threads:
                 thread.join(2 * _DRAIN_WITHIN)
         self._workers.clear()
+        self._fences.close()
         self._bell.close()
         self._ring.close()
 
@@ -251,11 +275,19 @@ class SpawnedWorkers:
             cause = "killed"
         else:
             cause = "exited" if number is None else "signal"
+        broken = self._fences.broken_by(worker.config.worker) if number else ""
+        self._fences.remove(worker.config.worker)
         death = Death(
-            cause, "", None if number else status, number, worker.streams[2].tail(), rss,
+            "memory_limit" if broken else cause, broken or worker.detail,
+            None if number else status, number, worker.streams[2].tail(), rss,
             worker.config.worker, worker.config.provider_name,
         )  # fmt: skip
         self._told.append(Ended(worker.config.worker, death))
+
+
+def _command(python: str) -> list[str]:
+    module = "guactors.runtimes.entry"
+    return foreign_module(python, module, FOREIGN) if python else python_module(module)
 
 
 def _await_end(worker: _Worker) -> tuple[int, int]:

@@ -36,6 +36,7 @@ from guactors.runtimes.channel import (
     Signal,
     ToZygote,
 )
+from guactors.runtimes.command import FOREIGN, join_paths
 
 
 def serve(channel_fd: int, lifeline: int, provider_pid: int, entry: str) -> NoReturn:
@@ -165,9 +166,11 @@ class Zygote:
 
 
 def main() -> NoReturn:
-    """Entry of a replacement: ``channel_fd lifeline_fd provider_pid entry sys.path``."""
+    """Entry of a replacement: ``channel_fd lifeline_fd provider_pid entry sys.path``, and FOREIGN
+    where another interpreter runs it."""
     channel_fd, lifeline, provider_pid = (int(word) for word in sys.argv[1:4])
-    sys.path[:] = sys.argv[5].split(os.pathsep)
+    given = sys.argv[5].split(os.pathsep)
+    sys.path[:] = join_paths(sys.path, given) if sys.argv[6:] == [FOREIGN] else given
     process.preload()
     serve(channel_fd, lifeline, provider_pid, sys.argv[4])
 

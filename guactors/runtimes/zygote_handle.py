@@ -13,7 +13,13 @@ assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 from guactors.runtimes import process, zygote
 from guactors.runtimes.channel import Channel, FromZygote
-from guactors.runtimes.command import environment, holds_secrets, python_module
+from guactors.runtimes.command import (
+    FOREIGN,
+    environment,
+    foreign_module,
+    holds_secrets,
+    python_module,
+)
 
 _END_WITHIN = 1.5
 
@@ -22,17 +28,17 @@ class ZygoteHandle:
     """One zygote, from its start to its end.
 
     It is forked from this process while that has a single thread and no secret in its environment
-    (its pages are shared then), and started as a fresh Python otherwise. Raises OSError when the
-    system gives no process."""
+    (its pages are shared then), and started as a fresh Python otherwise; as ``python`` if that is
+    another interpreter. Raises OSError when the system gives no process."""
 
-    def __init__(self, entry: str) -> None:
+    def __init__(self, entry: str, python: str = "") -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         lifeline, self._lifeline = os.pipe()
         try:
-            if process.single_threaded() and not holds_secrets():
+            if not python and process.single_threaded() and not holds_secrets():
                 self.pid = _fork(theirs.fileno(), lifeline, entry)
             else:
-                self.pid = _spawn(theirs.fileno(), lifeline, entry)
+                self.pid = _spawn(theirs.fileno(), lifeline, entry, python)
         except OSError:
             ours.close()
             os.close(self._lifeline)
@@ -84,9 +90,12 @@ def _fork(channel_fd: int, lifeline: int, entry: str) -> int:
     return pid
 
 
-def _spawn(channel_fd: int, lifeline: int, entry: str) -> int:
+def _spawn(channel_fd: int, lifeline: int, entry: str, python: str) -> int:
     words = (str(channel_fd), str(lifeline), str(os.getpid()), entry, os.pathsep.join(sys.path))
-    command = python_module("guactors.runtimes.zygote", *words)
+    if python:
+        command = foreign_module(python, "guactors.runtimes.zygote", *words, FOREIGN)
+    else:
+        command = python_module("guactors.runtimes.zygote", *words)
     for fd in (channel_fd, lifeline):
         os.set_inheritable(fd, True)
     return os.posix_spawn(command[0], command, environment())

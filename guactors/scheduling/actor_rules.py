@@ -31,7 +31,9 @@ LONGEST_PAUSE = 5.0
 """Bounds of the pause before a restart; the first restart of a healthy actor has none."""
 HEALTHY = 10.0
 """An actor that lived so long starts its pauses anew."""
-FINAL_CAUSES = frozenset({"released", "session_ended", "creation_failed", "killed", "revoked"})
+FINAL_CAUSES = frozenset({
+    "released", "session_ended", "creation_failed", "killed", "revoked", "env_failed",
+})  # fmt: skip
 """Ends after which there is no restart."""
 OVERTAKEN = 5.0
 """Seconds for which a kill waits for the creation that it overtook."""

@@ -46,11 +46,13 @@ class Demand:
     """Its caller was told that no provider could serve it."""
     queued: int = 0
     """``waiting`` as its queue knows it."""
+    preparing: set[str] = field(default_factory=set)
+    """Those of ``held`` whose environment is being built: until it is there, more are no use."""
 
     @property
     def waiting(self) -> int:
         """Places it could take now."""
-        if self.given_up or self.not_before:
+        if self.given_up or self.not_before or self.preparing:
             return 0
         return max(0, self.count - len(self.held))
 

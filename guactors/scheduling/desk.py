@@ -207,6 +207,7 @@ class Desk:
         demand = self.demands.find(lease.caller, lease.key)
         if demand is not None:
             demand.held.discard(lease.id)
+            demand.preparing.discard(lease.id)
             if demand.count or demand.held:
                 self.demands.refresh(demand)
                 if demand.waiting:

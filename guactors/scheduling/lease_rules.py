@@ -33,6 +33,8 @@ MOST_FAILURES = 3
 """Starts that may fail one after the other before the demand is refused."""
 FIRST_PAUSE = 0.1
 """Seconds before the second start; doubled with each failure."""
+SETUP_FAILED = "RuntimeEnvSetupError"
+"""The error's name of a demand whose environment cannot be built."""
 
 
 class LeaseRules:
@@ -198,6 +200,12 @@ class LeaseRules:
             desk.refused_by(lease.slot, lease.need, death.detail)
             self._judge.judge(demand, now)
             return
+        if death.cause == "env_failed":
+            # It was tried in earnest; whoever submits anew has it tried anew.
+            demand.given_up = True
+            desk.say(demand.caller, DemandInfeasible(demand.key, death.detail, SETUP_FAILED))
+            desk.demands.refresh(demand)
+            return
         demand.failures += 1
         if demand.failures >= MOST_FAILURES:
             demand.given_up = True
@@ -216,10 +224,20 @@ class LeaseRules:
                 self._judge.judge(demand, now)
 
     def set_blocked(self, slot: Slot, lease_id: str, blocked: bool) -> None:
-        """Its worker waits in get(), or goes on."""
-        lease = self._desk.leases.by_id.get(lease_id)
-        if lease is not None and lease.slot is slot:
-            self._desk.block_lease(lease, blocked)
+        """Its worker waits in get(), or goes on; of one that has not started, its environment is
+        being built, or is there."""
+        desk = self._desk
+        lease = desk.leases.by_id.get(lease_id)
+        if lease is None or lease.slot is not slot:
+            return
+        desk.block_lease(lease, blocked)
+        demand = desk.demands.find(lease.caller, lease.key)
+        if demand is not None:
+            if blocked and lease.state is LeaseState.STARTING:
+                demand.preparing.add(lease.id)
+            else:
+                demand.preparing.discard(lease.id)
+            desk.demands.refresh(demand)
 
     def provider_left(self, slot: Slot, reason: str, now: float) -> None:
         """Everything on it is gone."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple
 
-from guactors.messages import Shape
+from guactors.messages import Limits, Shape
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units, overlap, to_units
 
 
@@ -34,6 +35,9 @@ class Need(NamedTuple):
     image: str = ""
     preemption: tuple[str, ...] = ()
     who: str = ""
+    env: bytes = b""
+    """What its worker is set up with: one that is set up otherwise is of no use."""
+    limits: Limits | None = None
 
 
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:
@@ -56,7 +60,13 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
     return Need(
         shape.priority, hold, total, labels, shape.provider, python,
         runtime, shape.image, tuple(shape.preemption), who,
+        _digest(shape.env.description) if shape.env is not None else b"",
+        shape.limits,
     )  # fmt: skip
+
+
+def _digest(description: bytes) -> bytes:
+    return blake2b(description, digest_size=16).digest()
 
 
 @dataclass(eq=False, slots=True)

@@ -33,6 +33,8 @@ class Purpose(enum.Enum):
 
     FUNCTION = "function"
     CLASS = "class"
+    ENVIRONMENT = "environment"
+    """The description of a runtime_env, which names its files by their hashes."""
 
 
 class Judgement(Struct, frozen=True):

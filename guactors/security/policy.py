@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct, field
 
 from guactors.errors import UsageError
+from guactors.runtime_env.description import Description
 from guactors.security import canonical
 from guactors.security.grants import (
     ANY,
@@ -48,10 +49,14 @@ from guactors.security.rights import (
 )
 from guactors.security.words import RUNTIMES
 
+ENVIRONMENTS: Final = ("pip", "uv", "py_executable")
+"""What of a runtime_env runs, or brings, more than the session's own code would."""
+
 _WHAT: Final = "the policy"
 _NO_LIMITS: Final[dict[str, Any]] = {
     "runtimes": [ANY], "image_hashes": [ANY], "image_signers": [ANY], "image_mode": "any",
     "function_signers": [ANY], "max_priority": MOST_PRIORITY, "apps": [ANY],
+    "environments": [ANY],
 }  # fmt: skip
 _ALLOWED: Final = Verdict(allowed=True, reason=Reason.ALLOWED)
 _EXPECTED: Final = tuple(
@@ -85,18 +90,30 @@ class Policy(Terms, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
     """Beside the Terms: ``owners``: the owner keys whose grants count here. ``apps``: the app keys
     that are admitted, or ``"*"``; ``deny_apps``: those that are not, whatever ``apps`` says.
     ``hub_sessions``: whether sessions without an app key are, which the user of the hub's own
-    machine starts."""
+    machine starts. ``environments``: what a runtime_env may have besides variables and files, words
+    of ENVIRONMENTS or ``"*"``."""
 
     format: Literal["guactors.policy/1"]
     owners: list[str] = field(default_factory=list)
     apps: list[str] = field(default_factory=list)
     deny_apps: list[str] = field(default_factory=list)
     hub_sessions: bool = False
+    environments: list[str] = field(default_factory=list)
     tests: list[PolicyTest] = field(default_factory=list)
 
     @cached_property
     def _screen(self) -> Screen:
         return Screen(self)
+
+    def forbidden(self, description: Description) -> str:
+        """What the description of a runtime_env has that is not allowed, empty if all is."""
+        has = {
+            "pip": description.pip is not None,
+            "uv": description.uv is not None,
+            "py_executable": bool(description.py_executable),
+        }
+        allowed = ENVIRONMENTS if ANY in self.environments else self.environments
+        return next((word for word in ENVIRONMENTS if has[word] and word not in allowed), "")
 
     @cached_property
     def _admitted(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -184,6 +201,7 @@ def check_policy(policy: Policy) -> None:
     check_list(f"{_WHAT}, owners", policy.owners, a_key(Kind.OWNER), star=False)
     check_list(f"{_WHAT}, apps", policy.apps, a_key(Kind.APP))
     check_list(f"{_WHAT}, deny_apps", policy.deny_apps, a_key(Kind.APP))
+    check_list(f"{_WHAT}, environments", policy.environments, one_of(ENVIRONMENTS))
     if len(policy.tests) > MOST_ENTRIES:
         raise UsageError(f"{_WHAT}: {len(policy.tests)} tests, at most {MOST_ENTRIES} are possible")
     for number, test in enumerate(policy.tests, 1):

@@ -84,6 +84,8 @@ class Code:
         self.runs_left: dict[bytes, int] = {}
         """Of functions that may run only so often in one process."""
         self.instance: Any = None
+        self.prepare: Callable[[], None] = lambda: None
+        """Called before code is opened. Raises RuntimeEnvSetupError."""
 
     def define(self, message: Define, link: str = "") -> None:
         """A function as the caller behind the link sent it."""
@@ -138,6 +140,7 @@ class Code:
     def _open(self, fn: bytes) -> Callable[..., Any]:
         if fn == PROGRAM:
             return self._trust.program()
+        self.prepare()
         found = self._blobs.get(fn)
         if found is None:
             raise GuactorsError(f"function {fn.hex()} was never sent to this worker")
@@ -148,6 +151,7 @@ class Code:
 
     def open_class(self, message: LoadActor, blob: bytes) -> Any:
         """The class of an actor, checked and opened. Raises as ``find`` does."""
+        self.prepare()
         name = message.spec.class_name
         self._trust.check_code(CLASS, name, blob, message.signatures)
         return open_code(blob, f"{name}()")

@@ -57,6 +57,7 @@ from guactors.worker.admission import Admission
 from guactors.worker.backpressure import Brakes
 from guactors.worker.callers import Callers
 from guactors.worker.control import MOST_FAULTS, Control
+from guactors.worker.environment import Setup
 from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
@@ -90,6 +91,8 @@ class Worker:
         where = f"on worker {config.worker} of provider {config.provider_name}"
         trust = Trust(where, self.admission.caller, self.control.tell_provider)
         self.code = Code(trust, self.admission.expelled, keep_borrowed)
+        self.setup = Setup(where)
+        self.code.prepare = self.setup.check
         self.callers = Callers(self)
         self.brakes = Brakes(self)
         self.spec: ActorSpec | None = None
@@ -202,6 +205,8 @@ class Worker:
         session = Session(self._transport, config.hub, hello, config.timing, echo=False, host=host)
         host.session = session
         session.send_neighbour = self.send
+        if self.setup.env is not None:
+            session.environments.adopt(self.setup.env.word)
         session.current_parent = lambda: getattr(running.get(), "key", None)
         session.start()
         return session
@@ -356,6 +361,8 @@ class Worker:
         to run."""
         self.admission.doors.admit(message.keys)
         self.code.bind(message)
+        if message.env is not None:
+            self.setup.take(message.env)
         self.namespace = message.namespace
         self.session_id = message.session
         self.poller.wake()

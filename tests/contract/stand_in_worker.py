@@ -73,6 +73,51 @@ def do_family(config: WorkerConfig, lifeline: int) -> None:
     select.select([lifeline], [], [])
 
 
+def _await(config: WorkerConfig, what: str) -> None:
+    path = Path(config.run_dir) / what
+    while not path.exists():
+        time.sleep(0.005)
+
+
+def do_hog(config: WorkerConfig, lifeline: int) -> None:
+    """Takes memory until there is no more, once it is told to."""
+    print("ready", flush=True)
+    _await(config, "go")
+    taken = []
+    while len(taken) < 512:
+        taken.append(bytearray(b"x" * 2**20))
+    print("got 512 MiB", flush=True)
+
+
+def do_spin(config: WorkerConfig, lifeline: int) -> None:
+    """Takes a second of all the processor time that eight processes get, once it is told to, and
+    says how much that was: so many get more than half a processor on a busy machine, too."""
+    print("ready", flush=True)
+    _await(config, "go")
+    begin = time.monotonic()
+    children: list[int] = []
+    while len(children) < 7 and (not children or children[-1]):
+        children.append(os.fork())
+    while time.monotonic() < begin + 1.2:
+        pass
+    if not children[-1]:
+        os._exit(0)
+    for child in children:
+        os.waitpid(child, 0)
+    used = sum(os.times()[:4])
+    print(f"used {used / (time.monotonic() - begin):.3f}", flush=True)
+
+
+def do_escape(config: WorkerConfig, lifeline: int) -> None:
+    """Has a child that leaves its group, once it is told to."""
+    print("ready", flush=True)
+    _await(config, "go")
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True
+    )
+    (Path(config.run_dir) / f"{config.worker}.child").write_text(str(child.pid))
+
+
 def do_look(config: WorkerConfig, lifeline: int) -> int:
     """Report what a worker finds itself with."""
     handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/integrations.md")
+DOCUMENTS = (
+    "README.md", "docs/tutorial.md", "docs/integrations.md", "docs/runtime-env.md",
+    "docs/limits.md",
+)  # fmt: skip
 
 
 def blocks(document: str, language: str) -> Iterator[str]:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from guactors import messages as m
+from guactors.caller.doubts import MOST_SPARED
 from guactors.caller.tasks import shape_key
-from guactors.errors import CallTimeout, PermissionDenied, TaskCancelled, Unschedulable, WorkerDied
+from guactors.errors import (
+    CallTimeout,
+    OutOfMemory,
+    PermissionDenied,
+    TaskCancelled,
+    Unschedulable,
+    WorkerDied,
+)
 from tests.unit.caller.bench import FN, KEY, ONE, Bench, endpoints, error, value
 
 DEATH = m.DeathReport("signal", signal=9, worker="w-1")
@@ -303,3 +311,53 @@ def test_equal_shapes_share_a_demand() -> None:
     assert shape_key(m.Shape(one)) == shape_key(m.Shape(two))
     assert shape_key(m.Shape(one)) != shape_key(m.Shape(one, priority=1))
     assert len(shape_key(m.Shape({f"r{i}": 1.0 for i in range(50)}))) <= 64
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+FULL = m.DeathReport("out_of_memory", "the machine was full", worker="w-1")
+
+
+def lose(bench: Bench, number: int, death: m.DeathReport) -> None:
+    """The worker is lost, and the hub says how."""
+    bench.lose(f"w-{number}")
+    bench.hub(m.LeaseLost(f"l-{number}", death))
+
+
+def test_a_machine_without_memory_costs_no_retries() -> None:
+    bench = Bench()
+    id = bench.call(retries=1)
+    for number in range(1, MOST_SPARED + 1):
+        bench.grant(f"l-{number}", f"w-{number}")
+        lose(bench, number, FULL)
+    last = MOST_SPARED + 1
+    bench.grant(f"l-{last}", f"w-{last}")
+    bench.reply(f"w-{last}", id, attempt=MOST_SPARED)
+    assert bench.data(id) == b"v"
+
+
+def test_but_not_for_ever() -> None:
+    bench = Bench()
+    id = bench.call(retries=1)
+    for number in range(1, MOST_SPARED + 3):
+        bench.grant(f"l-{number}", f"w-{number}")
+        lose(bench, number, FULL)
+    assert isinstance(bench.failure(id), OutOfMemory)
+
+
+@pytest.mark.parametrize("cause", ["memory_limit", "out_of_memory"])
+def test_memory_without_retries(cause: str) -> None:
+    bench = Bench()
+    id = bench.call(retries=0)
+    bench.grant()
+    lose(bench, 1, m.DeathReport(cause, "so much", worker="w-1"))
+    assert isinstance(bench.failure(id), OutOfMemory)
+
+
+def test_its_own_limit_is_its_own_fault() -> None:
+    bench = Bench()
+    id = bench.call(retries=1)
+    for number in (1, 2):
+        bench.grant(f"l-{number}", f"w-{number}")
+        lose(bench, number, m.DeathReport("memory_limit", "so much", worker=f"w-{number}"))
+    assert isinstance(bench.failure(id), OutOfMemory)

@@ -50,9 +50,11 @@ def runs(key: str = OTHER, **fields: Any) -> e.Standing:
 class Image:
     """``signers`` stand in the signature file as they are, which the disk here believes."""
 
-    def __init__(self, chunks: int = 2, seed: int = 0, *, signers: str = "") -> None:
+    def __init__(
+        self, chunks: int = 2, seed: int = 0, *, signers: str = "", name: str = ""
+    ) -> None:
         self.blob = fake_blob((chunks - 1) * CHUNK + 10, seed=seed)
-        self.manifest: Manifest = manifest_of(self.blob, name=f"image-{seed}")
+        self.manifest: Manifest = manifest_of(self.blob, name=name or f"image-{seed}")
         self.data = encode_manifest(self.manifest)
         self.id = image_id(self.data)
         self.signatures = signers.encode()
@@ -87,6 +89,7 @@ class Disk:
         self.broken: dict[type[jobs.Job], GuactorsError] = {}
         self.pinned: set[str] = set()
         self.swept = 0
+        self.used: dict[str, float] = {}
 
     def do(self, job: jobs.Job) -> Any:
         if type(job) in self.broken:
@@ -137,7 +140,10 @@ class Disk:
                 data, signatures = self._image(image)
                 return jobs.Looked(parse_manifest(data), data, signatures, signers(signatures))
             case jobs.ListAll():
-                return [_facts(one, *both) for one, both in self.images.items()]
+                return [
+                    _facts(one, *both, used=self.used.get(one, 1.0))
+                    for one, both in self.images.items()
+                ]
             case jobs.Read(image, blob, index):
                 self._image(image)
                 self.pinned.add(image)
@@ -179,10 +185,10 @@ def signers(signatures: bytes) -> frozenset[str]:
     return frozenset(names[word] for word in signatures.decode().split())
 
 
-def _facts(image: str, data: bytes, signatures: bytes) -> jobs.Facts:
+def _facts(image: str, data: bytes, signatures: bytes, *, used: float) -> jobs.Facts:
     manifest = parse_manifest(data)
     created = manifest.created
-    return jobs.Facts(image, manifest.name, manifest.size, created, signers(signatures), 1.0)
+    return jobs.Facts(image, manifest.name, manifest.size, created, signers(signatures), used)
 
 
 class Bench:

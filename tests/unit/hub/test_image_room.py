@@ -13,8 +13,10 @@ from guactors.errors import ImageRefused, InternalError
 from guactors.image_state import jobs
 from guactors.image_state.fetches import FETCH_IDLE, MOST_FETCHED, SLICE, TOLD_AGAIN
 from guactors.image_state.ledger import KEPT, Ledger
+from guactors.image_state.passing import UNUSED
 from guactors.image_state.room import SWEEP_EVERY, ImageRoom
 from guactors.image_state.uploads import CLOSE_AFTER, IDLE, MOST_OPEN, SAVE_EVERY
+from guactors.runtime_env.description import ARCHIVE
 from guactors.scheduling import events as e
 from tests.unit.hub.image_bench import (
     APP,
@@ -558,6 +560,24 @@ def test_a_hub_without_a_place_for_images_says_so(message: Any) -> None:
     assert isinstance(answer, m.Fault)
     assert (answer.kind, answer.request) == ("ImageRefused", message.request)
     assert "--data" in answer.detail
+
+
+def test_files_of_sessions_go_when_nobody_fetches_them() -> None:
+    bench = Bench()
+    old, used, fetched = (Image(1, seed, name=ARCHIVE) for seed in (21, 22, 23))
+    for image in (old, used, fetched, ONE):
+        bench.upload("c-1", UPLOADER, image)
+    bench.disk.used = {image.id: NOW for image in (old, used, fetched)}
+    bench.pass_time(UNUSED)
+    bench.disk.used[used.id] = NOW + bench.now
+    bench.disk.pinned.add(fetched.id)
+    bench.pass_time(SWEEP_EVERY)
+    assert set(bench.disk.images) == {used.id, fetched.id, ONE.id}
+    assert Ledger(bench.disk.uploads, bench.disk.images).uploaders(old.id) == ()
+    bench.disk.pinned.clear()
+    bench.pass_time(SWEEP_EVERY)
+    assert set(bench.disk.images) == {used.id, ONE.id}
+    assert isinstance(bench.ask("c-1", UPLOADER, old.offer()), m.WantChunks)
 
 
 @pytest.mark.parametrize("damage", [b"{", b"null", b"[]", b'{"format":"guactors.uploads/2"}'])

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guactors.machine import Machine, cpu_quota, detect_resources, memory_limit
+import pytest
+
+from guactors.errors import UsageError
+from guactors.machine import (
+    Machine,
+    cpu_quota,
+    detect_resources,
+    memory_group,
+    memory_limit,
+    memory_threshold,
+)
 
 
 def laid_out(root: Path, cgroups: str, files: dict[str, str]) -> tuple[str, str]:
@@ -29,6 +39,7 @@ def test_version_2_takes_the_strictest_of_a_group_and_its_parents(tmp_path: Path
     )
     assert cpu_quota(*where) == 1.5
     assert memory_limit(*where) == 1_000_000.0
+    assert memory_group(*where) == (Path(where[1], "a/b"), 1_000_000)
 
 
 def test_version_1_has_a_folder_for_each_controller(tmp_path: Path) -> None:
@@ -54,6 +65,7 @@ def test_no_limit_is_no_number(tmp_path: Path) -> None:
     )
     assert cpu_quota(*where) is None
     assert memory_limit(*where) is None
+    assert memory_group(*where) is None
 
 
 def test_a_path_of_the_host_that_is_not_mounted_here_falls_back_to_the_root(tmp_path: Path) -> None:
@@ -79,3 +91,14 @@ def test_figures_are_fresh_and_sane(tmp_path: Path) -> None:
     assert 0 < info.memory_available_gib <= info.memory_total_gib
     assert 0 <= info.storage_free_gib <= info.storage_total_gib
     assert info.storage_total_gib > 0
+
+
+def test_the_threshold_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GU_MEMORY_THRESHOLD", raising=False)
+    assert memory_threshold() == 0.95
+    monkeypatch.setenv("GU_MEMORY_THRESHOLD", "0.5")
+    assert memory_threshold() == 0.5
+    for wrong in ("much", "-1", "95", "nan"):
+        monkeypatch.setenv("GU_MEMORY_THRESHOLD", wrong)
+        with pytest.raises(UsageError, match="GU_MEMORY_THRESHOLD"):
+            memory_threshold()

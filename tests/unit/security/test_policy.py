@@ -212,7 +212,7 @@ def test_a_missing_list_is_an_empty_one() -> None:
 
 LISTS = [
     "owners", "apps", "deny_apps", "runtimes", "image_hashes", "image_signers",
-    "function_signers",
+    "function_signers", "environments",
 ]  # fmt: skip
 WRONG: dict[str, list[Any]] = {
     **{name: ["*", None, {}, [1], [True], [None], [["*"]], [""], ["?"], 1] for name in LISTS},
