@@ -12,6 +12,7 @@
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
     │   ├── TaskCancelled          cancel() reached it first
+    │   ├── PlacementGroupRemoved  the placement group it was to run in is gone
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
@@ -91,6 +92,10 @@ class TaskCancelled(Stopped):
     """``cancel()`` reached the call before it finished."""
 
 
+class PlacementGroupRemoved(Stopped):
+    """The placement group it was to run in was removed, or is unknown to the hub."""
+
+
 class CallTimeout(GuactorsError, TimeoutError):
     """The ``timeout=`` of the call passed: a queued call never ran, a running one was stopped."""
 
@@ -152,6 +157,7 @@ DEATH_CAUSES = frozenset({
     "link_lost",         # the wire to it broke, its fate is unknown
     "refused",           # it never began: no grant allows it here, or the machine's owner does not
     "revoked",           # the right to run it was taken back
+    "group_removed",     # its placement group was removed
 })  # fmt: skip
 
 

@@ -268,7 +268,7 @@ class HubState:
             return refused
         heard = e.FromPeer(peer.id, message)
         worker = peer.standing.kind == e.WORKER
-        if isinstance(message, _CALLER_WORDS):
+        if isinstance(message, (*_CALLER_WORDS, m.GroupQuestion)):
             return [e.ToRoom(TO_SCHEDULER, heard)]
         match message:
             case m.AskInfo():

@@ -21,6 +21,7 @@ from guactors.messages import (
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
+from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.placement import Slot, actor_need
 
@@ -31,7 +32,9 @@ LONGEST_PAUSE = 5.0
 """Bounds of the pause before a restart; the first restart of a healthy actor has none."""
 HEALTHY = 10.0
 """An actor that lived so long starts its pauses anew."""
-FINAL_CAUSES = frozenset({"released", "session_ended", "creation_failed", "killed", "revoked"})
+FINAL_CAUSES = frozenset(
+    {"released", "session_ended", "creation_failed", "killed", "revoked", "group_removed"}
+)
 """Ends after which there is no restart."""
 OVERTAKEN = 5.0
 """Seconds for which a kill waits for the creation that it overtook."""
@@ -161,19 +164,23 @@ class ActorRules:
         spec = record.spec
         if self._desk.actors.live.get(record.id) is not record or record.slot is not None:
             return
+        gone = self._desk.groups.gone.get(record.need.wish.group)
+        if gone is not None:
+            self.bury(record, DeathReport("group_removed", f"{gone.id} is gone: {gone.reason}"))
+            return
         if self._desk.demands.find(spec.owner, record.id) is None:
             demand = self._desk.demands.add(
                 spec.owner, record.id, record.need, spec.shape, 1, is_actor=True
             )
             self._judge.judge(demand, now)
 
-    def start(self, demand: Demand, slot: Slot, _now: float) -> None:
-        """``slot`` was chosen for the actor of ``demand``."""
+    def start(self, demand: Demand, slot: Slot, _now: float, bundle: Bundle | None = None) -> None:
+        """``slot``, or a ``bundle`` on it, was chosen for the actor of ``demand``."""
         desk = self._desk
         record = desk.actors.live[demand.key]
         desk.demands.served(demand)
         desk.demands.remove(demand)
-        desk.seat(record, slot)
+        desk.seat(record, slot, bundle)
         record.number(record.starts)
         desk.say(
             slot.peer,
