@@ -8,7 +8,8 @@
     │   ├── NotSerializable        an argument or result that cannot be pickled (also TypeError)
     │   ├── UnknownOption          an option nobody knows (also ValueError, TypeError)
     │   ├── NameTaken              an actor of that name exists (also ValueError)
-    │   └── NoSuchActor            no live actor has that name (also ValueError)
+    │   ├── NoSuchActor            no live actor has that name (also ValueError)
+    │   └── NoSuchGroup            no live placement group has that name (also ValueError)
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
     │   ├── TaskCancelled          cancel() reached it first
@@ -71,6 +72,10 @@ class NameTaken(UsageError, ValueError):
 
 class NoSuchActor(UsageError, ValueError):
     """No live actor of that name is in the namespace."""
+
+
+class NoSuchGroup(UsageError, ValueError):
+    """No live placement group of that name is in the namespace."""
 
 
 class TaskError(GuactorsError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.caller.tasks import STREAM
+from guactors.context import captured
 from guactors.errors import NameTaken, NoSuchActor, NotInitialized, UsageError
 from guactors.ids import fresh
 from guactors.messages import ActorSpec, FindActor
@@ -133,7 +134,7 @@ class ActorClass:
                 "argument, because the actor may be restarted without this process; pass it as "
                 "an argument of its own, or to a method"
             )
-        shape = shape_of(options, 0.0)
+        shape = captured(shape_of(options, 0.0), options)
         spec = ActorSpec(
             fresh("actor"),
             session.id,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.caller.tasks import STREAM, Task
+from guactors.context import captured
 from guactors.messages import Define
 from guactors.options import TASK, check_options, shape_of
 from guactors.payload import PROGRAM
@@ -178,7 +179,7 @@ class RemoteFunction:
         signatures = signatures_for(session, session.code_signers, "function", blob)
         with session.lock:
             session.core.blobs[self._fn] = Define(self._fn, self._name[:256], blob, signatures)
-            demand = session.core.demand(self._shape)
+            demand = session.core.demand(captured(self._shape, self._options))
         self._home = (session, demand)
         return demand
 

@@ -31,6 +31,7 @@ from guactors.messages import (
     Fault,
     Found,
     Grid,
+    GroupList,
     Hello,
     ImageAnswer,
     Info,
@@ -51,7 +52,7 @@ MOST_RELEASED = 256
 """References that may wait to be dropped."""
 RETRY_FULL = 0.001
 """Seconds until a message that found its link full is tried again."""
-_ANSWERS = Found | Grid | Info | AuthorityAnswer | ImageAnswer
+_ANSWERS = Found | Grid | GroupList | Info | AuthorityAnswer | ImageAnswer
 
 
 class Session:
@@ -219,7 +220,8 @@ class Session:
         core.flush()
         if core.objects.effects:
             self._apply()
-        if core.objects.settled:
+        if core.objects.settled or core.groups.news:
+            core.groups.news = False
             self.values.notify()
         if links.unsent:
             return RETRY_FULL
@@ -384,10 +386,14 @@ class Session:
             self.submit(home, task)
         return id
 
-    def submit(self, home: Any, task: Task) -> None:
-        """Hand a call to the core; the lock must be held."""
+    def check_open(self) -> None:
+        """Raise SessionClosed, or why the hub shut us out, where nothing can be asked any more."""
         if self._closed or self.refused is not None:
             raise self._over()
+
+    def submit(self, home: Any, task: Task) -> None:
+        """Hand a call to the core; the lock must be held."""
+        self.check_open()
         if self.current_parent is not None:
             task.parent = self.current_parent()
         self.core.submit(home, task, time.monotonic())

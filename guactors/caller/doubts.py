@@ -13,7 +13,13 @@ from guactors.caller.endings import Endings
 from guactors.caller.leases import Lease, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
-from guactors.errors import Death, ProviderLost, TaskCancelled, WorkerDied
+from guactors.errors import (
+    Death,
+    PlacementGroupRemoved,
+    ProviderLost,
+    TaskCancelled,
+    WorkerDied,
+)
 from guactors.messages import ReturnLease
 
 DOUBT = 2.0
@@ -67,6 +73,8 @@ class Doubts:
         for task in doubt.tasks:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
+            elif death.cause == "group_removed":
+                self._endings.fail(task, PlacementGroupRemoved(f"{task.name}: {death.detail}"))
             else:
                 self._endings.fail(task, kind(f"the worker that ran {task.name} ended", death))
 

@@ -13,8 +13,18 @@ from guactors.caller.effects import SendHub
 from guactors.caller.endings import Endings
 from guactors.caller.leases import Demand, LeaseBook
 from guactors.caller.objects import ObjectTable
-from guactors.errors import GuactorsError, PermissionDenied, Unschedulable
+from guactors.errors import (
+    GuactorsError,
+    PermissionDenied,
+    PlacementGroupRemoved,
+    Unschedulable,
+)
 from guactors.messages import KillActor, SetDemand
+
+FINAL: dict[str, type[GuactorsError]] = {
+    kind.__name__: kind for kind in (PermissionDenied, PlacementGroupRemoved)
+}
+"""What no provider that may still join would change."""
 
 
 class Patience:
@@ -38,15 +48,15 @@ class Patience:
     def on_infeasible(self, key: str, reason: str, kind: str, now: float) -> None:
         """The hub says that no provider it has could ever do it, or (``kind``) that it may not
         be done, for which no provider is worth waiting."""
-        denied = kind == PermissionDenied.__name__
+        final = FINAL.get(kind)
         demand = self._leases.demands.get(key)
-        if demand is not None and denied:
+        if demand is not None and final:
             demand.reason = reason
-            self._give_up(demand, PermissionDenied)
+            self._give_up(demand, final)
         elif demand is not None:
             demand.infeasible_since, demand.reason = now, reason
-        elif key in self._actors.actors and denied:
-            self._give_up_actor(key, PermissionDenied, reason)
+        elif key in self._actors.actors and final:
+            self._give_up_actor(key, final, reason)
         elif key in self._actors.actors:
             self._hopeless_actors[key] = (now, reason)
 

@@ -28,7 +28,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
         "image_state", "image_state.*",
-        "inf", "options", "printing", "actors.mailbox", "actors.supervision",
+        "inf", "options", "placing", "printing", "util.scheduling_strategies", "actors.mailbox",
+        "actors.supervision",
         "transport.frames", "transport.liveness", "transport.backoff",
         "transport.addresses", "transport.doors", "transport.links", "transport.verdicts",
         "transport.zap", "security", "security.canonical", "security.keys", "security.succession",
@@ -48,7 +49,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "refs", "remote_function", "session", "session_values", "actor_registry", "worker",
         "worker.*",
     ),
-    "doors": ("", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "web", "web.*"),
+    "doors": (
+        "", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "web", "web.*",
+        "util", "util.*",
+    ),
 }  # fmt: skip
 """First match wins, from the top; names without the package's."""
 
