@@ -119,7 +119,7 @@ def _in_group(
         asked = {name: amount for name, amount in amounts.items() if amount}
         raise UnknownOption(f"{asked} fits in no bundle of {group.id}, which has {able}")
     capture = bool(strategy.placement_group_capture_child_tasks)
-    return Placing(fallback=fallback, group=group.id, bundle=index, capture=capture)
+    return Placing(fallback=fallback, group=str(group.id), bundle=index, capture=capture)
 
 
 def _fits(amounts: Mapping[str, float], bundle: Mapping[str, float]) -> bool:

@@ -62,17 +62,22 @@ class PlacementGroup:
     or when it is removed, not with its handles."""
 
     def __init__(self, id: str, bundles: Sequence[Mapping[str, float]] | None) -> None:
-        self.id = GroupId(id)
+        self._id = str(id)
         self._bundles = None if bundles is None else [dict(bundle) for bundle in bundles]
         self._group: RemoteGroup | None = None
+
+    @property
+    def id(self) -> GroupId:
+        """Its name in the grid."""
+        return GroupId(self._id)
 
     @property
     def bundle_specs(self) -> list[dict[str, float]]:
         """What each bundle holds."""
         if self._bundles is None:
-            rows = _need_session("bundle_specs").ask(lambda request: AskGroups(request, self.id))
+            rows = _need_session("bundle_specs").ask(lambda request: AskGroups(request, self._id))
             if not rows.groups:
-                raise NoSuchGroup(f"placement group {self.id} is unknown to the hub")
+                raise NoSuchGroup(f"placement group {self._id} is unknown to the hub")
             self._bundles = [dict(bundle) for bundle in rows.groups[0].spec.bundles]
         return self._bundles
 
@@ -102,20 +107,20 @@ class PlacementGroup:
         session = _need_session("a placement group")
         if self._group is None:
             with session.lock:
-                self._group = session.core.groups.watch(self.id)
+                self._group = session.core.groups.watch(self._id)
         return session, self._group
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PlacementGroup, (str(self.id), self._bundles)
+        return PlacementGroup, (self._id, self._bundles)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PlacementGroup) and other.id == self.id
+        return isinstance(other, PlacementGroup) and other._id == self._id
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash(self._id)
 
     def __repr__(self) -> str:
-        return f"<PlacementGroup {self.id} {self._bundles}>"
+        return f"<PlacementGroup {self._id} {self._bundles}>"
 
 
 def placement_group(
@@ -168,12 +173,12 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     session = _need_session("remove_placement_group()")
     known = placement_group._group
     with session.lock:
-        session.core.groups.remove(placement_group.id)
+        session.core.groups.remove(placement_group._id)
     session.pump.kick()
     if known is None or known.spec is None or known.spec.detached:
         # Nobody would remove it if this process ended now.
         _say_rest(session)
-        session.ask(lambda request: RemoveGroups([placement_group.id], request))
+        session.ask(lambda request: RemoveGroups([placement_group._id], request))
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -199,7 +204,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     state."""
     session = _need_session("placement_group_table()")
     _say_rest(session)
-    wanted = "" if placement_group is None else placement_group.id
+    wanted = "" if placement_group is None else placement_group._id
     found: GroupList = session.ask(lambda request: AskGroups(request, wanted))
     rows = {row.spec.group: _row(row) for row in found.groups}
     return rows if placement_group is None else rows.get(wanted, {})
