@@ -93,7 +93,8 @@ class ProviderConfig(Struct, frozen=True):
     ``warm``: unbound workers kept ready. ``seal``: its key. ``hub_key``: the public key of the hub
     it serves. ``policy``: the machine owner's policy file as canonical JSON, empty for a provider
     of the hub's own machine, which takes the hub's word. ``data``: directory of its image store.
-    ``patient``: go on dialling a hub that never answered."""
+    ``patient``: go on dialling a hub that never answered. ``devices``: ids of what is counted one
+    by one, by resource name; without, those of ``accelerators.VISIBLE`` are counted from 0."""
 
     provider: str
     name: str
@@ -111,6 +112,7 @@ class ProviderConfig(Struct, frozen=True):
     data: str = ""
     invitation: str = ""
     patient: bool = True
+    devices: dict[str, list[str]] = {}
 
     def __repr__(self) -> str:
         return f"ProviderConfig({self.provider!r}, {self.name!r}, {self.seal!r})"

@@ -18,7 +18,7 @@ from guactors.credentials import Credentials
 from guactors.errors import UsageError
 from guactors.home import host_id, new_run_dir
 from guactors.ids import fresh
-from guactors.machine import detect_resources
+from guactors.machine import detect_resources, find_gpus, find_labels
 from guactors.messages import Endpoint, Hello
 from guactors.runtimes.launch import NodeProcess, launch_node
 
@@ -123,11 +123,15 @@ def _launch(
     resources = {**detect_resources(), **extra}
     if num_cpus is not None:
         resources["CPU"] = float(num_cpus)
+    gpus = find_gpus()
     if num_gpus is not None:
         resources["GPU"] = float(num_gpus)
+    named = {"GPU": [gpu.id for gpu in gpus]} if len(gpus) >= resources.get("GPU", 0.0) else {}
     run_dir = new_run_dir()
     hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], str(run_dir))
-    provider = ProviderConfig(fresh("provider"), "local", [], resources, str(run_dir))
+    provider = ProviderConfig(
+        fresh("provider"), "local", [], resources, str(run_dir), find_labels(gpus), devices=named
+    )
     try:
         node = launch_node(
             NodeConfig(hub, [provider], embedded=True), timeout=timeout, meanwhile=_warm_up

@@ -150,7 +150,7 @@ class GroupSpec(Word, frozen=True):
     group: Id
     session: Id
     owner: Id
-    bundles: Annotated[list[Amounts], Meta(min_length=1, max_length=1000)]
+    bundles: Annotated[list[Amounts], Meta(max_length=1000)]
     strategy: Name
     name: Name = ""
     namespace: Name = ""
@@ -613,7 +613,6 @@ class Offer(Message, frozen=True, tag=50):
     leases: list[LeaseReport]
     actors: list[ActorReport]
     info: MachineInfo
-    groups: list[GroupSpec] = []
 
 
 class LeaseStarted(Message, frozen=True, tag=51):
@@ -1312,7 +1311,7 @@ class GroupList(Message, frozen=True, tag=206):
 
 class KeepGroups(Message, frozen=True, tag=207):
     """Hub -> provider: groups that outlive who made them and have room there; ``homes`` says where
-    all of it is. A provider tells a new hub of them in its Offer."""
+    all of it is. Provider -> hub, before its Offer: those that it was told of."""
 
     groups: list[GroupSpec]
 
@@ -1347,7 +1346,7 @@ HubToCaller = (
     | Found | Grid | Info | Output | Relay | AuthorityAnswer | ImageAnswer | GroupsAre | GroupList
 )  # fmt: skip
 ProviderToHub = (
-    Common | Proof | Offer | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
+    Common | Proof | Offer | KeepGroups | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
     | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
 )  # fmt: skip
 HubToProvider = (

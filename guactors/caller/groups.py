@@ -10,6 +10,7 @@ from guactors import errors
 from guactors.caller.effects import SendHub
 from guactors.caller.objects import ObjectTable
 from guactors.errors import GuactorsError, PlacementGroupRemoved, Unschedulable
+from guactors.group_sizes import parts, size_of
 from guactors.messages import (
     CreateGroups,
     GroupSpec,
@@ -18,8 +19,6 @@ from guactors.messages import (
     WatchGroups,
 )
 
-MOST_AT_ONCE = 500
-"""Groups in one message."""
 CREATED, REMOVED = "created", "removed"
 
 
@@ -114,9 +113,9 @@ class GroupBook:
         created, self._to_create = self._to_create, []
         removed, self._to_remove = self._to_remove, []
         watched, self._to_watch = self._to_watch, []
-        effects += [SendHub(CreateGroups(part)) for part in _parts(created)]
-        effects += [SendHub(WatchGroups(part)) for part in _parts(watched)]
-        effects += [SendHub(RemoveGroups(part)) for part in _parts(removed)]
+        effects += [SendHub(CreateGroups(part)) for part in parts(created, size_of)]
+        effects += [SendHub(WatchGroups(part)) for part in parts(watched, len)]
+        effects += [SendHub(RemoveGroups(part)) for part in parts(removed, len)]
 
     def told_again(self) -> list[SendHub]:
         """For a hub that may know nothing: the groups that were made here, where they are, those
@@ -131,9 +130,9 @@ class GroupBook:
                 others.append(group.id)
             else:
                 own.append(_at(group.spec, group.providers))
-        effects = [SendHub(CreateGroups(part)) for part in _parts(own)]
-        effects += [SendHub(WatchGroups(part)) for part in _parts(others)]
-        effects += [SendHub(RemoveGroups(part)) for part in _parts(list(self._leaving))]
+        effects = [SendHub(CreateGroups(part)) for part in parts(own, size_of)]
+        effects += [SendHub(WatchGroups(part)) for part in parts(others, len)]
+        effects += [SendHub(RemoveGroups(part)) for part in parts(self._leaving, len)]
         return effects
 
     def on_updates(self, updates: list[GroupUpdate], now: float) -> None:
@@ -203,10 +202,6 @@ class GroupBook:
         for group in self.groups.values():
             assert group.state != REMOVED, group
             assert not (group.waiting and group.state == CREATED), group
-
-
-def _parts(items: list) -> list[list]:  # type: ignore[type-arg]
-    return [items[i : i + MOST_AT_ONCE] for i in range(0, len(items), MOST_AT_ONCE)]
 
 
 def _at(spec: GroupSpec, homes: list[str]) -> GroupSpec:

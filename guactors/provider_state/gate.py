@@ -16,6 +16,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
+from guactors.messages import Placing
 from guactors.provider_state.effects import Effect
 from guactors.provider_state.permits import Permits, work_of
 from guactors.provider_state.shelf import Learned, Shelf
@@ -142,7 +143,10 @@ class Gate:
             return Refused("refused", verdict.reason.value, verdict.detail)
         session, epoch = order_session(waiting.order), self._wall(now)
         signers = self._permits.function_signers(session, work, epoch)
-        binding = Binding(session, work.runtime, work.image, signers)
+        place = order_shape(waiting.order).place or Placing()
+        binding = Binding(
+            session, work.runtime, work.image, signers, (), place.group, place.capture
+        )
         return Job(waiting.order, binding, epoch)
 
     def next_wake(self, now: float) -> float | None:

@@ -29,6 +29,7 @@ from guactors.messages import (
 )
 from guactors.provider_state import inventory
 from guactors.provider_state.binder import Binder
+from guactors.provider_state.devices import DeviceBook
 from guactors.provider_state.effects import Effect, RemoveRoot
 from guactors.provider_state.gate import Gate, Refused, Undecided
 from guactors.provider_state.hub_line import HubLine
@@ -56,6 +57,8 @@ GRACEFUL_PATIENCE = 30.0
 """Seconds a gracefully stopped actor has for its queued calls."""
 FAILED_PATIENCE = 2.0
 """Seconds a worker whose constructor raised has to end by itself."""
+DEVICE_PATIENCE = 2.0
+"""Seconds a worker that had a device has to end by itself when its lease is over."""
 OVERTAKEN = 5.0
 """Seconds for which a StopActor or EndSession is held against a StartActor that it overtook."""
 
@@ -72,6 +75,7 @@ class Orders:
         line: HubLine,
         permits: Permits,
         shelf: Shelf,
+        devices: DeviceBook,
         wall: Callable[[float], float],
     ) -> None:
         self._provider = provider
@@ -81,7 +85,8 @@ class Orders:
         self._permits = permits
         self._shelf = shelf
         self.gate = Gate(permits, shelf, partial(holdings, pool, permits), wall)
-        self.binder = Binder(pool, line, permits)
+        self._devices = devices
+        self.binder = Binder(pool, line, permits, devices)
         self.last_failure = ""
         """Why the last worker that did not come up did not."""
         self._stopped = Latest()
@@ -139,11 +144,14 @@ class Orders:
             if isinstance(outcome, Undecided):
                 effects += outcome.effects
                 continue
-            self.gate.withdraw(key)
             if isinstance(outcome, Refused):
+                self.gate.withdraw(key)
                 effects += self._deny(waiting.order, outcome, now)
-            else:
-                self._pool.pending[key] = outcome
+                continue
+            job = self._devices.equip(outcome)
+            if job is not None:
+                self.gate.withdraw(key)
+                self._pool.pending[key] = job
         return effects
 
     def _waiting(self, key: str) -> Order | None:
@@ -155,6 +163,7 @@ class Orders:
 
     def _withdraw(self, key: str) -> Order | None:
         """Take back the order of this lease or actor, if it has no worker yet."""
+        self._devices.release(key)
         job = self._pool.pending.pop(key, None)
         return job.order if job is not None else self.gate.withdraw(key)
 
@@ -240,6 +249,9 @@ class Orders:
         if isinstance(worker.state, Preparing):
             return self._abandon(worker, "released")
         self._pool.to_idle(worker, now)
+        if worker.job is not None and worker.job.binding.has_device:
+            # As long as it lives, what it left on the device stays there.
+            return self._watch.dismiss(worker, "released", now, DEVICE_PATIENCE, graceful=True)
         return let_go(self._watch, worker, now) if worker.spared else []
 
     def stop_actor(self, message: StopActor, now: float) -> list[Effect]:
@@ -284,6 +296,7 @@ class Orders:
         effects: list[Effect] = []
         if worker.job is not None and worker.job.binding.image:
             effects.append(RemoveRoot(worker.worker, worker.job.binding.image))
+        self._devices.release(worker.worker)
         never_ready = isinstance(worker.state, Starting)
         self._pool.forget(worker)
         if never_ready:
@@ -324,6 +337,7 @@ class Orders:
         return self._end(order, DeathReport(cause, detail, provider=self._provider), now)
 
     def _end(self, order: Order, death: DeathReport, now: float) -> list[Effect]:
+        self._devices.release(order_key(order))
         if isinstance(order, StartLease):
             return self._line.tell(LeaseEnded(order.lease, death), now)
         self._had.add(order.spec.actor, "", now)
@@ -338,6 +352,7 @@ class Orders:
 
     def check(self) -> None:
         """Raise InternalError if an order is in two places, or runs without a warrant."""
+        self._devices.check()
         for key in self.gate.waiting:
             if key in self._pool.pending or key in self._pool.serving:
                 raise InternalError(f"{key} was let in and waits at the gate as well")

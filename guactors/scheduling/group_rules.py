@@ -13,6 +13,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from guactors import messages as m
+from guactors.group_sizes import LARGEST, parts, size_of, size_of_update
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.bundles import STRATEGIES, Want, arrange, free_ever
 from guactors.scheduling.desk import SETTLING, Caller, Desk, sees
@@ -97,8 +98,10 @@ class GroupRules:
             return f"{spec.group} is somebody else's"
         if spec.strategy not in STRATEGIES:
             return f"{spec.strategy!r} is no strategy; there are {', '.join(STRATEGIES)}"
-        if not all(to_units(bundle) for bundle in spec.bundles):
-            return "a bundle asks for nothing"
+        if size_of(spec) > LARGEST:
+            return f"its description is larger than {LARGEST >> 10} KiB"
+        if not spec.bundles or not all(to_units(bundle) for bundle in spec.bundles):
+            return "it has no bundle, or one that asks for nothing"
         if len(groups.of_session(spec.session)) >= MOST_GROUPS:
             return f"the session has {MOST_GROUPS} placement groups already: remove some"
         return ""
@@ -354,7 +357,7 @@ class GroupRules:
 
     # --- after a new hub ------------------------------------------------------------------------
 
-    def offered(self, slot: Slot, specs: list[m.GroupSpec], now: float) -> None:
+    def kept_by(self, slot: Slot, specs: list[m.GroupSpec], now: float) -> None:
         """What a provider kept in mind for who may not come back."""
         desk = self._desk
         for spec in specs:
@@ -391,4 +394,6 @@ class GroupRules:
         news, self._news = self._news, {}
         for peer in sorted(news):
             if peer in self._desk.callers:
-                self._desk.say(peer, m.GroupsAre([group.update() for group in news[peer].values()]))
+                updates = (group.update() for group in news[peer].values())
+                for part in parts(updates, size_of_update):
+                    self._desk.say(peer, m.GroupsAre(part))

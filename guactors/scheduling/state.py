@@ -379,7 +379,8 @@ class SchedulerState:
         match message:
             case m.Offer():
                 self._rejoin.offer(slot, message, now)
-                self._groups.offered(slot, message.groups, now)
+            case m.KeepGroups():
+                self._groups.kept_by(slot, message.groups, now)
             case m.LeaseStarted():
                 self._leases.started(slot, message, now)
             case m.LeaseEnded():

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from guactors.context import current_place
 from guactors.errors import NoSuchGroup, NotInitialized, UnknownOption, UsageError
+from guactors.group_sizes import LARGEST, MOST_BUNDLES, size_of
 from guactors.ids import fresh
 from guactors.messages import (
     AskGroups,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from guactors.session import Session
 
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
-MOST_BUNDLES = 1000
 LEAST = 0.0001
 """The step in which amounts are counted."""
 
@@ -154,6 +154,8 @@ def placement_group(
         session.namespace if name else "", lifetime == "detached", labels,
         current_place().actor,
     )  # fmt: skip
+    if size_of(spec) > LARGEST:
+        raise UnknownOption(f"the bundles and their labels are larger than {LARGEST >> 10} KiB")
     made = PlacementGroup(spec.group, checked)
     # Of one that others may find, or that outlives us, the hub must have taken note.
     sure = bool(name) or spec.detached

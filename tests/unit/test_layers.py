@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "guactors"
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("ids", "errors", "messages", "config", "payload"),
+    "words": ("accelerators", "group_sizes", "ids", "errors", "messages", "config", "payload"),
     "ports": ("transport.base", "runtimes.base", "store.base"),
     "thinking": (
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
