@@ -7,13 +7,9 @@ change anything.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from msgspec.structs import replace
-
-from guactors.messages import Placing, Shape
 from guactors.refs import current_session
 
 
@@ -26,11 +22,6 @@ class Place:
     actor: str = ""
     actor_name: str = ""
     incarnation: int = 0
-    devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Ids of what it may use of each kind of resource that is counted one by one."""
-    group: str = ""
-    """The placement group it works in; ``capture``: what it makes goes in there as well."""
-    capture: bool = False
 
 
 class Running(Protocol):
@@ -53,21 +44,6 @@ def set_place(place: Place) -> None:
     """Called once by the worker, again when it becomes an actor."""
     global _place
     _place = place
-
-
-def current_place() -> Place:
-    """What this process is."""
-    return _place
-
-
-def captured(shape: Shape, options: Mapping[str, object]) -> Shape:
-    """The shape of what is made here: in the placement group of who makes it, where that captures
-    it and the ``options`` do not say otherwise."""
-    place = _place
-    if not (place.group and place.capture) or options.get("scheduling_strategy") is not None:
-        return shape
-    before = shape.place or Placing()
-    return replace(shape, place=replace(before, group=place.group, capture=True))
 
 
 class RuntimeContext:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.assigned import captured
 from guactors.caller.tasks import STREAM
-from guactors.context import captured
 from guactors.errors import NameTaken, NoSuchActor, NotInitialized, UsageError
 from guactors.ids import fresh
 from guactors.messages import ActorSpec, FindActor

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.assigned import captured
 from guactors.caller.tasks import STREAM, Task
-from guactors.context import captured
 from guactors.messages import Define
 from guactors.options import TASK, check_options, shape_of
 from guactors.payload import PROGRAM

@@ -35,6 +35,7 @@ _CALLER_WORDS = (
 )  # fmt: skip
 _PROVIDER_WORDS = (
     m.LeaseStarted, m.LeaseEnded, m.WorkerBlocked, m.WorkerResumed, m.ActorStarted, m.ActorEnded,
+    m.KeepGroups,
 )  # fmt: skip
 
 

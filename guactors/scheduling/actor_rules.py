@@ -313,6 +313,7 @@ class ActorRules:
         record.state, record.death, record.error = "dead", death, error
         desk.tell_callers(record)
         desk.actors.bury(record)
+        desk.orphaned += desk.groups.of_actor(record.id)
 
 
 def _hardness(message: KillActor) -> int:

@@ -117,6 +117,8 @@ class Desk:
         """Providers that have got more room since the last placement."""
         self.bereft: list[Demand] = []
         """Demands that have lost a lease since, and may by now be beyond their rights."""
+        self.orphaned: list[Group] = []
+        """Groups whose actor has ended since."""
         self.ended_sessions: dict[str, EndedSession] = {}
         """The latest sessions that ended, for those who were away."""
         self.denied: dict[str, None] = {}

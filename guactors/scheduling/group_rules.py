@@ -332,13 +332,16 @@ class GroupRules:
             if not group.spec.detached and group.spec.actor not in self._desk.actors.live:
                 self.end(group, f"its session is over: {reason}")
 
-    def actor_ended(self, actor: str, session: str) -> None:
+    def orphaned(self, now: float) -> None:
         """What an actor made outlives it as long as its session does."""
         desk = self._desk
-        if session in desk.ended_sessions:
-            for group in desk.groups.of_session(session):
-                if group.spec.actor == actor and not group.spec.detached:
-                    self.end(group, "the actor that made it has ended")
+        groups, desk.orphaned = desk.orphaned, []
+        for group in groups:
+            session = group.spec.session
+            rooted = any(c.root and c.session == session for c in desk.callers.values())
+            over = session in desk.ended_sessions or now >= desk.rejoined_at()
+            if group.state != REMOVED and not group.spec.detached and over and not rooted:
+                self.end(group, "the actor that made it has ended, and its session is over")
 
     def who_changed(self, who: str, now: float) -> None:
         """A principal may do other things than before: groups it may not have any more end."""

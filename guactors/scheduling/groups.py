@@ -114,6 +114,7 @@ class GroupBook:
         self._keys: dict[str, tuple[object, ...]] = {}
         self._names: dict[tuple[str, str], Group] = {}
         self._sessions: dict[str, dict[str, Group]] = {}
+        self._actors: dict[str, dict[str, Group]] = {}
         self._watched: dict[str, dict[str, Group]] = {}
         self._counter = 0
 
@@ -133,11 +134,17 @@ class GroupBook:
         """Live groups made in the session."""
         return list(self._sessions.get(session, {}).values())
 
+    def of_actor(self, actor: str) -> list[Group]:
+        """Live groups that the actor made."""
+        return list(self._actors.get(actor, {}).values())
+
     def add(self, group: Group) -> None:
         """A new one; its name is taken unless somebody else has it."""
         self.live[group.id] = group
         spec = group.spec
         self._sessions.setdefault(spec.session, {})[group.id] = group
+        if spec.actor:
+            self._actors.setdefault(spec.actor, {})[group.id] = group
         if spec.name:
             self._names.setdefault((spec.namespace, spec.name), group)
 
@@ -147,6 +154,7 @@ class GroupBook:
         del self.live[group.id]
         spec = group.spec
         _discard(self._sessions, spec.session, group.id)
+        _discard(self._actors, spec.actor, group.id)
         for peer in group.watchers:
             _discard(self._watched, peer, group.id)
         group.watchers.clear()

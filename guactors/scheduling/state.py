@@ -103,6 +103,8 @@ class SchedulerState:
         for demand in bereft:
             if self.desk.demands.find(demand.caller, demand.key) is demand:
                 self._judge.judge(demand, now)
+        if self.desk.orphaned:
+            self._groups.orphaned(now)
         self._place(now)
         self._recall(now)
         self._groups.conclude()

@@ -22,7 +22,8 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from guactors.context import current_place
+from guactors.assigned import assigned
+from guactors.context import runtime_context
 from guactors.errors import NoSuchGroup, NotInitialized, UnknownOption, UsageError
 from guactors.group_sizes import LARGEST, MOST_BUNDLES, size_of
 from guactors.ids import fresh
@@ -152,7 +153,7 @@ def placement_group(
     spec = GroupSpec(
         fresh("group"), session.id, session.peer, checked, strategy, name,
         session.namespace if name else "", lifetime == "detached", labels,
-        current_place().actor,
+        runtime_context().get_actor_id() or "",
     )  # fmt: skip
     if size_of(spec) > LARGEST:
         raise UnknownOption(f"the bundles and their labels are larger than {LARGEST >> 10} KiB")
@@ -214,7 +215,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
 
 def get_current_placement_group() -> PlacementGroup | None:
     """The group that this task or actor runs in, None outside."""
-    group = current_place().group
+    group = assigned().group
     return PlacementGroup(group, None) if group else None
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from guactors.accelerators import environment
-from guactors.context import current_place
+from guactors.assigned import assigned
 from guactors.errors import PermissionDenied, UsageError
 from guactors.runtimes.program import Chunk, run_program
 
@@ -87,7 +87,7 @@ def _check_environment(env: Mapping[str, str]) -> None:
 
 def _forget_environment() -> None:
     # The process runs nothing else, and a program inherits what is here.
-    devices = environment(current_place().devices)
+    devices = environment(assigned().devices)
     for name in list(os.environ):
         if name.upper() not in KEPT and not name.startswith("LC_") and name not in devices:
             del os.environ[name]

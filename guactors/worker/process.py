@@ -16,12 +16,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from guactors.accelerators import environment
+from guactors.assigned import take_assignment
 from guactors.config import WorkerConfig
-from guactors.context import Place, current_place, set_place
+from guactors.context import Place, set_place
 from guactors.errors import ProtocolError
 from guactors.home import host_id
 from guactors.ids import fresh
@@ -335,11 +334,7 @@ class Worker:
         to run."""
         self.admission.doors.admit(message.keys)
         self.code.bind(message)
-        os.environ.update(environment(message.devices))
-        place = current_place()
-        set_place(
-            replace(place, devices=message.devices, group=message.group, capture=message.capture)
-        )
+        take_assignment(message)
         self.namespace = message.namespace
         self.session_id = message.session
         self.poller.wake()

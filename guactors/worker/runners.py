@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.context import current_place, running, set_place
+from guactors.context import Place, running, set_place
 from guactors.worker import execution
 from guactors.worker.async_runner import AsyncRunner
 from guactors.worker.execution import Interrupted, Outcome
@@ -188,11 +187,12 @@ def load_actor(worker: Worker) -> Any:
     assert message is not None
     worker.spec = message.spec
     set_place(
-        replace(
-            current_place(),
-            actor=message.spec.actor,
-            actor_name=message.spec.name,
-            incarnation=message.incarnation,
+        Place(
+            worker.config.provider,
+            worker.config.worker,
+            message.spec.actor,
+            message.spec.name,
+            message.incarnation,
         )
     )
     name = f"{message.spec.class_name}()"

@@ -43,7 +43,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "versions", "security.*", "images.*", "store", "store.*",
     ),
     "shells": (
-        "*_actor", "actors", "actors.*", "context", "credentials", "embedding", "hub_keys",
+        "*_actor", "actors", "actors.*", "assigned", "context", "credentials", "embedding",
+        "hub_keys",
         "image_client", "provider_fetch", "provider_images", "provider_policy", "grid_client",
         "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
         "refs", "remote_function", "session", "session_values", "actor_registry", "worker",
