@@ -165,9 +165,9 @@ class GroupSpec(Word, frozen=True):
 
 class GroupUpdate(Word, frozen=True):
     """How a group fares. ``state``: pending, created, rescheduling (bundles were lost and are put
-    elsewhere) or removed. ``providers``: of each bundle, empty where it has none. ``reason``: of a
-    group that no provider could hold (while it is pending), or of its end; ``kind`` the error's
-    name."""
+    elsewhere), removed, or unknown to this hub. ``providers``: of each bundle, empty where it has
+    none. ``reason``: of a group that no provider could hold (while it is pending), or of its end;
+    ``kind`` the error's name."""
 
     group: Id
     state: Name

@@ -19,14 +19,17 @@ from guactors.messages import (
     WatchGroups,
 )
 
-CREATED, REMOVED = "created", "removed"
+CREATED, REMOVED, UNKNOWN = "created", "removed", "unknown"
 
 
 class RemoteGroup:
     """One group as this process knows it. ``spec`` is None where another process made it; ``state``
-    as in GroupUpdate; ``waiting``: objects that wait for it, each with the value it then gets."""
+    as in GroupUpdate; ``known``: a hub has said so; ``waiting``: objects that wait for it, each
+    with the value it then gets."""
 
-    __slots__ = ("hopeless_since", "id", "kind", "providers", "reason", "spec", "state", "waiting")
+    __slots__ = (
+        "hopeless_since", "id", "kind", "known", "providers", "reason", "spec", "state", "waiting",
+    )  # fmt: skip
 
     def __init__(self, id: str, spec: GroupSpec | None) -> None:
         self.id = id
@@ -35,6 +38,7 @@ class RemoteGroup:
         self.providers: list[str] = []
         self.reason = ""
         self.kind = ""
+        self.known = False
         self.hopeless_since = 0.0
         self.waiting: list[tuple[int, bytes]] = []
 
@@ -118,15 +122,15 @@ class GroupBook:
         effects += [SendHub(RemoveGroups(part)) for part in parts(removed, len)]
 
     def told_again(self) -> list[SendHub]:
-        """For a hub that may know nothing: the groups that were made here, where they are, those
-        made elsewhere, and the ends that it may not have heard of."""
+        """For a hub that may know nothing: the groups that no hub has acknowledged, those that it
+        will tell of if it knows them, and the ends that it may not have heard of."""
         self._to_create, self._to_remove, self._to_watch = [], [], []
         own: list[GroupSpec] = []
         others: list[str] = []
         for group in self.groups.values():
             if group.state == REMOVED:
                 continue
-            if group.spec is None:
+            if group.spec is None or group.known:
                 others.append(group.id)
             else:
                 own.append(_at(group.spec, group.providers))
@@ -139,16 +143,22 @@ class GroupBook:
         """The hub's word on some of them."""
         for update in updates:
             group = self.groups.get(update.group)
-            if update.state == REMOVED:
+            if update.state in (REMOVED, UNKNOWN):
                 self._leaving.pop(update.group, None)
             if group is not None and group.state != REMOVED:
                 self._on_update(group, update, now)
                 self.news = True
 
     def _on_update(self, group: RemoteGroup, update: GroupUpdate, now: float) -> None:
-        if update.state == REMOVED:
+        if update.state == UNKNOWN and group.spec is not None:
+            # A hub that took the place of the one that knew it.
+            group.known = False
+            self._to_create.append(_at(group.spec, group.providers))
+            return
+        if update.state in (REMOVED, UNKNOWN):
             self._end(group, update.reason, update.kind)
             return
+        group.known = True
         group.state, group.providers = update.state, update.providers
         group.reason, group.kind = update.reason, update.kind
         self._hopeless.pop(group.id, None)

@@ -202,6 +202,7 @@ class Desk:
         self.groups.look_again()
         for queue in self.demands.queues.values():
             queue.blocked = False
+        self.demands.stir(*self.demands.inside)
 
     def died_with(self, slot: Slot, reason: str) -> DeathReport:
         """The death of whatever was on a lost provider."""

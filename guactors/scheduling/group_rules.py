@@ -22,6 +22,7 @@ from guactors.scheduling.groups import (
     PENDING,
     REMOVED,
     RESCHEDULING,
+    UNKNOWN,
     Bundle,
     Group,
 )
@@ -54,7 +55,7 @@ class GroupRules:
             case m.CreateGroups():
                 self.create(caller, message, now)
             case m.RemoveGroups():
-                self.remove(caller, message)
+                self.remove(caller, message, now)
             case m.WatchGroups():
                 self.watch(caller, message)
             case m.FindGroup():
@@ -123,25 +124,33 @@ class GroupRules:
             desk.agenda.put(max(now, desk.rejoined_at()), lambda _: desk.groups.look_again())
         return group
 
-    def remove(self, caller: Caller, message: m.RemoveGroups) -> None:
+    def remove(self, caller: Caller, message: m.RemoveGroups, now: float) -> None:
         """Their makers, or who may see them, want them no more."""
+        desk = self._desk
         for id in message.groups:
-            group = self._desk.groups.live.get(id)
+            group = desk.groups.live.get(id)
             if group is not None and sees(caller, group):
                 self.end(group, f"it was removed by {caller.peer}")
+            elif now < desk.rejoined_at():
+                desk.groups.end_early(id, caller)
+        self._look_up(caller, message.groups)
         if message.request:
-            self._desk.say(caller.peer, m.Done(message.request))
+            desk.say(caller.peer, m.Done(message.request))
 
     def watch(self, caller: Caller, message: m.WatchGroups) -> None:
-        """Tell it now, and from now on; one that is not known (any more) is said to be gone."""
-        groups = self._desk.groups
-        for id in message.groups:
+        """Tell it now, and from now on."""
+        self._look_up(caller, message.groups)
+
+    def _look_up(self, caller: Caller, ids: list[str]) -> None:
+        groups, unknown = self._desk.groups, []
+        for id in ids:
             group = groups.live.get(id) or groups.gone.get(id)
             if group is None or not sees(caller, group):
-                told = m.GroupUpdate(id, REMOVED, [], "unknown to this hub", "UsageError")
-                self._desk.say(caller.peer, m.GroupsAre([told]))
+                unknown.append(m.GroupUpdate(id, UNKNOWN, [], "unknown to this hub"))
             else:
                 self._watch(group, caller)
+        if unknown:
+            self._desk.say(caller.peer, m.GroupsAre(unknown))
 
     def _watch(self, group: Group, caller: Caller) -> None:
         if group.state != REMOVED:
@@ -370,9 +379,15 @@ class GroupRules:
             if not sealed or (group is None and spec.group in desk.groups.gone):
                 desk.say(slot.peer, m.DropGroups([spec.group]))
             elif group is None:
-                self._add(replace(spec, seal=b""), desk.who_is(spec.principal), now).kept = True
+                self._adopt(replace(spec, seal=b""), now)
             elif slot.peer not in group.homes() and group.state == CREATED:
                 desk.say(slot.peer, m.DropGroups([spec.group]))
+
+    def _adopt(self, spec: m.GroupSpec, now: float) -> None:
+        group = self._add(spec, self._desk.who_is(spec.principal), now)
+        group.kept = True
+        if any(sees(caller, group) for caller in self._desk.groups.ended_early.pop(group.id, ())):
+            self.end(group, "it was removed before it was known here")
 
     def _keep(self, group: Group) -> None:
         """Have its providers keep in mind what nobody else would tell a new hub."""

@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from guactors.messages import GroupRow, GroupSpec, GroupUpdate
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import Pool
 
+if TYPE_CHECKING:
+    from guactors.scheduling.desk import Caller
+
 MOST_GONE = 10_000
 """So many removed groups are remembered, for those who ask late."""
 
 PENDING, CREATED, RESCHEDULING, REMOVED = "pending", "created", "rescheduling", "removed"
+UNKNOWN = "unknown"
+"""Said to who asks for a group that is not known, or not to be seen."""
 
 
 @dataclass(eq=False, slots=True)
@@ -112,6 +118,8 @@ class GroupBook:
         self.fresh: dict[tuple[object, ...], None] = {}
         """Keys of which no group has looked for room since something changed for it."""
         self._keys: dict[str, tuple[object, ...]] = {}
+        self.ended_early: dict[str, list[Caller]] = {}
+        """Who wanted the end of groups that this hub has not met yet."""
         self._names: dict[tuple[str, str], Group] = {}
         self._sessions: dict[str, dict[str, Group]] = {}
         self._actors: dict[str, dict[str, Group]] = {}
@@ -164,6 +172,12 @@ class GroupBook:
         self.gone[group.id] = group
         if len(self.gone) > MOST_GONE:
             del self.gone[next(iter(self.gone))]
+
+    def end_early(self, group: str, caller: Caller) -> None:
+        """Its provider may still tell of it."""
+        self.ended_early.setdefault(group, []).append(caller)
+        if len(self.ended_early) > MOST_GONE:
+            del self.ended_early[next(iter(self.ended_early))]
 
     # --- who waits ------------------------------------------------------------------------------
 

@@ -273,6 +273,7 @@ class SchedulerState:
         if slot is not None:
             slot.up = True
             self.desk.roomier[slot.peer] = slot
+            self.desk.demands.stir(*(bundle.group.id for bundle in slot.bundles))
 
     def _provider_left(self, event: e.ProviderLeft, now: float) -> None:
         slot = self.desk.slots.get(event.peer)

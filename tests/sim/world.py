@@ -229,11 +229,15 @@ class World:
         """Live through it. Raises Violation, or whatever a core raises."""
         self.clock.run(STARTED + 0.2 + self._last_fault)
         self._failing_starts = 0.0
+        self._until(lambda: not self.ledger.owed(self._living()), self._hanging)
+        for driver in self.living_drivers():
+            driver.groups.remove_half()
         self._until(lambda: not self.ledger.pending(self._living()), self._hanging)
         self.winding_down = True
         for driver in self.living_drivers():
             driver.release_all()
             driver.forget_all()
+            driver.groups.check()
         self._until(lambda: not unrest(self), lambda: unrest(self))
         for driver in self.living_drivers():
             self.end_caller(driver, polite=True)

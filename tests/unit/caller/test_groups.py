@@ -170,9 +170,13 @@ def test_a_new_hub_is_told_where_groups_are_and_which_are_over() -> None:
     bench.hub(created("g-1", "g-2"))
     bench.core.groups.remove("g-2")
     told = [x for x in bench.relink() if isinstance(x, m.GroupQuestion)]
-    (creates,) = [x for x in told if isinstance(x, m.CreateGroups)]
-    assert [(one.group, one.homes) for one in creates.groups] == [("g-1", ["p-1"]), ("g-3", [])]
-    assert m.WatchGroups(["g-9"]) in told
-    assert m.RemoveGroups(["g-2"]) in told
-    bench.hub(removed("g-2"))
+    assert [type(x) for x in told] == [m.CreateGroups, m.WatchGroups, m.RemoveGroups]
+    assert [(x.group, x.homes) for x in told[0].groups] == [("g-3", [])]
+    assert told[1:] == [m.WatchGroups(["g-1", "g-9"]), m.RemoveGroups(["g-2"])]
+    bench.hub(m.GroupsAre([m.GroupUpdate("g-1", "unknown"), m.GroupUpdate("g-9", "unknown")]))
+    (again,) = said(bench)
+    assert isinstance(again, m.CreateGroups)
+    assert [(x.group, x.homes) for x in again.groups] == [("g-1", ["p-1"])]
+    assert bench.core.groups.groups.keys() == {"g-1", "g-3"}
+    bench.hub(m.GroupsAre([m.GroupUpdate("g-2", "unknown")]))
     assert m.RemoveGroups(["g-2"]) not in bench.relink()

@@ -321,7 +321,7 @@ def test_watchers_of_another_session_are_told_too(bench: Bench) -> None:
     make(bench, group())
     bench.caller("c-2", "s-2")
     bench.say("c-2", m.WatchGroups(["g-1", "g-9"]))
-    assert states(bench, "c-2") == {"g-1": "created", "g-9": "removed"}
+    assert states(bench, "c-2") == {"g-1": "created", "g-9": "unknown"}
     bench.say("c-1", m.RemoveGroups(["g-1"]))
     assert states(bench, "c-2") == {"g-1": "removed"}
 
@@ -335,6 +335,15 @@ def test_news_of_very_many_groups_come_in_parts(bench: Bench) -> None:
     heard = bench.heard("c-1", m.GroupsAre)
     assert [len(one.groups) for one in heard] == [500, 500, 100]
     assert all(update.state == "created" for one in heard for update in one.groups)
+
+
+def test_who_waits_inside_is_served_when_the_provider_is_back(bench: Bench) -> None:
+    make(bench, group())
+    bench.break_link("p-1")
+    bench.demand(place=inside())
+    assert not bench.heard("p-1", m.StartLease)
+    bench.provider(cpus=2.0)
+    assert len(bench.start_leases()) == 1
 
 
 # --- after a new hub -----------------------------------------------------------------------------
@@ -378,3 +387,22 @@ def test_detached_groups_are_kept_in_mind_by_providers() -> None:
     assert (row.update.state, row.update.providers) == ("created", ["p-1"])
     new.say("c-2", m.RemoveGroups(["g-1"]))
     assert new.one("p-1", m.DropGroups).groups == ["g-1"]
+
+
+def test_what_was_removed_before_a_new_hub_knew_it_ends_when_it_does() -> None:
+    bench = Bench(young=True)
+    bench.caller()
+    bench.say("c-1", m.RemoveGroups(["g-1"]))
+    assert states(bench) == {"g-1": "unknown"}
+    versions = m.Versions("0", "3.11.7")
+    bench.hello(m.Hello("p-1", "provider", versions, 1, "here", name="box1"))
+    kept = group("g-1", detached=True, homes=["p-1"], principal="local")
+    bench.say("p-1", m.KeepGroups([kept]), m.Offer({"CPU": 2.0}, {}, [], [], m.MachineInfo()))
+    assert free(bench) == 2.0
+
+
+def test_who_removes_is_told_so_though_it_never_watched(bench: Bench) -> None:
+    make(bench, group())
+    bench.caller("c-2", "s-2")
+    bench.say("c-2", m.RemoveGroups(["g-1", "g-9"]))
+    assert states(bench, "c-2") == {"g-1": "removed", "g-9": "unknown"}
