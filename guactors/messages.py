@@ -724,11 +724,14 @@ class StartActor(Message, frozen=True, tag=62):
 
 
 class StopActor(Message, frozen=True, tag=63):
-    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report."""
+    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report.
+    ``incarnation``: which one is meant, should this overtake its StartActor; -1 for any that is
+    there."""
 
     actor: Id
     cause: Name
     graceful: bool = False
+    incarnation: Annotated[int, Meta(ge=-1, le=2**53)] = -1
 
 
 class EndSession(Message, frozen=True, tag=64):

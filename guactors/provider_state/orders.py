@@ -212,7 +212,7 @@ class Orders:
             provider=self._provider,
         )
         ended = ActorEnded(message.actor, state.order.incarnation, death, message.error)
-        self._had.add(message.actor, "", now)
+        self._had.add(message.actor, str(state.order.incarnation), now)
         self._pool.to_spent(worker)
         return [
             *self._line.tell(ended, now),
@@ -262,7 +262,8 @@ class Orders:
             return self._refuse(waiting, cause, detail or "stopped while it waited", now)
         worker = self._pool.find(message.actor)
         if worker is None:
-            if self._had.within(message.actor, OVERTAKEN, now) is None:
+            had = self._had.within(message.actor, OVERTAKEN, now)
+            if had is None or message.incarnation > int(had):
                 self._stopped.add(message.actor, cause, now)
             return []
         if message.graceful:
@@ -340,7 +341,7 @@ class Orders:
         self._devices.release(order_key(order))
         if isinstance(order, StartLease):
             return self._line.tell(LeaseEnded(order.lease, death), now)
-        self._had.add(order.spec.actor, "", now)
+        self._had.add(order.spec.actor, str(order.incarnation), now)
         self.binder.forget_callers(order.spec.actor)
         return self._line.tell(ActorEnded(order.spec.actor, order.incarnation, death), now)
 

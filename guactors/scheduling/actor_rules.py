@@ -114,7 +114,7 @@ class ActorRules:
         if not message.no_restart and not message.released:
             if record.slot is not None:
                 record.crashing = True
-                desk.say(record.slot.peer, StopActor(record.id, "killed"))
+                desk.say(record.slot.peer, _stop(record, "killed"))
             return
         # A graceful end may still be turned into a hard one, never the other way round.
         if record.stopping == "killed":
@@ -125,7 +125,7 @@ class ActorRules:
         if record.slot is None:
             self.bury(record, DeathReport(cause, "it had not started yet"))
         else:
-            desk.say(record.slot.peer, StopActor(record.id, cause, message.released))
+            desk.say(record.slot.peer, _stop(record, cause, graceful=message.released))
 
     def adopted(self, record: ActorRecord, now: float) -> None:
         """A provider reported an actor that this hub did not know; its end may have been asked
@@ -300,7 +300,7 @@ class ActorRules:
     def finish(self, record: ActorRecord, death: DeathReport) -> None:
         """End it from this side, at once."""
         if record.slot is not None:
-            self._desk.say(record.slot.peer, StopActor(record.id, death.cause))
+            self._desk.say(record.slot.peer, _stop(record, death.cause))
         self.bury(record, death)
 
     def bury(self, record: ActorRecord, death: DeathReport, error: bytes = b"") -> None:
@@ -314,6 +314,10 @@ class ActorRules:
         desk.tell_callers(record)
         desk.actors.bury(record)
         desk.orphaned += desk.groups.of_actor(record.id)
+
+
+def _stop(record: ActorRecord, cause: str, *, graceful: bool = False) -> StopActor:
+    return StopActor(record.id, cause, graceful, record.incarnation)
 
 
 def _hardness(message: KillActor) -> int:

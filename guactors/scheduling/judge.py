@@ -54,8 +54,8 @@ class Judge:
         """Of a demand that is to be met inside a placement group: the group may be gone, or
         somebody else's; its creation may have been overtaken; or no bundle is big enough."""
         desk, need = self._desk, demand.need
-        if not demand.waiting or demand.infeasible:
-            return
+        if demand.infeasible or not (demand.waiting or demand.given_up):
+            return  # one that was given up is asked about again where the answer was lost
         group = desk.groups.live.get(need.wish.group) or desk.groups.gone.get(need.wish.group)
         caller = desk.callers.get(demand.caller)
         if group is not None and (caller is None or sees(caller, group)):

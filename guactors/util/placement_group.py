@@ -100,7 +100,7 @@ class PlacementGroup:
     def wait(self, timeout_seconds: float | None = 30) -> bool:
         """Whether all of its room is there, at the latest after so many seconds."""
         session, group = self._met()
-        if group.state == "pending":
+        if group.state != "created":
             session.pump.wait(lambda: group.state in ("created", "removed"), timeout_seconds)
         return group.state == "created"
 

@@ -104,9 +104,15 @@ class Groups:
         return group, Shape(resources, place=Placing(group=group.id, bundle=bundle))
 
     def remove_half(self) -> None:
-        """Those that have no room, and every second of the others; the rest ends by itself."""
-        for number, group in enumerate(self.made):
-            if group.state != CREATED or number % 2:
+        """Every second one, and those without room; the rest ends by itself."""
+        for group in self.made[1::2]:
+            self.remove(group)
+        self.remove_roomless()
+
+    def remove_roomless(self) -> None:
+        """What is in there waits rightly for a provider that may never come."""
+        for group in self.made:
+            if group.state != CREATED:
                 self.remove(group)
 
     def check_end(self, group: RemoteGroup) -> None:

@@ -122,7 +122,7 @@ class Planner:
         if self._rng.random() < 0.02:
             options.cpus = 64.0
         options.image = self._image()
-        if not program.children and self._rng.random() < 0.1:
+        if not program.children and self._rng.random() < 0.25:
             options.gpus = self._rng.choice((0.5, 0.5, 1.0))
         options.retry_errors = program.ends == "raise" and self._rng.random() < 0.5
         self._calls += 1

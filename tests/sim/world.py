@@ -238,10 +238,15 @@ class World:
             driver.release_all()
             driver.forget_all()
             driver.groups.check()
-        self._until(lambda: not unrest(self), lambda: unrest(self))
+        self._until(self._at_rest, lambda: unrest(self))
         for driver in self.living_drivers():
             self.end_caller(driver, polite=True)
         self._until(lambda: not leftovers(self), lambda: leftovers(self))
+
+    def _at_rest(self) -> bool:
+        for driver in self.living_drivers():
+            driver.groups.remove_roomless()
+        return not unrest(self)
 
     def _living(self) -> set[str]:
         return {driver.caller.peer for driver in self.living_drivers()}

@@ -406,3 +406,11 @@ def test_who_removes_is_told_so_though_it_never_watched(bench: Bench) -> None:
     bench.caller("c-2", "s-2")
     bench.say("c-2", m.RemoveGroups(["g-1", "g-9"]))
     assert states(bench, "c-2") == {"g-1": "removed", "g-9": "unknown"}
+
+
+def test_a_refusal_that_was_lost_is_told_again(bench: Bench) -> None:
+    bench.create(spec(shape=m.Shape({}, place=inside("g-9"))))
+    bench.pass_time(3.0)
+    assert bench.one("c-1", m.DemandInfeasible).kind == "PlacementGroupRemoved"
+    bench.say("c-1", m.WatchActor("a-1"))
+    assert bench.one("c-1", m.DemandInfeasible).kind == "PlacementGroupRemoved"
