@@ -119,7 +119,9 @@ class Groups:
         """Nobody's group ends unless somebody ends it."""
         keys = self._world.keys
         denied = keys is not None and keys.may_fail(self._caller.session)
-        if group.state == REMOVED and group.id not in self._removed and not denied:
+        # Who was silent for too long comes back to a hub that took it for lost.
+        ended = denied or group.id in self._removed or "session is over" in group.reason
+        if group.state == REMOVED and not ended:
             raise Violation(f"{group} has ended and nobody removed it: {group.reason}")
 
     def check(self) -> None:

@@ -59,9 +59,8 @@ class Record:
         return self.may_fail or any(source.fallible() for source in self.sources)
 
     def stalls(self) -> bool:
-        """Whether it waits, by itself or by what it is given, for a group that has no room."""
-        waits = self.group is not None and self.group.state in ("pending", "rescheduling")
-        return waits or any(s.settled is None and s.stalls() for s in self.sources)
+        """Whether it waits for a group that has no room."""
+        return self.group is not None and self.group.state in ("pending", "rescheduling")
 
     def __repr__(self) -> str:
         state = self.outcome or "pending"

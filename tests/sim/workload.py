@@ -243,8 +243,10 @@ class Driver:
 
     def call(self, program: Program, options: Options) -> None:
         caller, core = self.caller, self.caller.core
-        deps = [self.calls[i] for i in options.deps if self.calls[i].id in self._held]
-        lent = [self.calls[i] for i in options.lent if self.calls[i].id in self._held]
+        # What waits for a group that has no room must not hold up what does not.
+        able = {x.id for x in self.calls if x.id in self._held and x.group is None}
+        deps = [self.calls[i] for i in options.deps if self.calls[i].id in able]
+        lent = [self.calls[i] for i in options.lent if self.calls[i].id in able]
         actor = self.actors[options.actor] if options.actor >= 0 else None
         parts = [record.value for record in (*deps, *lent)]
         known = [part for part in parts if part is not None]
