@@ -10,6 +10,7 @@ from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.groups import Bundle
+from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.placement import Need, feasible
 
@@ -17,8 +18,9 @@ from guactors.scheduling.placement import Need, feasible
 class Inside:
     """Works on ``desk`` through the rules."""
 
-    def __init__(self, desk: Desk, leases: LeaseRules, actors: ActorRules) -> None:
+    def __init__(self, desk: Desk, leases: LeaseRules, actors: ActorRules, judge: Judge) -> None:
         self._desk = desk
+        self._judge = judge
         self._leases = leases
         self._actors = actors
 
@@ -37,6 +39,11 @@ class Inside:
         todo, left = list(demands.inside.get(group, {}).values()), False
         while todo:
             queue = min(todo, key=_turn)
+            demand = demands.head(queue)
+            if not self._judge.lets_in(demand):
+                if not queue.waiting:
+                    todo.remove(queue)
+                continue
             bundle = self._bundle(queue.need, now)
             if bundle is None or bundle.slot is None:
                 todo.remove(queue)
@@ -47,7 +54,6 @@ class Inside:
             queue.blocked = queue.recalling = False
             queue.blocked_since = None
             demands.stuck.pop(queue.need, None)
-            demand = demands.head(queue)
             rules = self._actors if demand.is_actor else self._leases
             rules.start(demand, bundle.slot, now, bundle)
             if not queue.waiting:

@@ -72,7 +72,16 @@ class Judge:
         if later > now:
             desk.agenda.put(later, lambda then: self._again(demand, then))
             return
-        self._refuse(demand, f"no placement group {need.wish.group} is known to this hub", GONE)
+        self._refuse(demand, _unknown(need.wish.group), GONE)
+
+    def lets_in(self, demand: Demand) -> bool:
+        """Whether the group in which it is to be met is there for its caller; refuses it if not."""
+        desk, id = self._desk, demand.need.wish.group
+        group, caller = desk.groups.live.get(id), desk.callers.get(demand.caller)
+        if group is None or caller is None or sees(caller, group):
+            return True
+        self._refuse(demand, _unknown(id), GONE)
+        return False
 
     def _refuse(self, demand: Demand, why: str, kind: str) -> None:
         """Nothing that happens later could help."""
@@ -97,6 +106,10 @@ class Judge:
     def _again(self, demand: Demand, now: float) -> None:
         if self._desk.demands.find(demand.caller, demand.key) is demand:
             self.judge(demand, now)
+
+
+def _unknown(group: str) -> str:
+    return f"no placement group {group} is known to this hub"
 
 
 def _bundles(group: Group) -> str:

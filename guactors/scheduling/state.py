@@ -57,7 +57,7 @@ class SchedulerState:
         self._actors = ActorRules(self.desk, judge)
         self._lookups = Lookups(self.desk)
         self._groups = GroupRules(self.desk, self._leases, self._actors)
-        self._inside = Inside(self.desk, self._leases, self._actors)
+        self._inside = Inside(self.desk, self._leases, self._actors, judge)
         self._claims = Claims(self.desk, self._leases)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
