@@ -15,6 +15,9 @@ from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot, contends
 from guactors.scheduling.recall import PATIENCE, SLICE
 
+MOST_TRIED = 8
+"""Groups that are looked at, of those that wait longest."""
+
 
 class Claims:
     """Works on ``desk``."""
@@ -39,23 +42,28 @@ class Claims:
         return [(need, slot) for need, slot in self._kept if slot.peer in self._desk.slots]
 
     def look(self, now: float) -> None:
-        """Choose whom to claim for, and ask leases back for it."""
+        """Choose whom to claim for, and ask leases back for it: the oldest that could have room if
+        all leases came back that may be asked for."""
         self._group, self._kept = None, []
-        group = self._desk.groups.oldest()
-        if group is None or group.blocked_since is None or now - group.blocked_since < SLICE:
-            return
-        missing = group.unplaced()
-        wants = [Want(b.need.hold, self._desk.candidates(b.need)) for b in missing]
-        if not all(want.slots for want in wants):
-            return
-        found = arrange(wants, group.spec.strategy, group.beside(), self._free_after)
-        if found is None:
-            return
-        self._group = group
-        self._kept = [(b.need, slot) for b, slot in zip(missing, found, strict=True)]
+        for group in self._desk.groups.oldest(MOST_TRIED):
+            if group.blocked_since is not None and now - group.blocked_since >= SLICE:
+                self._kept = self._could_have(group, now)
+                if self._kept:
+                    self._group = group
+                    break
         for need, slot in self._kept:
             if not slot.pool.fits(need.hold):
                 self._recall(need, slot, now)
+
+    def _could_have(self, group: Group, now: float) -> list[tuple[Need, Slot]]:
+        missing = group.unplaced()
+        if not self._desk.permission.all_within([b.need for b in missing], now):
+            return []  # it waits for its quota, which nobody else's lease would give back
+        wants = [Want(b.need.hold, self._desk.candidates(b.need)) for b in missing]
+        if not all(want.slots for want in wants):
+            return []
+        found = arrange(wants, group.spec.strategy, group.beside(), self._free_after)
+        return [(b.need, slot) for b, slot in zip(missing, found or (), strict=False)]
 
     def _free_after(self, slot: Slot, name: str) -> int:
         """What would be free if all leases came back that may be asked for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -203,10 +204,10 @@ class GroupBook:
         """Everything may fit elsewhere now."""
         self.fresh.update(dict.fromkeys(self.waiting))
 
-    def oldest(self) -> Group | None:
-        """Of those that wait, the one that has waited longest."""
+    def oldest(self, count: int) -> list[Group]:
+        """Those that have waited longest, one of each key."""
         heads = (next(iter(line.values())) for line in self.waiting.values())
-        return min(heads, key=lambda group: group.order, default=None)
+        return nsmallest(count, heads, key=lambda group: group.order)
 
     # --- who watches ----------------------------------------------------------------------------
 

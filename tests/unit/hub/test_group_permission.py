@@ -80,6 +80,19 @@ def test_the_quota_counts_all_bundles_and_the_rest_waits(bench: KeyedBench) -> N
     assert len(bench.start_leases()) == 1
 
 
+def test_who_waits_for_a_quota_takes_nothing_from_others(bench: KeyedBench) -> None:
+    bench.grant(quotas=Quotas(2000, "*", "*", "*", "*"))
+    bench.grant(OTHER)
+    bench.come(APP, "c-1", "s-1")
+    bench.come(OTHER, "c-2", "s-2")
+    make(bench, "g-1", CPU, CPU)
+    assert bench.leases("c-2", count=2)
+    make(bench, "g-2", CPU)
+    bench.pass_time(5.0)
+    assert latest(bench, "g-2").state == "pending"
+    assert not bench.heard("c-2", m.LeaseRecalled)
+
+
 def test_what_runs_inside_is_counted_once(bench: KeyedBench) -> None:
     bench.grant(quotas=Quotas(2000, "*", "*", "*", 2))
     bench.come(APP, "c-1", "s-1")

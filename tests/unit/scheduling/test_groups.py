@@ -113,6 +113,14 @@ def test_leases_are_asked_back_for_a_group_that_waits_and_what_comes_free_is_kep
     assert states(bench)["g-1"] == "created"
 
 
+def test_a_group_that_can_never_be_does_not_stand_in_the_way_of_others(bench: Bench) -> None:
+    bench.caller("c-2", "s-2")
+    leases = bench.leases("c-2", count=2)
+    make(bench, group("g-1", {"CPU": 9.0}), group("g-2", CPU, CPU))
+    bench.pass_time(3.0)
+    assert {one.lease for one in bench.heard("c-2", m.LeaseRecalled)} == set(leases)
+
+
 # --- strategies ----------------------------------------------------------------------------------
 
 
