@@ -18,13 +18,20 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guactors.assigned import assigned
 from guactors.context import runtime_context
-from guactors.errors import NoSuchGroup, NotInitialized, UnknownOption, UsageError
+from guactors.errors import (
+    HubUnreachable,
+    NoSuchGroup,
+    NotInitialized,
+    UnknownOption,
+    UsageError,
+)
 from guactors.group_sizes import LARGEST, MOST_BUNDLES, size_of
 from guactors.ids import fresh
 from guactors.messages import (
@@ -34,6 +41,7 @@ from guactors.messages import (
     GroupList,
     GroupRow,
     GroupSpec,
+    Message,
     RemoveGroups,
 )
 from guactors.placing import is_selector
@@ -46,6 +54,9 @@ if TYPE_CHECKING:
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 LEAST = 0.0001
 """The step in which amounts are counted."""
+ASK_AGAIN = 2.0
+ANSWERED_WITHIN = 60.0
+"""Seconds."""
 
 
 class GroupId(str):
@@ -76,7 +87,7 @@ class PlacementGroup:
     def bundle_specs(self) -> list[dict[str, float]]:
         """What each bundle holds."""
         if self._bundles is None:
-            rows = _need_session("bundle_specs").ask(lambda request: AskGroups(request, self._id))
+            rows = _ask(_need_session("bundle_specs"), lambda request: AskGroups(request, self._id))
             if not rows.groups:
                 raise NoSuchGroup(f"placement group {self._id} is unknown to the hub")
             self._bundles = [dict(bundle) for bundle in rows.groups[0].spec.bundles]
@@ -162,7 +173,7 @@ def placement_group(
     sure = bool(name) or spec.detached
     if sure:
         _say_rest(session)
-        session.ask(lambda request: CreateGroups([spec], request))
+        _ask(session, lambda request: CreateGroups([spec], request))
     with session.lock:
         made._group = session.core.groups.create(spec, told=sure)
     session.pump.kick()
@@ -181,7 +192,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     if known is None or known.spec is None or known.spec.detached:
         # Nobody would remove it if this process ended now.
         _say_rest(session)
-        session.ask(lambda request: RemoveGroups([placement_group._id], request))
+        _ask(session, lambda request: RemoveGroups([placement_group._id], request))
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -193,8 +204,8 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
     session = auto_init()
     _say_rest(session)
     try:
-        found: GroupList = session.ask(
-            lambda request: FindGroup(request, placement_group_name, session.namespace)
+        found: GroupList = _ask(
+            session, lambda request: FindGroup(request, placement_group_name, session.namespace)
         )
     except UsageError as error:
         raise NoSuchGroup(str(error)) from None
@@ -208,7 +219,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     session = _need_session("placement_group_table()")
     _say_rest(session)
     wanted = "" if placement_group is None else placement_group._id
-    found: GroupList = session.ask(lambda request: AskGroups(request, wanted))
+    found: GroupList = _ask(session, lambda request: AskGroups(request, wanted))
     rows = {row.spec.group: _row(row) for row in found.groups}
     return rows if placement_group is None else rows.get(wanted, {})
 
@@ -232,6 +243,18 @@ def _row(row: GroupRow) -> dict[str, Any]:
         "creator": spec.owner,
         "reason": update.reason,
     }
+
+
+def _ask(session: Session, question: Callable[[int], Message]) -> Any:
+    """The hub's answer. A question that a dying hub took along is asked again: each of them may be
+    asked twice."""
+    deadline = time.monotonic() + ANSWERED_WITHIN
+    while True:
+        try:
+            return session.ask(question, timeout=ASK_AGAIN)
+        except HubUnreachable:
+            if session.closed or time.monotonic() > deadline:
+                raise
 
 
 def _say_rest(session: Session) -> None:
