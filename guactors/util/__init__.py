@@ -1,6 +1,6 @@
-"""Ray's ``ray.util``, as far as it is here; each name loads on first use.
+"""Ray's ``ray.util``: the same names at the same places.
 
-Owns: the table of names. Must never: import anything by itself.
+Owns: nothing; each name lives elsewhere and loads on first use.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "ActorPool": "guactors.integrations.actor_pool",
     "get_current_placement_group": "guactors.util.placement_group",
     "get_placement_group": "guactors.util.placement_group",
+    "inspect_serializability": "guactors.integrations.serializability",
     "placement_group_table": "guactors.util.placement_group",
     "remove_placement_group": "guactors.util.placement_group",
 }
-"""Where each name is defined. ``placement_group`` is a module, which may be called like Ray's
+"""Name -> the module it is in. ``placement_group`` is a module that can be called as well, as Ray's
 function of that name."""
-
-_MODULES = ("placement_group", "scheduling_strategies")
+_MODULES = (
+    "actor_pool", "check_serialize", "joblib", "multiprocessing", "placement_group", "queue",
+    "scheduling_strategies",
+)  # fmt: skip
+"""Modules of this package."""
 
 
 def __getattr__(name: str) -> Any:

@@ -160,7 +160,8 @@ def placement_group(
     if not isinstance(name, str) or len(name) > 256:
         raise UnknownOption(f"name={name!r}: it takes a text of at most 256 characters")
     session = auto_init()
-    session.check_open()
+    if session.refused is not None:
+        raise type(session.refused)(str(session.refused))
     spec = GroupSpec(
         fresh("group"), session.id, session.peer, checked, strategy, name,
         session.namespace if name else "", lifetime == "detached", labels,
