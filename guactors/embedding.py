@@ -18,7 +18,7 @@ from guactors.credentials import Credentials
 from guactors.errors import UsageError
 from guactors.home import host_id, new_run_dir
 from guactors.ids import fresh
-from guactors.machine import detect_resources, memory_threshold
+from guactors.machine import detect_resources, find_gpus, find_labels, memory_threshold
 from guactors.messages import Endpoint, Hello
 from guactors.runtimes.launch import NodeProcess, launch_node
 
@@ -133,11 +133,13 @@ def _provider(
     resources = {**detect_resources(), **extra}
     if num_cpus is not None:
         resources["CPU"] = float(num_cpus)
+    gpus = find_gpus()
     if num_gpus is not None:
         resources["GPU"] = float(num_gpus)
+    named = {"GPU": [gpu.id for gpu in gpus]} if len(gpus) >= resources.get("GPU", 0.0) else {}
     return ProviderConfig(
-        fresh("provider"), "local", [], resources, run_dir, labels,
-        memory_threshold=memory_threshold(),
+        fresh("provider"), "local", [], resources, run_dir, {**find_labels(gpus), **labels},
+        memory_threshold=memory_threshold(), devices=named,
     )  # fmt: skip
 
 

@@ -9,11 +9,13 @@
     │   ├── NotSerializable        an argument or result that cannot be pickled (also TypeError)
     │   ├── UnknownOption          an option nobody knows (also ValueError, TypeError)
     │   ├── NameTaken              an actor of that name exists (also ValueError)
-    │   └── NoSuchActor            no live actor has that name (also ValueError)
+    │   ├── NoSuchActor            no live actor has that name (also ValueError)
+    │   └── NoSuchGroup            no live placement group has that name (also ValueError)
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
     │   ├── TaskCancelled          cancel() reached it first
     │   │   └── TaskKilled         cancel(force=True) ended its worker (also WorkerDied)
+    │   ├── PlacementGroupRemoved  the placement group it was to run in is gone
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
@@ -87,6 +89,10 @@ class NoSuchActor(UsageError, ValueError):
     """No live actor of that name is in the namespace."""
 
 
+class NoSuchGroup(UsageError, ValueError):
+    """No live placement group of that name is in the namespace."""
+
+
 class TaskError(GuactorsError):
     """The user's own code raised on a worker.
 
@@ -104,6 +110,10 @@ class Stopped(GuactorsError):
 
 class TaskCancelled(Stopped):
     """``cancel()`` reached the call before it finished."""
+
+
+class PlacementGroupRemoved(Stopped):
+    """The placement group it was to run in was removed, or is unknown to the hub."""
 
 
 class CallTimeout(GuactorsError, TimeoutError):
@@ -169,6 +179,7 @@ DEATH_CAUSES = frozenset({
     "refused",           # it never began: no grant allows it here, or the machine's owner does not
     "revoked",           # the right to run it was taken back
     "env_failed",        # it never began: its runtime_env could not be set up
+    "group_removed",     # its placement group was removed
 })  # fmt: skip
 
 

@@ -36,6 +36,7 @@ KINDS = {
     "lease": "l",
     "actor": "a",
     "link": "k",
+    "group": "g",
 }
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from guactors.errors import UsageError
 from guactors.messages import MachineInfo
@@ -19,14 +22,16 @@ MEMORY_THRESHOLD = 0.95
 
 
 def detect_resources() -> dict[str, float]:
-    """What a provider offers unless told otherwise: ``CPU`` in whole processors, at least one, and
-    ``memory`` in bytes; both as far as this process may use them."""
+    """What a provider offers unless told otherwise: ``CPU`` in whole processors, at least one,
+    ``memory`` in bytes, and ``GPU`` if there are any; all as far as this process may use them."""
     memory = total_memory()
     limit = memory_limit()
-    return {
+    found = {
         "CPU": usable_cpus(),
         "memory": memory if limit is None else min(memory, limit),
     }
+    gpus = find_gpus()
+    return {**found, "GPU": float(len(gpus))} if gpus else found
 
 
 def usable_cpus() -> float:
@@ -61,6 +66,56 @@ def memory_threshold() -> float:
     if not 0 <= value <= 1:
         raise UsageError(f"GU_MEMORY_THRESHOLD={text!r} is no number from 0 to 1")
     return value
+
+
+# --- GPUs ----------------------------------------------------------------------------------------
+
+
+class Gpu(NamedTuple):
+    """``id``: as CUDA_VISIBLE_DEVICES names it. ``model``: empty where the driver does not say."""
+
+    id: str
+    model: str
+
+
+def find_gpus(
+    proc: str = "/proc/driver/nvidia/gpus", dev: str = "/dev", env: Mapping[str, str] = os.environ
+) -> list[Gpu]:
+    """The NVIDIA GPUs that this process may use, told by the driver's own files: no tool is run and
+    no library is loaded. A container lists those of its host; what has no device file here is not
+    ours. CUDA_VISIBLE_DEVICES in ``env`` chooses among them, as it does for CUDA."""
+    there = []
+    for folder in sorted(Path(proc).glob("*")):
+        facts = dict(
+            re.findall(r"^([^:\n]+):[ \t]*(.*)$", _read(folder / "information"), re.MULTILINE)
+        )
+        minor = facts.get("Device Minor", "").strip()
+        if minor.isdigit() and Path(dev, f"nvidia{minor}").exists():
+            there.append(facts.get("Model", "").strip())
+    gpus = [Gpu(str(number), model) for number, model in enumerate(there)]
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not gpus:
+        return gpus
+    chosen = []
+    for id in (part.strip() for part in visible.split(",")):
+        if id.isdigit() and int(id) < len(gpus):
+            chosen.append(gpus[int(id)])
+        elif id.startswith(("GPU-", "MIG-")):
+            chosen.append(Gpu(id, gpus[0].model))
+        else:
+            break  # as CUDA does: what follows an unknown one does not count
+    return chosen
+
+
+def find_labels(gpus: list[Gpu] | None = None) -> dict[str, str]:
+    """Labels that a machine has by itself: ``accelerator_type`` where all GPUs are of one model."""
+    models = {gpu.model for gpu in (find_gpus() if gpus is None else gpus)}
+    if len(models) != 1 or not any(models):
+        return {}
+    words = [word for word in re.split(r"[ -]+", models.pop()) if word not in ("NVIDIA", "Tesla")]
+    # A100, V100, T4, H100: the chip's name, without the board's.
+    chip = next((word for word in words if re.fullmatch(r"[A-Z]{1,2}[0-9]+[A-Z]?", word)), "")
+    return {"accelerator_type": (chip or "-".join(words))[:256]}
 
 
 # --- cgroup limits --------------------------------------------------------------------------------

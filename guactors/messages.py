@@ -11,7 +11,8 @@ and the provider pass them on. Large buffers follow the header as further frames
 multipart message, ``buffers`` says how many belong to the value.
 
 Tags: 1-19 common, 20-49 caller and hub, 50-79 hub and provider, 80-89 provider and worker,
-90-119 caller and worker, 120-149 authority (keys, grants, audit, tokens), 150-169 images.
+90-119 caller and worker, 120-149 authority (keys, grants, audit, tokens), 150-169 images,
+200-209 placement groups.
 """
 
 from __future__ import annotations
@@ -104,12 +105,30 @@ class Limits(Word, frozen=True):
     memory: Count = 0
 
 
+class Placing(Word, frozen=True):
+    """Where among the providers that could do it. ``spread``: as even as can be. ``soft``: labels
+    that are better met than not. ``fallback``: labels to take instead of the shape's, in this
+    order, where those before find no room. ``prefer``: a provider that is taken as long as it could
+    serve.
+    ``group``: inside this placement group, in its bundle of the index ``bundle`` (-1: in any);
+    ``capture``: what is made in there goes into the group as well."""
+
+    spread: bool = False
+    soft: Labels = {}
+    fallback: Annotated[list[Labels], Meta(max_length=64)] = []
+    prefer: Name = ""
+    group: Id = ""
+    bundle: Annotated[int, Meta(ge=-1, le=1000)] = -1
+    capture: bool = False
+
+
 class Shape(Word, frozen=True):
     """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
-    ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match; ``provider`` pins to a
-    provider id or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image``
-    is an image id or empty; ``preemption`` lists how others may be made to give way for it.
-    ``env``: what its worker is set up with; ``limits``: what it is held to."""
+    ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match (a value, ``!value``,
+    ``in(a,b)``, ``!in(a,b)``, ``*`` for any, ``!*`` for none); ``provider`` pins to a provider id
+    or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image`` is an image
+    id or empty; ``preemption`` lists how others may be made to give way for it. ``env``: what its
+    worker is set up with; ``limits``: what it is held to."""
 
     resources: Amounts
     priority: int = 0
@@ -120,6 +139,7 @@ class Shape(Word, frozen=True):
     preemption: list[Name] = []
     env: EnvWord | None = None
     limits: Limits | None = None
+    place: Placing | None = None
 
 
 class DeathReport(Word, frozen=True):
@@ -158,6 +178,51 @@ class ActorSpec(Word, frozen=True):
     handle: bytes = b""
     principal: Name = ""
     seal: Nonce = b""
+
+
+class GroupSpec(Word, frozen=True):
+    """A placement group: room that is set aside on providers, all ``bundles`` of it or none.
+
+    ``owner`` is the caller that made it, in the actor ``actor`` if that is not empty. ``strategy``:
+    PACK, SPREAD, STRICT_PACK or STRICT_SPREAD. It ends with its session, unless it is ``detached``
+    or its actor lives on. ``labels``: of each bundle's provider, as in Shape. ``homes``: where its
+    bundles are, when it is told to a hub that may not know it. ``principal`` and ``seal`` as in
+    ActorSpec."""
+
+    group: Id
+    session: Id
+    owner: Id
+    bundles: Annotated[list[Amounts], Meta(max_length=1000)]
+    strategy: Name
+    name: Name = ""
+    namespace: Name = ""
+    detached: bool = False
+    labels: Annotated[list[Labels], Meta(max_length=1000)] = []
+    actor: Id = ""
+    homes: Annotated[list[Id], Meta(max_length=1000)] = []
+    principal: Name = ""
+    python: Name = ""
+    seal: Nonce = b""
+
+
+class GroupUpdate(Word, frozen=True):
+    """How a group fares. ``state``: pending, created, rescheduling (bundles were lost and are put
+    elsewhere), removed, or unknown to this hub. ``providers``: of each bundle, empty where it has
+    none. ``reason``: of a group that no provider could hold (while it is pending), or of its end;
+    ``kind`` the error's name."""
+
+    group: Id
+    state: Name
+    providers: list[Id] = []
+    reason: Text = ""
+    kind: Name = ""
+
+
+class GroupRow(Word, frozen=True):
+    """One placement group in a listing."""
+
+    spec: GroupSpec
+    update: GroupUpdate
 
 
 class WarrantWord(Word, frozen=True):
@@ -729,11 +794,14 @@ class StartActor(Message, frozen=True, tag=62):
 
 
 class StopActor(Message, frozen=True, tag=63):
-    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report."""
+    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report.
+    ``incarnation``: which one is meant, should this overtake its StartActor; -1 for any that is
+    there."""
 
     actor: Id
     cause: Name
     graceful: bool = False
+    incarnation: Annotated[int, Meta(ge=-1, le=2**53)] = -1
 
 
 class EndSession(Message, frozen=True, tag=64):
@@ -783,7 +851,9 @@ class Bind(Message, frozen=True, tag=81):
     keys of which one must have signed what is unpickled as code; None: nobody need have.
     ``root``: the directory of the unpacked image it works in. ``runtime``: empty is ``python``; in
     ``native`` it runs programs of that image and no Python of the session's. ``env``: what it
-    takes on first."""
+    takes on first. ``devices``: what it may use of those that are counted one by one (``GPU``), by
+    their ids; a name with none: it must see none of them. ``group``: the placement group it works
+    in; ``capture`` as in Placing."""
 
     session: Id
     namespace: Name
@@ -793,6 +863,9 @@ class Bind(Message, frozen=True, tag=81):
     root: Text = ""
     runtime: Name = ""
     env: EnvPlace | None = None
+    devices: dict[Name, list[Name]] = {}
+    group: Id = ""
+    capture: bool = False
 
 
 class LoadActor(Message, frozen=True, tag=82):
@@ -1289,6 +1362,71 @@ class ChunkIs(Message, frozen=True, tag=163):
     data: bytes
 
 
+# --- placement groups: callers and the hub, the hub and providers ---------------------------------
+
+
+class CreateGroups(Message, frozen=True, tag=200):
+    """Set these groups' room aside, or know them again. Each is answered in a GroupsAre, at once
+    where there is room. ``request``: answered by Done, or by Fault(kind NameTaken)."""
+
+    groups: Annotated[list[GroupSpec], Meta(max_length=1000)]
+    request: Count = 0
+
+
+class RemoveGroups(Message, frozen=True, tag=201):
+    """The groups end, and all that runs in them. ``request``: answered by Done."""
+
+    groups: Annotated[list[Id], Meta(max_length=1000)]
+    request: Count = 0
+
+
+class WatchGroups(Message, frozen=True, tag=202):
+    """Tell me now, and from now on, how these groups fare (GroupsAre)."""
+
+    groups: Annotated[list[Id], Meta(max_length=1000)]
+
+
+class FindGroup(Message, frozen=True, tag=203):
+    """Answered by GroupList with one row, or Fault(request, kind UsageError)."""
+
+    request: Count
+    name: Name
+    namespace: Name
+
+
+class AskGroups(Message, frozen=True, tag=204):
+    """The groups that the caller may see, or one of them. Answered by GroupList."""
+
+    request: Count
+    group: Id = ""
+
+
+class GroupsAre(Message, frozen=True, tag=205):
+    """Hub -> who made or watches these groups."""
+
+    groups: list[GroupUpdate]
+
+
+class GroupList(Message, frozen=True, tag=206):
+    """Data lane: answer to FindGroup and AskGroups."""
+
+    request: Count
+    groups: list[GroupRow]
+
+
+class KeepGroups(Message, frozen=True, tag=207):
+    """Hub -> provider: groups that outlive who made them and have room there; ``homes`` says where
+    all of it is. Provider -> hub, before its Offer: those that it was told of."""
+
+    groups: list[GroupSpec]
+
+
+class DropGroups(Message, frozen=True, tag=208):
+    """Hub -> provider: these groups have no room there any more."""
+
+    groups: list[Id]
+
+
 Common = Hello | Welcome | Ping | Pong | Goodbye | Fault
 Authority = (
     AskKeys | ApproveKey | RevokeKey | MakeInvitation | PutGrant | RevokeGrant | AskGrants
@@ -1303,21 +1441,22 @@ ImageQuestion = (
     OfferImage | PutChunk | SealImage | AskImages | AskImage | AskChunk | RemoveImage
 )  # fmt: skip
 ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
+GroupQuestion = CreateGroups | RemoveGroups | WatchGroups | FindGroup | AskGroups
 CallerToHub = (
     Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
-    | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion
+    | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion | GroupQuestion
 )  # fmt: skip
 HubToCaller = (
     Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate
-    | Found | Grid | Info | Output | Relay | AuthorityAnswer | ImageAnswer
+    | Found | Grid | Info | Output | Relay | AuthorityAnswer | ImageAnswer | GroupsAre | GroupList
 )  # fmt: skip
 ProviderToHub = (
-    Common | Proof | Offer | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
+    Common | Proof | Offer | KeepGroups | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
     | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
 )  # fmt: skip
 HubToProvider = (
     Common | Challenge | StartLease | StopLease | StartActor | StopActor | EndSession | Warrant
-    | Revoked | AdmitCaller | ImageIs | ChunkIs
+    | Revoked | AdmitCaller | ImageIs | ChunkIs | KeepGroups | DropGroups
 )  # fmt: skip
 ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
@@ -1335,5 +1474,6 @@ WorkerToCaller = (
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
     OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines, SessionList,
+    GroupList,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

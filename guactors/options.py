@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
 from guactors.messages import Limits, Shape
+from guactors.placing import is_fallback, is_selector, is_strategy, where
 from guactors.runtime_env.options import check_runtime_env
 from guactors.security.words import PREEMPTION, RUNTIMES, is_image_id
 
@@ -34,6 +35,10 @@ def _amount(value: Any) -> bool:
     )
 
 
+def _units(value: Any) -> bool:
+    return _amount(value) and (value <= 1 or value == int(value))
+
+
 def _whole(least: int) -> Callable[[Any], bool]:
     return lambda value: (
         isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
@@ -53,12 +58,6 @@ def _resources(value: Any) -> bool:
         isinstance(value, Mapping)
         and all(isinstance(k, str) and k not in ("CPU", "GPU", "memory") for k in value)
         and all(_amount(v) for v in value.values())
-    )
-
-
-def _labels(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(k, str) and isinstance(v, str) for k, v in value.items()
     )
 
 
@@ -117,10 +116,17 @@ def _groups(value: Any) -> bool:
 
 _WHO = {
     "num_cpus": ({TASK, ACTOR}, _amount, "a number of CPUs, 0 or more"),
-    "num_gpus": ({TASK, ACTOR}, _amount, "a number of GPUs, 0 or more"),
+    "num_gpus": ({TASK, ACTOR}, _units, "a number of GPUs, 0 or more, above 1 a whole one"),
     "memory": ({TASK, ACTOR}, _amount, "bytes, 0 or more"),
     "resources": ({TASK, ACTOR}, _resources, "a dict of custom names (not CPU, GPU, memory)"),
-    "label_selector": ({TASK, ACTOR}, _labels, "a dict of provider labels"),
+    "label_selector": ({TASK, ACTOR}, is_selector, "a dict of provider labels and conditions"),
+    "fallback_strategy": ({TASK, ACTOR}, is_fallback, "a list of {'label_selector': {...}}"),
+    "scheduling_strategy": (
+        {TASK, ACTOR},
+        is_strategy,
+        "'DEFAULT', 'SPREAD' or one of guactors.util.scheduling_strategies",
+    ),
+    "accelerator_type": ({TASK, ACTOR}, _text, "a kind of accelerator"),
     "provider": ({TASK, ACTOR}, _text, "a provider's id or name"),
     "priority": ({TASK, ACTOR, METHOD}, _whole(-(2**31)), "an integer, bigger goes first"),
     "runtime": ({TASK, ACTOR}, _runtime, f"one of {', '.join(RUNTIMES)}"),
@@ -240,15 +246,17 @@ def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
     amounts["memory"] = float(options.get("memory", 0))
     for name, amount in options.get("resources", {}).items():
         amounts[name] = float(amount)
+    labels, provider, place = where(options, amounts)
     return Shape(
         {name: amount for name, amount in amounts.items() if amount},
         options.get("priority", 0),
-        dict(options.get("label_selector", {})),
-        options.get("provider") or "",
+        labels,
+        provider,
         options.get("runtime") or "",
         options.get("image") or "",
         list(options.get("preemption", ())),
         limits=limits_of(options.get("limits")),
+        place=place,
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.actor_making import Parts, make_actor
+from guactors.assigned import placed
 from guactors.caller.tasks import STREAM
 from guactors.errors import NameTaken, NoSuchActor, NotInitialized, UsageError
 from guactors.ids import fresh
@@ -166,7 +167,8 @@ class ActorClass:
         )
         info = self._info(concurrency)
         packed, deps = pack_call(args, kwargs, f"{self.__name__}()", shared=False)
-        shape = session.environments.shape(shape_of(options, 0.0), options.get("runtime_env"))
+        shape = placed(shape_of(options, 0.0), options)
+        shape = session.environments.shape(shape, options.get("runtime_env"))
         spec = ActorSpec(
             fresh("actor"),
             session.id,

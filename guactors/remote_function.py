@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.assigned import placed
 from guactors.caller.tasks import GATHERED, STREAM, Task
 from guactors.messages import Define
 from guactors.options import TASK, check_options, max_calls_of, shape_of, window_of
@@ -212,7 +213,7 @@ class RemoteFunction:
             )
             if self._captured:
                 session.values.capture(self._fn, self._captured)
-            demand = session.core.demand(shape)
+            demand = session.core.demand(placed(shape, self._options))
         self._home = (session, demand)
         return demand
 

@@ -32,6 +32,7 @@ from guactors.messages import (
     Fault,
     Found,
     Grid,
+    GroupList,
     Hello,
     ImageAnswer,
     Info,
@@ -53,7 +54,7 @@ MOST_RELEASED = 256
 """References that may wait to be dropped."""
 RETRY_FULL = 0.001
 """Seconds until a message that found its link full is tried again."""
-_ANSWERS = Found | Grid | Info | AuthorityAnswer | ImageAnswer
+_ANSWERS = Found | Grid | GroupList | Info | AuthorityAnswer | ImageAnswer
 
 
 class Session:
@@ -242,7 +243,8 @@ class Session:
         core.flush()
         if core.objects.effects:
             self._apply()
-        if core.objects.settled:
+        if core.objects.settled or core.groups.news:
+            core.groups.news = False
             self.values.notify()
         if links.unsent:
             return RETRY_FULL

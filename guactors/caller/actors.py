@@ -31,7 +31,7 @@ DOUBT = 2.0
 WINDOW = 4096
 """Unanswered calls one caller may have at one actor; more wait here, not in the actor's memory."""
 NOT_ALLOWED = frozenset({"refused", "revoked"})
-ON_PURPOSE = frozenset({"killed", "released", "session_ended"})
+ON_PURPOSE = frozenset({"killed", "released", "session_ended", "group_removed"})
 
 
 class RemoteActor:

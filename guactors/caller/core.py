@@ -14,6 +14,7 @@ from guactors.caller.cancelling import Cancelling
 from guactors.caller.doubts import Doubts
 from guactors.caller.effects import Effect, Hangup, SendHub
 from guactors.caller.endings import Endings
+from guactors.caller.groups import GroupBook
 from guactors.caller.leases import Demand, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.patience import Patience
@@ -32,6 +33,7 @@ from guactors.messages import (
     Define,
     DemandInfeasible,
     Fetch,
+    GroupsAre,
     HeldLeases,
     KillActor,
     LeaseGranted,
@@ -82,6 +84,7 @@ class CallerCore:
         )
         self.doubts = Doubts(self.objects, self.leases, self.endings)
         self.patience = Patience(self.objects, self.leases, self.actors, self.endings, patience)
+        self.groups = GroupBook(self.objects, patience)
         self.hub_up = False
         self._releasing: dict[str, RemoteActor] = {}
         self._now = 0.0
@@ -93,6 +96,8 @@ class CallerCore:
         key = shape_key(shape)
         demand = self.leases.demands.get(key)
         if demand is None:
+            if self.groups.unsaid:
+                self.groups.flush()  # the demand may be about one of them
             demand = self.leases.demands[key] = Demand(key, shape)
         return demand
 
@@ -207,7 +212,7 @@ class CallerCore:
     def on_hub_up(self, now: float) -> None:
         """A fresh link: tell everything again, in absolute terms."""
         self.hub_up = True
-        send = [SendHub(HeldLeases(list(self.leases.by_id)))]
+        send = [*self.groups.told_again(), SendHub(HeldLeases(list(self.leases.by_id)))]
         send += [
             SendHub(SetDemand(demand.key, demand.shape, demand.told))
             for demand in self.leases.demands.values()  # a zero, too, may have been lost
@@ -249,6 +254,8 @@ class CallerCore:
                 self._on_actor(message, now)
             case DemandInfeasible(key, reason, kind):
                 self.patience.on_infeasible(key, reason, kind, now)
+            case GroupsAre(groups):
+                self.groups.on_updates(groups, now)
             case _:
                 pass
 
@@ -378,6 +385,7 @@ class CallerCore:
             self.endings.end_stream(task)
             self.endings.finish(task)
         self.patience.on_tick(now)
+        self.groups.on_tick(now)
 
     def next_wake(self, now: float) -> float | None:
         """When ``on_tick`` is due next, or None."""
@@ -387,6 +395,7 @@ class CallerCore:
             self.doubts.next_wake(),
             self.actors.next_wake(),
             self.patience.next_wake(),
+            self.groups.next_wake(),
         )
         return min((wake for wake in wakes if wake is not None), default=None)
 
@@ -402,6 +411,8 @@ class CallerCore:
 
     def flush(self) -> None:
         """Turn every outbox into a frame."""
+        if self.groups.unsaid:
+            self.groups.flush()
         for target in self.dirty:
             self.objects.effects += target.flush()
         self.dirty.clear()
@@ -420,6 +431,7 @@ class CallerCore:
     def check(self) -> None:
         """Invariants, for tests and the simulation."""
         self.objects.check()
+        self.groups.check()
         for peer, lease in self.leases.by_peer.items():
             assert lease.target.peer == peer
             assert self.leases.by_id[lease.id] is lease

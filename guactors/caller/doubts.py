@@ -18,6 +18,7 @@ from guactors.errors import (
     Death,
     OutOfMemory,
     PeerLost,
+    PlacementGroupRemoved,
     ProviderLost,
     TaskCancelled,
     WorkerDied,
@@ -92,6 +93,8 @@ class Doubts:
         for task in doubt.tasks:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
+            elif death.cause == "group_removed":
+                self._endings.fail(task, PlacementGroupRemoved(f"{task.name}: {death.detail}"))
             else:
                 self._endings.fail(task, kind(f"the worker that ran {task.name} ended", death))
 

@@ -17,13 +17,14 @@ from guactors.errors import (
     ActorUnschedulable,
     GuactorsError,
     PermissionDenied,
+    PlacementGroupRemoved,
     RuntimeEnvSetupError,
     TaskUnschedulable,
 )
 from guactors.messages import KillActor, SetDemand
 
-AT_ONCE: dict[str, type[GuactorsError]] = {
-    kind.__name__: kind for kind in (PermissionDenied, RuntimeEnvSetupError)
+FINAL: dict[str, type[GuactorsError]] = {
+    kind.__name__: kind for kind in (PermissionDenied, PlacementGroupRemoved, RuntimeEnvSetupError)
 }
 """What no provider that joins later would change."""
 
@@ -49,7 +50,7 @@ class Patience:
     def on_infeasible(self, key: str, reason: str, kind: str, now: float) -> None:
         """The hub says that no provider it has could ever do it, or (``kind``) that it may not
         be done or has failed, for which no provider is worth waiting."""
-        final = AT_ONCE.get(kind)
+        final = FINAL.get(kind)
         demand = self._leases.demands.get(key)
         if demand is not None and final is not None:
             demand.reason = reason

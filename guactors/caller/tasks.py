@@ -75,7 +75,7 @@ class Task(Struct, eq=False):
 
 def shape_key(shape: Shape) -> str:
     """A name for the demand of this shape, equal for equal shapes."""
-    parts = [f"{k}={v:g}" for k, v in sorted(shape.resources.items())]
+    parts = [f"{k}={v:.15g}" for k, v in sorted(shape.resources.items())]
     parts += [f"{k}:{v}" for k, v in sorted(shape.labels.items())]
     key = f"{shape.priority}|{shape.provider}|{','.join(parts)}"
     if shape.runtime or shape.image or shape.preemption:
@@ -84,4 +84,6 @@ def shape_key(shape: Shape) -> str:
         key += f"|{shape.limits.cpu}|{shape.limits.memory}"
     if shape.env is not None:
         key += "|" + blake2b(shape.env.description, digest_size=16).hexdigest()
+    if shape.place is not None:
+        key += f"|{shape.place}"
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

@@ -36,7 +36,7 @@ from guactors.grid_file import (
 from guactors.home import home, new_run_dir, private_directory
 from guactors.hub_keys import hub_keys
 from guactors.ids import fresh
-from guactors.machine import detect_resources, memory_threshold
+from guactors.machine import detect_resources, find_gpus, find_labels, memory_threshold
 from guactors.runtimes.launch import launch_node
 from guactors.transport.addresses import split_tcp
 
@@ -106,6 +106,8 @@ def _start(
     there = detect_resources()
     share = {name: value / providers for name, value in there.items()}
     share["CPU"] = cpus or max(1.0, there["CPU"] // providers)
+    gpus = [gpu.id for gpu in find_gpus()]
+    devices = [{"GPU": gpus[number::providers]} if gpus else {} for number in range(providers)]
     host = socket.gethostname().split(".")[0]
     config = NodeConfig(
         hub=HubConfig(
@@ -122,14 +124,16 @@ def _start(
                 provider=fresh("provider"),
                 name=host if providers == 1 else f"{host}-{number}",
                 hub=[],
-                resources=share,
+                resources={**share, **{kind: float(len(x)) for kind, x in own.items()}},
                 run_dir=run_dir,
                 listen_host="" if is_loopback(split_tcp(listen)[0]) else outward_host(),
                 hub_key=keys.seal.key,
                 data=str(private_directory(home() / "provider")),
                 memory_threshold=memory_threshold(),
+                labels=find_labels(),
+                devices=own,
             )
-            for number in range(1, providers + 1)
+            for number, own in enumerate(devices, 1)
         ],
         scratch=[run_dir],
         web=web.settings([]) if web is not None else b"",

@@ -26,7 +26,7 @@ from guactors.cli.network import (
     join_address,
     outward_host,
 )
-from guactors.cli.options import parse_pairs, parse_size
+from guactors.cli.offers import Cpus, Devices, Gpus, Labels, Memory, Resources, offered
 from guactors.cli.web import Http, HttpCert, HttpKey, HttpName, WebDoor, web_options
 from guactors.config import HubConfig, ProviderConfig
 from guactors.grid_file import (
@@ -39,7 +39,7 @@ from guactors.grid_file import (
 from guactors.home import home, new_run_dir, private_directory
 from guactors.hub_keys import HubKeys, hub_keys
 from guactors.ids import fresh
-from guactors.machine import detect_resources, memory_threshold
+from guactors.machine import memory_threshold
 from guactors.messages import Endpoint
 from guactors.provider_policy import read_policy
 from guactors.transport.addresses import TCP, split_tcp
@@ -110,13 +110,12 @@ def provider(
         ),
     ],
     name: Annotated[str | None, typer.Option(show_default="host name")] = None,
-    cpus: Annotated[float | None, typer.Option(min=0.0, show_default="all")] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Such as 4GiB or 512MB.", show_default="all")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", help="NAME=VALUE; may be repeated.")
-    ] = None,
+    cpus: Cpus = None,
+    memory: Memory = None,
+    gpus: Gpus = None,
+    resource: Resources = None,
+    device: Devices = None,
+    label: Labels = None,
     data: Data = None,
     policy: Annotated[
         Path | None,
@@ -133,8 +132,7 @@ def provider(
     from guactors.provider_actor import run_provider_process
 
     log_in_lines()
-    resources = _resources(cpus, memory)
-    labels = parse_pairs(label or [], "--label")
+    offer = offered(cpus, memory, gpus, resource, device, label)
     name = name or socket.gethostname().split(".")[0]
     here = private_directory(data) if data else home()
     target = provider_address(hub, name, here)
@@ -144,21 +142,13 @@ def provider(
         config = replace(
             _joining(target, here, policy),
             name=name,
-            resources=resources,
+            resources=offer.resources,
             run_dir=run_dir,
-            labels=labels,
+            labels=offer.labels,
+            devices=offer.devices,
             patient=wait,
         )
         run_provider_process(config, _provider_report(config.name, target.shown))
-
-
-def _resources(cpus: float | None, memory: str | None) -> dict[str, float]:
-    resources = detect_resources()
-    if cpus is not None:
-        resources["CPU"] = cpus
-    if memory is not None:
-        resources["memory"] = float(parse_size(memory))
-    return resources
 
 
 def _joining(target: HubAddress, here: Path, policy: Path | None) -> ProviderConfig:

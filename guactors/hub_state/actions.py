@@ -14,6 +14,8 @@ _ACTIONS: dict[type[m.Message], str] = {
     m.CreateActor: "submit",
     m.FindActor: "submit",
     m.Relay: "submit",
+    m.CreateGroups: "submit",
+    m.FindGroup: "submit",
     m.AskGrid: "read_stats",
     m.AskInfo: "read_stats",
 }
@@ -35,6 +37,9 @@ def refusal(message: m.Message, verdict: Verdict) -> m.Message:
         case m.CreateActor(spec=spec):
             death = m.DeathReport("refused", verdict.detail)
             return m.ActorUpdate(spec.actor, "dead", 0, death=death)
+        case m.CreateGroups(groups, 0):
+            why = verdict.detail, "PermissionDenied"
+            return m.GroupsAre([m.GroupUpdate(x.group, "removed", [], *why) for x in groups])
     return m.Fault("PermissionDenied", verdict.detail, getattr(message, "request", 0))
 
 

@@ -35,6 +35,7 @@ _CALLER_WORDS = (
 )  # fmt: skip
 _PROVIDER_WORDS = (
     m.LeaseStarted, m.LeaseEnded, m.WorkerBlocked, m.WorkerResumed, m.ActorStarted, m.ActorEnded,
+    m.KeepGroups,
 )  # fmt: skip
 
 
@@ -268,7 +269,7 @@ class HubState:
             return refused
         heard = e.FromPeer(peer.id, message)
         worker = peer.standing.kind == e.WORKER
-        if isinstance(message, _CALLER_WORDS):
+        if isinstance(message, (*_CALLER_WORDS, m.GroupQuestion)):
             return [e.ToRoom(TO_SCHEDULER, heard)]
         match message:
             case m.AskInfo():

@@ -20,11 +20,20 @@ from guactors.messages import (
     StartLease,
     Vouch,
 )
+from guactors.provider_state.devices import DeviceBook
 from guactors.provider_state.effects import Effect, LimitWorker, PrepareRoot, SendWorker
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
-from guactors.provider_state.workers import Hosting, Job, Leased, Preparing, Starting, Worker
+from guactors.provider_state.workers import (
+    Hosting,
+    Job,
+    Leased,
+    Preparing,
+    Starting,
+    Worker,
+    order_key,
+)
 
 MOST_ACTORS = 1000
 """Actors whose callers are remembered before the actor itself is told of."""
@@ -33,7 +42,8 @@ MOST_ACTORS = 1000
 class Binder:
     """See the module."""
 
-    def __init__(self, pool: Pool, line: HubLine, permits: Permits) -> None:
+    def __init__(self, pool: Pool, line: HubLine, permits: Permits, devices: DeviceBook) -> None:
+        self._devices = devices
         self._pool = pool
         self._line = line
         self._permits = permits
@@ -43,6 +53,7 @@ class Binder:
         """Put free workers to the pending jobs."""
         effects: list[Effect] = []
         for worker, first in self._pool.match(now):
+            self._devices.hand_over(order_key(_job(worker).order), worker.worker)
             if isinstance(worker.state, Preparing):
                 effects.append(PrepareRoot(worker.worker, _job(worker).binding.image))
             else:
@@ -146,4 +157,8 @@ def _bind(job: Job, keys: list[str], root: str) -> Bind:
     )
     signers = None if binding.signers is None else list(binding.signers)
     runtime = "" if binding.runtime == "python" else binding.runtime
-    return Bind(binding.session, namespace, lease, keys, signers, root, runtime, job.env)
+    devices = {kind: list(ids) for kind, ids in binding.devices}
+    return Bind(
+        binding.session, namespace, lease, keys, signers, root, runtime, job.env, devices,
+        binding.group, binding.capture,
+    )  # fmt: skip

@@ -20,18 +20,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from guactors.accelerators import devices_of
 from guactors.config import Identity, ProviderConfig
 from guactors.errors import Death
+from guactors.group_sizes import parts, size_of
 from guactors.messages import (
     ActorLoaded,
     AdmitCaller,
     Blocked,
     Challenge,
+    DropGroups,
     Endpoint,
     EndSession,
     Fault,
     Goodbye,
+    GroupSpec,
     Hello,
+    KeepGroups,
     MachineInfo,
     Message,
     Offer,
@@ -52,6 +57,7 @@ from guactors.messages import (
     WorkerReady,
 )
 from guactors.provider_state import inventory
+from guactors.provider_state.devices import DeviceBook
 from guactors.provider_state.effects import (
     DropWorker,
     Effect,
@@ -124,8 +130,9 @@ class ProviderCore:
         self._permits = Permits(config)
         self._shelf = Shelf()
         self._envs = Envs(config.env_quota)
+        devices = DeviceBook(devices_of(config.resources, config.devices))
         parts = (
-            self._pool, self._watch, self._line, self._permits, self._shelf, self._envs,
+            self._pool, self._watch, self._line, self._permits, self._shelf, self._envs, devices,
         )  # fmt: skip
         self._orders = Orders(config.name, *parts, wall)
         self._binder = self._orders.binder
@@ -133,6 +140,8 @@ class ProviderCore:
         self._wall = wall
         self._new_keypair = new_keypair
         self._info = MachineInfo()
+        self._groups: dict[str, GroupSpec] = {}
+        """What hubs asked it to keep in mind."""
         self._ready_told = False
         self._worker_was_ready = False
         self._stopping = False
@@ -167,6 +176,7 @@ class ProviderCore:
         )
         blocked = inventory.blocked_leases(self._pool)
         return [
+            *(SendHub(KeepGroups(part)) for part in parts(self._groups.values(), size_of)),
             *self._line.introduce(offer, now),
             *self._binder.vouch_again(now),
             *(SendHub(message) for message in blocked),
@@ -198,6 +208,8 @@ class ProviderCore:
                 effects = self._orders.end_session(message, now)
             case AdmitCaller():
                 effects = self._binder.admit_caller(message)
+            case KeepGroups() | DropGroups():
+                effects = self._on_groups(message)
             case Warrant(warrant):
                 effects = self._on_warrant(warrant, now)
             case Revoked():
@@ -224,6 +236,14 @@ class ProviderCore:
         heard = self._line.up
         effects = self._line.on_welcome(message)
         return effects + self._introduce(now) if self._line.up and not heard else effects
+
+    def _on_groups(self, message: KeepGroups | DropGroups) -> list[Effect]:
+        if isinstance(message, KeepGroups):
+            self._groups.update({spec.group: spec for spec in message.groups})
+        else:
+            for group in message.groups:
+                self._groups.pop(group, None)
+        return []
 
     def _on_warrant(self, warrant: WarrantWord, now: float) -> list[Effect]:
         if self._permits.warrant(warrant, self._wall(now)):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from guactors.messages import EnvWord
+from guactors.messages import EnvWord, Placing
 from guactors.provider_state.effects import Effect
 from guactors.provider_state.envs import Envs, Failure, wanted
 from guactors.provider_state.permits import Permits, work_of
@@ -156,7 +156,11 @@ class Gate:
         session, epoch = order_session(waiting.order), self._wall(now)
         signers = self._permits.function_signers(session, work, epoch)
         shape = order_shape(waiting.order)
-        binding = Binding(session, work.runtime, work.image, signers, limits=shape.limits)
+        place = shape.place or Placing()
+        binding = Binding(
+            session, work.runtime, work.image, signers, limits=shape.limits, group=place.group,
+            capture=place.capture,
+        )  # fmt: skip
         word = shape.env
         if word is None:
             return Job(waiting.order, binding, epoch)

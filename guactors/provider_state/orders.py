@@ -31,6 +31,7 @@ from guactors.messages import (
 )
 from guactors.provider_state import inventory
 from guactors.provider_state.binder import Binder
+from guactors.provider_state.devices import DeviceBook
 from guactors.provider_state.effects import Effect, RemoveRoot
 from guactors.provider_state.envs import Envs
 from guactors.provider_state.gate import Gate, Refused, Undecided
@@ -62,6 +63,8 @@ RETIRE_PATIENCE = 5.0
 """Seconds a worker that takes no more calls has to end by itself."""
 FAILED_PATIENCE = 2.0
 """Seconds a worker whose constructor raised has to end by itself."""
+DEVICE_PATIENCE = 2.0
+"""Seconds a worker that had a device has to end by itself when its lease is over."""
 OVERTAKEN = 5.0
 """Seconds for which a StopActor or EndSession is held against a StartActor that it overtook."""
 
@@ -79,6 +82,7 @@ class Orders:
         permits: Permits,
         shelf: Shelf,
         envs: Envs,
+        devices: DeviceBook,
         wall: Callable[[float], float],
     ) -> None:
         self._provider = provider
@@ -91,7 +95,8 @@ class Orders:
         self._preparing: set[str] = set()
         """Leases whose room the hub was told to give away meanwhile."""
         self.gate = Gate(permits, shelf, envs, partial(holdings, pool, permits), wall)
-        self.binder = Binder(pool, line, permits)
+        self._devices = devices
+        self.binder = Binder(pool, line, permits, devices)
         self.last_failure = ""
         """Why the last worker that did not come up did not."""
         self._stopped = Latest()
@@ -154,9 +159,13 @@ class Orders:
             self.gate.withdraw(key)
             effects += self._set_preparing(key, False, now)
             if isinstance(outcome, Refused):
+                self.gate.withdraw(key)
                 effects += self._deny(waiting.order, outcome, now)
-            else:
-                self._pool.pending[key] = outcome
+                continue
+            job = self._devices.equip(outcome)
+            if job is not None:
+                self.gate.withdraw(key)
+                self._pool.pending[key] = job
         return effects
 
     def _set_preparing(self, lease: str, preparing: bool, now: float) -> list[Effect]:
@@ -188,6 +197,7 @@ class Orders:
     def _withdraw(self, key: str) -> Order | None:
         """Take back the order of this lease or actor, if it has no worker yet."""
         self._preparing.discard(key)
+        self._devices.release(key)
         job = self._pool.pending.pop(key, None)
         return job.order if job is not None else self.gate.withdraw(key)
 
@@ -236,7 +246,7 @@ class Orders:
             provider=self._provider,
         )
         ended = ActorEnded(message.actor, state.order.incarnation, death, message.error)
-        self._had.add(message.actor, "", now)
+        self._had.add(message.actor, str(state.order.incarnation), now)
         self._pool.to_spent(worker)
         return [
             *self._line.tell(ended, now),
@@ -275,6 +285,9 @@ class Orders:
         self._pool.to_idle(worker, now)
         if worker.retiring:
             return self._retire(worker, now)
+        if worker.job is not None and worker.job.binding.has_device:
+            # As long as it lives, what it left on the device stays there.
+            return self._watch.dismiss(worker, "released", now, DEVICE_PATIENCE, graceful=True)
         return let_go(self._watch, worker, now) if worker.spared else []
 
     def retiring(self, worker: Worker, now: float) -> list[Effect]:
@@ -293,7 +306,8 @@ class Orders:
             return self._refuse(waiting, cause, detail or "stopped while it waited", now)
         worker = self._pool.find(message.actor)
         if worker is None:
-            if self._had.within(message.actor, OVERTAKEN, now) is None:
+            had = self._had.within(message.actor, OVERTAKEN, now)
+            if had is None or message.incarnation > int(had):
                 self._stopped.add(message.actor, cause, now)
             return []
         if message.graceful:
@@ -327,6 +341,7 @@ class Orders:
         effects: list[Effect] = []
         if worker.job is not None and worker.job.binding.image:
             effects.append(RemoveRoot(worker.worker, worker.job.binding.image))
+        self._devices.release(worker.worker)
         never_ready = isinstance(worker.state, Starting)
         self._pool.forget(worker)
         if never_ready:
@@ -378,9 +393,10 @@ class Orders:
         return self._end(order, DeathReport(cause, detail, provider=self._provider), now)
 
     def _end(self, order: Order, death: DeathReport, now: float) -> list[Effect]:
+        self._devices.release(order_key(order))
         if isinstance(order, StartLease):
             return self._line.tell(LeaseEnded(order.lease, death), now)
-        self._had.add(order.spec.actor, "", now)
+        self._had.add(order.spec.actor, str(order.incarnation), now)
         self.binder.forget_callers(order.spec.actor)
         return self._line.tell(ActorEnded(order.spec.actor, order.incarnation, death), now)
 
@@ -392,6 +408,7 @@ class Orders:
 
     def check(self) -> None:
         """Raise InternalError if an order is in two places, or runs without a warrant."""
+        self._devices.check()
         for key in self.gate.waiting:
             if key in self._pool.pending or key in self._pool.serving:
                 raise InternalError(f"{key} was let in and waits at the gate as well")

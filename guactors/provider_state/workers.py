@@ -36,11 +36,15 @@ Order = StartLease | StartActor
 """What the hub wants a worker for."""
 
 
+Devices = tuple[tuple[str, tuple[str, ...]], ...]
+"""Kinds with the ids that may be used: none where the kind must not be seen."""
+
+
 class Binding(Struct, frozen=True):
     """What a worker is bound to, once in its life: only orders with an equal one may share it.
     ``signers``: whose code it may unpickle, None: anybody's. ``env``: the id of its environment;
     ``python``: the interpreter of that, empty for the provider's own; ``limits``: what it is held
-    to, once and for all."""
+    to, once and for all. ``group`` and ``capture`` as in Bind."""
 
     session: str
     runtime: str = "python"
@@ -49,6 +53,14 @@ class Binding(Struct, frozen=True):
     env: str = ""
     python: str = ""
     limits: Limits | None = None
+    devices: Devices = ()
+    group: str = ""
+    capture: bool = False
+
+    @property
+    def has_device(self) -> bool:
+        """Whether it holds any."""
+        return any(ids for _, ids in self.devices)
 
 
 class Job(Struct, frozen=True):

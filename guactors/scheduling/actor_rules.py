@@ -21,6 +21,7 @@ from guactors.messages import (
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
+from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.placement import Slot, actor_need
 
@@ -33,6 +34,7 @@ HEALTHY = 10.0
 """An actor that lived so long starts its pauses anew."""
 FINAL_CAUSES = frozenset({
     "released", "session_ended", "creation_failed", "killed", "revoked", "env_failed",
+    "group_removed",
 })  # fmt: skip
 """Ends after which there is no restart."""
 OVERTAKEN = 5.0
@@ -113,7 +115,7 @@ class ActorRules:
         if not message.no_restart and not message.released:
             if record.slot is not None:
                 record.crashing = True
-                desk.say(record.slot.peer, StopActor(record.id, "killed"))
+                desk.say(record.slot.peer, _stop(record, "killed"))
             return
         # A graceful end may still be turned into a hard one, never the other way round.
         if record.stopping == "killed":
@@ -124,7 +126,7 @@ class ActorRules:
         if record.slot is None:
             self.bury(record, DeathReport(cause, "it had not started yet"))
         else:
-            desk.say(record.slot.peer, StopActor(record.id, cause, message.released))
+            desk.say(record.slot.peer, _stop(record, cause, graceful=message.released))
 
     def adopted(self, record: ActorRecord, now: float) -> None:
         """A provider reported an actor that this hub did not know; its end may have been asked
@@ -163,19 +165,23 @@ class ActorRules:
         spec = record.spec
         if self._desk.actors.live.get(record.id) is not record or record.slot is not None:
             return
+        gone = self._desk.groups.gone.get(record.need.wish.group)
+        if gone is not None:
+            self.bury(record, DeathReport("group_removed", f"{gone.id} is gone: {gone.reason}"))
+            return
         if self._desk.demands.find(spec.owner, record.id) is None:
             demand = self._desk.demands.add(
                 spec.owner, record.id, record.need, spec.shape, 1, is_actor=True
             )
             self._judge.judge(demand, now)
 
-    def start(self, demand: Demand, slot: Slot, _now: float) -> None:
-        """``slot`` was chosen for the actor of ``demand``."""
+    def start(self, demand: Demand, slot: Slot, _now: float, bundle: Bundle | None = None) -> None:
+        """``slot``, or a ``bundle`` on it, was chosen for the actor of ``demand``."""
         desk = self._desk
         record = desk.actors.live[demand.key]
         desk.demands.served(demand)
         desk.demands.remove(demand)
-        desk.seat(record, slot)
+        desk.seat(record, slot, bundle)
         record.number(record.starts)
         desk.say(
             slot.peer,
@@ -295,7 +301,7 @@ class ActorRules:
     def finish(self, record: ActorRecord, death: DeathReport) -> None:
         """End it from this side, at once."""
         if record.slot is not None:
-            self._desk.say(record.slot.peer, StopActor(record.id, death.cause))
+            self._desk.say(record.slot.peer, _stop(record, death.cause))
         self.bury(record, death)
 
     def bury(self, record: ActorRecord, death: DeathReport, error: bytes = b"") -> None:
@@ -308,6 +314,11 @@ class ActorRules:
         record.state, record.death, record.error = "dead", death, error
         desk.tell_callers(record)
         desk.actors.bury(record)
+        desk.orphaned += desk.groups.of_actor(record.id)
+
+
+def _stop(record: ActorRecord, cause: str, *, graceful: bool = False) -> StopActor:
+    return StopActor(record.id, cause, graceful, record.incarnation)
 
 
 def _hardness(message: KillActor) -> int:

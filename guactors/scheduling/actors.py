@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from guactors.messages import ActorInfo, ActorSpec, ActorUpdate, DeathReport, Endpoint
+from guactors.scheduling.groups import Bundle
 from guactors.scheduling.placement import Need, Slot
 
 MOST_DEAD = 10_000
@@ -30,6 +31,8 @@ class ActorRecord:
     starts: int = 0
     """The number of the next incarnation."""
     slot: Slot | None = None
+    bundle: Bundle | None = None
+    """Of a placement group, from which it takes its room."""
     slot_epoch: int = 0
     worker: str = ""
     endpoints: list[Endpoint] = field(default_factory=list)

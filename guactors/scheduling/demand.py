@@ -44,6 +44,10 @@ class Demand:
     given_up: bool = False
     infeasible: bool = False
     """Its caller was told that no provider could serve it."""
+    prefer: dict[str, float] | None = None
+    """Weights by provider id: where it would rather be, as for ``choose``."""
+    unknown_until: float = 0.0
+    """Until then a placement group that nobody knows may still become known."""
     queued: int = 0
     """``waiting`` as its queue knows it."""
     preparing: set[str] = field(default_factory=set)
@@ -69,6 +73,9 @@ class _Heap(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._ranks)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._ranks)
 
     def entries(self) -> int:
         """With those that are out of date."""
@@ -144,6 +151,10 @@ class Queue:
         found = self._demands[caller].peek()
         return None if found is None else (rank, found[0])
 
+    def orders(self) -> list[int]:
+        """Of every demand here."""
+        return [order for heap in self._demands.values() for order in heap]
+
     def callers(self) -> int:
         """How many callers wait here."""
         return len(self._callers)
@@ -159,6 +170,13 @@ class DemandBook:
     def __init__(self) -> None:
         self._by_caller: dict[str, dict[str, Demand]] = {}
         self.queues: dict[Need, Queue] = {}
+        """Of who waits for room on any provider."""
+        self.inside: dict[str, dict[Need, Queue]] = {}
+        """By placement group, of who waits for room inside."""
+        self.stirred: dict[str, None] = {}
+        """Groups that somebody new waits for, or that have more room."""
+        self.stuck: dict[Need, Queue] = {}
+        """Queues inside groups that found no room when last tried."""
         self._by_order: dict[int, Demand] = {}
         self._needs_of: dict[str, dict[Need, int]] = {}
         self._turn_of: dict[str, int] = {}
@@ -206,14 +224,30 @@ class DemandBook:
         demand.need, demand.shape, demand.count = need, shape, count
         self.refresh(demand)
 
+    def stir(self, *groups: str) -> None:
+        """Look again who can be served inside these groups."""
+        for group in groups:
+            if group in self.inside:
+                self.stirred[group] = None
+
+    def shelf(self, need: Need) -> dict[Need, Queue]:
+        """The queues among which the need's is."""
+        group = need.wish.group
+        return self.inside.setdefault(group, {}) if group else self.queues
+
     def refresh(self, demand: Demand) -> None:
         """Something about the demand has changed: bring its queue up to date."""
         waiting = demand.waiting
-        queue = self.queues.get(demand.need)
+        group = demand.need.wish.group
+        queues = self.queues if not group else self.inside.get(group, {})
+        queue = queues.get(demand.need)
         if queue is None:
             if not waiting:
                 return
-            queue = self.queues[demand.need] = Queue(demand.need)
+            queues = self.shelf(demand.need)
+            queue = queues[demand.need] = Queue(demand.need)
+        if group and waiting:
+            self.stirred[group] = None
         queue.waiting += waiting - demand.queued
         self._count_need(demand, bool(waiting) - bool(demand.queued))
         demand.queued = waiting
@@ -223,7 +257,11 @@ class DemandBook:
         else:
             queue.drop(demand)
             if not queue.waiting:
-                del self.queues[demand.need]
+                del queues[demand.need]
+                self.stuck.pop(demand.need, None)
+                if group and not queues:
+                    del self.inside[group]
+                    self.stirred.pop(group, None)
 
     def served(self, demand: Demand) -> None:
         """It was its turn."""
@@ -238,7 +276,7 @@ class DemandBook:
         else:
             self._held_of.pop(caller, None)
         for need in self._needs_of.get(caller, ()):
-            self._rank(self.queues[need], caller)
+            self._rank(self.shelf(need)[need], caller)
 
     def forget(self, caller: str) -> None:
         """The caller is gone; its demands were removed."""
@@ -266,9 +304,20 @@ class DemandBook:
         if not needs:
             del self._needs_of[demand.caller]
 
+    def waiting_inside(self, group: str) -> list[Demand]:
+        """Everybody who waits for room in this group."""
+        queues = self.inside.get(group, {}).values()
+        return [self._by_order[order] for queue in queues for order in queue.orders()]
+
+    def every_queue(self) -> Iterator[Queue]:
+        """Those of groups, too."""
+        yield from self.queues.values()
+        for queues in self.inside.values():
+            yield from queues.values()
+
     def waiting(self) -> int:
         """Places wanted and not had."""
-        return sum(queue.waiting for queue in self.queues.values())
+        return sum(queue.waiting for queue in self.every_queue())
 
     def check(self) -> None:
         """The queues hold just what waits."""
@@ -277,7 +326,7 @@ class DemandBook:
             assert demand.queued == demand.waiting, f"{demand} is not refreshed"
             if demand.waiting:
                 expected[demand.need] = expected.get(demand.need, 0) + demand.waiting
-        found = {need: queue.waiting for need, queue in self.queues.items()}
+        found = {queue.need: queue.waiting for queue in self.every_queue()}
         assert found == expected, f"queues drifted: {found} != {expected}"
-        for queue in self.queues.values():
+        for queue in self.every_queue():
             assert self.head(queue).waiting > 0

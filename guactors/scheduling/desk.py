@@ -27,9 +27,11 @@ from guactors.scheduling.events import (
     ToPeer,
     ToRoom,
 )
+from guactors.scheduling.groups import Bundle, Group, GroupBook
 from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
+from guactors.scheduling.resources import Units, yielded
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -65,9 +67,9 @@ class Caller:
         return self.standing.principal
 
 
-def sees(caller: Caller, record: ActorRecord) -> bool:
-    """Whether the actor exists for the caller: its principal's do; for who may do everything all
-    do, but not for workers, in whose process other people's code may run."""
+def sees(caller: Caller, record: ActorRecord | Group) -> bool:
+    """Whether the actor or group exists for the caller: its principal's do; for who may do
+    everything all do, but not for workers, in whose process other people's code may run."""
     standing = caller.standing
     if standing.rights.everything and standing.kind != WORKER:
         return True
@@ -108,12 +110,15 @@ class Desk:
         self.demands = DemandBook()
         self.leases = LeaseBook()
         self.actors = ActorBook()
+        self.groups = GroupBook()
         self.agenda = Agenda()
         self.out: list[Effect] = []
         self.roomier: dict[str, Slot] = {}
         """Providers that have got more room since the last placement."""
         self.bereft: list[Demand] = []
         """Demands that have lost a lease since, and may by now be beyond their rights."""
+        self.orphaned: list[Group] = []
+        """Groups whose actor has ended since."""
         self.ended_sessions: dict[str, EndedSession] = {}
         """The latest sessions that ended, for those who were away."""
         self.denied: dict[str, None] = {}
@@ -154,6 +159,8 @@ class Desk:
 
     def candidates(self, need: Need) -> list[Slot]:
         """Providers that could meet the need if they were empty."""
+        if need.wish.group:
+            return self._inside(need)
         found = self._feasible.get(need)
         if found is None:
             permits = self.permission.permits
@@ -162,16 +169,40 @@ class Desk:
                 for slot in self.slots.values()
                 if feasible(slot, need) and permits(need, slot, self.now)
             ]
+            home = need.wish.prefer
+            if home:
+                found = [slot for slot in found if home in (slot.peer, slot.name)] or found
             if len(self._feasible) > 10_000:
                 self._feasible.clear()
             self._feasible[need] = found
         return found
 
+    def _inside(self, need: Need) -> list[Slot]:
+        """As ``candidates``, of a need that is to be met inside a placement group."""
+        return [
+            bundle.slot
+            for bundle in self.bundles_for(need)
+            if bundle.slot is not None
+            and feasible(bundle.slot, need)
+            and self.permission.permits(need, bundle.slot, self.now)
+        ]
+
+    def bundles_for(self, need: Need) -> list[Bundle]:
+        """The bundles that could meet the need if they were empty."""
+        group = self.groups.live.get(need.wish.group)
+        if group is None:
+            return []
+        index = need.wish.bundle
+        bundles = group.bundles if index < 0 else group.bundles[index : index + 1]
+        return [bundle for bundle in bundles if bundle.pool.holds(need.hold)]
+
     def inventory_changed(self) -> None:
         """A provider came, went, or has other resources: everything may fit elsewhere now."""
         self._feasible.clear()
+        self.groups.look_again()
         for queue in self.demands.queues.values():
             queue.blocked = False
+        self.demands.stir(*self.demands.inside)
 
     def died_with(self, slot: Slot, reason: str) -> DeathReport:
         """The death of whatever was on a lost provider."""
@@ -188,8 +219,11 @@ class Desk:
     def put_lease(self, lease: Lease) -> None:
         """Book a new lease: in the books, in its pool, in its demand."""
         self.leases.add(lease)
-        if not lease.blocked:
-            lease.slot.pool.take(lease.need.hold)
+        if lease.bundle is not None:
+            lease.bundle.leases.add(lease.id)
+        self._take(lease.slot, lease.need.hold, lease.bundle)
+        if lease.blocked:
+            self.give(lease.slot, yielded(lease.need.hold), lease.bundle)
         self.permission.take(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -200,8 +234,11 @@ class Desk:
     def drop_lease(self, lease: Lease) -> None:
         """Take a lease out of everything."""
         self.leases.remove(lease)
-        if not lease.blocked:
-            self.give(lease.slot, lease.need)
+        if lease.blocked:
+            self._take(lease.slot, yielded(lease.need.hold), lease.bundle)
+        if lease.bundle is not None:
+            lease.bundle.leases.discard(lease.id)
+        self.give(lease.slot, lease.need.hold, lease.bundle)
         self._hold_less(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -216,29 +253,46 @@ class Desk:
                 self.demands.remove(demand)
 
     def block_lease(self, lease: Lease, blocked: bool) -> None:
-        """Its worker waits and takes no room, or runs again and does, fitting or not."""
+        """Its worker waits and takes no processor, or runs again and does, fitting or not."""
         if lease.blocked == blocked:
             return
         self.leases.set_blocked(lease, blocked)
+        units = yielded(lease.need.hold)
         if blocked:
-            self.give(lease.slot, lease.need)
+            self.give(lease.slot, units, lease.bundle)
         else:
-            lease.slot.pool.take(lease.need.hold)
-            lease.slot.forced = True
+            self._take(lease.slot, units, lease.bundle)
+            (lease.bundle or lease.slot).forced = True
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
 
-    def give(self, slot: Slot, need: Need) -> None:
+    @staticmethod
+    def _take(slot: Slot, units: Units, bundle: Bundle | None) -> None:
+        pool = slot.pool if bundle is None else bundle.pool
+        pool.take(units)
+
+    def give(self, slot: Slot, units: Units, bundle: Bundle | None = None) -> None:
         """Room comes back."""
-        slot.pool.give(need.hold)
+        if bundle is not None:
+            bundle.pool.give(units)
+            bundle.forced = bundle.forced and bundle.pool.overbooked()
+            self.demands.stir(bundle.group.id)
+            return
+        slot.pool.give(units)
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
 
     def _hold_less(self, need: Need) -> None:
         self.permission.give(need)
-        if need.who:
-            # Its quota may have been what the others waited for, wherever there is room.
-            for queue in self.demands.queues.values():
-                queue.blocked = queue.blocked and queue.need.who != need.who
+        self.quota_freed(need.who)
+
+    def quota_freed(self, who: str) -> None:
+        """Its quota may have been what the others waited for, wherever there is room."""
+        if not who:
+            return
+        for queue in self.demands.queues.values():
+            queue.blocked = queue.blocked and queue.need.who != who
+        self.groups.look_again()
+        self.demands.stir(*self.demands.inside)
 
     def who_is(self, principal: str) -> str:
         """As in Need, of whom a provider's report names; of a local process or an owner nothing is
@@ -280,12 +334,15 @@ class Desk:
 
     # --- actors ---------------------------------------------------------------------------------
 
-    def seat(self, record: ActorRecord, slot: Slot) -> None:
+    def seat(self, record: ActorRecord, slot: Slot, bundle: Bundle | None = None) -> None:
         """Book the actor on a provider."""
         record.slot = slot
         record.slot_epoch = slot.epoch
         slot.actors.add(record.id)
-        slot.pool.take(record.need.hold)
+        record.bundle = bundle
+        if bundle is not None:
+            bundle.actors.add(record.id)
+        self._take(slot, record.need.hold, bundle)
         self.permission.take(record.need)
 
     def unseat(self, record: ActorRecord) -> None:
@@ -293,9 +350,11 @@ class Desk:
         slot = record.slot
         if slot is not None:
             slot.actors.discard(record.id)
-            self.give(slot, record.need)
+            if record.bundle is not None:
+                record.bundle.actors.discard(record.id)
+            self.give(slot, record.need.hold, record.bundle)
             self._hold_less(record.need)
-        record.slot = None
+        record.slot = record.bundle = None
         record.worker = ""
         record.endpoints = []
 
@@ -306,18 +365,26 @@ class Desk:
         self.demands.check()
         self.leases.check()
         self.actors.check()
+        self.groups.check()
         for slot in self.slots.values():
-            used: dict[str, int] = {}
-            needs = [
-                self.leases.by_id[x].need for x in slot.leases if not self.leases.by_id[x].blocked
-            ]
-            needs += [self.actors.live[x].need for x in slot.actors]
-            for need in needs:
-                for name, amount in need.hold:
+            leases = [self.leases.by_id[x] for x in slot.leases]
+            actors = [self.actors.live[x] for x in slot.actors]
+            for pool, inside in ((slot.pool, None), *((b.pool, b) for b in slot.bundles)):
+                used: dict[str, int] = {}
+                holdings = [x.taken() for x in leases if x.bundle is inside]
+                holdings += [x.need.hold for x in actors if x.bundle is inside]
+                if inside is None:
+                    holdings += [bundle.need.hold for bundle in slot.bundles]
+                for name, amount in (pair for units in holdings for pair in units):
                     used[name] = used.get(name, 0) + amount
-            taken = {name: amount for name, amount in slot.pool.used.items() if amount}
-            assert taken == used, f"{slot!r} has {taken} taken, its holdings sum to {used}"
+                taken = {name: amount for name, amount in pool.used.items() if amount}
+                where = inside or slot
+                assert taken == used, f"{where!r} has {taken} taken, its holdings sum to {used}"
             assert slot.forced or not slot.pool.overbooked(), f"{slot!r} was given too much"
+            for bundle in slot.bundles:
+                assert bundle.slot is slot, f"{bundle} is not on {slot!r}"
+                assert self.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
+                assert bundle.forced or not bundle.pool.overbooked(), f"{bundle} holds too much"
         for lease in self.leases:
             assert self.slots.get(lease.slot.peer) is lease.slot, (
                 f"{lease.id} is on a lost provider"

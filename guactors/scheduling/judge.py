@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from guactors.messages import DemandInfeasible
 from guactors.scheduling.demand import Demand
-from guactors.scheduling.desk import SETTLING, Desk
+from guactors.scheduling.desk import SETTLING, Desk, sees
 from guactors.scheduling.events import Decision
+from guactors.scheduling.groups import REMOVED, Group
 from guactors.scheduling.placement import explain, feasible
+from guactors.scheduling.resources import STEP
 from guactors.security.rights import Verdict
+
+OVERTAKEN = 2.0
+"""Seconds for which a demand waits for the creation of the group that it overtook."""
+GONE = "PlacementGroupRemoved"
 
 
 class Judge:
@@ -24,6 +30,9 @@ class Judge:
         """Tell the caller if no provider could ever serve the demand. Not while providers are still
         coming: after a restart of the hub, or between a provider's Hello and its Offer."""
         desk = self._desk
+        if demand.need.wish.group:
+            self._judge_inside(demand, now)
+            return
         if not demand.waiting or demand.infeasible or desk.candidates(demand.need):
             return
         later = self._everybody_here()
@@ -41,6 +50,46 @@ class Judge:
             reason = explain(desk.slots.values(), demand.need)
             desk.say(demand.caller, DemandInfeasible(demand.key, reason))
 
+    def _judge_inside(self, demand: Demand, now: float) -> None:
+        """Of a demand that is to be met inside a placement group: the group may be gone, or
+        somebody else's; its creation may have been overtaken; or no bundle is big enough."""
+        desk, need = self._desk, demand.need
+        if demand.infeasible or not (demand.waiting or demand.given_up):
+            return  # one that was given up is asked about again where the answer was lost
+        group = desk.groups.live.get(need.wish.group) or desk.groups.gone.get(need.wish.group)
+        caller = desk.callers.get(demand.caller)
+        if group is not None and (caller is None or sees(caller, group)):
+            if group.state != REMOVED:
+                if not desk.bundles_for(need):
+                    text = f"no bundle of {group.id} could hold it: it has {_bundles(group)}"
+                    self._refuse(demand, text, "Unschedulable")
+                return
+            self._refuse(demand, f"its placement group {group.id} is gone: {group.reason}", GONE)
+            return
+        if not demand.unknown_until:
+            demand.unknown_until = now + OVERTAKEN
+        later = max(demand.unknown_until, desk.rejoined_at())
+        if later > now:
+            desk.agenda.put(later, lambda then: self._again(demand, then))
+            return
+        self._refuse(demand, _unknown(need.wish.group), GONE)
+
+    def lets_in(self, demand: Demand) -> bool:
+        """Whether the group in which it is to be met is there for its caller; refuses it if not."""
+        desk, id = self._desk, demand.need.wish.group
+        group, caller = desk.groups.live.get(id), desk.callers.get(demand.caller)
+        if group is None or caller is None or sees(caller, group):
+            return True
+        self._refuse(demand, _unknown(id), GONE)
+        return False
+
+    def _refuse(self, demand: Demand, why: str, kind: str) -> None:
+        """Nothing that happens later could help."""
+        demand.infeasible = demand.given_up = True
+        self._desk.demands.refresh(demand)
+        if demand.caller in self._desk.callers:
+            self._desk.say(demand.caller, DemandInfeasible(demand.key, why, kind))
+
     def _deny(self, demand: Demand, why: Verdict) -> None:
         need = demand.need
         what = need.image or need.runtime or "python"
@@ -57,3 +106,15 @@ class Judge:
     def _again(self, demand: Demand, now: float) -> None:
         if self._desk.demands.find(demand.caller, demand.key) is demand:
             self.judge(demand, now)
+
+
+def _unknown(group: str) -> str:
+    return f"no placement group {group} is known to this hub"
+
+
+def _bundles(group: Group) -> str:
+    found = [
+        "{" + ", ".join(f"{name}: {n / STEP:g}" for name, n in bundle.need.hold) + "}"
+        for bundle in group.bundles[:8]
+    ]
+    return ", ".join(found)

@@ -22,6 +22,7 @@ from guactors.messages import (
 )
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
+from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot, lease_need
@@ -72,7 +73,7 @@ class LeaseRules:
         if message.count != demand.count:
             demand.count = message.count
         if demand.given_up:
-            demand.given_up, demand.failures = False, 0
+            demand.given_up, demand.failures, demand.infeasible = False, 0, False
         if not demand.count and not demand.held:
             desk.demands.remove(demand)
             return
@@ -105,13 +106,13 @@ class LeaseRules:
 
     # --- granting and ending --------------------------------------------------------------------
 
-    def start(self, demand: Demand, slot: Slot, now: float) -> None:
-        """``slot`` was chosen for one more lease of ``demand``."""
+    def start(self, demand: Demand, slot: Slot, now: float, bundle: Bundle | None = None) -> None:
+        """``slot``, or a ``bundle`` on it, was chosen for one more lease of ``demand``."""
         desk = self._desk
         caller = desk.callers[demand.caller]
         lease = Lease(
             desk.fresh("lease"), caller.session, caller.peer, demand.key, demand.need, slot,
-            LeaseState.STARTING, now, slot_epoch=slot.epoch,
+            LeaseState.STARTING, now, slot_epoch=slot.epoch, bundle=bundle,
         )  # fmt: skip
         desk.demands.served(demand)
         demand.infeasible = False

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from guactors.messages import Endpoint
+from guactors.scheduling.groups import Bundle
 from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.resources import Units, yielded
 
 
 class LeaseState(enum.Enum):
@@ -52,6 +54,13 @@ class Lease:
     recalled_at: float | None = None
     recalled_for: Need | None = None
     deadline: float = 0.0
+    bundle: Bundle | None = None
+    """Of a placement group, from which it takes its room."""
+
+    def taken(self) -> Units:
+        """What it takes now."""
+        free = dict(yielded(self.need.hold)) if self.blocked else {}
+        return tuple(pair for pair in self.need.hold if pair[0] not in free)
 
 
 class LeaseBook:

@@ -8,7 +8,7 @@ A need without a ``who`` is of an owner or of a local process, which may do ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,7 +41,8 @@ def _ceil(steps: int) -> int:
 @lru_cache(10_000)
 def work_of(need: Need) -> Work:
     """What the rights are asked about."""
-    amounts = dict(need.hold)
+    # Inside a placement group the amounts were asked of, and are held by, the group.
+    amounts = {} if need.wish.group else dict(need.hold)
     return Work(
         need.runtime or "python",
         need.image,
@@ -71,12 +72,15 @@ class _Held:
     memory: int = 0
     gpu: int = 0
     instances: int = 0
+    things: int = 0
+    """Instances, and bundles of placement groups."""
 
-    def add(self, work: Work, sign: int) -> None:
+    def add(self, work: Work, sign: int, instances: int = 1) -> None:
         self.cpu += sign * work.cpu
         self.memory += sign * work.memory
         self.gpu += sign * work.gpu
-        self.instances += sign
+        self.instances += sign * instances
+        self.things += sign
 
     def usage(self) -> Usage:
         return Usage(self.cpu, self.memory, self.gpu, 0, self.instances)
@@ -171,7 +175,7 @@ class Permission:
         if not need.who:
             return True
         held = self._held.get(need.who)
-        if held is None or not held.instances:
+        if held is None:
             return True
         rights = self._rights.get(need.who, _NONE)
         work = _hopeful(work_of(need), rights)
@@ -185,10 +189,34 @@ class Permission:
 
     def give(self, need: Need) -> None:
         """It holds this no longer."""
+        self._give(need, 1)
+
+    def all_within(self, needs: Sequence[Need], now: float) -> bool:
+        """Whether it may have all of them, bundles of one group, beside what it has."""
+        if not needs or not needs[0].who:
+            return True
+        for need in needs[:-1]:
+            self.reserve(need)
+        try:
+            return self.within_quota(needs[-1], now)
+        finally:
+            for need in needs[:-1]:
+                self.release(need)
+
+    def reserve(self, need: Need) -> None:
+        """It holds room for this now, but no instance."""
+        if need.who:
+            self._held.setdefault(need.who, _Held()).add(work_of(need), 1, 0)
+
+    def release(self, need: Need) -> None:
+        """It holds that room no longer."""
+        self._give(need, 0)
+
+    def _give(self, need: Need, instances: int) -> None:
         if need.who:
             held = self._held[need.who]
-            held.add(work_of(need), -1)
-            if not held.instances:
+            held.add(work_of(need), -1, instances)
+            if not held.things:
                 del self._held[need.who]
 
     def held(self) -> dict[str, Usage]:

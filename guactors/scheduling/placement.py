@@ -4,18 +4,41 @@ Owns: what a need is, the scheduler's view of a provider, the choice between pro
 sentence that explains a refusal. Must never: change a pool, or know leases from actors.
 
 The choice is the provider that stays the least full, counted in the resource that gets the fullest;
-among equals the one with the fewest things on it, then the one that joined first.
+none counts as fuller than another as long as it stays below :data:`PACKED`, so that small work
+keeps together. Work that asks to be spread, or holds nothing, takes the emptiest. Among equals it
+is the one with the fewest things on it, then the one that joined first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from guactors.messages import Limits, Shape
+from guactors.messages import Limits, Placing, Shape
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units, overlap, to_units
+from guactors.scheduling.selectors import Labels, in_order, met
+
+if TYPE_CHECKING:
+    from guactors.scheduling.groups import Bundle
+
+PACKED = 0.5
+"""Up to this share of its resources a provider is filled before another one is begun."""
+
+
+class Wish(NamedTuple):
+    """A :class:`guactors.messages.Placing`, hashable."""
+
+    spread: bool = False
+    soft: Labels = ()
+    fallback: tuple[Labels, ...] = ()
+    prefer: str = ""
+    group: str = ""
+    bundle: int = -1
+
+
+NO_WISH = Wish()
 
 
 class Need(NamedTuple):
@@ -28,7 +51,7 @@ class Need(NamedTuple):
     priority: int
     hold: Units
     total: Units
-    labels: tuple[tuple[str, str], ...]
+    labels: Labels
     provider: str
     python: str
     runtime: str = ""
@@ -38,6 +61,7 @@ class Need(NamedTuple):
     env: bytes = b""
     """What its worker is set up with: one that is set up otherwise is of no use."""
     limits: Limits | None = None
+    wish: Wish = NO_WISH
 
 
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:
@@ -55,18 +79,32 @@ def actor_need(shape: Shape, placement: dict[str, float], python: str, who: str 
 
 
 def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Need:
-    labels = tuple(sorted(shape.labels.items()))
+    labels = in_order(shape.labels)
     runtime = "" if shape.runtime == "python" else shape.runtime
     return Need(
         shape.priority, hold, total, labels, shape.provider, python,
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
-        shape.limits,
+        shape.limits, _wish(shape.place),
     )  # fmt: skip
 
 
 def _digest(description: bytes) -> bytes:
     return blake2b(description, digest_size=16).digest()
+
+
+def _wish(place: Placing | None) -> Wish:
+    if place is None:
+        return NO_WISH
+    fallback = tuple(in_order(labels) for labels in place.fallback)
+    return Wish(
+        place.spread, in_order(place.soft), fallback, place.prefer, place.group, place.bundle
+    )
+
+
+def bundle_need(units: Units, labels: Mapping[str, str], python: str, who: str) -> Need:
+    """Of a bundle of a placement group."""
+    return Need(0, units, units, in_order(labels), "", python, who=who)
 
 
 @dataclass(eq=False, slots=True)
@@ -91,6 +129,8 @@ class Slot:
     """Its public key, empty for one of the hub's own machine."""
     leases: set[str] = field(default_factory=set)
     actors: set[str] = field(default_factory=set)
+    bundles: dict[Bundle, None] = field(default_factory=dict)
+    """Of placement groups, in the order they came."""
 
     def __repr__(self) -> str:
         state = "up" if self.up else "away"
@@ -112,20 +152,48 @@ def feasible(slot: Slot, need: Need) -> bool:
     return (
         (not need.provider or need.provider in (slot.peer, slot.name))
         and (not need.python or slot.python == need.python)
-        and all(slot.labels.get(name) == value for name, value in need.labels)
+        and tier(slot, need) >= 0
         and slot.pool.holds(need.total)
         and slot.pool.holds(need.hold)
     )
 
 
-def choose(candidates: Iterable[Slot], need: Need, closed: Collection[str] = ()) -> Slot | None:
-    """The best of the feasible ``candidates`` with room now, but those in ``closed``."""
+def tier(slot: Slot, need: Need) -> int:
+    """Which of the need's alternatives of labels the slot meets: 0 is the first, -1 none."""
+    if met(need.labels, slot.labels):
+        return 0
+    for number, labels in enumerate(need.wish.fallback, 1):
+        if met(labels, slot.labels):
+            return number
+    return -1
+
+
+def choose(
+    candidates: Iterable[Slot],
+    need: Need,
+    closed: Collection[str] = (),
+    prefer: Mapping[str, float] | None = None,
+) -> Slot | None:
+    """The best of the feasible ``candidates`` with room now, but those in ``closed``. ``prefer``:
+    weights by provider id, of which bigger goes first among those that meet the same labels."""
     best: Slot | None = None
-    best_rank: tuple[float, float, int] | None = None
+    best_rank: tuple[float, ...] | None = None
+    wish = need.wish
+    even = wish.spread or not need.hold or need.hold[0][0] == LIGHT
     for slot in candidates:
         if not (slot.up and slot.offered) or slot.peer in closed or not slot.pool.fits(need.hold):
             continue
-        rank = (slot.pool.load_with(need.hold), slot.crowd, slot.order)
+        load = slot.pool.load_with(need.hold)
+        rank: tuple[float, ...]
+        if even:
+            rank = (load, slot.crowd, slot.order)
+        else:
+            rank = (load, slot.crowd, slot.order) if load > PACKED else (0.0, 0.0, slot.order)
+        if wish is not NO_WISH:
+            rank = (tier(slot, need), not met(wish.soft, slot.labels), *rank)
+        if prefer:
+            split = len(rank) - 3
+            rank = (*rank[:split], -prefer.get(slot.peer, 0.0), *rank[split:])
         if best_rank is None or rank < best_rank:
             best, best_rank = slot, rank
     return best
@@ -155,12 +223,17 @@ def explain(slots: Collection[Slot], need: Need) -> str:
             "pickles do not cross minor versions, use the same one on both sides"
         )
     if need.labels:
-        labelled = [s for s in same if all(s.labels.get(n) == v for n, v in need.labels)]
+        labelled = [slot for slot in same if tier(slot, need) >= 0]
         if not labelled:
-            wanted = ", ".join(f"{name}={value}" for name, value in need.labels)
+            choices = (need.labels, *need.wish.fallback)
+            wanted = ", nor ".join(_written(labels) for labels in choices)
             return f"no provider has the labels {wanted}"
         same = labelled
     return _explain_amounts(same, need)
+
+
+def _written(labels: Labels) -> str:
+    return ", ".join(f"{name}={value}" for name, value in labels)
 
 
 def _explain_amounts(slots: list[Slot], need: Need) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.leases import Lease, LeaseState
-from guactors.scheduling.placement import contends
+from guactors.scheduling.placement import Need, contends
 
 SLICE = 0.5
 """Seconds a lease is safe from a caller that has none."""
@@ -31,6 +31,7 @@ MOST_AT_ONCE = 64
 def wanting(desk: Desk) -> list[Queue]:
     """Queues for which nothing could be found, highest priority first."""
     queues = [q for q in desk.demands.queues.values() if q.blocked and q.waiting]
+    queues += desk.demands.stuck.values()
     return sorted(queues, key=lambda queue: -queue.need.priority)
 
 
@@ -87,10 +88,18 @@ def _usable(desk: Desk, lease: Lease, queue: Queue) -> bool:
         lease.state is LeaseState.GRANTED
         and lease.recalled_at is None
         and not lease.blocked
+        and _same_room(lease, queue.need)
         and lease.need.priority <= queue.need.priority
         and contends(lease.need, queue.need)
         and lease.slot in desk.candidates(queue.need)
     )
+
+
+def _same_room(lease: Lease, need: Need) -> bool:
+    """Whether both take from the same: from providers, or from the same bundles."""
+    if lease.bundle is None:
+        return not need.wish.group
+    return lease.bundle.group.id == need.wish.group and need.wish.bundle in (-1, lease.bundle.index)
 
 
 def _own_turn(

@@ -10,6 +10,7 @@ ends up with a CPU that is never quite free.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 STEP = 10_000
 """Steps per unit."""
@@ -31,6 +32,13 @@ def to_units(resources: Mapping[str, float], *, cpu: float = 0.0) -> Units:
     return tuple((name, amount) for name, amount in steps if amount > 0)
 
 
+@lru_cache(10_000)
+def yielded(units: Units) -> Units:
+    """What a task gives to others while it waits: processors, or its place without any. What is in
+    its memory, or on a device, stays there."""
+    return tuple((name, amount) for name, amount in units if name in ("CPU", LIGHT))
+
+
 def overlap(one: Units, other: Units) -> bool:
     """Whether taking one could leave less for the other."""
     names = {name for name, _ in one}
@@ -47,9 +55,19 @@ class Pool:
         self.used: dict[str, int] = {}
         self.resize(total)
 
+    @classmethod
+    def of(cls, units: Units) -> Pool:
+        """One that has just this."""
+        made = cls({})
+        made._refill(dict(units))
+        return made
+
     def resize(self, total: Mapping[str, float]) -> None:
         """A new inventory; what is taken stays taken, even if that is now more than there is."""
-        self.total = dict(to_units(total))
+        self._refill(dict(to_units(total)))
+
+    def _refill(self, total: dict[str, int]) -> None:
+        self.total = total
         cpus = self.total.get("CPU", 0) // STEP
         self.total[LIGHT] = (LIGHT_PLACES + LIGHT_PER_CPU * cpus) * STEP
         for name in self.total:

@@ -21,8 +21,11 @@ from guactors import messages as m
 from guactors.config import Timing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
+from guactors.scheduling.claims import Claims
 from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Caller, Desk, EndedSession
+from guactors.scheduling.group_rules import GroupRules
+from guactors.scheduling.inside import Inside
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.lookups import Lookups
@@ -53,6 +56,9 @@ class SchedulerState:
         self._leases = LeaseRules(self.desk, judge)
         self._actors = ActorRules(self.desk, judge)
         self._lookups = Lookups(self.desk)
+        self._groups = GroupRules(self.desk, self._leases, self._actors)
+        self._inside = Inside(self.desk, self._leases, self._actors, judge)
+        self._claims = Claims(self.desk, self._leases)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
@@ -88,7 +94,7 @@ class SchedulerState:
     def next_wake(self, _now: float) -> float | None:
         """When something becomes due."""
         wake = self.desk.agenda.next()
-        if wanting(self.desk):
+        if self._wanting():
             wake = self._look_at() if wake is None else min(wake, self._look_at())
         return wake
 
@@ -97,8 +103,11 @@ class SchedulerState:
         for demand in bereft:
             if self.desk.demands.find(demand.caller, demand.key) is demand:
                 self._judge.judge(demand, now)
+        if self.desk.orphaned:
+            self._groups.orphaned(now)
         self._place(now)
         self._recall(now)
+        self._groups.conclude()
         out, self.desk.out = self.desk.out, []
         return out
 
@@ -110,6 +119,10 @@ class SchedulerState:
 
     def _place(self, now: float) -> None:
         desk = self.desk
+        if desk.groups.fresh or (desk.roomier and desk.groups.waiting):
+            self._groups.place(now)
+        if desk.demands.stirred and self._inside.serve(now):
+            self._news = True
         roomier, desk.roomier = desk.roomier, {}
         queues = desk.demands.queues
         if not queues or (not roomier and all(queue.blocked for queue in queues.values())):
@@ -117,7 +130,7 @@ class SchedulerState:
         levels: dict[int, list[Queue]] = {}
         for queue in queues.values():
             levels.setdefault(queue.need.priority, []).append(queue)
-        kept: list[tuple[Need, Slot]] = []
+        kept: list[tuple[Need, Slot]] = self._claims.kept()
         lowest = min(levels)
         for priority in sorted(levels, reverse=True):
             stuck = self._place_level(levels[priority], roomier, kept, now)
@@ -141,7 +154,8 @@ class SchedulerState:
                 slots = [slot for slot in slots if slot.peer in roomier]
             closed = {slot.peer for need, slot in kept if contends(need, queue.need)}
             allowed = desk.permission.within_quota(queue.need, now)
-            slot = choose(slots, queue.need, closed) if allowed else None
+            demand = desk.demands.head(queue)
+            slot = choose(slots, queue.need, closed, demand.prefer) if allowed else None
             if slot is None:
                 level.remove(queue)
                 if self._starves(queue, now) and level:
@@ -150,7 +164,6 @@ class SchedulerState:
                     stuck.append(queue)
                 continue
             queue.blocked_since, queue.recalling = None, False
-            demand = desk.demands.head(queue)
             rules = self._actors if demand.is_actor else self._leases
             rules.start(demand, slot, now)
             if not queue.waiting:
@@ -173,12 +186,16 @@ class SchedulerState:
             kept.append((queue.need, best))
 
     def _recall(self, now: float) -> None:
-        if now < self._look_at() or not wanting(self.desk):
+        if now < self._look_at() or not self._wanting():
             return
         self._looked, self._news = now, False
+        self._claims.look(now)
         for lease, queue in victims(self.desk, now):
             queue.recalling = True
             self._leases.recall(lease, queue.need, now)
+
+    def _wanting(self) -> bool:
+        return self._claims.waits() or bool(wanting(self.desk))
 
     def _look_at(self) -> float:
         return self._looked + (PAUSE if self._news else LOOK_AGAIN)
@@ -218,6 +235,7 @@ class SchedulerState:
         if event.running != "finish":
             self._leases.who_changed(event.principal, now)
             self._actors.who_changed(event.principal, now)
+            self._groups.who_changed(event.principal, now)
         for demand in list(desk.demands):
             if demand.need.who == event.principal:
                 demand.infeasible = False
@@ -229,6 +247,7 @@ class SchedulerState:
         self._leases.caller_left(event.peer)
         self._actors.caller_left(event.peer, event.reason)
         self._lookups.caller_left(event.peer)
+        self._groups.caller_left(event.peer)
 
     def _provider_joined(self, event: e.ProviderJoined, now: float) -> None:
         slot = self.desk.slots.get(event.peer)
@@ -254,6 +273,7 @@ class SchedulerState:
         if slot is not None:
             slot.up = True
             self.desk.roomier[slot.peer] = slot
+            self.desk.demands.stir(*(bundle.group.id for bundle in slot.bundles))
 
     def _provider_left(self, event: e.ProviderLeft, now: float) -> None:
         slot = self.desk.slots.get(event.peer)
@@ -264,6 +284,7 @@ class SchedulerState:
         self.desk.inventory_changed()
         self._leases.provider_left(slot, event.reason, now)
         self._actors.provider_left(slot, event.reason, now)
+        self._groups.provider_left(slot)
         del self.desk.slots[event.peer]
         self.desk.roomier.pop(event.peer, None)
         self.desk.inventory_changed()
@@ -284,6 +305,7 @@ class SchedulerState:
             desk.say(peer, m.EndSession(event.session))
         self._leases.session_over(event.session, event.reason)
         self._actors.session_over(event.session, event.reason)
+        self._groups.session_over(event.session, event.reason)
 
     def _grid_asked(self, event: e.GridAsked, _now: float) -> None:
         desk = self.desk
@@ -338,6 +360,8 @@ class SchedulerState:
                 self._lookups.find(caller.peer, message, now)
             case m.HeldLeases():
                 self._rejoin.held(caller, message, now)
+            case _ if isinstance(message, m.GroupQuestion):
+                self._groups.heard(caller, message, now)
 
     def _create(self, caller: Caller, message: m.CreateActor, now: float) -> None:
         told_again = self.desk.actors.find(message.spec.actor) is not None
@@ -358,6 +382,8 @@ class SchedulerState:
         match message:
             case m.Offer():
                 self._rejoin.offer(slot, message, now)
+            case m.KeepGroups():
+                self._groups.kept_by(slot, message.groups, now)
             case m.LeaseStarted():
                 self._leases.started(slot, message, now)
             case m.LeaseEnded():

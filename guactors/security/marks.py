@@ -9,7 +9,9 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from guactors.messages import ActorSpec
+import msgspec
+
+from guactors.messages import ActorSpec, GroupSpec
 
 _PURPOSE: Final = b"guactors.mark/1"
 _SIZE: Final = 32
@@ -53,3 +55,9 @@ def lease_mark(mark: Mark, lease: str, session: str, caller: str, principal: str
 def actor_mark(mark: Mark, spec: ActorSpec, payload: bytes) -> bytes:
     """The mark of an actor; its spec carries it."""
     return mark("actor", spec.actor, spec.session, spec.owner, spec.principal, payload)
+
+
+def group_mark(mark: Mark, spec: GroupSpec) -> bytes:
+    """The mark of a placement group, wherever it is."""
+    bare = msgspec.structs.replace(spec, homes=[], seal=b"")
+    return mark("group", msgspec.msgpack.encode(bare))

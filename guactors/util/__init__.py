@@ -10,10 +10,18 @@ from typing import Any
 
 _HOMES = {
     "ActorPool": "guactors.integrations.actor_pool",
+    "get_current_placement_group": "guactors.util.placement_group",
+    "get_placement_group": "guactors.util.placement_group",
     "inspect_serializability": "guactors.integrations.serializability",
+    "placement_group_table": "guactors.util.placement_group",
+    "remove_placement_group": "guactors.util.placement_group",
 }
-"""Name -> the module it is in."""
-_MODULES = ("actor_pool", "check_serialize", "joblib", "multiprocessing", "queue")
+"""Name -> the module it is in. ``placement_group`` is a module that can be called as well, as Ray's
+function of that name."""
+_MODULES = (
+    "actor_pool", "check_serialize", "joblib", "multiprocessing", "placement_group", "queue",
+    "scheduling_strategies",
+)  # fmt: skip
 """Modules of this package."""
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from guactors.accelerators import environment
+from guactors.assigned import assigned
 from guactors.errors import PermissionDenied, UsageError
 from guactors.runtimes.program import Chunk, run_program
 
@@ -21,7 +23,8 @@ KEPT: Final = frozenset({
     "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "PATHEXT", "SHELL", "SYSTEMROOT", "TEMP", "TMP",
     "TMPDIR", "TZ", "USER", "WINDIR",
 })  # fmt: skip
-"""What a program gets of this process's environment, besides ``LC_...``."""
+"""What a program gets of this process's environment, besides ``LC_...`` and
+what says which devices it may use."""
 
 STEERING: Final = frozenset({
     "_JAVA_OPTIONS", "CLASSPATH", "ENV", "GCONV_PATH", "GLIBC_TUNABLES", "IFS", "JAVA_TOOL_OPTIONS",
@@ -84,6 +87,7 @@ def _check_environment(env: Mapping[str, str]) -> None:
 
 def _forget_environment() -> None:
     # The process runs nothing else, and a program inherits what is here.
+    devices = environment(assigned().devices)
     for name in list(os.environ):
-        if name.upper() not in KEPT and not name.startswith("LC_"):
+        if name.upper() not in KEPT and not name.startswith("LC_") and name not in devices:
             del os.environ[name]

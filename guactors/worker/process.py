@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from guactors.assigned import take_assignment
 from guactors.config import WorkerConfig
 from guactors.context import Place, set_place
 from guactors.errors import ProtocolError
@@ -363,6 +364,7 @@ class Worker:
         self.code.bind(message)
         if message.env is not None:
             self.setup.take(message.env)
+        take_assignment(message)
         self.namespace = message.namespace
         self.session_id = message.session
         self.poller.wake()

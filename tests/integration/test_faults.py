@@ -21,6 +21,9 @@ import guactors as gu
 from guactors import errors
 from guactors.grid_file import GridFile, read_grid_file
 from guactors.integrations import Executor
+from guactors.util import placement_group_table
+from guactors.util.placement_group import placement_group, remove_placement_group
+from guactors.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from tests import leaks
 
 pytestmark = [pytest.mark.usefixtures("grid"), pytest.mark.may_keep(*leaks.KINDS)]
@@ -148,6 +151,27 @@ def test_a_dead_provider_s_tasks_run_elsewhere_and_its_actors_restart(grid: Grid
     with pytest.raises(errors.ActorDied):
         gu.get(mortal.nap.remote(0), timeout=30)
     assert gu.get(stays.add.remote(), timeout=30) == 1
+
+
+def test_a_placement_group_survives_a_hub_and_a_provider(grid: Grid) -> None:
+    group = placement_group([{"CPU": 1}, {"CPU": 1}], strategy="SPREAD")
+    assert group.wait(20)
+    homes = placement_group_table(group)["bundles_to_node_id"]
+    assert homes[0] != homes[1]
+    inside = PlacementGroupSchedulingStrategy(group, 0)
+    keeper = Keeper.options(max_restarts=1, scheduling_strategy=inside).remote()
+    assert gu.get(keeper.where.remote(), timeout=20)[0] == homes[0]
+    os.kill(grid.pid("h-"), signal.SIGKILL)
+    until(lambda: placement_group_table(group).get("state") == "CREATED")
+    assert placement_group_table(group)["bundles_to_node_id"] == homes
+    assert gu.get(keeper.add.remote(), timeout=20) == 1
+    assert gu.get(place.options(scheduling_strategy=inside).remote(), timeout=20) == homes[0]
+    os.kill(grid.provider_pid(homes[0]), signal.SIGKILL)
+    until(lambda: placement_group_table(group)["bundles_to_node_id"].get(0) not in (None, homes[0]))
+    assert gu.get(place.options(scheduling_strategy=inside).remote(), timeout=20) != homes[0]
+    remove_placement_group(group)
+    with pytest.raises(errors.ActorDied, match=group.id):
+        gu.get(keeper.add.remote(), timeout=30)
 
 
 def test_a_killed_caller_leaves_nothing_running_but_detached_actors(

@@ -80,7 +80,7 @@ class SimCaller:
             rng=world.rng.random,
         )
         self._alarm = Alarm(self._clock, self._service)
-        self._kick()
+        self.kick()
 
     def __repr__(self) -> str:
         return f"<SimCaller {self.peer}>"
@@ -90,9 +90,9 @@ class SimCaller:
     def news(self, source: SimLink | SimListener) -> None:
         """One of the links may have something."""
         self._sources[source.number] = source
-        self._kick()
+        self.kick()
 
-    def _kick(self) -> None:
+    def kick(self) -> None:
         if not self._due:
             self._due = True
             self._clock.after(0.0, self._service)
@@ -113,12 +113,12 @@ class SimCaller:
         self._carry_out()
         self._alarm.set(self._next_tick)
         if self.links.unsent:
-            self._clock.after(RETRY_FULL, self._kick)
+            self._clock.after(RETRY_FULL, self.kick)
 
     def after_core(self) -> None:
         """Carry out what the core decided after a direct call."""
         if self.core.dirty and not self.core.flush_urgent():
-            self._kick()
+            self.kick()
         self._carry_out()
         due = self.core.next_wake(self._clock.now)
         if due is not None and due < self._next_tick:

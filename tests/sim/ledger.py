@@ -9,6 +9,7 @@ import pickle
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from guactors.caller.groups import RemoteGroup
 from guactors.caller.tasks import Task
 from guactors.errors import CallTimeout, GuactorsError
 from guactors.messages import Call
@@ -33,7 +34,8 @@ class Violation(AssertionError):
 class Record:
     """One call of the root caller of ``session``. ``value`` is what it has to return, None where it
     is meant to fail or depends on chance; ``items`` those of a stream. ``may_fail`` though nothing
-    goes wrong; ``sources`` are calls whose results it is given; ``nested``: it calls others."""
+    goes wrong; ``group``: the one it is meant to run in; ``sources`` are calls whose results it is
+    given; ``nested``: it calls others."""
 
     caller: str
     session: str
@@ -50,10 +52,15 @@ class Record:
     cancelled: bool = False
     settled: float | None = None
     outcome: str = ""
+    group: RemoteGroup | None = None
 
     def fallible(self) -> bool:
         """Whether it may fail though nothing goes wrong, by itself or by what it is given."""
         return self.may_fail or any(source.fallible() for source in self.sources)
+
+    def stalls(self) -> bool:
+        """Whether it waits for a group that has no room."""
+        return self.group is not None and self.group.state in ("pending", "rescheduling")
 
     def __repr__(self) -> str:
         state = self.outcome or "pending"
@@ -161,3 +168,7 @@ class Ledger:
     def pending(self, living: set[str]) -> list[Record]:
         """Calls of living callers without an outcome."""
         return [r for r in self.records if r.settled is None and r.caller in living]
+
+    def owed(self, living: set[str]) -> list[Record]:
+        """As ``pending``, but those that wait for something whose group has no room."""
+        return [r for r in self.pending(living) if not r.stalls()]

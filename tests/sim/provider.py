@@ -45,6 +45,7 @@ from guactors.transport.base import Down, Lane, LinkFull, LinkState, PeerGone
 from guactors.transport.frames import Decoder, encode, lane_of
 from tests.sim import hub
 from tests.sim.clock import Alarm
+from tests.sim.groups import ROOM, ROOM_EACH
 from tests.sim.network import LANES, SimLink, SimListener, SimTransport
 from tests.sim.worker import SimWorker
 
@@ -89,7 +90,7 @@ class SimProvider:
             peer,
             name,
             [hub.ENDPOINT],
-            {"CPU": cpus, "seat": 60},
+            {"CPU": cpus, "seat": 60, "GPU": 2, ROOM: ROOM_EACH},
             "",
             warm=warm,
             timing=world.timing,

@@ -5,9 +5,11 @@ Owns: the invariants of a grid at rest and of an empty one. Must never: change a
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from guactors.provider_state.workers import Hosting, Leased, Preparing
+from guactors.scheduling.groups import REMOVED
 from guactors.scheduling.resources import LIGHT
 
 if TYPE_CHECKING:
@@ -55,11 +57,28 @@ def _hub(world: World) -> list[str]:
     found += [f"the hub has actor {actor.id} {actor.state}" for actor in desk.actors]
     found += [f"the hub has demand {d.key} of {d.caller}" for d in desk.demands if d.waiting]
     for slot in desk.slots.values():
-        used = {name: n for name, n in slot.pool.used.items() if n and name != LIGHT}
+        used = Counter(slot.pool.used)
+        for bundle in slot.bundles:
+            used.subtract(dict(bundle.need.hold))
+        used = {name: n for name, n in used.items() if n and name != LIGHT}
         if used or not slot.up:
             found.append(f"the hub thinks that {slot!r} has {used} taken")
+    found += _groups(world)
     missing = {p.peer for p in world.living_providers()} - desk.slots.keys()
     found += [f"the hub misses {peer}" for peer in missing]
+    return found
+
+
+def _groups(world: World) -> list[str]:
+    """Groups that nobody who is there has made, and that were not made to stay."""
+    assert world.hub is not None
+    wanted = {x.id for d in world.living_drivers() for x in d.groups.made if x.state != REMOVED}
+    wanted |= {id for driver in world.drivers for id in driver.groups.detached}
+    live = world.hub.core.scheduler.desk.groups.live
+    found = [f"the hub has {group}" for id, group in live.items() if id not in wanted]
+    for driver in world.living_drivers():
+        mine = (x for x in driver.groups.made if x.state != REMOVED)
+        found += [f"the hub lost {group}" for group in mine if group.id not in live]
     return found
 
 

@@ -12,12 +12,15 @@ from guactors.hub_state.standing import StandingRules
 from guactors.messages import Message, Replies
 from guactors.provider_state import ProviderCore
 from guactors.provider_state.binder import Binder
+from guactors.provider_state.devices import DeviceBook
+from guactors.scheduling import groups
+from guactors.scheduling.group_rules import GroupRules
 from guactors.transport.base import Frame
 from guactors.worker.intake import Intake
 from tests.sim.network import Network, SimLink
 from tests.sim.replay import fails
 
-SEEDS = range(60)
+SEEDS = range(100)
 
 
 def first_story(core: Callable[..., CallerCore] = CallerCore, *, keyed: bool = False) -> str:
@@ -126,3 +129,24 @@ def test_a_worker_that_nobody_vouches_for_is_seen(monkeypatch: pytest.MonkeyPatc
     """Its nested calls wait for ever."""
     monkeypatch.setattr(Binder, "_vouch", lambda *_: [])
     assert "pending" in first_story(keyed=True)
+
+
+def test_a_group_that_outlives_its_session_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GroupRules, "session_over", lambda *_: None)
+    assert "the hub has <Group" in first_story()
+
+
+def test_a_group_that_is_placed_in_part_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = groups.Group.unplaced
+
+    def half(group: groups.Group) -> list[groups.Bundle]:
+        missing = honest(group)
+        return missing[:-1] if len(missing) > 1 else missing
+
+    monkeypatch.setattr(groups.Group, "unplaced", half)
+    assert "has only" in first_story()
+
+
+def test_a_device_that_is_given_out_twice_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeviceBook, "_find", lambda book, kind, steps: ["0"] if steps else [])
+    assert "steps are taken" in first_story()

@@ -12,9 +12,11 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from guactors.caller.actors import RemoteActor
+from guactors.caller.groups import RemoteGroup
 from guactors.caller.tasks import STREAM, Task
 from guactors.messages import ActorSpec, CreateActor, Shape
 from tests.sim.caller import SimCaller
+from tests.sim.groups import Groups, draw
 from tests.sim.ledger import Record
 from tests.sim.program import Child, Program, expected, function_of, item_of, pack, read
 
@@ -37,6 +39,9 @@ class Options:
     actor: int = -1
     retry_errors: bool = False
     image: str = ""
+    group: int = -1
+    bundle: int = -1
+    gpus: float = 0.0
 
 
 class Planner:
@@ -50,6 +55,7 @@ class Planner:
         self._span = span
         self._calls = 0
         self._actors = 0
+        self._groups = 0
 
     def plan(self, steps: int) -> list[tuple[float, Step]]:
         """Steps with their times, in order."""
@@ -65,6 +71,9 @@ class Planner:
             kinds += [(self._call, 10), (self._calls_in_a_row, 3), (self._end_actor, 2)]
         if self._calls:
             kinds += [(self._cancel, 3), (self._forget, 1)]
+        kinds.append((self._group, 3))
+        if self._groups:
+            kinds += [(self._task_inside, 8), (self._actor_inside, 2)]
         makers, weights = zip(*kinds, strict=True)
         made: Step = rng.choices(makers, weights)[0]()
         return made
@@ -113,6 +122,8 @@ class Planner:
         if self._rng.random() < 0.02:
             options.cpus = 64.0
         options.image = self._image()
+        if not program.children and self._rng.random() < 0.25:
+            options.gpus = self._rng.choice((0.5, 0.5, 1.0))
         options.retry_errors = program.ends == "raise" and self._rng.random() < 0.5
         self._calls += 1
         return lambda driver: driver.call(program, options)
@@ -154,6 +165,28 @@ class Planner:
         shape = Shape({"seat": seats}, image=self._image())
         self._actors += 1
         return lambda driver: driver.make(restarts, concurrency, shape, (seconds, ends))
+
+    def _group(self) -> Step:
+        plan = draw(self._rng)
+        self._groups += 1
+        return lambda driver: driver.groups.make(plan)
+
+    def _task_inside(self) -> Step:
+        program, options = self._program(1), self._options()
+        options.group, options.bundle = self._rng.randrange(self._groups), self._rng.randint(-1, 2)
+        self._calls += 1
+        return lambda driver: driver.call(program, options)
+
+    def _actor_inside(self) -> Step:
+        group, bundle = self._rng.randrange(self._groups), self._rng.randint(-1, 2)
+        restarts, seconds = self._rng.choice((0, 1, -1)), self._rng.choice((0.0, 0.01))
+        self._actors += 1
+
+        def step(driver: Driver) -> None:
+            home, shape = driver.groups.shape(group, bundle, actor=True)
+            driver.make(restarts, 1, shape, (seconds, "value"), home)
+
+        return step
 
     def _call(self) -> Step:
         program, options = self._program(1), self._options()
@@ -199,6 +232,8 @@ class Driver:
         self.caller = caller
         self.calls: list[Record] = []
         self.actors: list[RemoteActor] = []
+        self.groups = Groups(world, caller)
+        self._home_of: dict[str, RemoteGroup] = {}
         self.streams: list[Record] = []
         self._world = world
         self._held: dict[int, int] = {}
@@ -208,8 +243,10 @@ class Driver:
 
     def call(self, program: Program, options: Options) -> None:
         caller, core = self.caller, self.caller.core
-        deps = [self.calls[i] for i in options.deps if self.calls[i].id in self._held]
-        lent = [self.calls[i] for i in options.lent if self.calls[i].id in self._held]
+        # What waits for a group that has no room must not hold up what does not.
+        able = {x.id for x in self.calls if x.id in self._held and x.group is None}
+        deps = [self.calls[i] for i in options.deps if self.calls[i].id in able]
+        lent = [self.calls[i] for i in options.lent if self.calls[i].id in able]
         actor = self.actors[options.actor] if options.actor >= 0 else None
         parts = [record.value for record in (*deps, *lent)]
         known = [part for part in parts if part is not None]
@@ -224,7 +261,13 @@ class Driver:
         if actor is not None:
             task.fn, task.method = b"", "method"
         self._world.ledger.promised(caller.peer, task)
-        shape = Shape({"CPU": options.cpus}, image=options.image)
+        amounts = {"CPU": options.cpus, "GPU": options.gpus}
+        shape = Shape({k: v for k, v in amounts.items() if v}, image=options.image)
+        if options.group >= 0:
+            record.group, shape = self.groups.shape(options.group, options.bundle, actor=False)
+        elif actor is not None:
+            record.group = self._home_of.get(actor.id)
+        record.may_fail |= record.group is not None
         home = actor if actor is not None else core.demand(shape)
         caller.submit(home, task)
         caller.when_there(record.id, lambda id: self._settled(record))
@@ -318,7 +361,12 @@ class Driver:
     # --- actors -----------------------------------------------------------------------------------
 
     def make(
-        self, restarts: int, concurrency: int, shape: Shape, constructor: tuple[float, str]
+        self,
+        restarts: int,
+        concurrency: int,
+        shape: Shape,
+        constructor: tuple[float, str],
+        home: RemoteGroup | None = None,
     ) -> None:
         """Actors take seats, of which there are enough, and no CPU: a program whose actors keep
         the CPUs that its tasks wait for hangs rightly."""
@@ -330,6 +378,8 @@ class Driver:
         actor = caller.core.actors.add(spec.actor, "Sim")
         actor.handles = 1
         self.actors.append(actor)
+        if home is not None:
+            self._home_of[actor.id] = home
         caller.core.actors.create(actor, CreateActor(1, spec, pickle.dumps(constructor)))
         caller.after_core()
 

@@ -229,15 +229,24 @@ class World:
         """Live through it. Raises Violation, or whatever a core raises."""
         self.clock.run(STARTED + 0.2 + self._last_fault)
         self._failing_starts = 0.0
+        self._until(lambda: not self.ledger.owed(self._living()), self._hanging)
+        for driver in self.living_drivers():
+            driver.groups.remove_half()
         self._until(lambda: not self.ledger.pending(self._living()), self._hanging)
         self.winding_down = True
         for driver in self.living_drivers():
             driver.release_all()
             driver.forget_all()
-        self._until(lambda: not unrest(self), lambda: unrest(self))
+            driver.groups.check()
+        self._until(self._at_rest, lambda: unrest(self))
         for driver in self.living_drivers():
             self.end_caller(driver, polite=True)
         self._until(lambda: not leftovers(self), lambda: leftovers(self))
+
+    def _at_rest(self) -> bool:
+        for driver in self.living_drivers():
+            driver.groups.remove_roomless()
+        return not unrest(self)
 
     def _living(self) -> set[str]:
         return {driver.caller.peer for driver in self.living_drivers()}

@@ -22,14 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "guactors"
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("ids", "errors", "messages", "config", "payload"),
+    "words": ("accelerators", "group_sizes", "ids", "errors", "messages", "config", "payload"),
     "ports": ("transport.base", "runtimes.base", "store.base", "objects.base"),
     "thinking": (
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
         "image_state", "image_state.*",
-        "inf", "options", "printing", "runtime_env", "runtime_env.description",
-        "runtime_env.options", "actors.mailbox", "actors.supervision",
+        "inf", "options", "placing", "printing", "runtime_env", "runtime_env.description",
+        "runtime_env.options", "util.scheduling_strategies", "actors.mailbox",
+        "actors.supervision",
         "transport.frames", "transport.liveness", "transport.backoff",
         "transport.addresses", "transport.doors", "transport.links", "transport.verdicts",
         "transport.zap", "security", "security.canonical", "security.keys", "security.succession",
@@ -44,9 +45,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "objects.*",
     ),
     "shells": (
-        "*_actor", "actors", "actors.*", "context", "credentials", "embedding", "hub_keys",
-        "env_client", "image_client", "provider_disk", "provider_envs", "provider_fetch",
-        "provider_images", "provider_policy", "grid_client",
+        "*_actor", "actors", "actors.*", "assigned", "context", "credentials", "embedding",
+        "hub_keys", "env_client", "image_client", "provider_disk", "provider_envs",
+        "provider_fetch", "provider_images", "provider_policy", "grid_client",
         "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
         "refs", "remote_function", "session", "session_store", "session_values", "actor_making",
         "actor_registry",

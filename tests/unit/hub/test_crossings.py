@@ -110,7 +110,7 @@ def test_a_kill_waits_for_the_provider_that_runs_the_actor() -> None:
     bench.say("c-1", m.KillActor("a-1"))
     bench.pass_time(TIMING.rejoin_grace - 1.0)
     bench.provider(actors=[actor_report()])
-    assert bench.one("p-1", m.StopActor) == m.StopActor("a-1", "killed")
+    assert bench.one("p-1", m.StopActor) == m.StopActor("a-1", "killed", incarnation=0)
 
 
 @pytest.mark.parametrize("detached", [False, True])

@@ -112,6 +112,20 @@ def test_an_actor_stopped_while_it_waits_for_a_worker() -> None:
     assert bench.told(worker, LoadActor) == []
 
 
+def test_a_stop_overtakes_the_start_of_the_next_incarnation() -> None:
+    bench = Bench(warm=0)
+    bench.actor()
+    (worker,) = bench.all_up()
+    bench.alive(worker)
+    bench.ends(worker, Death("signal", signal=11))
+    bench.said(ActorEnded)
+    bench.hub(StopActor("a-1", "killed", incarnation=2))
+    bench.actor(incarnation=2)
+    assert bench.all_up() == []
+    (ended,) = bench.said(ActorEnded)
+    assert (ended.incarnation, ended.death.cause) == (2, "killed")
+
+
 def test_a_stop_that_overtakes_the_start_holds() -> None:
     bench = Bench()
     bench.all_up()

@@ -8,9 +8,12 @@ import pytest
 
 from guactors.errors import UsageError
 from guactors.machine import (
+    Gpu,
     Machine,
     cpu_quota,
     detect_resources,
+    find_gpus,
+    find_labels,
     memory_group,
     memory_limit,
     memory_threshold,
@@ -102,3 +105,59 @@ def test_the_threshold_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv("GU_MEMORY_THRESHOLD", wrong)
         with pytest.raises(UsageError, match="GU_MEMORY_THRESHOLD"):
             memory_threshold()
+
+
+# --- GPUs ----------------------------------------------------------------------------------------
+
+A100 = "NVIDIA A100-SXM4-80GB"
+
+
+def with_gpus(root: Path, *models: str, present: int = 99) -> tuple[str, str]:
+    """The files of a driver that knows these; the first ``present`` have a device file."""
+    (root / "dev").mkdir()
+    (root / "gpus").mkdir()
+    for number, model in enumerate(models):
+        folder = root / "gpus" / f"0000:{number:02x}:00.0"
+        folder.mkdir()
+        text = f"Model: \t\t {model}\nIRQ:   \t\t 11\nDevice Minor: \t {number}\n"
+        (folder / "information").write_text(text)
+        if number < present:
+            (root / "dev" / f"nvidia{number}").touch()
+    return str(root / "gpus"), str(root / "dev")
+
+
+def test_gpus_are_read_from_the_driver_s_files(tmp_path: Path) -> None:
+    where = with_gpus(tmp_path, A100, A100)
+    assert find_gpus(*where, {}) == [Gpu("0", A100), Gpu("1", A100)]
+    assert find_gpus(str(tmp_path / "none"), str(tmp_path), {}) == []
+
+
+def test_a_gpu_without_a_device_file_is_not_ours(tmp_path: Path) -> None:
+    assert len(find_gpus(*with_gpus(tmp_path, A100, A100, A100, present=2), {})) == 2
+
+
+@pytest.mark.parametrize(
+    ("visible", "ids"),
+    [
+        ("1,0", ["1", "0"]), ("", []), ("-1", []), ("0,7,1", ["0"]),
+        ("GPU-8a,GPU-8b", ["GPU-8a", "GPU-8b"]),
+    ],
+)  # fmt: skip
+def test_what_may_be_seen_is_chosen_as_cuda_does(
+    tmp_path: Path, visible: str, ids: list[str]
+) -> None:
+    where = with_gpus(tmp_path, A100, A100)
+    assert [gpu.id for gpu in find_gpus(*where, {"CUDA_VISIBLE_DEVICES": visible})] == ids
+
+
+@pytest.mark.parametrize(
+    ("models", "label"),
+    [
+        ([A100, A100], "A100"), (["Tesla V100-SXM2-16GB"], "V100"), (["NVIDIA H100 PCIe"], "H100"),
+        (["NVIDIA GeForce RTX 4090"], "GeForce-RTX-4090"), ([A100, "Tesla T4"], ""), ([""], ""),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_the_accelerator_type_is_the_chip_all_have(models: list[str], label: str) -> None:
+    gpus = [Gpu(str(number), model) for number, model in enumerate(models)]
+    assert find_labels(gpus) == ({"accelerator_type": label} if label else {})

@@ -118,7 +118,7 @@ def test_failed_starts_are_tried_three_times(bench: Bench) -> None:
 def test_kill_is_final_even_where_restarts_are_left(bench: Bench) -> None:
     bench.actor(spec(max_restarts=-1))
     bench.say("c-1", m.KillActor("a-1"))
-    assert bench.one("p-1", m.StopActor) == m.StopActor("a-1", "killed")
+    assert bench.one("p-1", m.StopActor) == m.StopActor("a-1", "killed", incarnation=0)
     bench.say("c-1", m.KillActor("a-1"))
     bench.nothing_more()
     end(bench, "killed")
@@ -140,9 +140,11 @@ def test_kill_with_restart_counts_as_a_crash(bench: Bench) -> None:
 def test_release_is_graceful_and_can_be_overruled_by_kill(bench: Bench) -> None:
     bench.actor()
     bench.say("c-1", m.KillActor("a-1", released=True))
-    assert bench.one("p-1", m.StopActor) == m.StopActor("a-1", "released", graceful=True)
+    assert bench.one("p-1", m.StopActor) == m.StopActor(
+        "a-1", "released", graceful=True, incarnation=0
+    )
     bench.say("c-1", m.KillActor("a-1"), m.KillActor("a-1", released=True))
-    assert bench.one("p-1", m.StopActor) == m.StopActor("a-1", "killed")
+    assert bench.one("p-1", m.StopActor) == m.StopActor("a-1", "killed", incarnation=0)
     end(bench, "killed")
     assert states(bench) == ["dead"]
 

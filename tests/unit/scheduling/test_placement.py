@@ -67,9 +67,21 @@ def test_the_emptiest_is_chosen_relative_to_its_size() -> None:
 
 def test_equals_are_taken_by_crowd_then_by_age() -> None:
     first, second = slot("p-1", 1), slot("p-2", 2)
-    assert choose([second, first], need()) is first
+    nothing = actor_need(Shape({}), {}, "")
+    assert choose([second, first], nothing) is first
     first.actors.add("a-1")
-    assert choose([first, second], need()) is second
+    assert choose([first, second], nothing) is second
+
+
+def test_small_work_keeps_together_until_half_is_taken() -> None:
+    first, second = slot("p-1", 1), slot("p-2", 2)
+    taken = []
+    for _ in range(6):
+        found = choose([second, first], need())
+        assert found is not None
+        found.pool.take(need().hold)
+        taken.append(found.peer)
+    assert taken == ["p-1", "p-1", "p-2", "p-2", "p-1", "p-2"]
 
 
 def test_full_away_unoffered_and_closed_providers_are_passed_over() -> None:

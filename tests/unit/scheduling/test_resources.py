@@ -79,3 +79,30 @@ def test_taking_and_giving_leaves_nothing_behind(
 @given(AMOUNTS, AMOUNTS)
 def test_overlap_is_mutual(one: dict[str, float], other: dict[str, float]) -> None:
     assert overlap(to_units(one), to_units(other)) == overlap(to_units(other), to_units(one))
+
+
+def test_nothing_drifts_in_a_million_grants_and_returns() -> None:
+    pool = Pool({"CPU": 4.0, "x": 1.0})
+    shares = [to_units({"CPU": cpu, "x": x}) for cpu, x in ((0.1, 0.0001), (0.7, 0.3), (1.3, 0.1))]
+    for _ in range(50_000):
+        for _ in range(3):
+            for units in shares:
+                pool.take(units)
+        for _ in range(3):
+            for units in reversed(shares):
+                pool.give(units)
+        for units in shares[:2]:
+            pool.take(units)
+            pool.give(units)
+    assert pool.free() == {"CPU": 4.0, "x": 1.0}
+    assert pool.fits(to_units({"CPU": 4.0, "x": 1.0}))
+
+
+def test_the_smallest_share_is_a_ten_thousandth() -> None:
+    pool = Pool({"x": 0.001})
+    least = to_units({"x": 0.0001})
+    for _ in range(10):
+        assert pool.fits(least)
+        pool.take(least)
+    assert not pool.fits(least)
+    assert to_units({"x": 0.00001}) == ()

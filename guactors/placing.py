@@ -1,0 +1,126 @@
+"""From the options of a task or actor to where it may be placed.
+
+Owns: the meaning of ``scheduling_strategy``, ``label_selector``, ``fallback_strategy`` and
+``accelerator_type``. Pure. Raises UnknownOption for what can never be met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from guactors.errors import UnknownOption
+from guactors.messages import Placing
+from guactors.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    NodeLabelSchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
+
+DEFAULT, SPREAD = "DEFAULT", "SPREAD"
+ACCELERATOR = "accelerator_type"
+"""The label that says which kind of accelerator a provider has."""
+LONGEST = 256
+Strategy = (
+    PlacementGroupSchedulingStrategy | NodeAffinitySchedulingStrategy | NodeLabelSchedulingStrategy
+)
+
+
+def is_strategy(value: Any) -> bool:
+    """Whether ``scheduling_strategy=`` takes it."""
+    return (
+        value in (None, DEFAULT, SPREAD)
+        if isinstance(value, str | None)
+        else (isinstance(value, Strategy))
+    )
+
+
+def is_selector(value: Any) -> bool:
+    """Whether ``label_selector=`` takes it."""
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and isinstance(text, str)
+        and 0 < len(name) <= LONGEST
+        and 0 < len(text) <= LONGEST
+        for name, text in value.items()
+    )
+
+
+def is_fallback(value: Any) -> bool:
+    """Whether ``fallback_strategy=`` takes it."""
+    return value is None or (
+        isinstance(value, list | tuple)
+        and len(value) <= 64
+        and all(
+            isinstance(one, Mapping)
+            and set(one) == {"label_selector"}
+            and is_selector(one["label_selector"])
+            for one in value
+        )
+    )
+
+
+class Where(NamedTuple):
+    """Parts of a Shape."""
+
+    labels: dict[str, str]
+    provider: str
+    place: Placing | None
+
+
+def where(options: Mapping[str, Any], amounts: Mapping[str, float]) -> Where:
+    """What the checked options say; ``amounts`` are what it asks for."""
+    labels = dict(options.get("label_selector") or {})
+    provider = options.get("provider") or ""
+    strategy = options.get("scheduling_strategy")
+    fallback = [dict(x["label_selector"]) for x in options.get("fallback_strategy") or ()]
+    place = Placing(fallback=fallback) if fallback else None
+    if options.get("accelerator_type"):
+        for selector in (labels, *fallback):
+            selector.setdefault(ACCELERATOR, options["accelerator_type"])
+    if strategy == SPREAD:
+        place = Placing(spread=True, fallback=fallback)
+    elif isinstance(strategy, PlacementGroupSchedulingStrategy):
+        place = _in_group(strategy, amounts, fallback)
+    elif isinstance(strategy, NodeAffinitySchedulingStrategy):
+        if provider and provider != strategy.node_id:
+            raise UnknownOption(f"provider={provider!r} and node {strategy.node_id!r} differ")
+        if strategy.soft:
+            place = Placing(prefer=strategy.node_id, fallback=fallback)
+        else:
+            provider = strategy.node_id
+    elif isinstance(strategy, NodeLabelSchedulingStrategy):
+        labels = _joined(labels, strategy.hard)
+        place = Placing(soft=strategy.soft, fallback=fallback) if strategy.soft else place
+    return Where(labels, provider, place)
+
+
+def _joined(labels: dict[str, str], hard: dict[str, str]) -> dict[str, str]:
+    twice = [name for name in hard if labels.get(name, hard[name]) != hard[name]]
+    if twice:
+        raise UnknownOption(f"label_selector and scheduling_strategy both speak of {twice[0]!r}")
+    return {**labels, **hard}
+
+
+def _in_group(
+    strategy: PlacementGroupSchedulingStrategy,
+    amounts: Mapping[str, float],
+    fallback: list[dict[str, str]],
+) -> Placing:
+    group, index = strategy.placement_group, strategy.placement_group_bundle_index
+    bundles = list(group.bundle_specs)
+    if index >= len(bundles):
+        raise UnknownOption(
+            f"placement_group_bundle_index={index}: {group.id} has the bundles 0 to "
+            f"{len(bundles) - 1}"
+        )
+    able = bundles if index < 0 else bundles[index : index + 1]
+    if not any(_fits(amounts, bundle) for bundle in able):
+        asked = {name: amount for name, amount in amounts.items() if amount}
+        raise UnknownOption(f"{asked} fits in no bundle of {group.id}, which has {able}")
+    capture = bool(strategy.placement_group_capture_child_tasks)
+    return Placing(fallback=fallback, group=str(group.id), bundle=index, capture=capture)
+
+
+def _fits(amounts: Mapping[str, float], bundle: Mapping[str, float]) -> bool:
+    return all(amount <= bundle.get(name, 0.0) for name, amount in amounts.items() if amount)

@@ -1,0 +1,45 @@
+"""Room of providers that is set aside for placement groups, in the books.
+
+Owns: the few operations that keep pools, bundles and quotas in step. Must never: decide anything.
+"""
+
+from __future__ import annotations
+
+from guactors.scheduling.actors import ActorRecord
+from guactors.scheduling.desk import Desk
+from guactors.scheduling.groups import Bundle
+from guactors.scheduling.leases import Lease
+from guactors.scheduling.placement import Slot
+
+
+def set_aside(desk: Desk, bundle: Bundle, slot: Slot) -> None:
+    """Book the bundle on a provider."""
+    bundle.slot, bundle.home = slot, ""
+    slot.bundles[bundle] = None
+    slot.pool.take(bundle.need.hold)
+    desk.permission.reserve(bundle.need)
+
+
+def free_again(desk: Desk, bundle: Bundle) -> None:
+    """The bundle, in which nothing is any more, is on no provider."""
+    slot = bundle.slot
+    if slot is not None:
+        bundle.slot = None
+        bundle.forced = False
+        del slot.bundles[bundle]
+        desk.give(slot, bundle.need.hold)
+        desk.permission.release(bundle.need)
+        desk.quota_freed(bundle.need.who)
+
+
+def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
+    """What already runs on the bundle's provider, and belongs into it, takes its room from it."""
+    slot = bundle.slot
+    if slot is None or thing.slot is not slot:
+        return
+    units = thing.taken() if isinstance(thing, Lease) else thing.need.hold
+    desk.give(slot, units)
+    thing.bundle = bundle
+    bundle.pool.take(units)
+    bundle.forced = bundle.forced or bundle.pool.overbooked()
+    (bundle.leases if isinstance(thing, Lease) else bundle.actors).add(thing.id)
