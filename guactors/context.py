@@ -7,11 +7,11 @@ change anything.
 from __future__ import annotations
 
 import contextvars
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from guactors.assigned import assigned
 from guactors.refs import current_session
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class RuntimeContext:
 
     def get_placement_group_id(self) -> str | None:
         """None outside any placement group."""
-        return None
+        return assigned().group or None
 
     def get_assigned_resources(self) -> dict[str, float]:
         """What the running task or actor holds, by name; empty in a driver."""
@@ -128,11 +128,7 @@ class RuntimeContext:
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """By kind, the devices that the running task or actor may use."""
-        ids: list[str] = []
-        if self.get_assigned_resources().get("GPU"):
-            given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-            ids = [one.strip() for one in given.split(",") if one.strip()]
-        return {"GPU": ids}
+        return {"GPU": [], **{kind: list(ids) for kind, ids in assigned().devices.items()}}
 
     def get_node_labels(self) -> dict[str, str]:
         """Of the provider this runs on; empty in a driver."""

@@ -39,6 +39,7 @@ _NOWHERE: Final = 2**64 - 1
 _LINE_MOST: Final = 16_384
 _LINE: Final = re.compile(rb"((?:\\.|[^\\ \n])+) ([A-Za-z]) ([^\n]*)\n", re.DOTALL)
 _END_OF_LIST: Final = (b"#\n", b"# START OF DATA - DO NOT MODIFY\n", b"#\n")
+_OCTAL: Final = frozenset(b"01234567")
 _NODES: Final = {
     b"B": "a block device",
     b"C": "a character device",
@@ -196,7 +197,8 @@ def _member(name: bytes, kind: bytes, rest: bytes, gate: Gate) -> tuple[Member, 
     if kind in _NODES:
         refuse(gate.what, shown, _NODES[kind])
     words = rest.split(b" ", 4)
-    if kind not in {b"D", b"S", b"R"} or len(words) < 4 or not all(map(_is_number, words[:4])):
+    known = kind in {b"D", b"S", b"R"} and len(words) >= 4 and all(map(_is_number, words[:4]))
+    if not known or not set(words[1]) <= _OCTAL:
         refuse(gate.what, shown, "the list that unsquashfs wrote is not understood")
     mtime, mode, uid, gid = int(words[0]), int(words[1], 8), int(words[2]), int(words[3])
     more = words[4] if len(words) == 5 else b""

@@ -47,7 +47,7 @@ class DeviceBook:
         if held:
             self._held[key] = held
         devices: Devices = tuple(found)
-        return Job(job.order, replace(job.binding, devices=devices), job.admitted)
+        return replace(job, binding=replace(job.binding, devices=devices))
 
     def _find(self, kind: str, steps: int) -> list[str] | None:
         used = self._used[kind]

@@ -156,7 +156,6 @@ class Orders:
                 if outcome.preparing and isinstance(waiting.order, StartLease):
                     effects += self._set_preparing(key, True, now)
                 continue
-            self.gate.withdraw(key)
             effects += self._set_preparing(key, False, now)
             if isinstance(outcome, Refused):
                 self.gate.withdraw(key)

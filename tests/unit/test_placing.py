@@ -142,16 +142,16 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("inside")
 def test_what_is_made_in_a_group_that_captures_goes_in_there() -> None:
     plain = shape(label_selector={"a": "1"})
-    assert assigned.captured(plain, {}).place == Placing(group="g-1", capture=True)
+    assert assigned.placed(plain, {}).place == Placing(group="g-1", capture=True)
     spread = {"scheduling_strategy": "DEFAULT"}
-    assert assigned.captured(plain, spread) is plain
+    assert assigned.placed(plain, spread) is plain
 
 
 def test_elsewhere_nothing_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = shape()
-    assert assigned.captured(plain, {}) is plain
+    assert assigned.placed(plain, {}) is plain
     monkeypatch.setattr(assigned, "_assigned", assigned.Assigned({}, "g-1", False))
-    assert assigned.captured(plain, {}) is plain
+    assert assigned.placed(plain, {}) is plain
 
 
 def test_the_environment_says_which_devices(monkeypatch: pytest.MonkeyPatch) -> None:
