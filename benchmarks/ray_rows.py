@@ -145,9 +145,7 @@ def report(
 def show(found: Mapping[str, Any]) -> str:
     """The table and what must be known with it."""
     where = found["machine"]
-    how = (
-        "{rounds} rounds by turns, slices of {seconds:g} s, medians of all; {queued:,} queued tasks"
-    )
+    how = "{rounds} rounds by turns, slices of {seconds:g} s, medians; {queued:,} queued tasks"
     lines = [
         ratios.render(found["rows"]),
         "",
@@ -165,9 +163,8 @@ def show(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def chart(found: Mapping[str, Any], file: Path, *, install: bool) -> None:
+def chart(found: Mapping[str, Any], file: Path, python: str) -> None:
     """Draw it, by the interpreter of an environment that has matplotlib."""
-    python = venvs.python_of("chart", ["matplotlib"], install=install)
     where = found["machine"]
     data = {
         "title": "guactors by Ray, in the same run",
@@ -206,11 +203,19 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
+def requirements() -> list[str]:
+    """What Ray's environment has: Ray, and the numpy that is here. Raises KeyError without."""
+    numpy = venvs.versions(sys.executable, ("numpy",))["numpy"]
+    return [RAY, f"numpy=={numpy}"]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parsed(sys.argv[1:] if arguments is None else arguments)
     try:
-        numpy = venvs.versions(sys.executable, ("numpy",))["numpy"]
-        ray = venvs.python_of("ray", [RAY, f"numpy=={numpy}"], install=not given.skip_install)
+        install = not given.skip_install
+        ray = venvs.python_of("ray", requirements(), install=install)
+        # At once: who waits for a long run does not want to learn at its end that this is missing.
+        painter = venvs.python_of("chart", ["matplotlib"], install=install) if given.chart else ""
     except KeyError:
         print("numpy is missing here: pip install 'guactors[examples]'", file=sys.stderr)
         return 2
@@ -229,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
     print(show(found), flush=True)
     if given.chart:
-        chart(found, given.chart, install=not given.skip_install)
+        chart(found, given.chart, painter)
     missed = [one["number"] for one in found["rows"] if one["met"] is False]
     if missed and given.check:
         print(f"missed: {', '.join(missed)}", file=sys.stderr)
