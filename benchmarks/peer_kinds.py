@@ -40,8 +40,10 @@ class Echo:
 
 
 class Peer:
-    """What can be asked of every peer. ``cannot``: measures it has no way for, with the reason."""
+    """What can be asked of every peer. ``about``: what its calls and actors are; ``cannot``:
+    measures it has no way for, with the reason."""
 
+    about: ClassVar[str] = ""
     cannot: ClassVar[dict[str, str]] = {}
 
     def __init__(self, directory: Path) -> None:
@@ -75,6 +77,7 @@ class Peer:
 class Common(Peer):
     """guactors and Ray: one program for both."""
 
+    about: ClassVar[str] = "calls of an actor; each actor is a process"
     library = "guactors"
 
     def own_options(self) -> dict[str, Any]:
@@ -117,6 +120,7 @@ class Ray(Common):
 
 
 class Xoscar(Peer):
+    about: ClassVar[str] = "calls of an actor; an actor is an object in a process that is there"
     cannot: ClassVar[dict[str, str]] = {"tasks": NO_TASKS}
 
     def start(self) -> None:
@@ -171,6 +175,8 @@ class Xoscar(Peer):
 
 
 class Dask(Peer):
+    about: ClassVar[str] = "calls of an actor; an actor is an object in a process that is there"
+
     def start(self) -> None:
         from distributed import Client, LocalCluster  # type: ignore[import-not-found]
 
@@ -205,6 +211,7 @@ class Dask(Peer):
 
 
 class Ipyparallel(Peer):
+    about: ClassVar[str] = "calls are functions, sent to one engine; the tasks by load"
     cannot: ClassVar[dict[str, str]] = {"actor": NO_ACTORS}
 
     def start(self) -> None:
@@ -233,6 +240,7 @@ class Ipyparallel(Peer):
 class OfFutures(Peer):
     """Peers whose one verb is ``submit``."""
 
+    about: ClassVar[str] = "calls are tasks, on both workers"
     cannot: ClassVar[dict[str, str]] = {"actor": NO_ACTORS}
     submit: Callable[..., Any]
 
@@ -267,6 +275,8 @@ class Parsl(OfFutures):
 
 
 class Executorlib(OfFutures):
+    about: ClassVar[str] = "calls are tasks, on both workers, with block_allocation"
+
     def start(self) -> None:
         from executorlib import SingleNodeExecutor  # type: ignore[import-not-found]
 
@@ -290,6 +300,7 @@ class Loky(OfFutures):
 
 
 class Pyro(Peer):
+    about: ClassVar[str] = "calls of an object in one daemon, its flood by BatchProxy; msgpack"
     cannot: ClassVar[dict[str, str]] = {
         "actor": "makes no objects from afar: a daemon offers what its program made",
         "tasks": NO_TASKS,
@@ -298,8 +309,8 @@ class Pyro(Peer):
     def start(self) -> None:
         import Pyro5.api  # type: ignore[import-not-found]
 
-        # The quickest of its serializers that knows bytes.
-        Pyro5.config.SERIALIZER = "marshal"
+        # The quickest of its serializers that knows bytes and batches.
+        Pyro5.config.SERIALIZER = "msgpack"
         self.daemon = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.peer_kinds", "pyro"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -329,7 +340,7 @@ def pyro_daemon() -> None:
     """The other process of Pyro5; ends by a signal."""
     import Pyro5.api
 
-    Pyro5.config.SERIALIZER = "marshal"
+    Pyro5.config.SERIALIZER = "msgpack"
     with Pyro5.api.Daemon(host="127.0.0.1") as daemon:
         print(daemon.register(Pyro5.api.expose(Echo)), flush=True)
         daemon.requestLoop()

@@ -26,6 +26,7 @@ from benchmarks import leftovers, peer_table, venvs
 from benchmarks.children import ROOT, Child, ChildFailed, ChildLost
 from benchmarks.memory import pss
 from benchmarks.numbers import machine
+from benchmarks.peer_kinds import KINDS
 from benchmarks.ray_rows import requirements as ray_requirements
 
 REQUIREMENTS = {
@@ -36,7 +37,7 @@ REQUIREMENTS = {
     "ipyparallel": "ipyparallel==9.2.0",
     "parsl": "parsl==2026.10.26",
     "executorlib": "executorlib==1.11.0",
-    "pyro5": "Pyro5==5.17",
+    "pyro5": "Pyro5==5.17 msgpack==1.2.4",
     "loky": "loky==3.7.0",
 }
 START_WITHIN = 120.0
@@ -58,7 +59,9 @@ class Measured:
 
     def round(self, seconds: float) -> None:
         """Every measure once."""
-        env = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+        # Some peers start their own programs by name.
+        path = os.pathsep.join([str(Path(self.python).parent), os.environ.get("PATH", "")])
+        env = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "PATH": path}
         began = time.perf_counter()
         child = Child("benchmarks.peer_side", self.name, str(seconds), env=env,
                       python=self.python, log=self.log)  # fmt: skip
@@ -66,7 +69,7 @@ class Measured:
             self.reasons.update(child.ask(timeout=START_WITHIN))
             self._keep("start", [time.perf_counter() - began])
             time.sleep(IDLE_FOR)
-            self._keep("idle", [tree_pss(child.pid) / 1e6])
+            self._keep("idle", [weight() / 1e6])
             self._ask_all(child)
         except ChildFailed as error:
             print(f"{self.name}: {error}", file=sys.stderr)
@@ -92,10 +95,16 @@ class Measured:
         self.samples.setdefault(key, []).extend(figures)
 
 
-def tree_pss(pid: int) -> int:
-    """Bytes of a process and all below it."""
-    top = psutil.Process(pid)
-    return sum(pss(one.pid) for one in (top, *top.children(recursive=True)))
+def weight() -> int:
+    """Bytes of all processes of the peer that is measured: all below this one, for some peers'
+    workers leave the process that started them."""
+    total = 0
+    for one in leftovers.present():
+        try:
+            total += pss(one.pid)
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+    return total
 
 
 def show(found: Mapping[str, Any]) -> str:
@@ -112,6 +121,7 @@ def show(found: Mapping[str, Any]) -> str:
         "machine: " + ", ".join(f"{key} {value}" for key, value in found["machine"].items()),
         "versions: " + ", ".join(f"{key} {value}" for key, value in found["versions"].items()),
         "*: the best of the column. Medians; two workers each; one caller.",
+        *(f"{name}: {KINDS[name].about}" for name in peers),
     ]
     for name, killed in found["killed"].items():
         lines += [f"KILLED after {name}: {one}" for one in killed]
@@ -146,7 +156,7 @@ def installed(names: Sequence[str], *, install: bool) -> dict[str, str]:
             found[name] = sys.executable
             continue
         try:
-            wanted = ray_requirements() if name == "ray" else [REQUIREMENTS[name]]
+            wanted = ray_requirements() if name == "ray" else REQUIREMENTS[name].split()
             found[name] = venvs.python_of(name, wanted, install=install)
         except venvs.NotInstalled as error:
             print(f"NOT MEASURED: {name}: {error}", file=sys.stderr)
