@@ -29,6 +29,8 @@ from guactors.home import host_id
 from guactors.ids import fresh
 from guactors.machine import Machine
 from guactors.messages import Hello
+from guactors.objects.place import own_place
+from guactors.objects.sweeping import sweep
 from guactors.provider_crew import Crew, listen_address, worker_keys
 from guactors.provider_images import (
     ImageHere,
@@ -316,6 +318,7 @@ class ProviderActor(Actor):
                 self._drop_hub()
             case TakeSample():
                 self._perform(self._core.on_sample(self._machine.info()))
+                sweep(own_place())
             case Note(level, text):
                 log.log(LEVELS[level], "%s", text)
             case Ready():

@@ -40,6 +40,7 @@ from guactors.messages import (
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
 from guactors.pump import Host, Pump
+from guactors.session_store import SessionStore
 from guactors.session_values import SessionValues
 from guactors.transport.base import Frame, Link, Transport
 
@@ -76,7 +77,10 @@ class Session:
         self.peer = hello.peer
         self.id = hello.session
         self.namespace = hello.namespace
-        self.core = CallerCore(self.peer, linger=timing.linger, retry_error=_wants_retry)
+        self.core = CallerCore(
+            self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
+        )
+        self._store = SessionStore(self.core.objects, shared=host is not None)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
         self.orphans: deque[RemoteActor] = deque()
@@ -154,6 +158,7 @@ class Session:
             if self._echo:
                 self._write(self._folder.due(0.0, everything=True))
         self.pump.close()
+        self._store.close()
         for callback in self.on_close:
             callback()
 
@@ -190,7 +195,7 @@ class Session:
         """Only take in what workers answered. The seconds until ``_service`` is due, negative when
         it is due now because of what came."""
         links, objects = self._links, self.core.objects
-        if len(self.released) > MOST_RELEASED:
+        if len(self.released) > MOST_RELEASED or self._store.borrowing:
             return -1.0
         if links.drain(ready) or links.strangers or objects.effects or objects.settled:
             return -1.0
@@ -204,6 +209,8 @@ class Session:
         core = self.core
         if self.released or self.abandoned or self.orphans:
             self._drop_released()
+        if self._store.borrowing:
+            self._store.tell_unused()
         if self.pump.host is not None:
             self.pump.host.serve()
         links, hub = self._links, self._hub
@@ -212,6 +219,7 @@ class Session:
         if now >= self._next_tick or hub.suspect or links.strangers:
             wake = hub.service(now)
             core.on_tick(now)
+            self._store.on_tick(now)
             due = core.next_wake(now)
             self._next_tick = min(wake, due) if due is not None else wake
             if self._echo:
@@ -247,6 +255,7 @@ class Session:
             actor = self.orphans.popleft()
             if not actor.shared and actor.handles == 0:
                 self.core.release_actor(actor)
+        self._store.tell_unused()
 
     def _apply(self) -> None:
         links = self._links

@@ -37,6 +37,7 @@ from guactors.messages import (
     ProviderToWorker,
     Release,
     TakeBack,
+    Unused,
     Value,
     Welcome,
     WorkerReady,
@@ -222,6 +223,7 @@ class Control:
                 while self._suspects:
                     worker.on_link_gone(self._suspects.pop())
                 worker.serve_session()
+                worker.sharing.tick(time.monotonic())
 
     def glance(self) -> None:
         """For the main thread between two calls, now and then: read the control lane in this
@@ -282,7 +284,7 @@ class Control:
         worker = self._worker
         match message:
             case Hello():
-                worker.home(link, listener)
+                worker.home(link, listener, message)
                 with worker.control_lock:
                     self._open.add(link)
                 self.send(link, Welcome(worker.config.worker, own_versions()))
@@ -298,6 +300,8 @@ class Control:
                 worker.poller.wake()
             case Fetch() | Release():
                 worker.for_session.append((link, message, buffers))
+            case Unused(blocks):
+                worker.sharing.on_unused(link, blocks)
             case Goodbye():
                 self._suspects.append(link)
             case _:
