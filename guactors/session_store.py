@@ -62,7 +62,6 @@ class SessionStore:
 
 
 def _present() -> ObjectStore | None:
-    process = sys.modules.get("guactors.objects.process")
-    # Another thread may be in the middle of importing it: then there is no store yet.
-    present = getattr(process, "present", None)
-    return present() if present is not None else None
+    # Another thread may be in the middle of importing it.
+    ask = getattr(sys.modules.get("guactors.objects.process"), "present", None)
+    return ask() if ask is not None else None
