@@ -6,8 +6,9 @@ too old. Must never: send or say anything; ``core`` asks, and turns the answers 
 Rules. A session's idle worker takes its session's next lease with the same runtime, image and
 signers (the last used first, its imports are still in the caches). Everybody else gets an unbound
 worker; actors always do, because they must not meet what earlier tasks left in the process.
-``warm`` unbound ones are kept ready; a replacement is started a moment after one was taken, so that
-the fork does not compete with the first call.
+``warm`` unbound ones are kept ready, more while actors follow each other fast (``churn``); a
+replacement is started a moment after one was taken, so that the fork does not compete with the
+first call.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 from collections import Counter
 
 from guactors.errors import InternalError
-from guactors.messages import StartLease
+from guactors.messages import StartActor, StartLease
+from guactors.provider_state.churn import Churn
 from guactors.provider_state.workers import (
     Binding,
     Fresh,
@@ -37,6 +39,8 @@ IDLE_LIMIT = 60.0
 """Seconds a worker stays idle before it is let go."""
 WARM_PAUSE = 0.02
 """Seconds between taking a warm worker and starting the next."""
+MOST_WARM = 4
+"""Workers kept ready while actors follow each other fast, where ``warm`` is not more."""
 FIRST_RETRY, LAST_RETRY = 0.5, 30.0
 """Bounds of the pause after a warm worker failed to start; it doubles."""
 
@@ -48,6 +52,7 @@ class Pool:
         self.warm = warm
         self.most_idle = max(2, int(2 * cpus))
         self.most_starting = max(4, int(2 * cpus))
+        self.churn = Churn(warm, min(MOST_WARM, self.most_starting))
         self.workers: dict[str, Worker] = {}
         self.pending: dict[str, Job] = {}
         self.serving: dict[str, str] = {}
@@ -87,7 +92,7 @@ class Pool:
         """Ids of the workers to start now; they count as starting from here on."""
         wanted = Counter(job.binding.python for job in self.pending.values())
         if now >= self._warm_at:
-            wanted[""] += self.warm
+            wanted[""] += self.churn.keep(now)
         coming = Counter(self.workers[name].python for name in self._starting)
         started: list[str] = []
         for python, count in wanted.items():
@@ -141,7 +146,9 @@ class Pool:
             else:
                 self.employ(worker, job)
             taken.append((worker, first))
-        if taken:
+            if isinstance(job.order, StartActor):
+                self.churn.took(now)
+        if taken and not self.churn.brisk(now):
             self._warm_at = max(self._warm_at, now + WARM_PAUSE)
         return taken
 
@@ -248,7 +255,7 @@ class Pool:
             for name in names
         ]
         times += [_since(worker) + IDLE_LIMIT for worker in self._spare()]
-        if now < self._warm_at and self._ready_or_coming() < self.warm:
+        if now < self._warm_at and self._ready_or_coming() < self.churn.keep(now):
             times.append(self._warm_at)
         return min(times, default=None)
 

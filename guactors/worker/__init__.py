@@ -16,6 +16,7 @@ from guactors.config import WorkerConfig
 PRELOAD = (
     "cloudpickle",
     "guactors.api",
+    "guactors.objects.process",
     "guactors.worker.blocking",
     "guactors.worker.process",
     "guactors.worker.runners",
