@@ -11,7 +11,8 @@ and the provider pass them on. Large buffers follow the header as further frames
 multipart message, ``buffers`` says how many belong to the value.
 
 Tags: 1-19 common, 20-49 caller and hub, 50-79 hub and provider, 80-89 provider and worker,
-90-119 caller and worker, 120-149 authority (keys, grants, audit, tokens), 150-169 images.
+90-119 caller and worker, 120-149 authority (keys, grants, audit, tokens), 150-169 images, 190-199
+looking inside.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ Nonce = Annotated[bytes, Meta(max_length=64)]
 Lines = Annotated[list[Text], Meta(max_length=10_000)]
 Amounts = Annotated[dict[Name, Amount], Meta(max_length=1000)]
 Labels = Annotated[dict[Name, Name], Meta(max_length=1000)]
+Cell = Text | int | float | bool | dict[Name, float | Name] | None
+"""A field of a row that somebody looks at."""
 
 
 _SECRET = frozenset({"token", "invitation"})
@@ -287,6 +290,48 @@ class Value(Word, frozen=True):
     refs: list[RefWord] = []
 
 
+class Filter(Word, frozen=True):
+    """A row passes if its cell ``key`` is (``=``), is not (``!=``) or has in it (``~``) the
+    ``value``."""
+
+    key: Name
+    op: Name
+    value: Text
+
+
+class Query(Word, frozen=True):
+    """Which rows somebody wants to see. ``what`` names the listing; ``limit`` 0 is all; ``sort`` a
+    column, with ``-`` before it the biggest first. ``cursor``: as the page before said, 0 at the
+    beginning. ``subject``: what a listing is of, such as the worker of a stack dump."""
+
+    what: Name
+    filters: Annotated[list[Filter], Meta(max_length=100)] = []
+    limit: Count = 0
+    sort: Name = ""
+    cursor: Count = 0
+    subject: Name = ""
+
+
+class RowPage(Word, frozen=True):
+    """Rows, one cell a column. ``cursor``: where the next page begins, 0 after the last one.
+    ``matched``: rows that passed the filters so far; ``dropped``: those that are counted, but not
+    kept any more, whether they would have passed or not."""
+
+    columns: Annotated[list[Name], Meta(max_length=100)]
+    rows: Annotated[list[list[Cell]], Meta(max_length=10_000)]
+    cursor: Count = 0
+    matched: Count = 0
+    dropped: Count = 0
+
+
+class SourceRow(Word, frozen=True):
+    """Who answers questions about a listing; an empty ``peer`` is the hub itself."""
+
+    peer: Id
+    name: Name = ""
+    session: Id = ""
+
+
 class Message(Struct, array_like=True, frozen=True, gc=False):
     """Base of all messages; each has a tag of its own. What is a secret is not in its repr."""
 
@@ -498,6 +543,7 @@ class ActorUpdate(Message, frozen=True, tag=34):
     endpoints: list[Endpoint] = []
     death: DeathReport | None = None
     error: bytes = b""
+    provider: Id = ""
 
 
 class Found(Message, frozen=True, tag=35):
@@ -846,17 +892,22 @@ class Release(Message, frozen=True, tag=96):
 
 
 class Reply(Word, frozen=True):
-    """The outcome of one call: one Value per return, or one error Value."""
+    """The outcome of one call: one Value per return, or one error Value. ``fault``: the type of
+    the error, for listings."""
 
     id: Count
     values: list[Value]
     attempt: Count = 0
+    fault: Name = ""
 
 
 class Replies(Message, frozen=True, tag=100):
-    """Data lane: a batch. Frames: the buffers of each value in turn."""
+    """Data lane: a batch. Frames: the buffers of each value in turn. ``times``: for each reply when
+    the call began, in epoch seconds of the worker, and how many seconds it ran, both 0 where it
+    never did, as little-endian 8-byte floats; or nothing at all."""
 
     replies: list[Reply]
+    times: bytes = b""
 
 
 class StreamItem(Message, frozen=True, tag=101):
@@ -1187,6 +1238,72 @@ class ChunkIs(Message, frozen=True, tag=163):
     data: bytes
 
 
+# --- looking inside: who asks, the hub, and who knows ---------------------------------------------
+
+
+class AskSources(Message, frozen=True, tag=190):
+    """Who can tell about the listing ``what``, of those the asker may look at. Answered by
+    Sources."""
+
+    request: Count
+    what: Name
+
+
+class Sources(Message, frozen=True, tag=191):
+    """Data lane: answer to AskSources."""
+
+    request: Count
+    sources: list[SourceRow]
+
+
+class Inquire(Message, frozen=True, tag=192):
+    """A question for ``peer``, one of Sources. Answered by Page, or Fault."""
+
+    request: Count
+    peer: Id
+    query: Query
+
+
+class Page(Message, frozen=True, tag=193):
+    """Data lane: answer to Inquire."""
+
+    request: Count
+    page: RowPage
+
+
+class Inquiry(Message, frozen=True, tag=194):
+    """Hub -> who knows: a question that ``asker`` may ask, and its number. ``sessions``: of which
+    it may hear, None for all. Answered by Findings."""
+
+    number: Count
+    asker: Id
+    query: Query
+    sessions: list[Id] | None = None
+
+
+class Findings(Message, frozen=True, tag=195):
+    """Data lane: answer to Inquiry. ``kind`` names the error where there is nothing to show, with
+    its ``detail``."""
+
+    number: Count
+    page: RowPage
+    kind: Name = ""
+    detail: Text = ""
+
+
+class AskStack(Message, frozen=True, tag=196):
+    """Provider -> worker: what are your threads at? Answered by StackIs."""
+
+    number: Count
+
+
+class StackIs(Message, frozen=True, tag=197):
+    """Worker -> provider: answer to AskStack, one text a thread."""
+
+    number: Count
+    threads: Lines
+
+
 Common = Hello | Welcome | Ping | Pong | Goodbye | Fault
 Authority = (
     AskKeys | ApproveKey | RevokeKey | MakeInvitation | PutGrant | RevokeGrant | AskGrants
@@ -1204,24 +1321,27 @@ ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
 CallerToHub = (
     Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
     | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion
+    | AskSources | Inquire | Findings
 )  # fmt: skip
 HubToCaller = (
     Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate
     | Found | Grid | Info | Output | Relay | AuthorityAnswer | ImageAnswer
+    | Sources | Page | Inquiry
 )  # fmt: skip
 ProviderToHub = (
     Common | Proof | Offer | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
     | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
+    | Findings
 )  # fmt: skip
 HubToProvider = (
     Common | Challenge | StartLease | StopLease | StartActor | StopActor | EndSession | Warrant
-    | Revoked | AdmitCaller | ImageIs | ChunkIs
+    | Revoked | AdmitCaller | ImageIs | ChunkIs | Inquiry
 )  # fmt: skip
 ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
 """All that a hub reads of who has not been let in."""
-WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal
-ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel
+WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal | StackIs
+ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Object
 )  # fmt: skip
@@ -1232,5 +1352,6 @@ WorkerToCaller = (
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
     OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines, SessionList,
+    Sources, Page, Findings,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

@@ -19,6 +19,7 @@ from guactors.actor_registry import ActorRegistry
 from guactors.caller.actors import RemoteActor
 from guactors.caller.core import CallerCore
 from guactors.caller.effects import Dial, Hangup, SendHub, SendPeer
+from guactors.caller.lookout import Lookout
 from guactors.caller.tasks import Task
 from guactors.config import Timing
 from guactors.credentials import Credentials
@@ -34,8 +35,11 @@ from guactors.messages import (
     Hello,
     ImageAnswer,
     Info,
+    Inquiry,
     Message,
     Output,
+    Page,
+    Sources,
 )
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
@@ -51,7 +55,7 @@ MOST_RELEASED = 256
 """References that may wait to be dropped."""
 RETRY_FULL = 0.001
 """Seconds until a message that found its link full is tried again."""
-_ANSWERS = Found | Grid | Info | AuthorityAnswer | ImageAnswer
+_ANSWERS = Found | Grid | Info | Sources | Page | AuthorityAnswer | ImageAnswer
 
 
 class Session:
@@ -77,6 +81,7 @@ class Session:
         self.id = hello.session
         self.namespace = hello.namespace
         self.core = CallerCore(self.peer, linger=timing.linger, retry_error=_wants_retry)
+        self.lookout = Lookout(self.core, self.id)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
         self.orphans: deque[RemoteActor] = deque()
@@ -279,6 +284,8 @@ class Session:
             if message.request in self.requests:
                 self.requests[message.request] = message
                 self.pump.news()
+        elif isinstance(message, Inquiry):
+            self._hub.send(self.lookout.answer(message, time.time() - time.monotonic()))
         else:
             self.core.on_hub(message, time.monotonic())
 

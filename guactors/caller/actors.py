@@ -11,6 +11,7 @@ from collections import deque
 from guactors.caller.effects import Dial, Effect, Hangup, SendHub
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
+from guactors.caller.task_log import TaskLog
 from guactors.caller.tasks import Task
 from guactors.errors import (
     ActorDied,
@@ -33,11 +34,11 @@ ON_PURPOSE = frozenset({"killed", "released", "session_ended"})
 class RemoteActor:
     """One actor as this process knows it. ``state`` as in ActorUpdate; ``creation`` is kept until
     the hub confirms it, ``ending`` until it says that the actor is dead: both are told again after
-    a relink."""
+    a relink. ``concurrency``: calls it runs at a time, 0 where that is not known here."""
 
     __slots__ = (
-        "broken_at", "broken_why", "creation", "death", "ending", "error", "handles", "id",
-        "incarnation", "name", "queue", "shared", "state", "target",
+        "broken_at", "broken_why", "concurrency", "creation", "death", "ending", "error", "handles",
+        "id", "incarnation", "name", "queue", "shared", "state", "target",
     )  # fmt: skip
 
     def __init__(self, id: str, name: str) -> None:
@@ -55,6 +56,7 @@ class RemoteActor:
         self.ending: KillActor | None = None
         self.handles = 0
         self.shared = False
+        self.concurrency = 0
 
     def __repr__(self) -> str:
         return f"<RemoteActor {self.id} {self.name} {self.state} #{self.incarnation}>"
@@ -63,8 +65,9 @@ class RemoteActor:
 class ActorBook:
     """All actors this process holds handles of."""
 
-    def __init__(self, objects: ObjectTable) -> None:
+    def __init__(self, objects: ObjectTable, log: TaskLog) -> None:
         self.objects = objects
+        self.log = log
         self.actors: dict[str, RemoteActor] = {}
         self.by_peer: dict[str, RemoteActor] = {}
         self.dirty: list[Target] = []
@@ -152,6 +155,7 @@ class ActorBook:
         if actor.error:
             for id in task.results():
                 self.objects.settle(id, actor.error, error=True)
+            self.log.on_end(task, ActorDied.__name__)
             return
         death = actor.death or Death("released")
         call = f"{actor.name}.{task.method}" if task.method else actor.name
@@ -164,6 +168,7 @@ class ActorBook:
             error = ActorDied(f"the actor of {call} is gone", death)
         for id in task.results():
             self.objects.fail(id, error)
+        self.log.on_end(task, type(error).__name__)
 
     # --- events -----------------------------------------------------------------------------
 
@@ -201,7 +206,7 @@ class ActorBook:
                 return over
             over = self._owed(actor, Death("link_lost", "replaced by a restart"))
         actor.incarnation = message.incarnation
-        actor.target = Target(message.worker, message.endpoints)
+        actor.target = Target(message.worker, message.endpoints, message.provider)
         actor.broken_at = 0.0
         self.by_peer[message.worker] = actor
         self.effects.append(Dial(message.worker, message.endpoints))
@@ -234,6 +239,7 @@ class ActorBook:
                 error = ActorUnavailable(f"{actor.name}.{task.method} was lost", death)
                 for id in task.results():
                     self.objects.fail(id, error)
+                self.log.on_end(task, type(error).__name__)
         actor.queue.extendleft(reversed(again))
         # The link is closed from this side: nobody else will say that its loans are over.
         self.objects.on_neighbour_lost(target.peer)

@@ -19,6 +19,7 @@ from guactors.caller.objects import ObjectTable
 from guactors.caller.patience import Patience
 from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
+from guactors.caller.task_log import TaskLog
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
 from guactors.errors import (
     Death,
@@ -50,6 +51,9 @@ from guactors.messages import (
     WatchActor,
 )
 
+DEPENDENCY_FAILED = "DependencyFailed"
+"""In listings, where an argument's error is the call's own."""
+
 
 class CallerCore:
     """Everything one calling process knows. ``retry_error(task, data)`` tells whether a user's
@@ -69,10 +73,12 @@ class CallerCore:
         self.objects.on_ready = self._on_ready
         self.blobs: dict[bytes, Define] = {}
         self.leases = LeaseBook(self.objects, self.blobs, linger)
-        self.actors = ActorBook(self.objects)
+        self.log = TaskLog()
+        self.log.now = lambda: self._now
+        self.actors = ActorBook(self.objects, self.log)
         self.dirty: list[Target] = []
         self.leases.dirty = self.actors.dirty = self.dirty
-        self.endings = Endings(self.objects)
+        self.endings = Endings(self.objects, self.log)
         self.streams = self.endings.streams
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
@@ -95,7 +101,7 @@ class CallerCore:
 
     def submit(self, home: Demand | RemoteActor, task: Task, now: float) -> None:
         """A new call; its result entries exist already."""
-        self._now = now
+        self._now = task.made = now
         task.home = home
         objects = self.objects
         objects.entries[task.id].task = task
@@ -135,6 +141,7 @@ class CallerCore:
                 home.queue.remove(task)
             for id in task.results():
                 self.objects.settle(id, entry.data or b"", entry.buffers, error=True)
+            self.log.on_end(task, DEPENDENCY_FAILED)
             self.endings.end_stream(task)
             self.endings.finish(task)
             self._make_way(task)
@@ -161,6 +168,14 @@ class CallerCore:
     def close(self, why: GuactorsError | None = None) -> None:
         """The session ends: everything pending is settled, with ``why`` if there is a reason."""
         self.endings.close(why)
+        for demand in self.leases.demands.values():
+            demand.queue.clear()
+        for actor in self.actors.actors.values():
+            actor.queue.clear()
+        targets = [lease.target for lease in self.leases.by_peer.values()]
+        targets += [actor.target for actor in self.actors.by_peer.values() if actor.target]
+        for target in targets:
+            target.in_flight.clear()
 
     def kill_actor(self, actor: RemoteActor, *, no_restart: bool, now: float) -> None:
         """End it. With ``no_restart`` it is dead for this process from here on."""
@@ -245,7 +260,7 @@ class CallerCore:
         """Any message of a worker, or of a neighbour that dialled us."""
         self._now = now
         if type(message) is Replies:
-            self._on_replies(peer, message.replies, buffers, now)
+            self._on_replies(peer, message, buffers, now)
             return
         match message:
             case StreamItem():
@@ -275,10 +290,12 @@ class CallerCore:
         actor = self.actors.by_peer.get(peer)
         return actor.target if actor is not None else None
 
-    def _on_replies(self, peer: str, replies: list[Reply], buffers: Buffers, now: float) -> None:
+    def _on_replies(self, peer: str, message: Replies, buffers: Buffers, now: float) -> None:
         target = self._target(peer)
         if target is None:
             return
+        replies = message.replies
+        ended: list[Task | None] = []
         position = 0
         fn = b""
         first_sent = 0.0
@@ -287,6 +304,7 @@ class CallerCore:
             task = target.in_flight.get(reply.id)
             if task is None or task.attempt != reply.attempt:
                 position += sum(value.buffers for value in reply.values)
+                ended.append(None)
                 continue
             del target.in_flight[reply.id]
             if not count:
@@ -294,10 +312,13 @@ class CallerCore:
             count += 1
             if task.retry_errors is not None and self._retry_error(task, reply):
                 position += sum(value.buffers for value in reply.values)
+                ended.append(None)
                 continue
+            ended.append(task if task.events and not task.fault else None)
             position = self.endings.reply(peer, task, reply, buffers, position)
         if not count:
             return
+        self.log.on_replies(peer, target.provider, ended, message.times, now)
         since = max(target.last_reply, first_sent)
         target.last_reply = now
         lease = self.leases.by_peer.get(peer)

@@ -70,6 +70,10 @@ class Doubts:
             else:
                 self._endings.fail(task, kind(f"the worker that ran {task.name} ended", death))
 
+    def tasks(self) -> list[Task]:
+        """The calls that wait for the cause."""
+        return [task for doubt in self._doubts.values() for task in doubt.tasks]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._doubts)
 

@@ -265,6 +265,10 @@ class ObjectTable:
         refs = self.lend(entry.contains, neighbour) if entry.contains else []
         return Value(entry.data or b"", len(entry.buffers), entry.error, refs)
 
+    def lent(self) -> Counter[int]:
+        """How often each object is lent."""
+        return sum(self._loans.values(), Counter[int]())
+
     def lends_to(self, neighbour: str) -> bool:
         """Whether the neighbour still holds loans of ours."""
         return any(self._loans.get(neighbour, {}).values())

@@ -19,14 +19,17 @@ STREAM = -1
 Buffers = Sequence[bytes | memoryview]
 
 
-class Task(Struct, eq=False):
-    """A call on its way.
+class Task(Struct, eq=False, gc=False):
+    """A call on its way. The garbage collector does not look at it, for there are many: what it is
+    in a circle with, a queue of its home, is emptied by :meth:`CallerCore.close`.
 
     ``id`` is the object id of its first result, ``id .. id+returns-1`` are all. ``deps`` are local
     object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline`` is
     absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
     says whether the user's own errors count too (the predicate lives in the shell). ``home`` is the
     demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
+    ``made``: when it was submitted; ``fault``: the type of the error it ended with, for listings;
+    ``events``: whether it is to be listed once it has ended.
     """
 
     id: int
@@ -50,6 +53,9 @@ class Task(Struct, eq=False):
     sent_at: float = 0.0
     peer: str = ""
     cancelled: bool = False
+    made: float = 0.0
+    fault: str = ""
+    events: bool = True
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

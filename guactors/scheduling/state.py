@@ -25,6 +25,7 @@ from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Caller, Desk, EndedSession
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
+from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Need, Slot, choose, contends
 from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, SLICE, victims, wanting
@@ -53,6 +54,7 @@ class SchedulerState:
         self._leases = LeaseRules(self.desk, judge)
         self._actors = ActorRules(self.desk, judge)
         self._lookups = Lookups(self.desk)
+        self._listings = Listings(self.desk)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
@@ -229,6 +231,7 @@ class SchedulerState:
         self._leases.caller_left(event.peer)
         self._actors.caller_left(event.peer, event.reason)
         self._lookups.caller_left(event.peer)
+        self._listings.caller_left(event.peer)
 
     def _provider_joined(self, event: e.ProviderJoined, now: float) -> None:
         slot = self.desk.slots.get(event.peer)
@@ -338,6 +341,8 @@ class SchedulerState:
                 self._lookups.find(caller.peer, message, now)
             case m.HeldLeases():
                 self._rejoin.held(caller, message, now)
+            case m.Inquire():
+                self._listings.answer(caller, message)
 
     def _create(self, caller: Caller, message: m.CreateActor, now: float) -> None:
         told_again = self.desk.actors.find(message.spec.actor) is not None

@@ -78,12 +78,13 @@ class AsyncRunner:
     async def _serve(self, item: Item) -> None:
         worker = self._worker
         name = worker.code.name(item.call)
+        began = time.monotonic()
         try:
             reply, buffers = await self._run(item, name)
         except asyncio.CancelledError:
             reply, buffers = execution.failure(item, execution.ended_early(item, name), name)
         with worker.lock:
-            worker.outbox.add(item.link, reply, buffers, time.monotonic())
+            worker.outbox.add(item.link, reply, buffers, time.monotonic(), began)
         del self._tasks[item.link, item.call.id]
         if not self._flushing:
             self._flushing = True

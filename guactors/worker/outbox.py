@@ -9,7 +9,10 @@ its time), or with the reply of an urgent call.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Sequence
+from struct import Struct
 
 from guactors.messages import Replies, Reply
 from guactors.transport.base import Frame
@@ -20,17 +23,25 @@ QUICK = 0.0005
 """A call expected to be shorter may start before the replies before it have left, seconds."""
 
 
-class Outbox:
-    """Finished calls by caller."""
+_SPAN = Struct("<dd").pack
+_SWAP = sys.byteorder == "big"
 
-    def __init__(self) -> None:
+
+class Outbox:
+    """Finished calls by caller. ``clock``: what turns seconds here into those of the epoch."""
+
+    def __init__(self, clock: float = 0.0) -> None:
+        self.clock = clock
         self.count = 0
         self.since = 0.0
         self._replies: dict[str, list[Reply]] = {}
         self._buffers: dict[str, list[Frame]] = {}
+        self._times: dict[str, array[float]] = {}
 
-    def add(self, link: str, reply: Reply, buffers: Sequence[Frame], now: float) -> None:
-        """One more finished call."""
+    def add(
+        self, link: str, reply: Reply, buffers: Sequence[Frame], now: float, began: float = 0.0
+    ) -> None:
+        """One more finished call; ``began`` is 0 where it never did."""
         if not self.count:
             self.since = now
         self.count += 1
@@ -38,15 +49,30 @@ class Outbox:
         if waiting is None:
             self._replies[link] = [reply]
             self._buffers[link] = list(buffers)
+            self._times[link] = array("d", self._span(began, now))
         else:
             waiting.append(reply)
             if buffers:
                 self._buffers[link].extend(buffers)
+            self._times[link].extend(self._span(began, now))
+
+    def times(self, began: float, now: float) -> bytes:
+        """Of a call that ends now, as Replies tell them."""
+        return _SPAN(began + self.clock, now - began)
+
+    def _span(self, began: float, now: float) -> tuple[float, float]:
+        return (began + self.clock, now - began) if began else (0.0, 0.0)
 
     def take(self) -> list[tuple[str, Replies, list[Frame]]]:
         """Everything, one frame per caller."""
-        taken = [(link, Replies(r), self._buffers[link]) for link, r in self._replies.items()]
+        for times in self._times.values() if _SWAP else ():
+            times.byteswap()
+        taken = [
+            (link, Replies(replies, self._times[link].tobytes()), self._buffers[link])
+            for link, replies in self._replies.items()
+        ]
         self._replies = {}
         self._buffers = {}
+        self._times = {}
         self.count = 0
         return taken

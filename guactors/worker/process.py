@@ -77,7 +77,7 @@ class Worker:
         self.control_lock = threading.Lock()
         self.poller = Poller()
         self.intake = Intake()
-        self.outbox = Outbox()
+        self.outbox = Outbox(time.time() - time.monotonic())
         self.control = Control(self, lifeline)
         self.admission = Admission(self)
         where = f"on worker {config.worker} of provider {config.provider_name}"
@@ -95,6 +95,8 @@ class Worker:
         self.main_thread = threading.get_ident()
         self.runner: Runner
         self._homes: dict[str, Listener] = {}
+        self._callers: dict[str, str] = {}
+        """Links and the callers that dialled them."""
         self._backlog: dict[str, deque[tuple[Lane, list[Frame]]]] = {}
         self._drained_at = 0.0
         self._decoder: Decoder[Message] = Decoder(CallerToWorker)
@@ -187,6 +189,7 @@ class Worker:
         host.session = session
         session.send_neighbour = self.send
         session.current_parent = lambda: getattr(running.get(), "key", None)
+        session.lookout.link_owner = lambda link: self._callers.get(link, "")
         session.start()
         return session
 
@@ -241,17 +244,21 @@ class Worker:
             self.code.define(message)
         elif type(message) is Hello:
             self._homes[link] = listener
+            self._callers[link] = message.peer
             self.admission.met(link, listener)
         elif isinstance(message, Object):
             self.for_session.append((link, message, buffers))
 
-    def finish(self, item: Item, reply: Reply, buffers: Sequence[Frame], now: float) -> None:
-        """A call ended: answer now, or with the next ones."""
-        if not (self.outbox.count or self.intake.mailbox):
-            self._send_data(item.link, [encode(Replies([reply])), *buffers])
-            return
+    def finish(
+        self, item: Item, reply: Reply, buffers: Sequence[Frame], now: float, began: float
+    ) -> None:
+        """A call that began then has ended: answer now, or with the next ones."""
         outbox = self.outbox
-        outbox.add(item.link, reply, buffers, now)
+        if not (outbox.count or self.intake.mailbox):
+            times = outbox.times(began, now)
+            self._send_data(item.link, [encode(Replies([reply], times)), *buffers])
+            return
+        outbox.add(item.link, reply, buffers, now, began)
         if (
             not self.intake.mailbox
             or outbox.count >= BATCH
@@ -342,6 +349,7 @@ class Worker:
         with self.lock:
             self._homes.pop(link, None)
             self._backlog.pop(link, None)
+            self._callers.pop(link, None)
             self.intake.forget(link)
             self.admission.forget(link)
         self.control.forget(link)

@@ -88,9 +88,10 @@ class SyncRunner:
             # The interrupt came a moment after the user's code had ended.
             reply, buffers = execution.failure(item, error, name)
         self._current = None
+        now = time.monotonic()
         with worker.lock:
-            worker.finish(item, reply, buffers, began)
-        self._pace[pace_key] = time.monotonic() - began
+            worker.finish(item, reply, buffers, now, began)
+        self._pace[pace_key] = now - began
 
     def _run(self, item: Item, name: str, now: float) -> Outcome:
         call = item.call

@@ -67,10 +67,11 @@ class ThreadRunner:
                     continue
                 self._running[item.link, item.call.id] = item
             name = worker.code.name(item.call)
+            began = time.monotonic()
             reply, buffers = self._run(item, name)
             with worker.lock:
                 del self._running[item.link, item.call.id]
-                worker.outbox.add(item.link, reply, buffers, time.monotonic())
+                worker.outbox.add(item.link, reply, buffers, time.monotonic(), began)
             worker.poller.wake()
 
     def _run(self, item: Item, name: str) -> Outcome:

@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
         "image_state", "image_state.*",
-        "inf", "options", "printing", "actors.mailbox", "actors.supervision",
+        "inf", "listing", "options", "printing", "trace", "actors.mailbox", "actors.supervision",
         "transport.frames", "transport.liveness", "transport.backoff",
         "transport.addresses", "transport.doors", "transport.links", "transport.verdicts",
         "transport.zap", "security", "security.canonical", "security.keys", "security.succession",
