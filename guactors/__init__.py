@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         put,
         remote,
         shutdown,
+        timeline,
         wait,
     )
 
@@ -67,6 +68,7 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "timeline",
     "wait",
 ]
 

@@ -23,8 +23,10 @@ from guactors.messages import Cell, Filter, Query, RowPage
 Row = Sequence[Cell]
 SLICE: Final = 2000
 """Rows looked at for one page."""
-MOST_SNAPSHOTS: Final = 8
+MOST_SNAPSHOTS: Final = 32
 """Answers under way; the one that was read longest ago makes room for another."""
+MOST_EACH: Final = 4
+"""Of one asker, so that nobody pushes others' aside by asking much."""
 OPERATORS: Final = ("!=", "=", "~")
 """As in Filter; in the order in which to look for them in a text."""
 
@@ -64,9 +66,14 @@ def _column(columns: Sequence[str], name: str) -> int:
     """Raises UsageError with the nearest name."""
     if name in columns:
         return columns.index(name)
-    near = get_close_matches(name, columns, 1)
+    raise UsageError(f"no column {name!r}; {nearest(name, columns)}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """What a wrong name may have meant, and what there is."""
+    near = get_close_matches(name, known, 1)
     meant = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"no column {name!r}; {meant}there are {', '.join(columns)}")
+    return f"{meant}there are {', '.join(known)}"
 
 
 def _passes(operator: str, wanted: str) -> Callable[[Cell], bool]:
@@ -192,12 +199,18 @@ class Snapshots:
             snapshot = Snapshot(make(query), query)
             self._last = number = self._last + 1
             self._open[number] = asker, snapshot
-            if len(self._open) > MOST_SNAPSHOTS:
-                self._open.popitem(last=False)
+            self._make_room(asker)
         page = snapshot.page(number)
         if not page.cursor:
             self._open.pop(number, None)
         return page
+
+    def _make_room(self, asker: str) -> None:
+        mine = [number for number, (owner, _) in self._open.items() if owner == asker]
+        if len(mine) > MOST_EACH:
+            del self._open[mine[0]]
+        elif len(self._open) > MOST_SNAPSHOTS:
+            self._open.popitem(last=False)
 
     def forget(self, asker: str) -> None:
         """It is gone."""

@@ -39,6 +39,7 @@ from guactors.provider_images import (
     tell_core,
 )
 from guactors.provider_link import HubLink
+from guactors.provider_look import Dumps, StackTaken
 from guactors.provider_state import (
     Dial,
     DropHub,
@@ -56,6 +57,7 @@ from guactors.provider_state import (
     SendWorker,
     StartWorker,
     TakeSample,
+    TakeStack,
 )
 from guactors.runtime_actor import (
     Deliver,
@@ -122,6 +124,7 @@ class ProviderActor(Actor):
         run_dir = Path(config.run_dir)
         store = Path(config.data or config.run_dir) / "images"
         self._images = Images(store, run_dir / "roots", self._hub.send, self._told)
+        self._dumps = Dumps(config.run_dir, self._told)
         self._readers = self._crew.filenos()
         self._report = report
         self._done = done
@@ -147,6 +150,7 @@ class ProviderActor(Actor):
             asyncio.get_running_loop().remove_reader(fd)
         self._crew.close()
         self._images.close()
+        self._dumps.close()
         if not self._done.done():
             if isinstance(cause, Failed):
                 self._done.set_exception(cause.error)
@@ -171,6 +175,8 @@ class ProviderActor(Actor):
                 effects = core.on_worker_link_lost(worker, now)
             case ImageHere() | ImageMissing() | RootReady() | RootFailed():
                 effects = tell_core(core, message, now)
+            case StackTaken(number, threads, by, fault):
+                effects = core.on_stack_taken(number, threads, by, fault)
             case Begin():
                 self._begin()
                 return
@@ -304,6 +310,7 @@ class ProviderActor(Actor):
                 self._crew.tell(worker, Kill(cause))
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
+                self._dumps.forget(worker)
             case NeedImage() | PrepareRoot() | RemoveRoot():
                 self._images.carry_out(effect)
             case Dial(endpoint):
@@ -316,6 +323,8 @@ class ProviderActor(Actor):
                 self._drop_hub()
             case TakeSample():
                 self._perform(self._core.on_sample(self._machine.info()))
+            case TakeStack():
+                self._dumps.carry_out(effect)
             case Note(level, text):
                 log.log(LEVELS[level], "%s", text)
             case Ready():

@@ -259,8 +259,11 @@ class LeaseBook:
         )
 
     def _tell(self, demand: Demand, count: int) -> None:
-        """Tell the hub the number of leases wanted, held ones included, when it is news."""
-        if count > demand.told or (count < demand.told and not demand.queue):
+        """Tell the hub the number of leases wanted, held ones included, when it is news: less than
+        before is, when nothing waits or half would do."""
+        if count > demand.told or (
+            count < demand.told and (not demand.queue or 2 * count < demand.told)
+        ):
             demand.told = count
             self.effects.append(SendHub(SetDemand(demand.key, demand.shape, count)))
 

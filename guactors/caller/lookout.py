@@ -15,7 +15,7 @@ Columns have Ray's names where Ray has one. Times are milliseconds of the epoch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -132,30 +132,22 @@ class Lookout:
 
     def _live(self, task: Task, state: str, clock: float) -> Row:
         sent = _ms(task.sent_at + clock) if task.peer else None
-        return self._row(task, state, _ms(task.made + clock), sent, None, None)
+        return self._row(task, state, (_ms(task.made + clock), sent, None, None, None))
 
     def _ended(self, one: Ended, clock: float) -> Row:
         task, ended = one.task, one.ended + clock
         sent = task.sent_at + clock if task.peer else None
-        began, until = _within(one, sent if sent is not None else ended, ended)
-        return self._row(
-            task,
-            OUTCOMES[outcome(task)],
+        began, ran = _within(one, sent if sent is not None else ended, ended)
+        times = (
             _ms(task.made + clock),
             None if sent is None else _ms(sent),
             None if began is None else _ms(began),
-            _ms(until),
+            _ms(ended if began is None else began + ran),
+            None if began is None else round(ran * 1e3, 6),
         )
+        return self._row(task, OUTCOMES[outcome(task)], times)
 
-    def _row(
-        self,
-        task: Task,
-        state: str,
-        made: float,
-        sent: float | None,
-        began: float | None,
-        ended: float | None,
-    ) -> Row:
+    def _row(self, task: Task, state: str, times: Sequence[float | None]) -> Row:
         home = task.home
         actor = home if isinstance(home, RemoteActor) else None
         needs: Cell = None if actor is not None else dict(home.shape.resources)
@@ -174,11 +166,7 @@ class Lookout:
             task.attempt,
             task.fault or None,
             needs,
-            made,
-            sent,
-            began,
-            ended,
-            None if began is None or ended is None else ended - began,
+            *times,
         )
 
     def _function(self, task: Task) -> str:
@@ -284,13 +272,13 @@ def _ms(seconds: float) -> float:
 
 
 def _within(one: Ended, sent: float, ended: float) -> tuple[float | None, float]:
-    """When the call began and ended, in epoch seconds of this process: its worker's clock may be
-    ahead or behind, but a call runs after it was sent and before it was answered."""
+    """When the call began, in epoch seconds of this process, and how long it ran: its worker's
+    clock may be ahead or behind, but a call runs after it was sent and before it was answered."""
     if not one.began:
-        return None, ended
+        return None, 0.0
     span = ended - sent
     ran = one.ran if 0.0 <= one.ran <= span else span
     began = min(one.began, ended - ran)
     if not began >= sent:
         began = sent
-    return began, began + ran
+    return began, ran

@@ -17,13 +17,15 @@ from guactors.hub_state.desk import TO_SCHEDULER, HubDesk
 from guactors.hub_state.inquiries import Inquirer
 from guactors.hub_state.peers import Peer
 from guactors.hub_state.sessions import principal_of
-from guactors.listing import Listing, Snapshots
+from guactors.listing import Listing, Snapshots, nearest
 from guactors.scheduling import events as e
+from guactors.scheduling.listings import LISTINGS
 
 OF_CALLERS: Final = frozenset({"tasks", "task-summary", "objects"})
-OF_PROVIDERS: Final = frozenset({"workers", "stack"})
+OF_PROVIDERS: Final = frozenset({"workers", "stack", "native-stack"})
 SESSIONS: Final = "sessions"
-"""All others are the scheduler's."""
+KNOWN: Final = OF_CALLERS | OF_PROVIDERS | {SESSIONS} | LISTINGS.keys()
+"""All listings; those of no set above are the scheduler's."""
 SESSION_COLUMNS: Final = ("session_id", "principal", "name", "callers", "age_s")
 
 
@@ -36,6 +38,9 @@ class LookingRules:
 
     def sources(self, asker: Peer, message: m.AskSources) -> list[e.Effect]:
         """Answer AskSources."""
+        if message.what not in KNOWN:
+            text = f"there is no listing {message.what!r}; {nearest(message.what, sorted(KNOWN))}"
+            return self._desk.send(asker, m.Fault("UsageError", text, message.request))
         if message.what in OF_CALLERS:
             found = [
                 m.SourceRow(peer.id, peer.hello.name, peer.hello.session)

@@ -24,6 +24,7 @@ from guactors.provider_state.effects import (
     SendWorker,
     StartWorker,
     TakeSample,
+    TakeStack,
 )
 from guactors.provider_state.shelf import ImageFacts
 
@@ -45,4 +46,5 @@ __all__ = [
     "SendWorker",
     "StartWorker",
     "TakeSample",
+    "TakeStack",
 ]

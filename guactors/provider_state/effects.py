@@ -81,6 +81,16 @@ class DropHub(Struct, frozen=True):
     reason: str
 
 
+class TakeStack(Struct, frozen=True):
+    """Have the worker's process write down its threads on a signal, or (``native``) look at it with
+    py-spy. Answered by on_stack_taken, unless there is no such signal here."""
+
+    worker: str
+    pid: int
+    number: int
+    native: bool = False
+
+
 class TakeSample(Struct, frozen=True):
     """Measure the machine. Answered by on_sample."""
 
@@ -105,5 +115,5 @@ class Note(Struct, frozen=True):
 
 Effect = (
     StartWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot | NeedImage
-    | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp | Note
+    | SendHub | Dial | DropHub | TakeSample | TakeStack | Ready | GiveUp | Note
 )  # fmt: skip

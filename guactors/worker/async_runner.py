@@ -146,6 +146,10 @@ class AsyncRunner:
         """Calls of this caller that run. The worker's lock is held."""
         return [call for owner, call in list(self._tasks) if owner == link]
 
+    def coroutines(self) -> list[tuple[str, Any]]:
+        """The calls under way, with what they run. Any thread."""
+        return [(item.name, task.get_coro()) for item, task in list(self._tasks.values())]
+
     def wake(self) -> None:
         """The worker is leaving."""
         if self._loop is not None and self._done is not None:

@@ -57,6 +57,7 @@ from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
+from guactors.worker.stack import dump_path, listen
 from guactors.worker.trust import Trust
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class Worker:
         from guactors.worker.runners import SyncRunner
 
         name_streams()
+        listen(dump_path(self.config.run_dir, self.config.worker))
         sys.setswitchinterval(SWITCH_INTERVAL)
         set_place(Place(self.config.provider, self.config.worker))
         set_session_factory(self._open_session)

@@ -143,6 +143,10 @@ class SyncRunner:
         item = self._current
         return [item.call.id] if item is not None and item.link == link else []
 
+    def coroutines(self) -> list[tuple[str, Any]]:
+        """None run here."""
+        return []
+
     def wake(self) -> None:
         """The worker is leaving; the poller was woken already."""
 

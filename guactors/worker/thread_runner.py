@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guactors.worker import execution
 from guactors.worker.execution import Outcome
@@ -96,6 +96,10 @@ class ThreadRunner:
     def calls_of(self, link: str) -> list[int]:
         """Calls of this caller that run. The worker's lock is held."""
         return [call for owner, call in self._running if owner == link]
+
+    def coroutines(self) -> list[tuple[str, Any]]:
+        """None run here."""
+        return []
 
     def wake(self) -> None:
         """The worker is leaving; the poller was woken already."""

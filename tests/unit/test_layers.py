@@ -43,12 +43,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "context", "credentials", "embedding", "hub_keys",
-        "image_client", "provider_fetch", "provider_images", "provider_policy", "grid_client",
+        "image_client", "looking", "provider_fetch", "provider_images", "provider_look",
+        "provider_policy", "grid_client",
         "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
         "refs", "remote_function", "session", "session_values", "actor_registry", "worker",
         "worker.*",
     ),
-    "doors": ("", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "web", "web.*"),
+    "doors": (
+        "", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "util", "util.*",
+        "web", "web.*",
+    ),
 }  # fmt: skip
 """First match wins, from the top; names without the package's."""
 
