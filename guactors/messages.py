@@ -902,9 +902,9 @@ class Reply(Word, frozen=True):
 
 
 class Replies(Message, frozen=True, tag=100):
-    """Data lane: a batch. Frames: the buffers of each value in turn. ``times``: for each reply when
-    the call began, in epoch seconds of the worker, and how many seconds it ran, both 0 where it
-    never did, as little-endian 8-byte floats; or nothing at all."""
+    """Data lane: a batch. Frames: the buffers of each value in turn. ``times``: little-endian
+    8-byte floats, or nothing at all: what turns the worker's clock into seconds of the epoch, and
+    for each reply when the call began by that clock, 0 if it never did, and when it ended."""
 
     replies: list[Reply]
     times: bytes = b""

@@ -66,8 +66,8 @@ def _arrows(rows: Iterable[Mapping[str, Cell]], starts: Mapping[Cell, Event]) ->
     found: list[Event] = []
     for number, row in enumerate(rows, 1):
         parent, child = starts.get(row["parent_task_id"]), starts[row["task_id"]]
-        if parent is None or row["parent_task_id"] is None:
-            continue
+        if parent is None or row["parent_task_id"] is None or child["ts"] < parent["ts"]:
+            continue  # what began before its parent shows that two clocks disagree
         # An arrow leaves from within its call: at the submission, as far as the clocks agree.
         made = _micro(row["creation_time_ms"])
         at = min(max(made, parent["ts"]), parent["ts"] + parent["dur"], child["ts"])

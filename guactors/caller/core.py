@@ -129,10 +129,11 @@ class CallerCore:
 
     def _on_ready(self, task: Task) -> None:
         """The last dependency came; a failed one is the task's own outcome. A call whose result
-        nobody wants any more still runs: it may have been made for what it does."""
+        nobody wants any more still runs: it may have been made for what it does; one that was
+        cancelled does not."""
         home = task.home
         own = self.objects.entries.get(task.id)
-        if own is not None and own.data is not None:
+        if task.fault or (own is not None and own.data is not None):
             self.endings.finish(task)
         elif any(self.objects.entries[id].error for id in task.deps):
             failed = next(i for i in task.deps if self.objects.entries[i].error)
@@ -314,7 +315,7 @@ class CallerCore:
                 position += sum(value.buffers for value in reply.values)
                 ended.append(None)
                 continue
-            ended.append(task if task.events and not task.fault else None)
+            ended.append(None if task.fault else task)
             position = self.endings.reply(peer, task, reply, buffers, position)
         if not count:
             return

@@ -123,13 +123,18 @@ class TaskLog:
 def unfold(batch: Batch) -> Iterator[Ended]:
     """The calls of a batch, one by one."""
     tasks, data, ended = batch
-    times = array("d", data if len(data) == 16 * len(tasks) else b"")
+    times = array("d", data if len(data) == 16 * len(tasks) + 8 else b"")
     if _SWAP:
         times.byteswap()
+    clock = times[0] if times else 0.0
     for at, task in enumerate(tasks):
-        if task is not None:
-            began, ran = times[2 * at : 2 * at + 2] if times else (0.0, 0.0)
-            yield Ended(task, ended, began, ran)
+        if task is None or not task.events:
+            continue
+        began, until = times[2 * at + 1 : 2 * at + 3] if times else (0.0, 0.0)
+        if began:
+            yield Ended(task, ended, began + clock, until - began)
+        else:
+            yield Ended(task, ended, 0.0, 0.0)
 
 
 def outcome(task: Task) -> int:
@@ -143,13 +148,13 @@ def _count(tasks: Sequence[Task | None], counts: Counts) -> int:
     """Count them; how many there were."""
     first = tasks[0].name if tasks and tasks[0] is not None else ""
     for task in tasks:
-        if task is None or task.fault or task.name is not first:
+        if task is None or task.fault or task.name is not first or not task.events:
             break
     else:
         # Mostly all are of one function and went well.
         _row(counts, first)[FINISHED] += len(tasks)
         return len(tasks)
-    ended = [task for task in tasks if task is not None]
+    ended = [task for task in tasks if task is not None and task.events]
     for task in ended:
         _row(counts, task.name)[outcome(task)] += 1
     return len(ended)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -77,4 +78,4 @@ async def by_spy(pid: int) -> tuple[list[str], str]:
         said = err.decode("utf-8", "replace").strip()[-1000:]
         return [], f"py-spy could not look at process {pid}: {said}"
     text = out[:MOST].decode("utf-8", "replace")
-    return [part.strip() for part in text.split("\nThread ") if part.strip()], ""
+    return [part.strip() for part in re.split(r"\n(?=Thread )", text) if part.strip()], ""

@@ -199,6 +199,10 @@ class ActorRules:
         record.state, record.alive_since, record.death = "alive", now, None
         record.worker, record.endpoints = message.worker, message.endpoints
         desk.tell_callers(record)
+        if record.stopping:
+            # The word to stop overtook that to start.
+            graceful = record.stopping == "released"
+            desk.say(slot.peer, StopActor(record.id, record.stopping, graceful))
 
     def ended(self, slot: Slot, message: ActorEnded, now: float) -> None:
         """Its worker is gone. Deaths can be told twice: the second is news to nobody."""

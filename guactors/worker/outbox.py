@@ -9,10 +9,8 @@ its time), or with the reply of an urgent call.
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Sequence
-from struct import Struct
+from struct import Struct, pack
 
 from guactors.messages import Replies, Reply
 from guactors.transport.base import Frame
@@ -23,8 +21,7 @@ QUICK = 0.0005
 """A call expected to be shorter may start before the replies before it have left, seconds."""
 
 
-_SPAN = Struct("<dd").pack
-_SWAP = sys.byteorder == "big"
+_TIMES = Struct("<ddd").pack
 
 
 class Outbox:
@@ -34,9 +31,7 @@ class Outbox:
         self.clock = clock
         self.count = 0
         self.since = 0.0
-        self._replies: dict[str, list[Reply]] = {}
-        self._buffers: dict[str, list[Frame]] = {}
-        self._times: dict[str, array[float]] = {}
+        self._waiting: dict[str, tuple[list[Reply], list[Frame], list[float]]] = {}
 
     def add(
         self, link: str, reply: Reply, buffers: Sequence[Frame], now: float, began: float = 0.0
@@ -45,34 +40,27 @@ class Outbox:
         if not self.count:
             self.since = now
         self.count += 1
-        waiting = self._replies.get(link)
-        if waiting is None:
-            self._replies[link] = [reply]
-            self._buffers[link] = list(buffers)
-            self._times[link] = array("d", self._span(began, now))
-        else:
-            waiting.append(reply)
-            if buffers:
-                self._buffers[link].extend(buffers)
-            self._times[link].extend(self._span(began, now))
+        known = self._waiting.get(link)
+        if known is None:
+            self._waiting[link] = [reply], list(buffers), [self.clock, began, now]
+            return
+        replies, frames, times = known
+        replies.append(reply)
+        times.append(began)
+        times.append(now)
+        if buffers:
+            frames.extend(buffers)
 
     def times(self, began: float, now: float) -> bytes:
         """Of a call that ends now, as Replies tell them."""
-        return _SPAN(began + self.clock, now - began)
-
-    def _span(self, began: float, now: float) -> tuple[float, float]:
-        return (began + self.clock, now - began) if began else (0.0, 0.0)
+        return _TIMES(self.clock, began, now)
 
     def take(self) -> list[tuple[str, Replies, list[Frame]]]:
         """Everything, one frame per caller."""
-        for times in self._times.values() if _SWAP else ():
-            times.byteswap()
         taken = [
-            (link, Replies(replies, self._times[link].tobytes()), self._buffers[link])
-            for link, replies in self._replies.items()
+            (link, Replies(replies, pack(f"<{len(times)}d", *times)), buffers)
+            for link, (replies, buffers, times) in self._waiting.items()
         ]
-        self._replies = {}
-        self._buffers = {}
-        self._times = {}
+        self._waiting = {}
         self.count = 0
         return taken

@@ -147,6 +147,20 @@ def test_release_is_graceful_and_can_be_overruled_by_kill(bench: Bench) -> None:
     assert states(bench) == ["dead"]
 
 
+@pytest.mark.parametrize(("released", "cause"), [(False, "killed"), (True, "released")])
+def test_an_end_that_overtook_a_restart_is_told_again(
+    bench: Bench, released: bool, cause: str
+) -> None:
+    """The provider forgets a stop of an actor that it had a moment ago."""
+    bench.actor(spec(max_restarts=1))
+    end(bench)
+    bench.say("c-1", m.KillActor("a-1", released=released))
+    told = m.StopActor("a-1", cause, graceful=released)
+    assert bench.one("p-1", m.StopActor) == told
+    bench.start_actors()
+    assert bench.one("p-1", m.StopActor) == told
+
+
 def test_what_has_no_place_yet_dies_at_once(bench: Bench) -> None:
     bench.create(spec(shape=m.Shape({"GPU": 1.0})))
     bench.say("c-1", m.KillActor("a-1"))
