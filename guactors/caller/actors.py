@@ -170,6 +170,13 @@ class ActorBook:
             self.objects.fail(id, error)
         self.log.on_end(task, type(error).__name__)
 
+    def clear(self) -> None:
+        """Calls wait no more, for the session ends."""
+        for actor in self.actors.values():
+            actor.queue.clear()
+            if actor.target is not None:
+                actor.target.in_flight.clear()
+
     # --- events -----------------------------------------------------------------------------
 
     def on_update(self, message: ActorUpdate, now: float) -> list[Task]:

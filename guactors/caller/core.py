@@ -19,7 +19,7 @@ from guactors.caller.objects import ObjectTable
 from guactors.caller.patience import Patience
 from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
-from guactors.caller.task_log import TaskLog
+from guactors.caller.task_log import DEPENDENCY_FAILED, TaskLog
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
 from guactors.errors import (
     Death,
@@ -50,9 +50,6 @@ from guactors.messages import (
     Unblocked,
     WatchActor,
 )
-
-DEPENDENCY_FAILED = "DependencyFailed"
-"""In listings, where an argument's error is the call's own."""
 
 
 class CallerCore:
@@ -169,14 +166,8 @@ class CallerCore:
     def close(self, why: GuactorsError | None = None) -> None:
         """The session ends: everything pending is settled, with ``why`` if there is a reason."""
         self.endings.close(why)
-        for demand in self.leases.demands.values():
-            demand.queue.clear()
-        for actor in self.actors.actors.values():
-            actor.queue.clear()
-        targets = [lease.target for lease in self.leases.by_peer.values()]
-        targets += [actor.target for actor in self.actors.by_peer.values() if actor.target]
-        for target in targets:
-            target.in_flight.clear()
+        self.leases.clear()
+        self.actors.clear()
 
     def kill_actor(self, actor: RemoteActor, *, no_restart: bool, now: float) -> None:
         """End it. With ``no_restart`` it is dead for this process from here on."""

@@ -222,6 +222,13 @@ class LeaseBook:
             return DEEPEST
         return max(2 if service < PREFETCH_BELOW else 1, int(IN_FLIGHT / service))
 
+    def clear(self) -> None:
+        """Calls wait no more, for the session ends."""
+        for demand in self.demands.values():
+            demand.queue.clear()
+        for lease in self.by_peer.values():
+            lease.target.in_flight.clear()
+
     def dispatch(self, demand: Demand, now: float) -> None:
         """Send what fits, share it evenly over the leases with room, and tell the hub of the
         rest."""

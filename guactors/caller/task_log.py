@@ -27,6 +27,8 @@ MOST_PLACES: Final = 10_000
 OTHERS: Final = "(others)"
 FINISHED, FAILED, CANCELLED = range(3)
 """Places in a row of counts."""
+DEPENDENCY_FAILED: Final = "DependencyFailed"
+"""In listings, where an argument's error is the call's own."""
 _CANCELLED: Final = "TaskCancelled"
 _SWAP: Final = sys.byteorder == "big"
 
