@@ -39,7 +39,7 @@ def status(address: Address = None, key: Key = None, as_json: AsJson = False) ->
     typer.echo(f"work       {_count(grid.leases, 'lease')}, {grid.waiting} waiting")
     for row in demand[:MOST_DEMAND]:
         hopeless = ", which no provider has" if row["infeasible"] else ""
-        typer.echo(f"  {row['waiting']} {row['kind']}s of {_needs(row)}{hopeless}")
+        typer.echo(f"  {row['waiting']} waiting for {row['kind']}s of {_needs(row)}{hopeless}")
     if len(demand) > MOST_DEMAND:
         typer.echo(f"  and {len(demand) - MOST_DEMAND} kinds more: gu list demand")
     states = Counter(actor.state for actor in grid.actors)

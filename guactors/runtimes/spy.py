@@ -26,7 +26,8 @@ MOST: Final = 400_000
 
 async def by_signal(pid: int, number: int, path: str) -> list[str]:
     """Send signal ``number``, after which the process writes its threads to the end of the file at
-    ``path``; their texts. Empty when nothing was written in time."""
+    ``path``; their texts, first that of the thread that holds the interpreter. Empty when nothing
+    was written in time."""
     try:
         before = os.stat(path).st_size
         os.kill(pid, number)
@@ -46,7 +47,8 @@ def _written(path: str, before: int) -> list[str]:
     with open(path, "rb") as file:
         file.seek(before)
         text = file.read(MOST).decode("utf-8", "replace")
-    return [part.strip() for part in text.split("\n\n") if part.strip()]
+    parts = [part.strip() for part in text.split("\n\n") if part.strip()]
+    return sorted(parts, key=lambda part: not part.startswith("Current thread"))
 
 
 def find_spy() -> str | None:

@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from guactors.worker.runners import Runner
 
 DRAIN = 256
+MOST_CALLERS = 1000
+"""Links whose callers are known by name."""
 SWITCH_INTERVAL = 0.001
 """Seconds after which a running call lets the control thread have the interpreter: Python's default
 of 5 ms is as much as an urgent message may take in all."""
@@ -97,7 +99,7 @@ class Worker:
         self.runner: Runner
         self._homes: dict[str, Listener] = {}
         self._callers: dict[str, str] = {}
-        """Links and the callers that dialled them."""
+        """Links and the callers that dialled them, the latest: who looks asks for parents later."""
         self._backlog: dict[str, deque[tuple[Lane, list[Frame]]]] = {}
         self._drained_at = 0.0
         self._decoder: Decoder[Message] = Decoder(CallerToWorker)
@@ -247,6 +249,8 @@ class Worker:
         elif type(message) is Hello:
             self._homes[link] = listener
             self._callers[link] = message.peer
+            if len(self._callers) > MOST_CALLERS:
+                del self._callers[next(iter(self._callers))]
             self.admission.met(link, listener)
         elif isinstance(message, Object):
             self.for_session.append((link, message, buffers))
@@ -351,7 +355,6 @@ class Worker:
         with self.lock:
             self._homes.pop(link, None)
             self._backlog.pop(link, None)
-            self._callers.pop(link, None)
             self.intake.forget(link)
             self.admission.forget(link)
         self.control.forget(link)
