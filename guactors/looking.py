@@ -38,6 +38,10 @@ BRIEF: Final[dict[str, tuple[str, ...]]] = {
 """The columns of a listing that are shown unless all are asked for; of others, all."""
 
 
+TRIES: Final = 3
+"""How often an answer is begun anew because somebody left in the middle of it."""
+
+
 class Seen(NamedTuple):
     """``matched``: rows that passed, of which ``limit`` are in ``rows``. ``dropped``: calls that
     are counted and have no row any more. ``silent``: who should have known, and did not answer."""
@@ -78,17 +82,34 @@ def look(
     seen, and what ``ask`` raises."""
     if limit < 0:
         raise UsageError(f"limit={limit} is negative; 0 is all")
-    tally = _Tally()
     query = Query(what, list(filters), limit, sort, subject=subject)
+    if peer is not None:
+        return _gather(ask, [peer], query, must=True)
+    sources = _sources(ask, what)
+    for _ in range(TRIES):
+        seen = _gather(ask, sources, query)
+        if not seen.silent:
+            break
+        sources = _sources(ask, what)
+        if set(seen.silent) <= set(sources):
+            break
+        # Somebody has left, and the hub, which is asked first, knows now what it had to tell:
+        # nothing is counted twice, or not at all.
+    return seen
+
+
+def _gather(ask: Ask, sources: Sequence[str], query: Query, *, must: bool = False) -> Seen:
+    tally = _Tally()
     rows: list[Row] = []
-    for source in [peer] if peer is not None else _sources(ask, what):
+    limit, sort = query.limit, query.sort
+    for source in sources:
         try:
             for page in _pages(ask, source, query, tally):
                 rows += page
                 if limit and not sort:
                     del rows[limit:]
         except PeerLost:
-            if peer is not None:
+            if must:
                 raise
             tally.silent.append(source)
     if sort and tally.columns:

@@ -324,6 +324,15 @@ class RowPage(Word, frozen=True):
     dropped: Count = 0
 
 
+class TallyRow(Word, frozen=True):
+    """How many calls of a function or method have ended, and how."""
+
+    name: Name
+    finished: Count = 0
+    failed: Count = 0
+    cancelled: Count = 0
+
+
 class SourceRow(Word, frozen=True):
     """Who answers questions about a listing; an empty ``peer`` is the hub itself."""
 
@@ -1291,6 +1300,13 @@ class Findings(Message, frozen=True, tag=195):
     detail: Text = ""
 
 
+class Tally(Message, frozen=True, tag=198):
+    """A worker that leaves: how the calls that it made have ended, for the summaries of its
+    session."""
+
+    rows: Annotated[list[TallyRow], Meta(max_length=1000)]
+
+
 class AskStack(Message, frozen=True, tag=196):
     """Provider -> worker: what are your threads at? Answered by StackIs."""
 
@@ -1321,7 +1337,7 @@ ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
 CallerToHub = (
     Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
     | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion
-    | AskSources | Inquire | Findings
+    | AskSources | Inquire | Findings | Tally
 )  # fmt: skip
 HubToCaller = (
     Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate

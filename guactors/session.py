@@ -40,6 +40,7 @@ from guactors.messages import (
     Output,
     Page,
     Sources,
+    Tally,
 )
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
@@ -80,6 +81,7 @@ class Session:
         self.peer = hello.peer
         self.id = hello.session
         self.namespace = hello.namespace
+        self._root = hello.root
         self.core = CallerCore(self.peer, linger=timing.linger, retry_error=_wants_retry)
         self.lookout = Lookout(self.core, self.id)
         self.released: deque[int] = deque()
@@ -152,6 +154,8 @@ class Session:
             if self._closed:
                 return
             self._closed = True
+            if not self._root and (rows := self.lookout.tally()):
+                self._hub.send(Tally(rows))
             self.core.close()
             self.values.notify()
             self._hub.close()

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Final
 
 from guactors.caller.actors import RemoteActor
 from guactors.caller.objects import Entry
-from guactors.caller.task_log import Ended, outcome, unfold
+from guactors.caller.task_log import FAILED, OTHERS, Ended, outcome, unfold
 from guactors.caller.tasks import Task
 from guactors.errors import UsageError
 from guactors.listing import Listing, Row, Snapshots
-from guactors.messages import Cell, Findings, Inquiry, Query, RowPage
+from guactors.messages import Cell, Findings, Inquiry, Query, RowPage, TallyRow
 
 if TYPE_CHECKING:
     from guactors.caller.core import CallerCore
@@ -47,6 +47,9 @@ OBJECT_COLUMNS: Final = (
     "object_id", "object_size", "state", "where", "owner", "caller_id", "job_id", "name",
     "references", "local_references", "lent_references", "contained_references", "task_references",
 )  # fmt: skip
+
+MOST_TALLIED: Final = 1000
+"""Names in one tally; what is beyond is counted together."""
 
 Places = list[tuple[str, list[Task]]]
 """Calls under way, by state."""
@@ -206,6 +209,19 @@ class Lookout:
         return Listing(
             SUMMARY_COLUMNS, [(name, sum(row), *row) for name, row in sorted(rows.items())]
         )
+
+    def tally(self) -> list[TallyRow]:
+        """All calls as they will have ended if this process ends now."""
+        counts = self._core.log.counts()
+        for _, tasks in self.under_way():
+            for task in tasks:
+                counts.setdefault(task.name, [0, 0, 0])[FAILED] += 1
+        most = sorted(counts.items(), key=lambda item: -sum(item[1]))
+        rows = [TallyRow(name, *row) for name, row in most[: MOST_TALLIED - 1]]
+        others = [
+            sum(column) for column in zip(*(row for _, row in most[len(rows) :]), strict=True)
+        ]
+        return rows + ([TallyRow(OTHERS, *others)] if others else [])
 
     # --- objects --------------------------------------------------------------------------------
 

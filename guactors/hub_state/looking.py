@@ -9,19 +9,23 @@ but not from inside a worker, where other people's code may run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from guactors import messages as m
+from guactors.caller.lookout import SUMMARY_COLUMNS, TASK_COLUMNS
 from guactors.errors import UsageError
 from guactors.hub_state.desk import TO_SCHEDULER, HubDesk
 from guactors.hub_state.inquiries import Inquirer
 from guactors.hub_state.peers import Peer
-from guactors.hub_state.sessions import principal_of
-from guactors.listing import Listing, Snapshots, nearest
+from guactors.hub_state.sessions import Title, principal_of
+from guactors.listing import Listing, Row, Snapshots, nearest
 from guactors.scheduling import events as e
 from guactors.scheduling.listings import LISTINGS
 
 OF_CALLERS: Final = frozenset({"tasks", "task-summary", "objects"})
+TALLIED: Final = frozenset({"tasks", "task-summary"})
+"""Of these the hub itself knows what workers that have left had to tell."""
 OF_PROVIDERS: Final = frozenset({"workers", "stack", "native-stack"})
 SESSIONS: Final = "sessions"
 KNOWN: Final = OF_CALLERS | OF_PROVIDERS | {SESSIONS} | LISTINGS.keys()
@@ -55,15 +59,19 @@ class LookingRules:
             ]
         else:
             found = [m.SourceRow("")]
+        if message.what in TALLIED and self._tallied(asker):
+            found.insert(0, m.SourceRow(""))
         return self._desk.send(asker, m.Sources(message.request, found))
 
     def inquire(self, asker: Peer, message: m.Inquire, now: float) -> list[e.Effect]:
         """Pass the question on, or answer it."""
         what = message.query.what
+        if what in TALLIED and not message.peer:
+            return self._answer(asker, message, lambda: self._tallies(asker, what))
         if what in OF_CALLERS or what in OF_PROVIDERS:
             return self._pass_on(asker, message, now)
         if what == SESSIONS:
-            return self._sessions(asker, message, now)
+            return self._answer(asker, message, lambda: self._sessions(asker, now))
         return [e.ToRoom(TO_SCHEDULER, e.FromPeer(asker.id, message))]
 
     def _pass_on(self, asker: Peer, message: m.Inquire, now: float) -> list[e.Effect]:
@@ -117,25 +125,52 @@ class LookingRules:
             for session in sessions.of(asker.standing.principal)
         )
 
-    # --- sessions -------------------------------------------------------------------------------
+    # --- what the hub knows itself --------------------------------------------------------------
 
-    def _sessions(self, asker: Peer, message: m.Inquire, now: float) -> list[e.Effect]:
-        desk = self._desk
+    def tally(self, worker: Peer, rows: list[m.TallyRow]) -> list[e.Effect]:
+        """A worker leaves, and its calls are to be counted on."""
+        sessions = self._desk.sessions
+        if worker.hello.session in sessions:
+            sessions.tallies.add(worker.hello.session, rows)
+        return []
 
-        def make(_query: m.Query) -> Listing:
-            rows = [
-                (t.session, principal_of(t), t.name, self._callers_of(t.session),
-                 round(max(0.0, now - t.since), 3))
-                for t in desk.sessions.titles()
-                if _sees_all(asker) or principal_of(t) == asker.standing.principal
-            ]  # fmt: skip
-            return Listing(SESSION_COLUMNS, rows)
-
+    def _answer(
+        self, asker: Peer, message: m.Inquire, make: Callable[[], Listing]
+    ) -> list[e.Effect]:
         try:
-            page = self._snapshots.page(asker.id, message.query, make)
+            page = self._snapshots.page(asker.id, message.query, lambda _: make())
         except UsageError as error:
-            return desk.send(asker, m.Fault("UsageError", str(error), message.request))
-        return desk.send(asker, m.Page(message.request, page))
+            return self._desk.send(asker, m.Fault("UsageError", str(error), message.request))
+        return self._desk.send(asker, m.Page(message.request, page))
+
+    def _titles(self, asker: Peer) -> list[Title]:
+        """Of the sessions that the asker may hear of."""
+        mine = asker.standing.principal
+        return [
+            title for title in self._desk.sessions.titles()
+            if _sees_all(asker) or principal_of(title) == mine
+        ]  # fmt: skip
+
+    def _tallied(self, asker: Peer) -> dict[str, list[int]]:
+        seen = [title.session for title in self._titles(asker)]
+        return self._desk.sessions.tallies.of(seen)
+
+    def _tallies(self, asker: Peer, what: str) -> Listing:
+        """Calls of workers that have left: counts, and as rows nothing."""
+        counts = self._tallied(asker)
+        if what == "tasks":
+            return Listing(TASK_COLUMNS, [], sum(sum(row) for row in counts.values()))
+        none = [0] * (len(SUMMARY_COLUMNS) - 5)
+        rows: list[Row] = [(name, sum(row), *none, *row) for name, row in sorted(counts.items())]
+        return Listing(SUMMARY_COLUMNS, rows)
+
+    def _sessions(self, asker: Peer, now: float) -> Listing:
+        rows: list[Row] = [
+            (t.session, principal_of(t), t.name, self._callers_of(t.session),
+             round(max(0.0, now - t.since), 3))
+            for t in self._titles(asker)
+        ]  # fmt: skip
+        return Listing(SESSION_COLUMNS, rows)
 
     def _callers_of(self, session: str) -> int:
         return sum(p.hello.session == session and p.role == "caller" for p in self._desk.peers)

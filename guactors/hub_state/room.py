@@ -290,6 +290,8 @@ class HubState:
                 return self._looking.inquire(peer, message, now)
             case m.Findings():
                 return self._looking.findings(peer, message)
+            case m.Tally(rows):
+                return self._looking.tally(peer, rows)
             case m.Report() if is_local(peer.standing):
                 return [_reported(peer, message)]
             case m.AskSessions(token="") | m.CloseSession(token="") if not worker:

@@ -136,6 +136,21 @@ def test_calls_inside_calls_know_their_parent(grid: None) -> None:
     assert above.start_time_ms <= below.creation_time_ms
 
 
+def test_calls_of_an_actor_that_is_gone_are_still_counted(grid: None) -> None:
+    @gu.remote
+    class Maker:
+        def make(self, count: int) -> None:
+            gu.get([ok.options(name="nested").remote(n) for n in range(count)])
+
+    maker = Maker.remote()
+    gu.get(maker.make.remote(30))
+    assert counts("nested") == {"FINISHED": 30}
+    assert len(only("nested")) == 30
+    del maker
+    eventually(lambda: not only("nested"), "the actor is gone, and its records with it")
+    assert counts("nested") == {"FINISHED": 30}
+
+
 def test_a_running_call_and_what_waits_behind_it(grid: None) -> None:
     gate = Gate.remote()
     waiting = [gate.wait_here.remote(), gate.wait_here.remote()]

@@ -270,6 +270,21 @@ def test_names_without_end_are_counted_together(monkeypatch: pytest.MonkeyPatch)
     assert rows == {"f0": 1, "f1": 1, "f2": 1, "(others)": 7}
 
 
+def test_a_tally_counts_every_call_and_names_the_most_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("guactors.caller.lookout.MOST_TALLIED", 3)
+    bench = Bench()
+    for name, count in (("a", 1), ("b", 5), ("c", 2), ("d", 9)):
+        for _ in range(count):
+            bench.cancel(bench.call(name=name))
+    bench.call(name="d")
+    assert Lookout(bench.core, "s-1").tally() == [
+        m.TallyRow("d", 0, 1, 9), m.TallyRow("b", 0, 0, 5), m.TallyRow("(others)", 0, 0, 3),
+    ]  # fmt: skip
+    assert Lookout(Bench().core, "s-1").tally() == []
+
+
 def test_a_record_keeps_neither_arguments_nor_results() -> None:
     bench = Bench()
     ids = [bench.call(args=b"a" * 100), bench.call(args=b"b" * 100)]

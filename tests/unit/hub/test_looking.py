@@ -8,6 +8,7 @@ import pytest
 
 from guactors import messages as m
 from guactors.hub_state.inquiries import MOST_OPEN, PATIENCE
+from guactors.hub_state.tallies import Tallies
 from guactors.transport.base import Lane
 from tests.unit.hub.bench import VERSIONS, Bench, spec
 from tests.unit.hub.keyed_bench import APP, OTHER, OWNER, PROVIDER, KeyedBench
@@ -31,6 +32,18 @@ def fault(bench: KeyedBench, message: m.Message, peer: str) -> m.Fault:
     answer = bench.ask(message, peer)
     assert isinstance(answer, m.Fault), answer
     return answer
+
+
+def come_as_worker(bench: KeyedBench, worker: str, session: str) -> None:
+    """A worker of the provider makes calls of its own."""
+    link = f"k-{worker}"
+    bench.user_of[link] = f"T-{worker}"
+    bench.say("p-1", m.Vouch(worker, f"T-{worker}", session))
+    hello = m.Hello(worker, "caller", VERSIONS, 1, "there", session)
+    bench.link_of[worker] = link
+    for lane in Lane:
+        bench.feed(link, hello, lane)
+    bench.trays[worker].clear()
 
 
 @pytest.fixture
@@ -100,7 +113,7 @@ def test_what_is_wrong_with_a_question_comes_back(bench: KeyedBench) -> None:
 
 def test_others_processes_cannot_be_asked(bench: KeyedBench) -> None:
     for what, peer in (("tasks", "c-2"), ("objects", "c-2"), ("tasks", "p-1"), ("tasks", "c-9"),
-                       ("workers", "c-1"), ("tasks", "")):  # fmt: skip
+                       ("workers", "c-1"), ("objects", "")):  # fmt: skip
         assert fault(bench, m.Inquire(0, peer, m.Query(what)), "c-1").kind == "PeerLost"
     assert not bench.heard("c-2", m.Inquiry)
     assert not bench.heard("p-1", m.Inquiry)
@@ -173,18 +186,46 @@ def test_the_worker_of_an_owner_does_not_see_what_the_owner_sees(bench: KeyedBen
     """Other people's code may run in it."""
     bench.come(OWNER, "c-o", "s-o")
     bench.leases("c-o")
-    bench.user_of["k-worker"] = "T-worker"
-    bench.say("p-1", m.Vouch("w-9", "T-worker", "s-o"))
-    hello = m.Hello("w-9", "caller", VERSIONS, 1, "there", "s-o")
-    bench.link_of["w-9"] = "k-worker"
-    for lane in Lane:
-        bench.feed("k-worker", hello, lane)
-    bench.trays["w-9"].clear()
-    assert sources(bench, "tasks", "w-9") == ["c-o", "w-9"]
+    come_as_worker(bench, "w-9", "s-o")
+    assert sources(bench, "tasks", "w-9") == ["c-o", "w-9"], "a session is one's own, as a whole"
     assert [row["caller_id"] for row in rows(bench, "leases", "w-9")] == ["c-o"]
     assert rows(bench, "actors", "w-9") == []
     assert [row["session_id"] for row in rows(bench, "sessions", "w-9")] == ["s-o"]
     assert fault(bench, m.Inquire(0, "c-1", m.Query("tasks")), "w-9").kind == "PeerLost"
+
+
+def test_calls_of_workers_that_have_left_are_counted_on_while_their_session_lasts(
+    bench: KeyedBench,
+) -> None:
+    for worker, rows_ in (
+        ("w-1", [m.TallyRow("f", 3, 1), m.TallyRow("g", cancelled=2)]),
+        ("w-2", [m.TallyRow("f", 4)]),
+    ):  # fmt: skip
+        come_as_worker(bench, worker, "s-1")
+        bench.say(worker, m.Tally(rows_), m.Goodbye("done"))
+    assert sources(bench, "tasks", "c-1") == ["", "c-1"]
+    assert sources(bench, "tasks", "c-2") == ["c-2"], "another one's"
+    for peer in ("c-1", "c-owner"):
+        found = {row["func_or_class_name"]: row for row in rows(bench, "task-summary", peer)}
+        f, g = found["f"], found["g"]
+        assert (f["total"], f["FINISHED"], f["FAILED"], f["CANCELLED"]) == (8, 7, 1, 0)
+        assert (g["total"], g["CANCELLED"]) == (2, 2)
+    answer = bench.ask(m.Inquire(0, "", m.Query("tasks")), "c-1")
+    assert isinstance(answer, m.Page)
+    assert (answer.page.rows, answer.page.dropped) == ([], 10)
+    bench.say("c-1", m.Goodbye("done"))
+    bench.pass_time(60.0)
+    assert rows(bench, "task-summary", "c-owner") == []
+
+
+def test_names_without_end_are_tallied_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guactors.hub_state.tallies.MOST_NAMES", 2)
+    tallies = Tallies()
+    for _ in range(2):
+        tallies.add("s-1", [m.TallyRow(f"f{n}", 1) for n in range(5)])
+    assert tallies.of(["s-1", "s-2"]) == {
+        "f0": [2, 0, 0], "f1": [2, 0, 0], "(others)": [6, 0, 0],
+    }  # fmt: skip
 
 
 def test_what_waits_is_counted_by_what_it_needs() -> None:
