@@ -46,9 +46,9 @@ def run(calls: int, batch: int) -> None:
     """Make the calls, and wait for all."""
     for start in range(0, calls, batch or calls):
         refs = [work.remote(n) for n in range(start, min(calls, start + (batch or calls)))]
-        left = refs
-        while left:
-            _, left = gu.wait(left, num_returns=min(len(left), 1000), timeout=60)
+        for first in range(0, len(refs), BATCH):
+            part = refs[first : first + BATCH]
+            gu.wait(part, num_returns=len(part))
 
 
 def main(calls: int, batch: int) -> dict[str, Any]:

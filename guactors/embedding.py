@@ -91,6 +91,7 @@ def _connect(
     fold: bool,
     timeout: float,
 ) -> Session:
+    from guactors.objects.place import pin
     from guactors.session import Session
     from guactors.transport import open_transport
     from guactors.versions import own_versions
@@ -107,6 +108,7 @@ def _connect(
         "driver",
         # An anonymous namespace per session, as in Ray.
         namespace or session_id,
+        store=pin().id,
     )
     transport = open_transport(credentials.identity)
     session = Session(

@@ -20,7 +20,8 @@
     │   ├── ActorDied              the actor is gone for good
     │   ├── ActorUnavailable       the actor restarts; this call was lost (at most once)
     │   ├── ProviderLost           the machine is gone
-    │   ├── OwnerDied              the process that held the value is gone
+    │   ├── ObjectLost             the memory that held the value is gone
+    │   │   └── OwnerDied          the process that held the value is gone
     │   ├── HubUnreachable         nobody answers at the hub's address
     │   └── SessionClosed          shutdown() while it was pending
     ├── Refused                    somebody said no
@@ -30,6 +31,7 @@
     │   ├── ImageRefused           an image whose content, signature or form is not what it must be
     │   ├── VersionMismatch        protocol or Python versions that cannot work together
     │   ├── Unschedulable          no provider could ever run it
+    │   ├── StoreFull              no room for a large value, in memory or on disk
     │   └── MailboxFull            back-pressure: try later
     ├── ProtocolError              what arrived is not ours, too deep, too large, or truncated
     └── InternalError              our bug: please report it
@@ -190,7 +192,11 @@ class ProviderLost(PeerLost):
     """The provider that ran the work is gone."""
 
 
-class OwnerDied(PeerLost):
+class ObjectLost(PeerLost):
+    """The value was lost with the memory, or the machine, that held it."""
+
+
+class OwnerDied(ObjectLost):
     """The process that owned the value is gone, and the value with it."""
 
 
@@ -228,6 +234,11 @@ class VersionMismatch(Refused):
 
 class Unschedulable(Refused):
     """No provider could ever run it; the message says what was asked and the most there is."""
+
+
+class StoreFull(Refused):
+    """A large value found no room, neither in shared memory nor on disk; the message says how much
+    there is, who uses it, and how to give more."""
 
 
 class MailboxFull(Refused):

@@ -19,7 +19,7 @@ GIB = float(2**30)
 def detect_resources() -> dict[str, float]:
     """What a provider offers unless told otherwise: ``CPU`` in whole processors, at least one, and
     ``memory`` in bytes; both as far as this process may use them."""
-    memory = _total_memory()
+    memory = total_memory()
     limit = memory_limit()
     return {
         "CPU": usable_cpus(),
@@ -36,9 +36,9 @@ def usable_cpus() -> float:
     return float(max(1, int(count if quota is None else min(count, quota))))
 
 
-def _total_memory() -> float:
-    """Bytes. Asked of the kernel where it answers: psutil costs a start-up more than all the
-    rest."""
+def total_memory() -> float:
+    """Bytes of the machine. Asked of the kernel where it answers: psutil costs a start-up more than
+    all the rest."""
     if sys.platform == "linux":
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     import psutil

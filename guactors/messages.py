@@ -36,6 +36,9 @@ Amounts = Annotated[dict[Name, Amount], Meta(max_length=1000)]
 Labels = Annotated[dict[Name, Name], Meta(max_length=1000)]
 Cell = Text | int | float | bool | dict[Name, float | Name] | None
 """A field of a row that somebody looks at."""
+Arena = Annotated[str, Meta(pattern=r"^[md]-[0-9a-f]{32}\Z")]
+"""The name of a file with shared memory; nothing else may become part of a path."""
+Sizes = Annotated[list[Count], Meta(min_length=1, max_length=65536)]
 
 
 _SECRET = frozenset({"token", "invitation"})
@@ -52,12 +55,14 @@ class Word(Struct, array_like=True, frozen=True, gc=False):
 class Endpoint(Word, frozen=True):
     """Where a listener is reached. ``control`` and ``data`` are addresses (``ipc://``, ``tcp://``,
     ``inproc://``), equal where both lanes share one port; ``server_key`` is the listener's z85
-    CURVE key, empty for ipc and inproc; ``host`` limits ipc endpoints to one machine."""
+    CURVE key, empty for ipc and inproc; ``host`` limits ipc endpoints to one machine; ``store`` is
+    the shared memory that the listener can look into."""
 
     control: Name
     data: Name
     server_key: Name = ""
     host: Name = ""
+    store: Name = ""
 
 
 class Versions(Word, frozen=True):
@@ -280,14 +285,37 @@ class RefWord(Word, frozen=True):
     object: Count
 
 
+class Stored(Word, frozen=True):
+    """A value in shared memory: the pickle and its out-of-band buffers, of ``sizes`` bytes, in the
+    block number ``serial`` at ``offset`` of an arena. ``store`` says whose memory of which machine:
+    only processes of the same store can look there. ``arena`` is a file's name, ``m-`` or ``d-``
+    and 32 hex digits."""
+
+    store: Name
+    arena: Arena
+    offset: Count
+    serial: Count
+    sizes: Sizes
+
+
+class BlockName(Word, frozen=True):
+    """Which block a Stored speaks of."""
+
+    arena: Arena
+    offset: Count
+    serial: Count
+
+
 class Value(Word, frozen=True):
     """A pickled value (or, where ``error``, a pickled exception), the number of its out-of-band
-    buffers, which follow as frames, and the references inside it."""
+    buffers, which follow as frames, and the references inside it. The pickle of a large value is
+    the first of its frames, ``data`` empty then; or all of it is ``stored``."""
 
     data: bytes
     buffers: Count = 0
     error: bool = False
     refs: list[RefWord] = []
+    stored: Stored | None = None
 
 
 class Filter(Word, frozen=True):
@@ -359,7 +387,8 @@ class Hello(Message, frozen=True, tag=1):
     """First message of the dialling side, on both lanes. ``role``: caller, provider, worker.
     ``root`` is true for the process whose end ends the session. ``key``: the public key of whom it
     claims to be, which a Proof must show; empty for a local process without one. ``transport``:
-    the z85 CURVE key it dials with, by which listeners elsewhere will know it."""
+    the z85 CURVE key it dials with, by which listeners elsewhere will know it. ``store``: the
+    shared memory that it can look into."""
 
     peer: Id
     role: Name
@@ -372,6 +401,7 @@ class Hello(Message, frozen=True, tag=1):
     namespace: Name = ""
     key: Name = ""
     transport: Name = ""
+    store: Name = ""
 
 
 class Welcome(Message, frozen=True, tag=2):
@@ -837,7 +867,8 @@ class Call(Word, frozen=True):
     ``deps``. Frames: first the buffers of args, then those of each dep.
 
     ``returns``: number of results, -1 for a stream. ``remaining``: seconds left of the call's
-    timeout, 0 for none. ``group``: concurrency group."""
+    timeout, 0 for none. ``group``: concurrency group. Large arguments are, as in a Value, in the
+    frames or ``stored``."""
 
     id: Count
     fn: Annotated[bytes, Meta(max_length=32)]
@@ -851,6 +882,7 @@ class Call(Word, frozen=True):
     attempt: Count = 0
     group: Name = ""
     refs: list[RefWord] = []
+    stored: Stored | None = None
 
 
 class Define(Message, frozen=True, tag=90):
@@ -937,6 +969,13 @@ class Bounced(Message, frozen=True, tag=102):
 
 class Unblocked(Message, frozen=True, tag=103):
     """Control lane: calls are welcome again."""
+
+
+class Unused(Message, frozen=True, tag=97):
+    """Blocks of the receiver's arenas, given with results, that the sender uses no
+    more."""
+
+    blocks: list[BlockName]
 
 
 class Object(Message, frozen=True, tag=104):
@@ -1359,7 +1398,7 @@ FromStranger = Hello | Proof | Ping | Pong | Goodbye
 WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal | StackIs
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack
 CallerToWorker = (
-    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Object
+    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | Object
 )  # fmt: skip
 WorkerToCaller = (
     Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object

@@ -29,6 +29,8 @@ from guactors.home import host_id
 from guactors.ids import fresh
 from guactors.machine import Machine
 from guactors.messages import Hello
+from guactors.objects.place import own_place
+from guactors.objects.sweeping import sweep
 from guactors.provider_crew import Crew, listen_address, worker_keys
 from guactors.provider_images import (
     ImageHere,
@@ -117,8 +119,7 @@ class ProviderActor(Actor):
         report: Report,
         done: asyncio.Future[None],
     ) -> None:
-        config = core.config
-        self._config = config
+        self._config = config = core.config
         self._crew = Crew(config, processes, listener, doors, self._nudge)
         self._hub = HubLink(transport, self._nudge)
         run_dir = Path(config.run_dir)
@@ -323,6 +324,7 @@ class ProviderActor(Actor):
                 self._drop_hub()
             case TakeSample():
                 self._perform(self._core.on_sample(self._machine.info()))
+                sweep(own_place())
             case TakeStack():
                 self._dumps.carry_out(effect)
             case Note(level, text):

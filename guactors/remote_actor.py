@@ -126,7 +126,7 @@ class ActorClass:
         concurrency = options.get("max_concurrency") or (
             DEFAULT_ASYNC_CONCURRENCY if is_async_class(self._cls) else 1
         )
-        packed, deps = pack_call(args, kwargs, f"{self.__name__}()")
+        packed, deps = pack_call(args, kwargs, f"{self.__name__}()", shared=False)
         if packed.refs:
             raise UsageError(
                 f"{self.__name__}(): a reference inside a container cannot be a constructor "
@@ -154,7 +154,8 @@ class ActorClass:
             # Values, not references: a restart must find them in the payload.
             deps_raw = [RawValue(*session.values.raw(ref.id)) for ref in deps]
             buffers = [bytes(buffer) for buffer in packed.buffers]
-            payload = encode(ActorPayload(blob, packed.data, buffers, deps_raw))
+            data, _ = values.gathered(packed.data, ())
+            payload = encode(ActorPayload(blob, bytes(data), buffers, deps_raw))
             session.actors.create(actor, spec, payload, signatures, wait=bool(name))
 
         session.values.when_ready([ref.id for ref in deps], create)

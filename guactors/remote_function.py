@@ -33,16 +33,21 @@ def function_id(blob: bytes) -> bytes:
 
 
 def pack_call(
-    args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    args: tuple[Any, ...], kwargs: dict[str, Any], name: str, *, shared: bool = True
 ) -> tuple[Packed, list[ObjectRef]]:
-    """Serialized arguments, and the references that are arguments themselves."""
+    """Serialized arguments, large ones in shared memory if they may be ``shared``, and the
+    references that are arguments themselves."""
     deps: list[ObjectRef] = []
+
+    def what() -> str:
+        return f"arguments of {name}: "
+
     for arg in args:
         if type(arg) is ObjectRef:
             break
     else:
         if not kwargs or not any(type(v) is ObjectRef for v in kwargs.values()):
-            return values.pack_arguments(args, kwargs, lambda: f"arguments of {name}: "), deps
+            return values.pack_arguments(args, kwargs, what, shared=shared), deps
 
     def stand_in(arg: Any) -> Any:
         if type(arg) is not ObjectRef:
@@ -52,7 +57,7 @@ def pack_call(
 
     args = tuple(stand_in(arg) for arg in args)
     kwargs = {key: stand_in(arg) for key, arg in kwargs.items()}
-    return values.pack_arguments(args, kwargs, lambda: f"arguments of {name}: "), deps
+    return values.pack_arguments(args, kwargs, what, shared=shared), deps
 
 
 def submit(

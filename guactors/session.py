@@ -45,6 +45,7 @@ from guactors.messages import (
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
 from guactors.pump import Host, Pump
+from guactors.session_store import SessionStore
 from guactors.session_values import SessionValues
 from guactors.transport.base import Frame, Link, Transport
 
@@ -82,8 +83,11 @@ class Session:
         self.id = hello.session
         self.namespace = hello.namespace
         self._root = hello.root
-        self.core = CallerCore(self.peer, linger=timing.linger, retry_error=_wants_retry)
+        self.core = CallerCore(
+            self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
+        )
         self.lookout = Lookout(self.core, self.id)
+        self._store = SessionStore(self.core.objects, shared=host is not None)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
         self.orphans: deque[RemoteActor] = deque()
@@ -163,6 +167,7 @@ class Session:
             if self._echo:
                 self._write(self._folder.due(0.0, everything=True))
         self.pump.close()
+        self._store.close()
         for callback in self.on_close:
             callback()
 
@@ -199,7 +204,7 @@ class Session:
         """Only take in what workers answered. The seconds until ``_service`` is due, negative when
         it is due now because of what came."""
         links, objects = self._links, self.core.objects
-        if len(self.released) > MOST_RELEASED:
+        if len(self.released) > MOST_RELEASED or self._store.borrowing:
             return -1.0
         if links.drain(ready) or links.strangers or objects.effects or objects.settled:
             return -1.0
@@ -213,6 +218,8 @@ class Session:
         core = self.core
         if self.released or self.abandoned or self.orphans:
             self._drop_released()
+        if self._store.borrowing:
+            self._store.tell_unused()
         if self.pump.host is not None:
             self.pump.host.serve()
         links, hub = self._links, self._hub
@@ -221,6 +228,7 @@ class Session:
         if now >= self._next_tick or hub.suspect or links.strangers:
             wake = hub.service(now)
             core.on_tick(now)
+            self._store.on_tick(now)
             due = core.next_wake(now)
             self._next_tick = min(wake, due) if due is not None else wake
             if self._echo:
@@ -256,6 +264,7 @@ class Session:
             actor = self.orphans.popleft()
             if not actor.shared and actor.handles == 0:
                 self.core.release_actor(actor)
+        self._store.tell_unused()
 
     def _apply(self) -> None:
         links = self._links

@@ -41,7 +41,10 @@ class SessionValues:
 
     def put(self, value: Any) -> ObjectRef:
         """An immutable copy of ``value``."""
-        packed = values.pack(value, lambda: "the value given to put()")
+        session = self._session
+        if session.released:
+            session.settle_releases()  # what it needs may be free then
+        packed = values.pack(value, lambda: "the value given to put()", shared=True)
         with self._lock:
             objects = self._core.objects
             id = objects.new()
@@ -203,7 +206,8 @@ class SessionValues:
         entry = self._core.objects.entries[id]
         if entry.error:
             raise values.unpack_error(entry.data or b"")
-        return entry.data or b"", [bytes(buffer) for buffer in entry.buffers]
+        data, buffers = values.gathered(entry.data or b"", entry.buffers)
+        return bytes(data), [bytes(buffer) for buffer in buffers]
 
     # --- streams ----------------------------------------------------------------------------------
 

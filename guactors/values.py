@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from guactors.errors import GuactorsError, NotSerializable, PermissionDenied, TaskError
+from guactors.objects.base import LARGE, Held
 
 OUT_OF_BAND = 32 * 1024
 """Smaller buffers are cheaper inside the pickle than as frames of their own."""
@@ -28,9 +29,10 @@ NO_ARGUMENTS = b""
 
 
 class Packed(NamedTuple):
-    """A serialized value: pickle, out-of-band buffers, and the references found inside it."""
+    """A serialized value: pickle, out-of-band buffers, and the references found inside it. A large
+    one is in shared memory, pickle and buffers."""
 
-    data: bytes
+    data: bytes | Held
     buffers: Sequence[bytes | memoryview]
     refs: Sequence[Any]
 
@@ -73,23 +75,36 @@ def note_reference(ref: Any) -> None:
         _collector.refs.append(ref)
 
 
-def pack(value: Any, what: Callable[[], str]) -> Packed:
-    """Serialize any value. ``what`` names it for the error. Raises NotSerializable."""
+def _copied(
+    data: bytes, buffers: Sequence[memoryview], refs: Sequence[Any], *, shared: bool
+) -> Packed:
+    """The value apart from what it was made of: the user may change an array before it has left."""
+    if shared and len(data) + sum(buffer.nbytes for buffer in buffers) >= LARGE:
+        from guactors.objects import process
+
+        return Packed(process.store().write([data, *buffers]), (), refs)
+    return Packed(data, [bytes(buffer) for buffer in buffers] if buffers else (), refs)
+
+
+def pack(value: Any, what: Callable[[], str], *, shared: bool = False) -> Packed:
+    """Serialize any value, a large one into shared memory if it may be ``shared``. ``what`` names
+    it for the error. Raises NotSerializable, StoreFull."""
     kind = type(value)
     if kind in SIMPLE:
-        return Packed(pickle.dumps(value, 5), (), ())
-    buffers: list[bytes | memoryview] = []
+        data = pickle.dumps(value, 5)
+        return _copied(data, (), (), shared=shared) if len(data) >= LARGE else Packed(data, (), ())
+    buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < OUT_OF_BAND:
             return True
-        # A copy, because the user may change the array before it has left.
-        buffers.append(bytes(raw))
+        buffers.append(raw)
         return False
 
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not value.dtype.hasobject:
-        return Packed(pickle.dumps(value, 5, buffer_callback=keep), buffers, ())
+        data = pickle.dumps(value, 5, buffer_callback=keep)
+        return _copied(data, buffers, (), shared=shared)
     refs: list[Any] = []
     outer, _collector.refs = _collector.refs, refs
     try:
@@ -102,7 +117,7 @@ def pack(value: Any, what: Callable[[], str]) -> Packed:
         raise NotSerializable(_complaint(value, what(), error)) from error
     finally:
         _collector.refs = outer
-    return Packed(data, buffers, refs)
+    return _copied(data, buffers, refs, shared=shared)
 
 
 def pack_code(target: Any, name: str) -> bytes:
@@ -117,9 +132,9 @@ def pack_code(target: Any, name: str) -> bytes:
 
 
 def pack_arguments(
-    args: tuple[Any, ...], kwargs: dict[str, Any], what: Callable[[], str]
+    args: tuple[Any, ...], kwargs: dict[str, Any], what: Callable[[], str], *, shared: bool = False
 ) -> Packed:
-    """Serialize ``(args, kwargs)``."""
+    """Serialize ``(args, kwargs)``, as ``pack`` does."""
     if not kwargs:
         if not args:
             return Packed(NO_ARGUMENTS, (), ())
@@ -127,12 +142,23 @@ def pack_arguments(
             if type(arg) not in SIMPLE:
                 break
         else:
-            return Packed(pickle.dumps((args, kwargs), 5), (), ())
-    return pack((args, kwargs), what)
+            return _copied(pickle.dumps((args, kwargs), 5), (), (), shared=shared)
+    return pack((args, kwargs), what, shared=shared)
 
 
-def unpack(data: bytes, buffers: Sequence[Any] = ()) -> Any:
+def gathered(data: bytes | Held, buffers: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+    """The pickle and its buffers, wherever they are: see ``messages.Value``."""
+    if not isinstance(data, bytes):
+        buffers = data.parts()
+    elif data or not buffers:
+        return data, buffers
+    return buffers[0], buffers[1:]
+
+
+def unpack(data: bytes | Held, buffers: Sequence[Any] = ()) -> Any:
     """The value; arrays come back read-only and without a copy."""
+    if not data or type(data) is not bytes:
+        data, buffers = gathered(data, buffers)
     if not buffers:
         return openers.value(data)
     return openers.value(data, buffers=_read_only(buffers))
@@ -144,11 +170,13 @@ def unpack_code(blob: bytes) -> Any:
 
 
 def unpack_arguments(
-    data: bytes, buffers: Sequence[Any], deps: Sequence[Any]
+    data: bytes | Held, buffers: Sequence[Any], deps: Sequence[Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """``(args, kwargs)`` with each placeholder replaced by its value."""
-    if data == NO_ARGUMENTS:
+    if data == NO_ARGUMENTS and not buffers:
         return (), {}
+    if not data or type(data) is not bytes:
+        data, buffers = gathered(data, buffers)
     if buffers:
         args, kwargs = openers.arguments(data, buffers=_read_only(buffers))
     else:
@@ -215,10 +243,10 @@ def pack_error(error: BaseException, where: str) -> bytes:
     return pickle.dumps(RemoteFailure(cause, text, where), 5)
 
 
-def unpack_error(data: bytes) -> BaseException:
+def unpack_error(data: bytes | Held) -> BaseException:
     """The exception to raise for an error value."""
     try:
-        error = openers.error(data)
+        error = openers.error(gathered(data, ())[0])
     except PermissionDenied as refusal:
         return refusal
     if isinstance(error, RemoteFailure):

@@ -63,10 +63,11 @@ class CallerCore:
         linger: float = 0.5,
         patience: float = 10.0,
         retry_error: Callable[[Task, bytes], bool] = lambda task, data: False,
+        store: str = "",
     ) -> None:
         self.me = me
         self.retry_error = retry_error
-        self.objects = ObjectTable(me)
+        self.objects = ObjectTable(me, store)
         self.objects.on_ready = self._on_ready
         self.blobs: dict[bytes, Define] = {}
         self.leases = LeaseBook(self.objects, self.blobs, linger)
@@ -296,6 +297,7 @@ class CallerCore:
             task = target.in_flight.get(reply.id)
             if task is None or task.attempt != reply.attempt:
                 position += sum(value.buffers for value in reply.values)
+                self.objects.refuse(peer, reply.values)
                 ended.append(None)
                 continue
             del target.in_flight[reply.id]

@@ -45,8 +45,10 @@ class Endings:
             id = task.id
             for value in values:
                 end = position + value.buffers
-                contains = objects.borrow(value.refs, peer) if value.refs else None
-                objects.settle(id, value.data, buffers[position:end], contains=contains)
+                if value.stored is None and not value.refs:
+                    objects.settle(id, value.data, buffers[position:end])
+                else:
+                    objects.take_in(id, value, buffers[position:end], peer, peer)
                 position = end
                 id += 1
         if task.returns == STREAM:
@@ -60,15 +62,12 @@ class Endings:
     def on_item(self, peer: str, message: StreamItem, buffers: Buffers) -> None:
         """The next item of a stream; one that a retry repeats is dropped."""
         stream = self.streams.get(message.call)
-        contains = self.objects.borrow(message.value.refs, peer) if message.value.refs else None
+        id = self.objects.new()
+        self.objects.take_in(id, message.value, buffers, peer, peer)
         if stream is None or stream.finished or message.index < stream.received:
-            for id in contains or ():
-                self.objects.drop(id)
+            self.objects.drop(id)
             return
         stream.received += 1
-        id = self.objects.new()
-        value = message.value
-        self.objects.settle(id, value.data, buffers, error=value.error, contains=contains)
         stream.items.append(id)
         self._stream_news(message.call)
 

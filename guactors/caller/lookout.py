@@ -264,6 +264,8 @@ def size_of(entry: Entry) -> int | None:
     """Bytes of its value, None while it is not here."""
     if entry.data is None:
         return None
+    if not isinstance(entry.data, bytes):
+        return entry.data.size
     return len(entry.data) + sum(_length(buffer) for buffer in entry.buffers)
 
 
@@ -275,8 +277,13 @@ def state_of(entry: Entry) -> str:
 
 
 def place_of(entry: Entry) -> str | None:
-    """Where its value is: ``inline`` in this process, None while it is not here."""
-    return None if entry.data is None else "inline"
+    """Where its value is: ``inline`` in this process, in the ``store`` of its machine, or
+    ``spilled`` to disk; None while it is not here."""
+    if entry.data is None:
+        return None
+    if isinstance(entry.data, bytes):
+        return "inline"
+    return "spilled" if entry.data.word.arena.startswith("d-") else "store"
 
 
 def _length(buffer: bytes | memoryview) -> int:

@@ -18,12 +18,24 @@ from msgspec import Struct
 
 from guactors.caller.effects import Effect, SendPeer
 from guactors.caller.tasks import Buffers, Task
-from guactors.errors import OwnerDied
-from guactors.messages import Fetch, Object, RefWord, Release, Value
+from guactors.errors import ObjectLost, OwnerDied
+from guactors.messages import (
+    BlockName,
+    Endpoint,
+    Fetch,
+    Object,
+    RefWord,
+    Release,
+    Stored,
+    Unused,
+    Value,
+)
+from guactors.objects.base import Held
 
 
 class Entry(Struct, eq=False):
-    """One object. ``data`` is None until it is there; ``error`` marks a pickled exception.
+    """One object. ``data`` is None until it is there, and holds shared memory where the value is
+    large; ``error`` marks a pickled exception.
 
     ``holds`` counts all that keeps it; ``origin`` is set for a borrowed one, whose ``lenders`` are
     the neighbours it was borrowed from; ``watched`` asks that settling be reported; ``task`` is the
@@ -31,7 +43,7 @@ class Entry(Struct, eq=False):
 
     id: int
     holds: int = 1
-    data: bytes | None = None
+    data: bytes | Held | None = None
     buffers: Buffers = ()
     error: bool = False
     contains: list[int] | None = None
@@ -51,8 +63,14 @@ class Entry(Struct, eq=False):
 class ObjectTable:
     """All entries of one process, ``me`` being the owner id it signs references with."""
 
-    def __init__(self, me: str) -> None:
+    def __init__(self, me: str, store: str = "") -> None:
         self.me = me
+        self.store = store
+        """The shared memory that this process can look into, empty for none."""
+        self.attach: Callable[[Stored, str], Held] = _nowhere
+        """Holds a value in shared memory; raises ObjectLost."""
+        self.sharing: set[str] = set()
+        """Neighbours that can look into the same."""
         self.entries: dict[int, Entry] = {}
         self.settled: list[int] = []
         self.effects: list[Effect] = []
@@ -84,7 +102,7 @@ class ObjectTable:
     def settle(
         self,
         id: int,
-        data: bytes,
+        data: bytes | Held,
         buffers: Buffers = (),
         *,
         error: bool = False,
@@ -253,17 +271,56 @@ class ObjectTable:
 
     def on_object(self, neighbour: str, request: int, value: Value, buffers: Buffers) -> None:
         """A value that was fetched."""
+        # Its lender keeps it for us: nobody needs to be told when it is unused here.
+        self.take_in(request, value, buffers, neighbour)
+
+    def take_in(
+        self, id: int, value: Value, buffers: Buffers, neighbour: str, giver: str = ""
+    ) -> None:
+        """Settle with a value that came from a neighbour. ``giver``: who gave it away for good."""
         contains = self.borrow(value.refs, neighbour) if value.refs else None
-        self.settle(request, value.data, buffers, error=value.error, contains=contains)
+        data: bytes | Held = value.data
+        error = value.error
+        if value.stored is not None:
+            try:
+                data, buffers = self.attach(value.stored, giver), ()
+            except ObjectLost as lost:
+                data, buffers, error = pickle.dumps(lost, 5), (), True
+        self.settle(id, data, buffers, error=error, contains=contains)
+
+    def refuse(self, neighbour: str, values: Iterable[Value]) -> None:
+        """Values that nobody waits for: what came with them goes back."""
+        for value in values:
+            if value.refs:
+                self.effects.append(SendPeer(neighbour, Release(value.refs)))
+            if value.stored is not None:
+                name = BlockName(value.stored.arena, value.stored.offset, value.stored.serial)
+                self.effects.append(SendPeer(neighbour, Unused([name])))
 
     def _answer(self, neighbour: str, request: int, entry: Entry) -> None:
-        value = self.value(entry, neighbour)
-        self.effects.append(SendPeer(neighbour, Object(request, value), list(entry.buffers)))
+        value, frames = self.value(entry, neighbour)
+        self.effects.append(SendPeer(neighbour, Object(request, value), list(frames)))
 
-    def value(self, entry: Entry, neighbour: str) -> Value:
-        """A ready entry as it travels to a neighbour, what it contains lent along."""
+    def value(self, entry: Entry, neighbour: str) -> tuple[Value, Buffers]:
+        """A ready entry as it travels to a neighbour, what it contains lent along; its frames."""
         refs = self.lend(entry.contains, neighbour) if entry.contains else []
-        return Value(entry.data or b"", len(entry.buffers), entry.error, refs)
+        data, frames, stored = self.outgoing(entry.data or b"", entry.buffers, neighbour)
+        return Value(data, len(frames), entry.error, refs, stored), frames
+
+    def outgoing(
+        self, data: bytes | Held, buffers: Buffers, neighbour: str
+    ) -> tuple[bytes, Buffers, Stored | None]:
+        """A pickle as it travels to a neighbour: inline, in frames, or as a place in memory."""
+        if isinstance(data, bytes):
+            return data, buffers, None
+        if neighbour in self.sharing:
+            return b"", (), data.word
+        return b"", data.parts(), None
+
+    def meet(self, neighbour: str, endpoints: Iterable[Endpoint]) -> None:
+        """A neighbour that is dialled there."""
+        if self.store and any(endpoint.store == self.store for endpoint in endpoints):
+            self.sharing.add(neighbour)
 
     def lent(self) -> Counter[int]:
         """How often each object is lent."""
@@ -283,6 +340,7 @@ class ObjectTable:
 
     def on_neighbour_lost(self, neighbour: str) -> None:
         """Its loans are over; what we still had to fetch from it has no source left."""
+        self.sharing.discard(neighbour)
         for id, count in self._loans.pop(neighbour, Counter()).items():
             for _ in range(count):
                 self.drop(id)
@@ -309,3 +367,7 @@ class ObjectTable:
         for loans in self._loans.values():
             assert all(count >= 0 for count in loans.values())
             assert all(id in self.entries for id, count in loans.items() if count)
+
+
+def _nowhere(word: Stored, giver: str) -> Held:
+    raise ObjectLost(f"{word.arena} of {giver} is nothing to this process: it has no shared memory")

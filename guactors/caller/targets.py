@@ -43,12 +43,16 @@ class Target:
         task.peer = self.peer
         task.sent_at = now
         self.in_flight[task.id] = task
-        if task.deps or task.lent or task.buffers or task.deadline or task.group:
+        args = task.args
+        if (
+            task.deps or task.lent or task.buffers or task.deadline or task.group
+            or type(args) is not bytes
+        ):  # fmt: skip
             self.outbox.append(self._laden(task, objects, now))
             return
         self.outbox.append(
             Call(
-                task.id, task.fn, task.method, task.args, 0, _NOTHING, task.returns,
+                task.id, task.fn, task.method, args, 0, _NOTHING, task.returns,
                 task.priority, 0.0, task.attempt,
             )
         )  # fmt: skip
@@ -56,16 +60,17 @@ class Target:
     def _laden(self, task: Task, objects: ObjectTable, now: float) -> Call:
         """A call with values, references or a deadline."""
         deps: list[Value] = []
-        self.buffers.extend(task.buffers)
+        args, frames, stored = objects.outgoing(task.args, task.buffers, self.peer)
+        self.buffers.extend(frames)
         for id in task.deps:
-            entry = objects.entries[id]
-            deps.append(objects.value(entry, self.peer))
-            self.buffers.extend(entry.buffers)
+            dep, dep_frames = objects.value(objects.entries[id], self.peer)
+            deps.append(dep)
+            self.buffers.extend(dep_frames)
         refs = objects.lend(task.lent, self.peer) if task.lent else []
         remaining = max(task.deadline - now, 1e-3) if task.deadline else 0.0
         return Call(
-            task.id, task.fn, task.method, task.args, len(task.buffers), deps, task.returns,
-            task.priority, remaining, task.attempt, task.group, refs,
+            task.id, task.fn, task.method, args, len(frames), deps, task.returns,
+            task.priority, remaining, task.attempt, task.group, refs, stored,
         )  # fmt: skip
 
     def urgent(self) -> bool:

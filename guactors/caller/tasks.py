@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from guactors.messages import Shape
+from guactors.objects.base import Held
 
 STREAM = -1
 """``returns`` of a streaming call."""
@@ -36,7 +37,7 @@ class Task(Struct, eq=False, gc=False):
     fn: bytes = b""
     method: str = ""
     name: str = ""
-    args: bytes = b""
+    args: bytes | Held = b""
     buffers: Buffers = ()
     deps: Sequence[int] = ()
     lent: Sequence[int] = ()

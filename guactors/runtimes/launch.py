@@ -80,6 +80,9 @@ class NodeProcess:
             # Its members end with it (PDEATHSIG, lifelines).
             self._popen.kill()
             self._popen.wait()
+        from guactors.objects import place, sweeping
+
+        sweeping.sweep(place.own_place())
         for directory in self._config.scratch:
             # It does that itself, unless it was killed.
             if os.path.exists(directory):

@@ -245,6 +245,10 @@ class Node:
         process.end_children()
         import shutil  # here, for its many imports would cost the start
 
+        from guactors.objects import place, sweeping
+
+        sweeping.sweep(place.own_place())
+
         for directory in self._config.scratch:
             shutil.rmtree(directory, ignore_errors=True)
 

@@ -113,7 +113,7 @@ class AsyncRunner:
                     return Reply(call.id, [], call.attempt), ()
                 if inspect.isawaitable(result):
                     result = await result
-                return execution.success(item, result, name, self._worker.lend)
+                return execution.success(item, result, name, self._worker)
         except asyncio.CancelledError:
             raise
         except BaseException as error:

@@ -39,6 +39,7 @@ from guactors.messages import (
     Release,
     StackIs,
     TakeBack,
+    Unused,
     Value,
     Welcome,
     WorkerReady,
@@ -224,6 +225,7 @@ class Control:
                 while self._suspects:
                     worker.on_link_gone(self._suspects.pop())
                 worker.serve_session()
+                worker.sharing.tick(time.monotonic())
 
     def glance(self) -> None:
         """For the main thread between two calls, now and then: read the control lane in this
@@ -284,7 +286,7 @@ class Control:
         worker = self._worker
         match message:
             case Hello():
-                worker.home(link, listener)
+                worker.home(link, listener, message)
                 with worker.control_lock:
                     self._open.add(link)
                 self.send(link, Welcome(worker.config.worker, own_versions()))
@@ -300,6 +302,8 @@ class Control:
                 worker.poller.wake()
             case Fetch() | Release():
                 worker.for_session.append((link, message, buffers))
+            case Unused(blocks):
+                worker.sharing.on_unused(link, blocks)
             case Goodbye():
                 self._suspects.append(link)
             case _:

@@ -10,20 +10,32 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from guactors import values
 from guactors.context import Running, running
 from guactors.errors import CallTimeout, GuactorsError, TaskCancelled, VersionMismatch
-from guactors.messages import Bind, Call, Define, LoadActor, RefWord, Reply, Value
+from guactors.messages import Bind, Call, Define, LoadActor, RefWord, Reply, Stored, Value
+from guactors.objects.base import Held
 from guactors.payload import PROGRAM
 from guactors.transport.base import Frame
 from guactors.values import Packed
 from guactors.worker.intake import Item
 from guactors.worker.trust import CLASS, FUNCTION, Trust
 
-Lend = Callable[[str, Sequence[Any]], list[RefWord]]
+if TYPE_CHECKING:
+    from guactors.worker.sharing import Sharing
+
 Outcome = tuple[Reply, Sequence[Frame]]
+
+
+class Lender(Protocol):
+    """What a result needs on its way to its caller; the worker has it."""
+
+    sharing: Sharing
+
+    def lend(self, link: str, refs: Sequence[Any]) -> list[RefWord]:
+        """Lend the references inside the result."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -107,9 +119,10 @@ def open_code(blob: bytes, name: str) -> Any:
 
 
 def arguments(item: Item) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call's arguments, dependencies in their places; raises a failed dependency's error."""
+    """The call's arguments, dependencies in their places; raises a failed dependency's error, and
+    ObjectLost."""
     call = item.call
-    if not call.deps:
+    if not (call.deps or call.stored):
         return values.unpack_arguments(call.args, item.buffers, ())
     position = call.buffers
     deps = []
@@ -117,9 +130,18 @@ def arguments(item: Item) -> tuple[tuple[Any, ...], dict[str, Any]]:
         end = position + dep.buffers
         if dep.error:
             raise values.unpack_error(dep.data)
-        deps.append(values.unpack(dep.data, item.buffers[position:end]))
+        deps.append(values.unpack(_found(dep.data, dep.stored), item.buffers[position:end]))
         position = end
-    return values.unpack_arguments(call.args, item.buffers[: call.buffers], deps)
+    args = _found(call.args, call.stored)
+    return values.unpack_arguments(args, item.buffers[: call.buffers], deps)
+
+
+def _found(data: bytes, stored: Stored | None) -> bytes | Held:
+    if stored is None:
+        return data
+    from guactors.objects import process
+
+    return process.store().attach(stored)
 
 
 def split(result: Any, returns: int, name: str) -> Sequence[Any]:
@@ -134,28 +156,35 @@ def split(result: Any, returns: int, name: str) -> Sequence[Any]:
     return result
 
 
-def success(item: Item, result: Any, name: str, lend: Lend) -> Outcome:
+def success(item: Item, result: Any, name: str, lender: Lender) -> Outcome:
     """A finished call's reply; results that do not pickle make it a failed one."""
     call = item.call
-    if type(result) in values.SIMPLE and call.returns == 1:
+    if type(result) in values.SIMPLE and call.returns == 1 and type(result) is not bytes:
         return Reply(call.id, [Value(pickle.dumps(result, 5))], call.attempt), ()
-    out: list[Value] = []
-    buffers: list[Frame] = []
+    shared = lender.sharing.with_caller(item.link)
+    packed: list[Packed] = []
     try:
         for i, part in enumerate(split(result, call.returns, name)):
             which = f" [{i}]" if call.returns > 1 else ""
-            packed = values.pack(part, lambda: f"the result of {name}{which}")  # noqa: B023
-            out.append(to_value(packed, item.link, lend))
-            buffers.extend(packed.buffers)
+            what = f"the result of {name}{which}"
+            packed.append(values.pack(part, lambda: what, shared=shared))  # noqa: B023
     except Exception as error:
         return failure(item, error, name)
-    return Reply(call.id, out, call.attempt), buffers
+    buffers: list[Frame] = []
+    for one in packed:
+        buffers.extend(one.buffers)
+    return Reply(
+        call.id, [to_value(one, item.link, lender) for one in packed], call.attempt
+    ), buffers
 
 
-def to_value(packed: Packed, link: str, lend: Lend) -> Value:
+def to_value(packed: Packed, link: str, lender: Lender) -> Value:
     """A packed value on its way to ``link``, its references lent."""
-    refs = lend(link, packed.refs) if packed.refs else []
-    return Value(packed.data, len(packed.buffers), False, refs)
+    refs = lender.lend(link, packed.refs) if packed.refs else []
+    data = packed.data
+    if isinstance(data, bytes):
+        return Value(data, len(packed.buffers), False, refs)
+    return Value(b"", 0, False, refs, lender.sharing.give(data, link))
 
 
 def failure(item: Item, error: BaseException, name: str) -> Outcome:

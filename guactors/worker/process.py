@@ -57,6 +57,7 @@ from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
+from guactors.worker.sharing import Sharing
 from guactors.worker.stack import dump_path, listen
 from guactors.worker.trust import Trust
 
@@ -83,6 +84,7 @@ class Worker:
         self.outbox = Outbox(time.time() - time.monotonic())
         self.control = Control(self, lifeline)
         self.admission = Admission(self)
+        self.sharing = Sharing()
         where = f"on worker {config.worker} of provider {config.provider_name}"
         trust = Trust(where, self.admission.caller, self.control.tell_provider)
         self.code = Code(trust, self.admission.expelled)
@@ -121,7 +123,7 @@ class Worker:
         """Where callers find this worker."""
         host = host_id()
         return [
-            Endpoint(e.control, e.data, e.server_key, host)
+            Endpoint(e.control, e.data, e.server_key, host, self.sharing.store_id)
             for e in (one.endpoint for one in self.listeners)
         ]
 
@@ -167,6 +169,7 @@ class Worker:
             listener.close()
         self._transport.close()
         self.poller.close()
+        self.sharing.close()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
 
@@ -187,6 +190,7 @@ class Worker:
             config.worker,
             self.namespace,
             transport=config.identity.client_public,
+            store=self.sharing.store_id,
         )
         host = BlockingHost(self)
         session = Session(self._transport, config.hub, hello, config.timing, echo=False, host=host)
@@ -252,6 +256,7 @@ class Worker:
             if len(self._callers) > MOST_CALLERS:
                 del self._callers[next(iter(self._callers))]
             self.admission.met(link, listener)
+            self.sharing.met(link, message)
         elif isinstance(message, Object):
             self.for_session.append((link, message, buffers))
 
@@ -259,6 +264,9 @@ class Worker:
         self, item: Item, reply: Reply, buffers: Sequence[Frame], now: float, began: float
     ) -> None:
         """A call that began then has ended: answer now, or with the next ones."""
+        if item.call.stored is not None or item.call.deps:
+            # Before its caller hears of it, who may recycle what the call used.
+            self.sharing.settle()
         outbox = self.outbox
         if not (outbox.count or self.intake.mailbox):
             times = outbox.times(began, now)
@@ -358,6 +366,7 @@ class Worker:
             self.intake.forget(link)
             self.admission.forget(link)
         self.control.forget(link)
+        self.sharing.lost(link)
         session = present_session()
         if session is not None:
             session.on_neighbour_lost(link)
@@ -367,11 +376,12 @@ class Worker:
         with self.lock:
             return list(self._homes.items())
 
-    def home(self, link: str, listener: Listener) -> None:
+    def home(self, link: str, listener: Listener, hello: Hello) -> None:
         """A caller introduced itself on the control lane."""
         with self.lock:
             self._homes.setdefault(link, listener)
             self.admission.met(link, listener)
+            self.sharing.met(link, hello)
 
     def home_of(self, link: str) -> Listener | None:
         return self._homes.get(link)

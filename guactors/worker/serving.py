@@ -52,7 +52,7 @@ def answer(worker: Worker, item: Item, name: str) -> Outcome:
     call = item.call
     result = execution.start(worker.code, item)
     if call.returns >= 0:
-        return execution.success(item, result, name, worker.lend)
+        return execution.success(item, result, name, worker)
     for index, part in enumerate(iterate(result, name)):
         send_item(worker, item, index, part, name)
     return Reply(call.id, [], call.attempt), ()
@@ -69,8 +69,9 @@ def send_item(worker: Worker, item: Item, index: int, part: Any, name: str) -> N
     """One item of a stream to its reader."""
     if item.link in worker.admission.expelled:
         raise TaskCancelled(f"{name} was stopped: who reads the stream may call here no more")
-    packed = values.pack(part, lambda: f"item {index} of {name}")
-    value = execution.to_value(packed, item.link, worker.lend)
+    shared = worker.sharing.with_caller(item.link)
+    packed = values.pack(part, lambda: f"item {index} of {name}", shared=shared)
+    value = execution.to_value(packed, item.link, worker)
     worker.stream(item.link, StreamItem(item.call.id, index, value), packed.buffers)
 
 

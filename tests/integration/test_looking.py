@@ -177,6 +177,10 @@ def test_a_put_object_is_listed_while_it_is_held(grid: None) -> None:
     (row,) = state.get_objects(ref.hex())
     assert row.object_size >= 5000
     assert (row.state, row.where, row.local_references) == ("READY", "inline", 1)
+    large = gu.put(b"x" * 500_000)
+    (row,) = state.get_objects(large.hex())
+    assert row.object_size >= 500_000
+    assert row.where in ("store", "spilled")
     id = ref.hex()
     del ref
     eventually(lambda: state.get_objects(id) == [], "the object is gone")

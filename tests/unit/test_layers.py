@@ -23,7 +23,7 @@ PACKAGE = ROOT / "guactors"
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("ids", "errors", "messages", "config", "payload"),
-    "ports": ("transport.base", "runtimes.base", "store.base"),
+    "ports": ("transport.base", "runtimes.base", "store.base", "objects.base"),
     "thinking": (
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
@@ -35,19 +35,19 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "security.signing", "security.grants", "security.rights", "security.policy",
         "security.audit", "security.statements", "security.marks", "security.introduction",
         "security.code", "security.data_only", "security.words", "images", "images.manifest",
-        "images.transfer_state",
+        "images.transfer_state", "objects.space",
     ),
     "adapters": (
         "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "values",
-        "versions", "security.*", "images.*", "store", "store.*",
+        "versions", "security.*", "images.*", "store", "store.*", "objects", "objects.*",
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "context", "credentials", "embedding", "hub_keys",
         "image_client", "looking", "provider_fetch", "provider_images", "provider_look",
         "provider_policy", "grid_client",
         "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
-        "refs", "remote_function", "session", "session_values", "actor_registry", "worker",
-        "worker.*",
+        "refs", "remote_function", "session", "session_store", "session_values", "actor_registry",
+        "worker", "worker.*",
     ),
     "doors": (
         "", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "util", "util.*",

@@ -27,6 +27,8 @@ def _of(info: mi.Type) -> st.SearchStrategy[Any]:
     match info:
         case mi.StructType(cls=cls, fields=fields):
             return st.builds(cls, **{field.name: _of(field.type) for field in fields})
+        case mi.StrType(pattern=str(pattern)):
+            return st.from_regex(pattern)
         case mi.StrType(max_length=most):
             # Limits count code points; surrogates are no text on the wire.
             return st.text(st.characters(exclude_categories=["Cs"]), max_size=min(most or 40, 40))
@@ -42,8 +44,8 @@ def _of(info: mi.Type) -> st.SearchStrategy[Any]:
             return st.booleans()
         case mi.NoneType():
             return st.none()
-        case mi.ListType(item_type=item):
-            return st.lists(_of(item), max_size=3)
+        case mi.ListType(item_type=item, min_length=least):
+            return st.lists(_of(item), min_size=least or 0, max_size=3)
         case mi.DictType(key_type=key, value_type=value):
             return st.dictionaries(_of(key), _of(value), max_size=3)
         case mi.UnionType(types=types):

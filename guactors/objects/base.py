@@ -1,0 +1,28 @@
+"""What the thinking rooms know of values in shared memory.
+
+Owns: the port between them and ``objects.store``. Types only.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from guactors.messages import Stored
+
+LARGE: Final = 100 << 10
+"""Bytes from which a value goes to shared memory; smaller ones travel in messages."""
+
+
+class Held(Protocol):
+    """A value in shared memory, which is there as long as this object, or a view of it, lives."""
+
+    @property
+    def word(self) -> Stored:
+        """How it is spoken of to other processes of the same store."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+
+    def parts(self) -> list[memoryview]:
+        """The pickle and its buffers, read-only and in place; each view keeps them there."""

@@ -1,0 +1,38 @@
+"""The one store of this process.
+
+Owns: its making at the first large value, and its absence in a process that was forked.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from guactors.objects.room import own_room
+from guactors.objects.store import ObjectStore
+
+_making = threading.Lock()
+_store: ObjectStore | None = None
+_pid = 0
+
+
+def store() -> ObjectStore:
+    """The store, made if there is none."""
+    global _store, _pid
+    if _store is None or _store.closed or _pid != os.getpid():
+        with _making:
+            if _store is None or _store.closed or _pid != os.getpid():
+                _store, _pid = ObjectStore(own_room()), os.getpid()
+    return _store
+
+
+def present() -> ObjectStore | None:
+    """The store, if there is one."""
+    return _store if _pid == os.getpid() else None
+
+
+def close() -> None:
+    """End the store of this process, if there is one."""
+    there = present()
+    if there is not None:
+        there.close()

@@ -1,0 +1,415 @@
+"""This process's part of the shared-memory store: what it writes, holds, gives away and spills.
+
+Owns: its arenas, the blocks in them, its holds on other processes' blocks, and the decision what is
+recycled. Thread-safe. Must never: recycle a block that anybody holds or may be told of, or know
+what a value is.
+
+A block lives while this process holds it, while it is given away with a result that has not come
+back, and while another process has it locked. A process that got a block's name holds it by the
+lock of its own; the lock ends with the process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from guactors.errors import ObjectLost, StoreFull
+from guactors.messages import BlockName, Stored
+from guactors.objects import base
+from guactors.objects.arena import OwnArena, SeenArena, block_size
+from guactors.objects.blocks import Block
+from guactors.objects.room import Room
+from guactors.objects.space import rounded
+
+ARENA: Final = 64 << 20
+"""Bytes of address space of an arena; memory is taken as it is used."""
+KEEP: Final = 5.0
+"""Seconds for which free memory waits for its next use."""
+
+
+class Held:
+    """See ``objects.base.Held``."""
+
+    __slots__ = ("__weakref__", "_block", "_store")
+
+    def __init__(self, block: Block, store: ObjectStore) -> None:
+        self._block = block
+        self._store = store
+
+    def __del__(self) -> None:
+        self._store.note(self._block)
+
+    @property
+    def word(self) -> Stored:
+        """How it is spoken of to other processes of the same store."""
+        return self._block.word(self._store.id)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(self._block.sizes)
+
+    def parts(self) -> list[memoryview]:
+        """The pickle and its buffers, read-only and in place."""
+        return self._store.parts(self._block)
+
+    def __repr__(self) -> str:
+        return f"<Held {self.size} bytes in {self._block.arena.name}>"
+
+
+class ObjectStore:
+    """One per process. ``room`` says where arenas may be, and how much there is."""
+
+    def __init__(self, room: Room) -> None:
+        self.id = room.id
+        self._room = room
+        self._lock = threading.Lock()
+        self._arenas: list[OwnArena] = []
+        self._seen: dict[str, SeenArena] = {}
+        self._blocks: dict[tuple[str, int], Block] = {}
+        self._given: dict[str, Counter[tuple[str, int]]] = {}
+        self._notes: deque[Block] = deque()
+        self._unused: dict[str, list[BlockName]] = {}
+        self._stuck: list[Block] = []
+        """Nobody here needs them; other processes did when it was last asked."""
+        self._serials = itertools.count(secrets.randbits(48))
+        self._uses = itertools.count()
+        self.closed = False
+
+    # --- holding ----------------------------------------------------------------------------------
+
+    def note(self, block: Block) -> None:
+        """One hold less. From any thread, at any moment."""
+        self._notes.append(block)
+        if self.closed and self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+                self._drop_empty()
+                if not (self._arenas or self._seen):
+                    self._room.close()
+            finally:
+                self._lock.release()
+
+    @property
+    def restless(self) -> bool:
+        """Whether there is something to settle."""
+        return bool(self._notes or self._unused)
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> Held:
+        """A copy of ``parts`` in shared memory. Raises StoreFull."""
+        sizes = [memoryview(part).nbytes for part in parts]
+        length = block_size(sizes)
+        with self._lock:
+            self._settle()
+            if self._stuck:
+                self._retry_stuck()
+            arena, offset = self._place(length)
+            block = Block(arena, offset, next(self._serials), sizes, length)
+            block.used = next(self._uses)
+            block.holds = 1
+            self._blocks[block.key] = block
+        # The block is ours alone until its name leaves this process.
+        arena.write(offset, block.serial, parts)
+        return Held(block, self)
+
+    def attach(self, word: Stored, giver: str = "") -> Held:
+        """Hold a block that another process, or this one, spoke of. ``giver``: who is to be told
+        when it is unused here. Raises ObjectLost."""
+        with self._lock:
+            block = self._blocks.get((word.arena, word.offset))
+            if block is None:
+                block = self._see(word)
+            elif block.serial != word.serial or block.sizes != word.sizes:
+                raise ObjectLost("the memory that held the value was recycled")
+            block.holds += 1
+            block.used = next(self._uses)
+            if giver:
+                block.givers.append(giver)
+        return Held(block, self)
+
+    def _see(self, word: Stored) -> Block:
+        if word.store != self.id:
+            raise ObjectLost("the value is in another machine's memory")
+        length = block_size(word.sizes)
+        arena = self._seen.get(word.arena)
+        fresh = arena is None
+        if arena is None:
+            arena = SeenArena(self._room.path(word.arena))
+        try:
+            arena.hold(word.offset, word.serial, length)
+        except ObjectLost:
+            if fresh:
+                arena.end()
+            raise
+        self._seen[word.arena] = arena
+        arena.users += 1
+        block = Block(arena, word.offset, word.serial, word.sizes, length)
+        self._blocks[block.key] = block
+        return block
+
+    def parts(self, block: Block) -> list[memoryview]:
+        """The parts of a block that is held."""
+        with self._lock:
+            block.used = next(self._uses)
+            return block.parts(self.note)
+
+    # --- giving away ------------------------------------------------------------------------------
+
+    def give(self, held: base.Held, taker: str) -> Stored:
+        """Keep a block until ``taker`` says that it is unused, or is lost."""
+        assert isinstance(held, Held)
+        block = held._block
+        with self._lock:
+            block.loans += 1
+            self._given.setdefault(taker, Counter())[block.key] += 1
+            return block.word(self.id)
+
+    def given_back(self, taker: str, names: Iterable[BlockName]) -> None:
+        """``taker`` uses these no more; names of others' blocks, or of old ones, are ignored."""
+        with self._lock:
+            given = self._given.get(taker, Counter())
+            for name in names:
+                key = (name.arena, name.offset)
+                block = self._blocks.get(key)
+                if block is not None and block.serial == name.serial and given[key] > 0:
+                    self._returned(given, block)
+
+    def lost(self, taker: str) -> None:
+        """Whatever it held, it holds by locks of its own."""
+        with self._lock:
+            given = self._given.pop(taker, Counter())
+            for key in list(given):
+                while given[key] > 0:
+                    self._returned(given, self._blocks[key])
+
+    def _returned(self, given: Counter[tuple[str, int]], block: Block) -> None:
+        given[block.key] -= 1
+        if not given[block.key]:
+            del given[block.key]
+        block.loans -= 1
+        self._free_if_unused(block)
+
+    # --- letting go -------------------------------------------------------------------------------
+
+    def settle(self) -> dict[str, list[BlockName]]:
+        """Carry out what ended objects noted; whom to tell of which blocks."""
+        with self._lock:
+            self._settle()
+            unused, self._unused = self._unused, {}
+        return unused
+
+    def _settle(self) -> None:
+        while self._notes:
+            block = self._notes.popleft()
+            block.holds -= 1
+            self._free_if_unused(block)
+
+    def _free_if_unused(self, block: Block) -> None:
+        if block.holds or block.loans:
+            return
+        if isinstance(block.arena, OwnArena):
+            if block.arena.erase(block.offset):
+                self._recycle(block)
+            else:
+                self._stuck.append(block)
+            return
+        del self._blocks[block.key]
+        self._leave(block)
+
+    def _recycle(self, block: Block) -> None:
+        arena = block.arena
+        assert isinstance(arena, OwnArena)
+        del self._blocks[block.key]
+        arena.space.give(block.offset, block.length)
+        arena.quiet_since = None
+
+    def _leave(self, block: Block) -> None:
+        """Use another process's block no more."""
+        arena = block.arena
+        assert isinstance(arena, SeenArena)
+        arena.let_go(block.offset)
+        for giver in block.givers:
+            self._unused.setdefault(giver, []).append(block.name())
+        block.givers = []
+        arena.users -= 1
+        if not arena.users:
+            del self._seen[arena.name]
+            arena.end()
+
+    def _retry_stuck(self) -> None:
+        stuck, self._stuck = self._stuck, []
+        for block in stuck:
+            if not (block.holds or block.loans):
+                self._free_if_unused(block)
+
+    # --- room -------------------------------------------------------------------------------------
+
+    def _place(self, length: int) -> tuple[OwnArena, int]:
+        """An arena with free bytes. Raises StoreFull."""
+        found = self._fit(length, disk=False)
+        if found is None:
+            found = self._grow(length, disk=False)
+        if found is None:
+            self._drop_empty()
+            self._room.ask_for_memory()
+            found = self._grow(length, disk=False)
+        if found is None and self._spill(length):
+            found = self._fit(length, disk=False) or self._grow(length, disk=False)
+        if found is None:
+            found = self._on_disk(length)
+        if found is None:
+            raise StoreFull(self._room.complaint(length))
+        return found
+
+    def _on_disk(self, length: int) -> tuple[OwnArena, int] | None:
+        return self._fit(length, disk=True) or self._grow(length, disk=True)
+
+    def _fit(self, length: int, *, disk: bool) -> tuple[OwnArena, int] | None:
+        for arena in self._arenas:
+            if arena.disk is not disk:
+                continue
+            offset = arena.space.take(length)
+            if offset is None:
+                continue
+            if self._room.reserve(arena, offset, length):
+                arena.quiet_since = None
+                return arena, offset
+            arena.space.give(offset, length)
+        return None
+
+    def _grow(self, length: int, *, disk: bool) -> tuple[OwnArena, int] | None:
+        arena = self._room.new_arena(max(ARENA, rounded(length)), rounded(length), disk=disk)
+        if arena is None:
+            return None
+        self._arenas.append(arena)
+        offset = arena.space.take(length)
+        assert offset is not None
+        return arena, offset
+
+    def _spill(self, wanted: int) -> bool:
+        """Move values that nobody looks at to the disk, those unused for longest first, until
+        ``wanted`` bytes of ours are free or nothing is left that can go."""
+        cold = [
+            block
+            for block in self._blocks.values()
+            if block.holds and not block.loans and not block.viewed() and not _on_disk(block)
+        ]
+        cold.sort(key=lambda block: block.used)
+        freed = 0
+        for block in cold:
+            if freed >= wanted:
+                break
+            if not block.holds:
+                continue  # its last hold ended while others were moved
+            freed += self._move_to_disk(block)
+        return freed > 0
+
+    def _move_to_disk(self, block: Block) -> int:
+        """Bytes that this freed in an arena of ours."""
+        place = self._on_disk(block.length)
+        if place is None:
+            return 0
+        target, offset = place
+        parts = block.parts(self.note)
+        target.write(offset, block.serial, parts)
+        del parts
+        self._settle()
+        old, old_offset = block.arena, block.offset
+        if isinstance(old, OwnArena) and not old.erase(old_offset):
+            # Another process uses it: it cannot move.
+            target.erase(offset)
+            target.space.give(offset, block.length)
+            return 0
+        del self._blocks[block.key]
+        if isinstance(old, SeenArena):
+            self._leave(block)
+        else:
+            old.space.give(old_offset, block.length)
+        block.arena, block.offset = target, offset
+        self._blocks[block.key] = block
+        return block.length if isinstance(old, OwnArena) else 0
+
+    def _drop_empty(self) -> None:
+        for arena in list(self._arenas):
+            if not arena.space.used:
+                self._arenas.remove(arena)
+                arena.end()
+
+    def _quiet(self, now: float) -> list[OwnArena]:
+        """Arenas of which nothing was taken or freed for a while."""
+        quiet = []
+        for arena in self._arenas:
+            if arena.quiet_since is None:
+                arena.quiet_since = now
+            elif now - arena.quiet_since >= KEEP:
+                quiet.append(arena)
+        return quiet
+
+    def on_tick(self, now: float) -> None:
+        """Give back what was unused for a while; make way where others need memory."""
+        with self._lock:
+            self._settle()
+            self._retry_stuck()
+            quiet = self._quiet(now)
+            short = self._room.others_need_memory()
+            if short:
+                self._spill(short)
+                quiet = list(self._arenas)
+            for arena in quiet:
+                if arena.space.used:
+                    arena.give_back()
+                else:
+                    self._arenas.remove(arena)
+                    arena.end()
+
+    @property
+    def borrowing(self) -> bool:
+        """Whether other processes' memory is in use here."""
+        return bool(self._seen)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is kept that a tick could give back."""
+        return not (self._arenas or self._seen or self._notes or self._unused)
+
+    def close(self) -> None:
+        """Give everything back. What others still use of it, the last of them removes; what is
+        still looked at in this process stays until it is not."""
+        with self._lock:
+            self.closed = True
+            self._given.clear()
+            self._settle()
+            for block in list(self._blocks.values()):
+                block.loans = 0
+                block.holds = 1 if block.viewed() else 0
+                self._free_if_unused(block)
+            self._unused.clear()
+            self._drop_empty()
+            for arena in self._arenas:
+                arena.leave()
+        self._room.close()
+
+    def check(self) -> None:
+        """Invariants, for tests."""
+        with self._lock:
+            for key, block in self._blocks.items():
+                assert key == block.key
+                assert block.holds >= 0 <= block.loans
+            for arena in self._arenas:
+                arena.space.check()
+                used = sum(
+                    rounded(block.length) for block in self._blocks.values() if block.arena is arena
+                )
+                assert used == arena.space.used, (used, arena.space.used)
+            for seen in self._seen.values():
+                users = sum(block.arena is seen for block in self._blocks.values())
+                assert users == seen.users > 0
+
+
+def _on_disk(block: Block) -> bool:
+    return block.arena.name.startswith("d")

@@ -1,0 +1,81 @@
+"""The removal of arenas that dead processes left.
+
+Owns: the names of arena files, and the two locks that say whether one is needed. Light: providers
+and launchers sweep, and have no store.
+
+Byte 0 of an arena is locked, together, by everybody who has it open; byte 1, alone, by the process
+that writes. Whoever can seize byte 1 knows that the writer is dead, whoever can seize byte 0 that
+nobody needs the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from guactors.objects import locks
+from guactors.objects.place import Place
+
+OPEN: Final = 0
+WRITER: Final = 1
+SHORT: Final = "short"
+"""The file by which a process tells the others that it found no memory."""
+FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_NAME: Final = re.compile(r"[md]-[0-9a-f]{32}")
+"""``m`` in memory, ``d`` on disk."""
+
+
+def arenas_in(directory: Path) -> Iterator[os.DirEntry[str]]:
+    """The arena files in a directory; nothing where there is none."""
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if _NAME.fullmatch(entry.name):
+                yield entry
+
+
+def sweep(place: Place) -> int:
+    """Remove the arenas of dead processes that nobody uses, and the directories where nothing is
+    left; the number of arenas. For processes without a store."""
+    swept = 0
+    for directory in (place.directory, place.disk):
+        for entry in list(arenas_in(directory)):
+            swept += sweep_one(Path(entry.path))
+    remove_directories(place)
+    return swept
+
+
+def sweep_one(path: Path) -> bool:
+    """Remove the arena ``path`` if its writer is dead and nobody has it open. This process must not
+    have it open."""
+    try:
+        fd = os.open(path, os.O_RDWR | FLAGS)
+    except OSError:  # gone, or somebody else's file
+        return False
+    try:
+        if not (locks.seize(fd, WRITER) and locks.seize(fd, OPEN)):
+            return False
+        path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def remove_directories(place: Place) -> None:
+    """Remove the directories of a place, if nobody has arenas there any more."""
+    for directory in (place.directory, place.disk):
+        if not directory.is_dir() or any(True for _ in arenas_in(directory)):
+            continue
+        with contextlib.suppress(OSError):
+            (directory / SHORT).unlink()
+        with contextlib.suppress(OSError):
+            directory.rmdir()

@@ -1,0 +1,66 @@
+"""A session's large values in the shared-memory store of its process.
+
+Owns: telling workers which of their results are unused here, and giving back what nobody needs.
+Must never: make the store where no large value comes or goes, for few need what that imports.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from guactors.caller.effects import SendPeer
+from guactors.caller.objects import ObjectTable
+from guactors.messages import Stored, Unused
+from guactors.objects.base import Held
+from guactors.objects.place import unpin
+
+if TYPE_CHECKING:
+    from guactors.objects.store import ObjectStore
+
+
+class SessionStore:
+    """One per session. ``shared``: the process has another keeper of the store (a worker)."""
+
+    def __init__(self, objects: ObjectTable, *, shared: bool) -> None:
+        self._objects = objects
+        self._shared = shared
+        self.borrowing = False
+        """Whether workers' memory is in use here, which they want back soon."""
+        objects.attach = self._attach
+
+    def _attach(self, word: Stored, giver: str) -> Held:
+        from guactors.objects import process
+
+        self.borrowing = True
+        return process.store().attach(word, giver)
+
+    def tell_unused(self) -> None:
+        """Let go of what ended objects held, and have their givers know. The lock is held."""
+        store = _present()
+        if store is not None and store.restless:
+            for giver, names in store.settle().items():
+                self._objects.effects.append(SendPeer(giver, Unused(names)))
+            self.borrowing = store.borrowing
+
+    def on_tick(self, now: float) -> None:
+        """Give back what was unused for a while."""
+        store = _present()
+        if store is not None and not store.idle and not self._shared:
+            store.on_tick(now)
+        self.tell_unused()
+
+    def close(self) -> None:
+        """The session ends, and with it the store of a process that has no other use for it."""
+        if self._shared:
+            return
+        if _present() is not None:
+            from guactors.objects import process
+
+            process.close()
+        unpin()
+
+
+def _present() -> ObjectStore | None:
+    process = sys.modules.get("guactors.objects.process")
+    return process.present() if process is not None else None
