@@ -21,14 +21,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from guactors.errors import PeerLost, UsageError
+from guactors.listing import Row, select
 from guactors.looking import BRIEF, Ask, asker, client_asker, look, stacks
 from guactors.looking import summarize_tasks as count_tasks
-from guactors.messages import AskGrid, Filter, Grid
+from guactors.messages import AskGrid, Filter, Grid, PeerInfo, Query
 from guactors.refs import current_session
 
 FilterTuple = tuple[str, str, Any]
 """``(column, "=" or "!=" or "~", value)``."""
 DEFAULT_LIMIT = 100
+NODE_COLUMNS = (
+    "node_id", "node_name", "state", "node_ip", "resources_total", "resources_free", "labels",
+    "workers", "leases", "actors",
+)  # fmt: skip
+BRIEF_NODE = 5
+"""Columns, unless all are asked for."""
 
 
 class State(dict[str, Any]):
@@ -160,27 +167,45 @@ def list_placement_groups(
     )
 
 
-def list_nodes(address: str | None = None, timeout: float = 30) -> list[State]:
-    """Providers."""
+def list_nodes(
+    address: str | None = None,
+    filters: Sequence[FilterTuple] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = 30,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,  # noqa: ARG001
+    sort: str = "",
+) -> list[State]:
+    """Providers. The hub knows them all, so that ``raise_on_missing_output`` changes nothing."""
     with _line(address, timeout) as ask:
         answer = ask(AskGrid(0))
     assert isinstance(answer, Grid), answer
-    return [
-        State(
-            node_id=peer.peer,
-            node_name=peer.name,
-            state="DEAD" if peer.state == "lost" else "ALIVE",
-            node_ip=peer.address,
-            resources_total=dict(peer.total),
-            resources_free=dict(peer.free),
-            labels=dict(peer.labels),
-            workers=peer.workers,
-            leases=peer.leases,
-            actors=peer.actors,
-        )
-        for peer in answer.info.peers
-        if peer.role == "provider"
-    ]
+    rows = [_node(peer) for peer in answer.info.peers if peer.role == "provider"]
+    query = Query("nodes", _filters(filters), limit, sort)
+    found = select(NODE_COLUMNS, rows, query)
+    shown = len(NODE_COLUMNS) if detail else BRIEF_NODE
+    return [State(zip(NODE_COLUMNS[:shown], row[:shown], strict=True)) for row in found]
+
+
+def _node(peer: PeerInfo) -> Row:
+    return (
+        peer.peer,
+        peer.name,
+        "DEAD" if peer.state == "lost" else "ALIVE",
+        peer.address,
+        dict(peer.total),
+        dict(peer.free),
+        dict(peer.labels),
+        peer.workers,
+        peer.leases,
+        peer.actors,
+    )
+
+
+def get_node(id: str, address: str | None = None, timeout: float = 30) -> State | None:
+    """The provider of this id, None where nobody knows it any more."""
+    found = list_nodes(address, [("node_id", "=", id)], 1, timeout, detail=True)
+    return found[0] if found else None
 
 
 def _one(what: str, key: str, id: str, address: str | None, timeout: float) -> State | None:

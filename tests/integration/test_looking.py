@@ -99,6 +99,9 @@ def test_calls_with_their_outcome_place_and_times(grid: None) -> None:
     assert len({row.task_id for row in rows}) == 50
     assert {row.worker_id for row in rows} & {row.worker_id for row in state.list_workers()}
     assert {row.node_id for row in rows} == {node.node_id for node in state.list_nodes()}
+    (node,) = state.list_nodes(filters=[("state", "=", "alive")], sort="node_id")
+    assert state.get_node(node.node_id).resources_total["CPU"] == 2.0  # type: ignore[union-attr]
+    assert state.list_nodes(filters=[("state", "=", "DEAD")]) == []
     for row in rows:
         times = [row.creation_time_ms, row.sent_time_ms, row.start_time_ms, row.end_time_ms]
         assert times == sorted(times)
