@@ -1373,6 +1373,8 @@ ImageQuestion = (
     OfferImage | PutChunk | SealImage | AskImages | AskImage | AskChunk | RemoveImage
 )  # fmt: skip
 ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
+ToQuestion = Found | Grid | Info | Sources | Page | AuthorityAnswer | ImageAnswer
+"""Answers to what a caller asked the hub, by the ``request`` of the question."""
 CallerToHub = (
     Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
     | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion

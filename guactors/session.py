@@ -27,20 +27,15 @@ from guactors.errors import GuactorsError, HubUnreachable, SessionClosed, UsageE
 from guactors.hub_line import HubLine, error_of
 from guactors.messages import (
     AskGrid,
-    AuthorityAnswer,
     Endpoint,
     Fault,
-    Found,
     Grid,
     Hello,
-    ImageAnswer,
-    Info,
     Inquiry,
     Message,
     Output,
-    Page,
-    Sources,
     Tally,
+    ToQuestion,
 )
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
@@ -57,7 +52,6 @@ MOST_RELEASED = 256
 """References that may wait to be dropped."""
 RETRY_FULL = 0.001
 """Seconds until a message that found its link full is tried again."""
-_ANSWERS = Found | Grid | Info | Sources | Page | AuthorityAnswer | ImageAnswer
 
 
 class Session:
@@ -82,11 +76,10 @@ class Session:
         self.peer = hello.peer
         self.id = hello.session
         self.namespace = hello.namespace
-        self._root = hello.root
         self.core = CallerCore(
             self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
         )
-        self.lookout = Lookout(self.core, self.id)
+        self.lookout = Lookout(self.core, self.id, root=hello.root)
         self._store = SessionStore(self.core.objects, shared=host is not None)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
@@ -103,6 +96,8 @@ class Session:
         self.actors = ActorRegistry(self)
         self.requests: dict[int, Message | None] = {}
         self.request_ids = itertools.count(1)
+        self._unasked: dict[int, Message] = {}
+        """Questions that came before the hub's welcome."""
         self._folder = LineFolder(fold=fold)
         self._echo = echo
         self._next_tick = 0.0
@@ -127,7 +122,7 @@ class Session:
             hello,
             timing,
             prove=partial(credentials.prove, hello),
-            on_up=lambda: self.core.on_hub_up(time.monotonic()),
+            on_up=self._on_hub_up,
             on_refused=self._on_refused,
             on_message=self._on_hub_message,
             watch=self._watch,
@@ -158,7 +153,7 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-            if not self._root and (rows := self.lookout.tally()):
+            if rows := self.lookout.tally():
                 self._hub.send(Tally(rows))
             self.core.close()
             self.values.notify()
@@ -170,6 +165,13 @@ class Session:
         self._store.close()
         for callback in self.on_close:
             callback()
+
+    def _on_hub_up(self) -> None:
+        self.core.on_hub_up(time.monotonic())
+        questions, self._unasked = self._unasked, {}
+        for request, question in questions.items():
+            if request in self.requests:
+                self._hub.send(question)
 
     def _on_refused(self, error: GuactorsError) -> None:
         """The hub shut us out: whatever waits ends now, and what comes later does not begin."""
@@ -293,7 +295,7 @@ class Session:
         if isinstance(message, Output):
             if self._echo:
                 self._write(self._folder.on_output(message, time.monotonic()))
-        elif isinstance(message, _ANSWERS) or (isinstance(message, Fault) and message.request):
+        elif isinstance(message, ToQuestion) or (isinstance(message, Fault) and message.request):
             if message.request in self.requests:
                 self.requests[message.request] = message
                 self.pump.news()
@@ -347,11 +349,15 @@ class Session:
         request = next(self.request_ids)
         with self.lock:
             self.requests[request] = None
-            self._hub.send(make(request))
+            if self._hub.up:
+                self._hub.send(make(request))
+            else:
+                self._unasked[request] = make(request)
         try:
             self.pump.wait(lambda: self.requests[request] is not None, timeout)
         finally:
             answer = self.requests.pop(request)
+            self._unasked.pop(request, None)
         if answer is None:
             raise self.unreachable()
         if isinstance(answer, Fault):

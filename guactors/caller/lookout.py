@@ -64,8 +64,9 @@ class Lookout:
     """``link_owner`` turns a link of this worker into the caller that dialled it: a call's parent
     is known by its link. Without one, parents are unknown."""
 
-    def __init__(self, core: CallerCore, session: str) -> None:
+    def __init__(self, core: CallerCore, session: str, *, root: bool = False) -> None:
         self.link_owner: Callable[[str], str] = lambda _: ""
+        self._root = root
         self._core = core
         self._session = session
         self._snapshots = Snapshots()
@@ -211,7 +212,10 @@ class Lookout:
         )
 
     def tally(self) -> list[TallyRow]:
-        """All calls as they will have ended if this process ends now."""
+        """All calls as they will have ended if this process ends now; nothing at all of the root,
+        whose end is that of the session."""
+        if self._root:
+            return []
         counts = self._core.log.counts()
         for _, tasks in self.under_way():
             for task in tasks:

@@ -1,29 +1,29 @@
-"""Tools beside the core of the API, under the names and paths that Ray has for them.
+"""Ray's ``ray.util``: the same names at the same places.
 
-Owns: the table of what is where. Must never: load any of it before it is used.
+Owns: nothing; each name lives elsewhere and loads on first use.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
 from typing import Any
 
-_WHERE: dict[str, str] = {
-    "state": "guactors.util.state:",
+_HOMES = {
+    "ActorPool": "guactors.integrations.actor_pool",
+    "inspect_serializability": "guactors.integrations.serializability",
 }
-"""Name -> ``module:attribute``, or ``module:`` for the module itself; one line a name."""
+"""Name -> the module it is in."""
+_MODULES = ("actor_pool", "check_serialize", "joblib", "multiprocessing", "queue", "state")
+"""Modules of this package."""
 
 
 def __getattr__(name: str) -> Any:
-    where = _WHERE.get(name)
-    if where is None:
-        raise AttributeError(f"module 'guactors.util' has no attribute {name!r}")
-    module, _, attribute = where.partition(":")
-    found = import_module(module)
-    value = getattr(found, attribute) if attribute else found
-    globals()[name] = value
-    return value
+    if name in _MODULES:
+        return importlib.import_module(f"guactors.util.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'guactors.util' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *_HOMES, *_MODULES})

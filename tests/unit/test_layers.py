@@ -73,10 +73,10 @@ IMPURE = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "zmq": ("transport.zmq_link",),
     "subprocess": ("runtimes.*",),
-    "multiprocessing": ("runtimes.*",),
+    "multiprocessing": ("runtimes.*", "integrations.pool_results"),
     "pty": ("runtimes.*",),
     "typer": ("cli.*",),
-    "rich": ("cli.*",),
+    "rich": ("cli.*", "integrations.progress"),
 }
 """Imports that only some modules may have, so that a change of mind stays in one place."""
 
