@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         put,
         remote,
         shutdown,
+        timeline,
         wait,
     )
     from guactors.integrations.mapping import map  # noqa: A004 - Python's, on a grid
@@ -72,6 +73,7 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "timeline",
     "util",
     "wait",
 ]

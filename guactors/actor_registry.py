@@ -29,7 +29,9 @@ class ActorRegistry:
     def add(self, spec: ActorSpec) -> RemoteActor:
         """The record of an actor about to be made; calls to it may be queued at once."""
         with self._lock:
-            return self._core.actors.add(spec.actor, spec.class_name)
+            actor = self._core.actors.add(spec.actor, spec.class_name)
+            actor.concurrency = spec.max_concurrency
+            return actor
 
     def create(
         self, actor: RemoteActor, spec: ActorSpec, payload: bytes, signatures: bytes, wait: bool

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import difflib
 import inspect
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -326,6 +327,21 @@ def available_resources() -> dict[str, float]:
     return _sum("Free")
 
 
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """What ran when in this session, as trace events; or written as JSON to ``filename``, for
+    ui.perfetto.dev or chrome://tracing. Calls whose record was dropped are not in it."""
+    from guactors import trace
+    from guactors.looking import asker, trace_rows
+
+    session = _need_session("timeline()")
+    events = trace.events(trace_rows(asker(session), session.id))
+    if filename is None:
+        return events
+    with open(filename, "w", encoding="utf-8") as file:
+        json.dump(events, file)
+    return None
+
+
 def _sum(field: str) -> dict[str, float]:
     total: dict[str, float] = {}
     for node in nodes():
@@ -338,5 +354,5 @@ __all__ = [
     "ActorClass", "ActorHandle", "ObjectRef", "ObjectRefGenerator", "RemoteFunction",
     "available_resources", "cancel", "cluster_resources", "get", "get_actor",
     "get_gpu_ids", "get_runtime_context", "init", "is_initialized", "kill", "method", "nodes",
-    "put", "remote", "shutdown", "wait",
+    "put", "remote", "shutdown", "timeline", "wait",
 ]  # fmt: skip

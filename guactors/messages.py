@@ -12,7 +12,7 @@ multipart message, ``buffers`` says how many belong to the value.
 
 Tags: 1-19 common, 20-49 caller and hub, 50-79 hub and provider, 80-89 provider and worker,
 90-119 caller and worker, 120-149 authority (keys, grants, audit, tokens), 150-169 images,
-200-209 placement groups.
+190-199 looking inside, 200-209 placement groups.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ Nonce = Annotated[bytes, Meta(max_length=64)]
 Lines = Annotated[list[Text], Meta(max_length=10_000)]
 Amounts = Annotated[dict[Name, Amount], Meta(max_length=1000)]
 Labels = Annotated[dict[Name, Name], Meta(max_length=1000)]
+Cell = Text | int | float | bool | dict[Name, float | Name] | None
+"""A field of a row that somebody looks at."""
 Arena = Annotated[str, Meta(pattern=r"^[md]-[0-9a-f]{32}\Z")]
 """The name of a file with shared memory; nothing else may become part of a path."""
 Sizes = Annotated[list[Count], Meta(min_length=1, max_length=65536)]
@@ -419,6 +421,57 @@ class Value(Word, frozen=True):
     stored: Stored | None = None
 
 
+class Filter(Word, frozen=True):
+    """A row passes if its cell ``key`` is (``=``), is not (``!=``) or has in it (``~``) the
+    ``value``."""
+
+    key: Name
+    op: Name
+    value: Text
+
+
+class Query(Word, frozen=True):
+    """Which rows somebody wants to see. ``what`` names the listing; ``limit`` 0 is all; ``sort`` a
+    column, with ``-`` before it the biggest first. ``cursor``: as the page before said, 0 at the
+    beginning. ``subject``: what a listing is of, such as the worker of a stack dump."""
+
+    what: Name
+    filters: Annotated[list[Filter], Meta(max_length=100)] = []
+    limit: Count = 0
+    sort: Name = ""
+    cursor: Count = 0
+    subject: Name = ""
+
+
+class RowPage(Word, frozen=True):
+    """Rows, one cell a column. ``cursor``: where the next page begins, 0 after the last one.
+    ``matched``: rows that passed the filters so far; ``dropped``: those that are counted, but not
+    kept any more, whether they would have passed or not."""
+
+    columns: Annotated[list[Name], Meta(max_length=100)]
+    rows: Annotated[list[list[Cell]], Meta(max_length=10_000)]
+    cursor: Count = 0
+    matched: Count = 0
+    dropped: Count = 0
+
+
+class TallyRow(Word, frozen=True):
+    """How many calls of a function or method have ended, and how."""
+
+    name: Name
+    finished: Count = 0
+    failed: Count = 0
+    cancelled: Count = 0
+
+
+class SourceRow(Word, frozen=True):
+    """Who answers questions about a listing; an empty ``peer`` is the hub itself."""
+
+    peer: Id
+    name: Name = ""
+    session: Id = ""
+
+
 class Message(Struct, array_like=True, frozen=True, gc=False):
     """Base of all messages; each has a tag of its own. What is a secret is not in its repr."""
 
@@ -632,6 +685,7 @@ class ActorUpdate(Message, frozen=True, tag=34):
     endpoints: list[Endpoint] = []
     death: DeathReport | None = None
     error: bytes = b""
+    provider: Id = ""
 
 
 class Found(Message, frozen=True, tag=35):
@@ -1013,17 +1067,22 @@ class StreamTaken(Message, frozen=True, tag=98):
 
 
 class Reply(Word, frozen=True):
-    """The outcome of one call: one Value per return, or one error Value."""
+    """The outcome of one call: one Value per return, or one error Value. ``fault``: the type of
+    the error, for listings."""
 
     id: Count
     values: list[Value]
     attempt: Count = 0
+    fault: Name = ""
 
 
 class Replies(Message, frozen=True, tag=100):
-    """Data lane: a batch. Frames: the buffers of each value in turn."""
+    """Data lane: a batch. Frames: the buffers of each value in turn. ``times``: little-endian
+    8-byte floats, or nothing at all: what turns the worker's clock into seconds of the epoch, and
+    for each reply when the call began by that clock, 0 if it never did, and when it ended."""
 
     replies: list[Reply]
+    times: bytes = b""
 
 
 class StreamItem(Message, frozen=True, tag=101):
@@ -1427,6 +1486,79 @@ class DropGroups(Message, frozen=True, tag=208):
     groups: list[Id]
 
 
+# --- looking inside: who asks, the hub, and who knows ---------------------------------------------
+
+
+class AskSources(Message, frozen=True, tag=190):
+    """Who can tell about the listing ``what``, of those the asker may look at. Answered by
+    Sources."""
+
+    request: Count
+    what: Name
+
+
+class Sources(Message, frozen=True, tag=191):
+    """Data lane: answer to AskSources."""
+
+    request: Count
+    sources: list[SourceRow]
+
+
+class Inquire(Message, frozen=True, tag=192):
+    """A question for ``peer``, one of Sources. Answered by Page, or Fault."""
+
+    request: Count
+    peer: Id
+    query: Query
+
+
+class Page(Message, frozen=True, tag=193):
+    """Data lane: answer to Inquire."""
+
+    request: Count
+    page: RowPage
+
+
+class Inquiry(Message, frozen=True, tag=194):
+    """Hub -> who knows: a question that ``asker`` may ask, and its number. ``sessions``: of which
+    it may hear, None for all. Answered by Findings."""
+
+    number: Count
+    asker: Id
+    query: Query
+    sessions: list[Id] | None = None
+
+
+class Findings(Message, frozen=True, tag=195):
+    """Data lane: answer to Inquiry. ``kind`` names the error where there is nothing to show, with
+    its ``detail``."""
+
+    number: Count
+    page: RowPage
+    kind: Name = ""
+    detail: Text = ""
+
+
+class Tally(Message, frozen=True, tag=198):
+    """A worker that leaves: how the calls that it made have ended, for the summaries of its
+    session."""
+
+    rows: Annotated[list[TallyRow], Meta(max_length=1000)]
+
+
+class AskStack(Message, frozen=True, tag=196):
+    """Provider -> worker: what are your threads at? Answered by StackIs."""
+
+    number: Count
+
+
+class StackIs(Message, frozen=True, tag=197):
+    """Worker -> provider: answer to AskStack, one text a thread."""
+
+    number: Count
+    threads: Lines
+
+
 Common = Hello | Welcome | Ping | Pong | Goodbye | Fault
 Authority = (
     AskKeys | ApproveKey | RevokeKey | MakeInvitation | PutGrant | RevokeGrant | AskGrants
@@ -1442,27 +1574,32 @@ ImageQuestion = (
 )  # fmt: skip
 ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
 GroupQuestion = CreateGroups | RemoveGroups | WatchGroups | FindGroup | AskGroups
+ToQuestion = Found | Grid | Info | Sources | Page | GroupList | AuthorityAnswer | ImageAnswer
+"""Answers to what a caller asked the hub, by the ``request`` of the question."""
 CallerToHub = (
     Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
     | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion | GroupQuestion
+    | AskSources | Inquire | Findings | Tally
 )  # fmt: skip
 HubToCaller = (
     Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate
     | Found | Grid | Info | Output | Relay | AuthorityAnswer | ImageAnswer | GroupsAre | GroupList
+    | Sources | Page | Inquiry
 )  # fmt: skip
 ProviderToHub = (
     Common | Proof | Offer | KeepGroups | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
     | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
+    | Findings
 )  # fmt: skip
 HubToProvider = (
     Common | Challenge | StartLease | StopLease | StartActor | StopActor | EndSession | Warrant
-    | Revoked | AdmitCaller | ImageIs | ChunkIs | KeepGroups | DropGroups
+    | Revoked | AdmitCaller | ImageIs | ChunkIs | KeepGroups | DropGroups | Inquiry
 )  # fmt: skip
 ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
 """All that a hub reads of who has not been let in."""
-WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal | Retiring
-ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel
+WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal | Retiring | StackIs
+ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | Object
     | StreamTaken
@@ -1474,6 +1611,6 @@ WorkerToCaller = (
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
     OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines, SessionList,
-    GroupList,
+    GroupList, Sources, Page, Findings,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

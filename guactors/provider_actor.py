@@ -34,6 +34,7 @@ from guactors.objects.sweeping import sweep
 from guactors.provider_crew import Crew, listen_address, worker_keys
 from guactors.provider_disk import Disk, DiskNews, tell_core
 from guactors.provider_link import HubLink
+from guactors.provider_look import Dumps, StackTaken
 from guactors.provider_state import (
     BuildPart,
     Dial,
@@ -55,6 +56,7 @@ from guactors.provider_state import (
     SendWorker,
     StartWorker,
     TakeSample,
+    TakeStack,
 )
 from guactors.runtime_actor import (
     Deliver,
@@ -115,12 +117,12 @@ class ProviderActor(Actor):
         report: Report,
         done: asyncio.Future[None],
     ) -> None:
-        config = core.config
-        self._config = config
+        self._config = config = core.config
         self._crew = Crew(config, processes, listener, doors, self._nudge)
         self._hub = HubLink(transport, self._nudge)
         self._disk = Disk(config, self._hub.send, self._told)
         self._images = self._disk.images
+        self._dumps = Dumps(config.run_dir, self._told)
         self._readers = self._crew.filenos()
         self._report = report
         self._done = done
@@ -147,6 +149,7 @@ class ProviderActor(Actor):
             asyncio.get_running_loop().remove_reader(fd)
         self._crew.close()
         self._disk.close()
+        self._dumps.close()
         if not self._done.done():
             if isinstance(cause, Failed):
                 self._done.set_exception(cause.error)
@@ -169,6 +172,8 @@ class ProviderActor(Actor):
                 effects = self._on_process_event(event)
             case Unlinked(worker):
                 effects = core.on_worker_link_lost(worker, now)
+            case StackTaken(number, threads, by, fault):
+                effects = core.on_stack_taken(number, threads, by, fault)
             case Begin():
                 self._begin()
                 return
@@ -306,6 +311,7 @@ class ProviderActor(Actor):
                 self._crew.tell(worker, Kill(cause))
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
+                self._dumps.forget(worker)
             case NeedImage() | PrepareRoot() | RemoveRoot() | BuildPart() | RemovePart():
                 self._disk.carry_out(effect)
             case Dial(endpoint):
@@ -322,6 +328,8 @@ class ProviderActor(Actor):
             case TakeSample():
                 self._perform(self._core.on_sample(self._machine.info()))
                 sweep(own_place())
+            case TakeStack():
+                self._dumps.carry_out(effect)
             case Note(level, text):
                 log.log(LEVELS[level], "%s", text)
             case Ready():

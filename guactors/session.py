@@ -19,6 +19,7 @@ from guactors.actor_registry import ActorRegistry
 from guactors.caller.actors import RemoteActor
 from guactors.caller.core import CallerCore
 from guactors.caller.effects import Dial, Hangup, SendHub, SendPeer
+from guactors.caller.lookout import Lookout
 from guactors.caller.tasks import Task
 from guactors.config import Timing
 from guactors.credentials import Credentials
@@ -27,17 +28,15 @@ from guactors.errors import GuactorsError, HubUnreachable, SessionClosed, Unknow
 from guactors.hub_line import HubLine, error_of
 from guactors.messages import (
     AskGrid,
-    AuthorityAnswer,
     Endpoint,
     Fault,
-    Found,
     Grid,
-    GroupList,
     Hello,
-    ImageAnswer,
-    Info,
+    Inquiry,
     Message,
     Output,
+    Tally,
+    ToQuestion,
 )
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
@@ -54,7 +53,6 @@ MOST_RELEASED = 256
 """References that may wait to be dropped."""
 RETRY_FULL = 0.001
 """Seconds until a message that found its link full is tried again."""
-_ANSWERS = Found | Grid | GroupList | Info | AuthorityAnswer | ImageAnswer
 
 
 class Session:
@@ -86,6 +84,7 @@ class Session:
         self.core = CallerCore(
             self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
         )
+        self.lookout = Lookout(self.core, self.id, root=hello.root)
         self._store = SessionStore(self.core.objects, shared=host is not None)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
@@ -160,6 +159,8 @@ class Session:
             if self._closed:
                 return
             self._closed = True
+            if rows := self.lookout.tally():
+                self._hub.send(Tally(rows))
             self.core.close()
             self.values.notify()
             self._hub.close()
@@ -301,10 +302,12 @@ class Session:
         if isinstance(message, Output):
             if self._echo:
                 self._write(self._folder.on_output(message, time.monotonic()))
-        elif isinstance(message, _ANSWERS) or (isinstance(message, Fault) and message.request):
+        elif isinstance(message, ToQuestion) or (isinstance(message, Fault) and message.request):
             if message.request in self.requests:
                 self.requests[message.request] = message
                 self.pump.news()
+        elif isinstance(message, Inquiry):
+            self._hub.send(self.lookout.answer(message, time.time() - time.monotonic()))
         else:
             self.core.on_hub(message, time.monotonic())
 

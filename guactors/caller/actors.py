@@ -11,6 +11,7 @@ from collections import deque
 from guactors.caller.effects import Dial, Effect, Hangup, SendHub
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
+from guactors.caller.task_log import TaskLog
 from guactors.caller.tasks import Task
 from guactors.errors import (
     MEMORY_CAUSES,
@@ -37,13 +38,13 @@ ON_PURPOSE = frozenset({"killed", "released", "session_ended", "group_removed"})
 class RemoteActor:
     """One actor as this process knows it. ``state`` as in ActorUpdate; ``creation`` is kept until
     the hub confirms it, ``ending`` until it says that the actor is dead: both are told again after
-    a relink. ``unordered``: calls that wait for their arguments are ``parked`` beside the queue,
-    and others overtake them. ``most_pending``: unanswered calls it may have from here, -1 for any
-    number."""
+    a relink. ``concurrency``: calls it runs at a time, 0 where that is not known here.
+    ``unordered``: calls that wait for their arguments are ``parked`` beside the queue, and others
+    overtake them. ``most_pending``: unanswered calls it may have from here, -1 for any number."""
 
     __slots__ = (
-        "broken_at", "broken_why", "creation", "death", "ending", "error", "handles", "id",
-        "incarnation", "most_pending", "name", "parked", "queue", "shared", "state", "target",
+        "broken_at", "broken_why", "concurrency", "creation", "death", "ending", "error", "handles",
+        "id", "incarnation", "most_pending", "name", "parked", "queue", "shared", "state", "target",
         "unordered",
     )  # fmt: skip
 
@@ -62,6 +63,7 @@ class RemoteActor:
         self.ending: KillActor | None = None
         self.handles = 0
         self.shared = False
+        self.concurrency = 0
         self.unordered = False
         self.most_pending = -1
         self.parked: dict[int, Task] = {}
@@ -92,8 +94,9 @@ class RemoteActor:
 class ActorBook:
     """All actors this process holds handles of."""
 
-    def __init__(self, objects: ObjectTable) -> None:
+    def __init__(self, objects: ObjectTable, log: TaskLog) -> None:
         self.objects = objects
+        self.log = log
         self.actors: dict[str, RemoteActor] = {}
         self.by_peer: dict[str, RemoteActor] = {}
         self.dirty: list[Target] = []
@@ -207,6 +210,7 @@ class ActorBook:
         if actor.error:
             for id in task.results():
                 self.objects.settle(id, actor.error, error=True)
+            self.log.on_end(task, ActorDied.__name__)
             return
         death = actor.death or Death("released")
         call = f"{actor.name}.{task.method}" if task.method else actor.name
@@ -223,6 +227,15 @@ class ActorBook:
             error = ActorDied(f"the actor of {call} is gone", death)
         for id in task.results():
             self.objects.fail(id, error)
+        self.log.on_end(task, type(error).__name__)
+
+    def clear(self) -> None:
+        """Calls wait no more, for the session ends."""
+        for actor in self.actors.values():
+            actor.queue.clear()
+            actor.parked.clear()
+            if actor.target is not None:
+                actor.target.in_flight.clear()
 
     # --- events -----------------------------------------------------------------------------
 
@@ -259,7 +272,7 @@ class ActorBook:
                 return over
             over = self._owed(actor, Death("link_lost", "replaced by a restart"))
         actor.incarnation = message.incarnation
-        actor.target = Target(message.worker, message.endpoints)
+        actor.target = Target(message.worker, message.endpoints, message.provider)
         self.objects.meet(message.worker, message.endpoints)
         actor.broken_at = 0.0
         self.by_peer[message.worker] = actor
@@ -293,6 +306,7 @@ class ActorBook:
                 error = ActorUnavailable(f"{actor.name}.{task.method} was lost", death)
                 for id in task.results():
                     self.objects.fail(id, error)
+                self.log.on_end(task, type(error).__name__)
         actor.queue.extendleft(reversed(again))
         # The link is closed from this side: nobody else will say that its loans are over.
         self.objects.on_neighbour_lost(target.peer)

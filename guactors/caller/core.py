@@ -20,6 +20,7 @@ from guactors.caller.objects import ObjectTable
 from guactors.caller.patience import Patience
 from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
+from guactors.caller.task_log import DEPENDENCY_FAILED, TaskLog
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
 from guactors.errors import (
     Death,
@@ -74,10 +75,12 @@ class CallerCore:
         self.objects.on_ready = self._on_ready
         self.blobs: dict[bytes, Define] = {}
         self.leases = LeaseBook(self.objects, self.blobs, linger)
-        self.actors = ActorBook(self.objects)
+        self.log = TaskLog()
+        self.log.now = lambda: self._now
+        self.actors = ActorBook(self.objects, self.log)
         self.dirty: list[Target] = []
         self.leases.dirty = self.actors.dirty = self.dirty
-        self.endings = Endings(self.objects, pack_refs)
+        self.endings = Endings(self.objects, self.log, pack_refs)
         self.streams = self.endings.streams
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
@@ -103,7 +106,7 @@ class CallerCore:
 
     def submit(self, home: Demand | RemoteActor, task: Task, now: float) -> None:
         """A new call; its result entries exist already."""
-        self._now = now
+        self._now = task.made = now
         task.home = home
         if type(home) is RemoteActor and home.most_pending > 0:
             self.actors.check_room(home, task)
@@ -133,10 +136,11 @@ class CallerCore:
 
     def _on_ready(self, task: Task) -> None:
         """The last dependency came; a failed one is the task's own outcome. A call whose result
-        nobody wants any more still runs: it may have been made for what it does."""
+        nobody wants any more still runs: it may have been made for what it does; one that was
+        cancelled does not."""
         home = task.home
         own = self.objects.entries.get(task.id)
-        if own is not None and own.data is not None:
+        if task.fault or (own is not None and own.data is not None):
             self.endings.finish(task)
         elif any(self.objects.entries[id].error for id in task.deps):
             failed = next(i for i in task.deps if self.objects.entries[i].error)
@@ -145,6 +149,7 @@ class CallerCore:
                 home.unqueue(task)
             for id in task.results():
                 self.objects.settle(id, entry.data or b"", entry.buffers, error=True)
+            self.log.on_end(task, DEPENDENCY_FAILED)
             self.endings.end_stream(task)
             self.endings.finish(task)
             self._make_way(task)
@@ -171,6 +176,8 @@ class CallerCore:
     def close(self, why: GuactorsError | None = None) -> None:
         """The session ends: everything pending is settled, with ``why`` if there is a reason."""
         self.endings.close(why)
+        self.leases.clear()
+        self.actors.clear()
         self.objects.close()
 
     def kill_actor(self, actor: RemoteActor, *, no_restart: bool, now: float) -> None:
@@ -265,7 +272,7 @@ class CallerCore:
         """Any message of a worker, or of a neighbour that dialled us."""
         self._now = now
         if type(message) is Replies:
-            self._on_replies(peer, message.replies, buffers, now)
+            self._on_replies(peer, message, buffers, now)
             return
         match message:
             case StreamItem():
@@ -296,10 +303,12 @@ class CallerCore:
         actor = self.actors.by_peer.get(peer)
         return actor.target if actor is not None else None
 
-    def _on_replies(self, peer: str, replies: list[Reply], buffers: Buffers, now: float) -> None:
+    def _on_replies(self, peer: str, message: Replies, buffers: Buffers, now: float) -> None:
         target = self._target(peer)
         if target is None:
             return
+        replies = message.replies
+        ended: list[Task | None] = []
         position = 0
         fn = b""
         first_sent = 0.0
@@ -309,6 +318,7 @@ class CallerCore:
             if task is None or task.attempt != reply.attempt:
                 position += sum(value.buffers for value in reply.values)
                 self.objects.refuse(peer, reply.values)
+                ended.append(None)
                 continue
             del target.in_flight[reply.id]
             if not count:
@@ -316,10 +326,13 @@ class CallerCore:
             count += 1
             if task.retry_errors is not None and self._retry_error(task, reply):
                 position += sum(value.buffers for value in reply.values)
+                ended.append(None)
                 continue
+            ended.append(None if task.fault else task)
             position = self.endings.reply(peer, task, reply, buffers, position)
         if not count:
             return
+        self.log.on_replies(peer, target.provider, ended, message.times, now)
         since = max(target.last_reply, first_sent)
         target.last_reply = now
         lease = self.leases.by_peer.get(peer)

@@ -106,6 +106,10 @@ class Doubts:
             task.spared += 1
             task.retries += 1
 
+    def tasks(self) -> list[Task]:
+        """The calls that wait for the cause."""
+        return [task for doubt in self._doubts.values() for task in doubt.tasks]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._doubts)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from guactors.caller.effects import SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.streams import Stream
+from guactors.caller.task_log import TaskLog
 from guactors.caller.tasks import STREAM, Buffers, Task
 from guactors.errors import GuactorsError, SessionClosed
 from guactors.messages import RefWord, Reply, StreamItem, StreamTaken
@@ -19,12 +20,21 @@ from guactors.messages import RefWord, Reply, StreamItem, StreamTaken
 NONE = pickle.dumps(None, 5)
 """The value of a stream that has come to its end."""
 
+UNNAMED = "error"
+"""The type of an error of which the worker said none."""
+
 
 class Endings:
-    """Settles calls in the object table."""
+    """Settles calls in the object table; ``log`` is told of those that end on this side."""
 
-    def __init__(self, objects: ObjectTable, pack_refs: Callable[[list[RefWord]], bytes]) -> None:
+    def __init__(
+        self,
+        objects: ObjectTable,
+        log: TaskLog,
+        pack_refs: Callable[[list[RefWord]], bytes],
+    ) -> None:
         self.objects = objects
+        self.log = log
         self.pack_refs = pack_refs
         self.streams: dict[int, Stream] = {}
 
@@ -38,6 +48,7 @@ class Endings:
             contains = objects.borrow(value.refs, peer) if value.refs else None
             for id in task.results():
                 objects.settle(id, value.data, buffers[position:end], error=True, contains=contains)
+            task.fault = task.fault or reply.fault or UNNAMED
             position = end
         elif task.gather:
             self._gather(task)
@@ -55,6 +66,8 @@ class Endings:
                 id += 1
         if task.returns == STREAM:
             self.end_stream(task)
+        if task.args:
+            task.args, task.buffers = b"", ()
         if task.deps or task.lent:
             self.finish(task)
         return position
@@ -116,12 +129,14 @@ class Endings:
         data = pickle.dumps(error, 5)
         for id in task.results():
             self.objects.settle(id, data, error=True)
+        self.log.on_end(task, type(error).__name__)
         self.end_stream(task)
         if finish:
             self.finish(task)
 
     def finish(self, task: Task) -> None:
         """The call needs its arguments no more."""
+        task.args, task.buffers = b"", ()
         for id in task.deps:
             self.objects.drop(id)
         for id in task.lent:

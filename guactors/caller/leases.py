@@ -233,6 +233,13 @@ class LeaseBook:
             return DEEPEST
         return max(2 if service < PREFETCH_BELOW else 1, int(IN_FLIGHT / service))
 
+    def clear(self) -> None:
+        """Calls wait no more, for the session ends."""
+        for demand in self.demands.values():
+            demand.queue.clear()
+        for lease in self.by_peer.values():
+            lease.target.in_flight.clear()
+
     def dispatch(self, demand: Demand, now: float) -> None:
         """Send what fits, share it evenly over the leases with room, and tell the hub of the
         rest."""
@@ -270,8 +277,11 @@ class LeaseBook:
         )
 
     def _tell(self, demand: Demand, count: int) -> None:
-        """Tell the hub the number of leases wanted, held ones included, when it is news."""
-        if count > demand.told or (count < demand.told and not demand.queue):
+        """Tell the hub the number of leases wanted, held ones included, when it is news: less than
+        before is, when nothing waits or half would do."""
+        if count > demand.told or (
+            count < demand.told and (not demand.queue or 2 * count < demand.told)
+        ):
             demand.told = count
             self.effects.append(SendHub(SetDemand(demand.key, demand.shape, count)))
 

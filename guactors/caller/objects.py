@@ -345,6 +345,10 @@ class ObjectTable:
         if self.store and any(endpoint.store == self.store for endpoint in endpoints):
             self.sharing.add(neighbour)
 
+    def lent(self) -> Counter[int]:
+        """How often each object is lent."""
+        return sum(self._loans.values(), Counter[int]())
+
     def lends_to(self, neighbour: str) -> bool:
         """Whether the neighbour still holds loans of ours."""
         return any(self._loans.get(neighbour, {}).values())

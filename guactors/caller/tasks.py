@@ -23,8 +23,9 @@ Task has STREAM and ``gather``."""
 Buffers = Sequence[bytes | memoryview]
 
 
-class Task(Struct, eq=False):
-    """A call on its way.
+class Task(Struct, eq=False, gc=False):
+    """A call on its way. The garbage collector does not look at it, for there are many: what it is
+    in a circle with, a queue of its home, is emptied by :meth:`CallerCore.close`.
 
     ``id`` is the object id of its first result, ``id .. id+returns-1`` are all. ``deps`` are local
     object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline`` is
@@ -32,9 +33,10 @@ class Task(Struct, eq=False):
     says whether the user's own errors count too, ``spared`` counts the lost workers that were not
     charged to it (the predicate lives in the shell). ``home`` is the
     demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
-    ``group``: the concurrency group of the actor. ``events``: whether a record of it is kept.
-    ``window``: unread items before its stream pauses, 0 for any number. ``gather``: the items of
-    its stream become references in its one result.
+    ``group``: the concurrency group of the actor. ``made``: when it was submitted; ``fault``: the
+    type of the error it ended with, for listings; ``events``: whether it is to be listed once it
+    has ended. ``window``: unread items before its stream pauses, 0 for any number. ``gather``: the
+    items of its stream become references in its one result.
     """
 
     id: int
@@ -58,6 +60,8 @@ class Task(Struct, eq=False):
     sent_at: float = 0.0
     peer: str = ""
     cancelled: bool = False
+    made: float = 0.0
+    fault: str = ""
     events: bool = True
     window: int = 0
     gather: bool = False

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -72,14 +73,14 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def plain(value: object) -> object:
-    """Structs as dicts, all the way down; for :func:`print_json`."""
+    """Structs as dicts, all the way down, and bytes as base64; for :func:`print_json`."""
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value
+    return b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 def print_json(value: object) -> None:

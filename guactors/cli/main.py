@@ -18,6 +18,7 @@ from guactors.cli import (
     grid,
     images,
     keys,
+    look,
     policies,
     run,
     serve,
@@ -45,6 +46,10 @@ app.command("provider")(serve.provider)
 app.command("status")(show.status)
 app.command("peers")(show.peers)
 app.command("inf")(show.inf)
+app.command("list")(look.list_rows)
+app.command("summary")(look.summary)
+app.command("timeline")(look.timeline)
+app.command("stack")(look.stack)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="key")

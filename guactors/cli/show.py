@@ -6,15 +6,20 @@ Owns: which facts are shown. Must never: change anything in the grid.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from guactors import inf as inf_words
-from guactors.cli.authority import Key, open_hub
-from guactors.cli.console import USAGE, amount, fail, print_json, print_table, size, span
+from guactors.cli.authority import Key, open_hub, printable
+from guactors.cli.console import USAGE, amount, fail, plain, print_json, print_table, size, span
 from guactors.cli.options import Address, AsJson
-from guactors.messages import GridInfo, PeerInfo
+from guactors.listing import text_of
+from guactors.looking import client_asker, look
+from guactors.messages import Cell, GridInfo, PeerInfo
+
+MOST_DEMAND = 5
+"""Kinds of waiting work that are shown."""
 
 
 def status(address: Address = None, key: Key = None, as_json: AsJson = False) -> None:
@@ -22,8 +27,9 @@ def status(address: Address = None, key: Key = None, as_json: AsJson = False) ->
     with open_hub(address, key) as client:
         grid = client.grid()
         shown = client.address.shown
+        demand = look(client_asker(client), "demand", sort="-waiting").records()
     if as_json:
-        print_json(grid)
+        print_json({**cast("dict[str, object]", plain(grid)), "demand": demand})
         return
     roles = Counter(peer.role for peer in grid.peers if peer.state != "lost")
     typer.echo(f"hub        {grid.hub} at {shown}, version {grid.version}, up {span(grid.uptime)}")
@@ -31,6 +37,11 @@ def status(address: Address = None, key: Key = None, as_json: AsJson = False) ->
     for name, (free, total) in sorted(_resources(grid).items()):
         typer.echo(f"{name:<10} {amount(name, free)} of {amount(name, total)} free")
     typer.echo(f"work       {_count(grid.leases, 'lease')}, {grid.waiting} waiting")
+    for row in demand[:MOST_DEMAND]:
+        hopeless = ", which no provider has" if row["infeasible"] else ""
+        typer.echo(f"  {row['waiting']} waiting for {row['kind']}s of {_needs(row)}{hopeless}")
+    if len(demand) > MOST_DEMAND:
+        typer.echo(f"  and {len(demand) - MOST_DEMAND} kinds more: gu list demand")
     states = Counter(actor.state for actor in grid.actors)
     listed = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     typer.echo(f"actors     {listed or 'none'}")
@@ -114,6 +125,14 @@ def _resources(grid: GridInfo) -> dict[str, tuple[float, float]]:
             free, whole = found.get(name, (0.0, 0.0))
             found[name] = (free + peer.free.get(name, 0.0), whole + total)
     return found
+
+
+def _needs(row: dict[str, Cell]) -> str:
+    """What places are waited for, on one line."""
+    parts = [text_of(row["required_resources"]) or "nothing", text_of(row["labels"])]
+    parts += [f"image {row['image']}" if row["image"] else ""]
+    parts += [f"priority {row['priority']}" if row["priority"] else ""]
+    return printable(" ".join(part for part in parts if part))
 
 
 def _shown(value: object) -> str:

@@ -18,6 +18,8 @@ _ACTIONS: dict[type[m.Message], str] = {
     m.FindGroup: "submit",
     m.AskGrid: "read_stats",
     m.AskInfo: "read_stats",
+    m.AskSources: "read_stats",
+    m.Inquire: "read_stats",
 }
 
 

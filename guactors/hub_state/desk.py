@@ -12,6 +12,7 @@ from collections.abc import Callable
 from guactors import messages as m
 from guactors.config import Timing
 from guactors.hub_state.entrance import Entrance
+from guactors.hub_state.inquiries import Inquiries
 from guactors.hub_state.peers import Peer, PeerBook
 from guactors.hub_state.sessions import SessionBook
 from guactors.ids import LinkKey
@@ -51,6 +52,7 @@ class HubDesk:
         self.peers = PeerBook(timing)
         self.sessions = SessionBook()
         self.entrance = Entrance()
+        self.inquiries = Inquiries()
         self.dropped: dict[str, None] = {}
         self.revoked: m.Revoked | None = None
         self.faults = 0
@@ -109,6 +111,9 @@ class HubDesk:
         if peer.link is not None:
             effects.append(e.Drop(LinkKey(peer.link), f"{peer.id} {reason}"))
         self.peers.leave(peer, now, lost=lost)
+        for one in self.inquiries.left(peer.id):
+            text = f"{peer.id}, which was asked, {reason}"
+            effects += self.deliver(one.asker, m.Fault("PeerLost", text, one.request))
         if peer.role == "provider":
             self.sessions.forget_provider(peer.id)
             self.entrance.provider_left(peer.id)

@@ -20,6 +20,7 @@ from guactors.config import Timing
 from guactors.hub_state.actions import decision, needed_action, refusal
 from guactors.hub_state.admission import Admission
 from guactors.hub_state.desk import TO_GATEKEEPER, TO_SCHEDULER, HubDesk
+from guactors.hub_state.looking import LookingRules
 from guactors.hub_state.peers import Peer, PeerBook
 from guactors.hub_state.sessions import SessionBook, is_local
 from guactors.hub_state.standing import StandingRules
@@ -59,6 +60,7 @@ class HubState:
         self._desk = HubDesk(hub, key, timing, versions, wall)
         self._admission = Admission(self._desk, self._heard_early)
         self._standing = StandingRules(self._desk)
+        self._looking = LookingRules(self._desk)
         self._started = now
 
     def __repr__(self) -> str:
@@ -135,12 +137,14 @@ class HubState:
             effects += self._watch(peer, now)
         effects += self._admission.expire(now)
         effects += self._standing.expire(now)
+        effects += self._looking.expire(now)
         desk.wake = None
         for peer in self.peers:
             desk.wake_at(peer.deadline if peer.link is None else peer.liveness.next_wake(now))
         for title in self.sessions.titles():
             desk.wake_at(title.until)
         desk.wake_at(desk.entrance.next_wake())
+        desk.wake_at(desk.inquiries.next_wake())
         return effects
 
     def next_wake(self, _now: float) -> float | None:
@@ -238,6 +242,8 @@ class HubState:
                 return self._admission.vouched(peer, message, now)
             case m.Report():
                 return [_reported(peer, message)]
+            case m.Findings():
+                return self._looking.findings(peer, message)
             case m.AskImage() | m.AskChunk():
                 asked = e.ImagesAsked(peer.id, peer.standing, message)
                 return [e.ToRoom(e.RoomName.IMAGES, asked)]
@@ -279,6 +285,14 @@ class HubState:
                 return [e.ToRoom(e.RoomName.STATS, asked)]
             case m.Relay():
                 return self._relay(peer, message)
+            case m.AskSources():
+                return self._looking.sources(peer, message)
+            case m.Inquire():
+                return self._looking.inquire(peer, message, now)
+            case m.Findings():
+                return self._looking.findings(peer, message)
+            case m.Tally(rows):
+                return self._looking.tally(peer, rows)
             case m.Report() if is_local(peer.standing):
                 return [_reported(peer, message)]
             case m.AskSessions(token="") | m.CloseSession(token="") if not worker:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
+from guactors.hub_state.tallies import Tallies
 from guactors.messages import ActorReport, Message, StartActor, StartLease, Warrant, WarrantWord
 from guactors.scheduling.events import LOCAL, SessionReserved, Standing
 from guactors.security.rights import Rights
@@ -42,6 +43,7 @@ class SessionBook:
         self._told: dict[str, set[str]] = {}
         self._worked: dict[str, set[str]] = {}
         self._closed: OrderedDict[str, str] = OrderedDict()
+        self.tallies = Tallies()
 
     def __contains__(self, session: str) -> bool:
         return session in self._titles
@@ -105,6 +107,7 @@ class SessionBook:
     def discard(self, session: str) -> None:
         """It is over."""
         self._titles.pop(session, None)
+        self.tallies.forget(session)
 
     def reported(self, report: ActorReport) -> None:
         """A provider returns the warrant of what still runs there; other providers that are shown

@@ -29,6 +29,7 @@ from guactors.provider_state.effects import (
     SendWorker,
     StartWorker,
     TakeSample,
+    TakeStack,
 )
 from guactors.provider_state.memory_watch import Memory
 from guactors.provider_state.shelf import ImageFacts
@@ -57,4 +58,5 @@ __all__ = [
     "SendWorker",
     "StartWorker",
     "TakeSample",
+    "TakeStack",
 ]

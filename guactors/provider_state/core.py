@@ -36,6 +36,7 @@ from guactors.messages import (
     Goodbye,
     GroupSpec,
     Hello,
+    Inquiry,
     KeepGroups,
     MachineInfo,
     Message,
@@ -47,6 +48,7 @@ from guactors.messages import (
     Retiring,
     Revoked,
     Sample,
+    StackIs,
     StartActor,
     StartLease,
     StopActor,
@@ -70,6 +72,7 @@ from guactors.provider_state.effects import (
 )
 from guactors.provider_state.envs import Envs
 from guactors.provider_state.hub_line import HubLine
+from guactors.provider_state.lookout import Lookout
 from guactors.provider_state.memory_watch import Memory, MemoryWatch
 from guactors.provider_state.orders import Orders
 from guactors.provider_state.permits import Permits
@@ -137,6 +140,7 @@ class ProviderCore:
         self._orders = Orders(config.name, *parts, wall)
         self._binder = self._orders.binder
         self._review = Review(self._pool, self._orders.gate, self._permits, self._watch, wall)
+        self._lookout = Lookout(config, self._pool)
         self._wall = wall
         self._new_keypair = new_keypair
         self._info = MachineInfo()
@@ -214,6 +218,8 @@ class ProviderCore:
                 effects = self._on_warrant(warrant, now)
             case Revoked():
                 effects = self._on_revoked(message, now)
+            case Inquiry():
+                effects = self._lookout.on_inquiry(message, now)
             case _:
                 effects = self._on_common(message, now)
         return effects + self._settle(now)
@@ -279,7 +285,7 @@ class ProviderCore:
         known = self._pool.workers.get(worker)
         if known is None:
             return []
-        effects: list[Effect] = [DropWorker(worker)]
+        effects: list[Effect] = [DropWorker(worker), *self._lookout.on_ended(worker)]
         if known.ending is None:
             effects.append(Note("warning", f"worker {worker} ended: {death.describe()}"))
         return effects + self._orders.ended(known, death, now) + self._settle(now)
@@ -324,6 +330,8 @@ class ProviderCore:
             case Refusal(who, action, what, reason, detail):
                 told = Report(who, action, what, reason, detail, known.session)
                 effects = self._line.tell(told, now)
+            case StackIs():
+                effects = self._lookout.on_stack(worker, message)
             case Goodbye(reason):
                 effects = self._watch.farewell(known, reason, now)
         return effects + self._settle(now)
@@ -342,6 +350,10 @@ class ProviderCore:
         if known is None:
             return []
         return pass_on(known, self._line, self.config.name, stream, name, lines, dropped)
+
+    def on_stack_taken(self, number: int, threads: list[str], by: str, fault: str) -> list[Effect]:
+        """What a TakeStack brought, and by which way; ``fault`` says why it is nothing."""
+        return self._lookout.on_taken(number, threads, by, fault)
 
     # --- images ---------------------------------------------------------------------------------
 
@@ -396,13 +408,14 @@ class ProviderCore:
         effects += self._watch.tick(now)
         effects += self._memory.tick(now)
         effects += self._review.tick(now)
+        effects += self._lookout.tick(now)
         return effects + self._settle(now)
 
     def next_wake(self, now: float) -> float | None:
         """When to call on_tick at the latest, if no other event comes before."""
         parts = (
             self._line, self._pool, self._watch, self._orders.gate, self._review, self._envs,
-            self._memory,
+            self._memory, self._lookout,
         )  # fmt: skip
         times = [time for part in parts if (time := part.next_wake(now)) is not None]
         return min(times, default=None)

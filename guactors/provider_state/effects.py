@@ -127,6 +127,16 @@ class DropHub(Struct, frozen=True):
     reason: str
 
 
+class TakeStack(Struct, frozen=True):
+    """Have the worker's process write down its threads on a signal, or (``native``) look at it with
+    py-spy. Answered by on_stack_taken, unless there is no such signal here."""
+
+    worker: str
+    pid: int
+    number: int
+    native: bool = False
+
+
 class TakeSample(Struct, frozen=True):
     """Measure the machine. Answered by on_sample."""
 
@@ -151,6 +161,6 @@ class Note(Struct, frozen=True):
 
 Effect = (
     StartWorker | LimitWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot
-    | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub | TakeSample | Ready | GiveUp
-    | MeasureMemory | Note
+    | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub | TakeSample | TakeStack
+    | Ready | GiveUp | MeasureMemory | Note
 )  # fmt: skip

@@ -68,6 +68,7 @@ class ActorRecord:
             self.endpoints if alive else [],
             self.death,
             self.error,
+            self.slot.peer if alive and self.slot is not None else "",
         )
 
     def info(self) -> ActorInfo:

@@ -28,6 +28,7 @@ from guactors.scheduling.group_rules import GroupRules
 from guactors.scheduling.inside import Inside
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
+from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Need, Slot, choose, contends
 from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, SLICE, victims, wanting
@@ -59,6 +60,7 @@ class SchedulerState:
         self._groups = GroupRules(self.desk, self._leases, self._actors)
         self._inside = Inside(self.desk, self._leases, self._actors, judge)
         self._claims = Claims(self.desk, self._leases)
+        self._listings = Listings(self.desk)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
@@ -248,6 +250,7 @@ class SchedulerState:
         self._actors.caller_left(event.peer, event.reason)
         self._lookups.caller_left(event.peer)
         self._groups.caller_left(event.peer)
+        self._listings.caller_left(event.peer)
 
     def _provider_joined(self, event: e.ProviderJoined, now: float) -> None:
         slot = self.desk.slots.get(event.peer)
@@ -362,6 +365,8 @@ class SchedulerState:
                 self._rejoin.held(caller, message, now)
             case _ if isinstance(message, m.GroupQuestion):
                 self._groups.heard(caller, message, now)
+            case m.Inquire():
+                self._listings.answer(caller, message)
 
     def _create(self, caller: Caller, message: m.CreateActor, now: float) -> None:
         told_again = self.desk.actors.find(message.spec.actor) is not None

@@ -20,7 +20,7 @@ _HOMES = {
 function of that name."""
 _MODULES = (
     "actor_pool", "check_serialize", "joblib", "multiprocessing", "placement_group", "queue",
-    "scheduling_strategies",
+    "scheduling_strategies", "state",
 )  # fmt: skip
 """Modules of this package."""
 

@@ -105,6 +105,7 @@ class AsyncRunner:
     async def _serve(self, item: Item) -> None:
         worker = self._worker
         name = worker.code.name(item.call)
+        began = time.monotonic()
         try:
             reply, buffers = await self._run(item, name)
         except asyncio.CancelledError:
@@ -115,7 +116,7 @@ class AsyncRunner:
             worker.exit_actor()
             return
         with worker.lock:
-            worker.outbox.add(item.link, reply, buffers, time.monotonic())
+            worker.outbox.add(item.link, reply, buffers, time.monotonic(), began)
         del self._tasks[item.link, item.call.id]
         group = item.call.group
         self._busy[group if group in self._limits else ""] -= 1
@@ -184,6 +185,10 @@ class AsyncRunner:
     def calls_of(self, link: str) -> list[int]:
         """Calls of this caller that run. The worker's lock is held."""
         return [call for owner, call in list(self._tasks) if owner == link]
+
+    def coroutines(self) -> list[tuple[str, Any]]:
+        """The calls under way, with what they run. Any thread."""
+        return [(item.name, task.get_coro()) for item, task in list(self._tasks.values())]
 
     def wake(self) -> None:
         """The worker is leaving."""

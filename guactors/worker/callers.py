@@ -6,7 +6,7 @@ Owns: these two facts of each link. Must never: decide who may call (``admission
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from guactors.context import Running
 from guactors.refs import grid_name
@@ -15,6 +15,9 @@ from guactors.worker.intake import Item
 if TYPE_CHECKING:
     from guactors.worker.process import Worker
 
+MOST_NAMES: Final = 1000
+"""Links whose callers are known by name."""
+
 
 class Callers:
     """Implements ``context.Host``."""
@@ -22,11 +25,19 @@ class Callers:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._peers: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        """Of the latest, also of those that are gone: who looks asks for parents later."""
         self._granted: dict[str, Mapping[str, float]] = {}
 
     def met(self, link: str, peer: str) -> None:
         """A caller introduced itself. The worker's lock is held."""
-        self._peers[link] = peer
+        self._peers[link] = self._names[link] = peer
+        if len(self._names) > MOST_NAMES:
+            del self._names[next(iter(self._names))]
+
+    def name_of(self, link: str) -> str:
+        """The caller that dialled it, empty where that is long ago."""
+        return self._names.get(link, "")
 
     def granted(self, link: str, resources: Mapping[str, float]) -> None:
         """What the caller's lease holds. The worker's lock is held."""

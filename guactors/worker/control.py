@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from guactors.errors import OwnerDied, ProtocolError
 from guactors.messages import (
     Admit,
+    AskStack,
     Bind,
     Bounced,
     Call,
@@ -36,6 +37,7 @@ from guactors.messages import (
     Pong,
     ProviderToWorker,
     Release,
+    StackIs,
     StreamTaken,
     TakeBack,
     Unused,
@@ -58,6 +60,7 @@ from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
 from guactors.worker.outbox import PATIENCE
+from guactors.worker.stack import dump
 
 if TYPE_CHECKING:
     from guactors.worker.process import Worker
@@ -381,6 +384,8 @@ class Control:
                 worker.bind(message)
             case Admit(keys):
                 worker.admission.doors.admit(keys)
+            case AskStack(number):
+                self.tell_provider(StackIs(number, dump(worker.runner.coroutines())))
             case Expel(keys):
                 worker.admission.expel(keys)
             case LoadActor():

@@ -251,7 +251,8 @@ def failure(item: Item, error: BaseException, name: str) -> Outcome:
     if isinstance(error, KeyboardInterrupt) and item.cancelled:
         error = ended_early(item, name)
     data = values.pack_error(error, name)
-    return Reply(item.call.id, [Value(data, 0, True)], item.call.attempt), ()
+    fault = type(error).__name__[:256]
+    return Reply(item.call.id, [Value(data, 0, True)], item.call.attempt, fault), ()
 
 
 def start(code: Code, item: Item) -> Any:

@@ -10,6 +10,7 @@ its time), or with the reply of an urgent call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct, pack
 
 from guactors.messages import Replies, Reply
 from guactors.transport.base import Frame
@@ -20,33 +21,46 @@ QUICK = 0.0005
 """A call expected to be shorter may start before the replies before it have left, seconds."""
 
 
-class Outbox:
-    """Finished calls by caller."""
+_TIMES = Struct("<ddd").pack
 
-    def __init__(self) -> None:
+
+class Outbox:
+    """Finished calls by caller. ``clock``: what turns seconds here into those of the epoch."""
+
+    def __init__(self, clock: float = 0.0) -> None:
+        self.clock = clock
         self.count = 0
         self.since = 0.0
-        self._replies: dict[str, list[Reply]] = {}
-        self._buffers: dict[str, list[Frame]] = {}
+        self._waiting: dict[str, tuple[list[Reply], list[Frame], list[float]]] = {}
 
-    def add(self, link: str, reply: Reply, buffers: Sequence[Frame], now: float) -> None:
-        """One more finished call."""
+    def add(
+        self, link: str, reply: Reply, buffers: Sequence[Frame], now: float, began: float = 0.0
+    ) -> None:
+        """One more finished call; ``began`` is 0 where it never did."""
         if not self.count:
             self.since = now
         self.count += 1
-        waiting = self._replies.get(link)
-        if waiting is None:
-            self._replies[link] = [reply]
-            self._buffers[link] = list(buffers)
-        else:
-            waiting.append(reply)
-            if buffers:
-                self._buffers[link].extend(buffers)
+        known = self._waiting.get(link)
+        if known is None:
+            self._waiting[link] = [reply], list(buffers), [self.clock, began, now]
+            return
+        replies, frames, times = known
+        replies.append(reply)
+        times.append(began)
+        times.append(now)
+        if buffers:
+            frames.extend(buffers)
+
+    def times(self, began: float, now: float) -> bytes:
+        """Of a call that ends now, as Replies tell them."""
+        return _TIMES(self.clock, began, now)
 
     def take(self) -> list[tuple[str, Replies, list[Frame]]]:
         """Everything, one frame per caller."""
-        taken = [(link, Replies(r), self._buffers[link]) for link, r in self._replies.items()]
-        self._replies = {}
-        self._buffers = {}
+        taken = [
+            (link, Replies(replies, pack(f"<{len(times)}d", *times)), buffers)
+            for link, (replies, buffers, times) in self._waiting.items()
+        ]
+        self._waiting = {}
         self.count = 0
         return taken

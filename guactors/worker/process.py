@@ -65,6 +65,7 @@ from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
 from guactors.worker.serving import keep_borrowed
 from guactors.worker.sharing import Sharing
+from guactors.worker.stack import dump_path, listen
 from guactors.worker.trust import Trust
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Worker:
         self.control_lock = threading.Lock()
         self.poller = Poller()
         self.intake = Intake()
-        self.outbox = Outbox()
+        self.outbox = Outbox(time.time() - time.monotonic())
         self.control = Control(self, lifeline)
         self.admission = Admission(self)
         self.sharing = Sharing()
@@ -155,6 +156,7 @@ class Worker:
         from guactors.worker.runners import SyncRunner
 
         name_streams()
+        listen(dump_path(self.config.run_dir, self.config.worker))
         sys.setswitchinterval(SWITCH_INTERVAL)
         place = Place(self.config.provider, self.config.worker, labels=self.config.labels)
         set_place(place, self.callers)
@@ -210,6 +212,7 @@ class Worker:
         if self.setup.env is not None:
             session.environments.adopt(self.setup.env.word)
         session.current_parent = lambda: getattr(running.get(), "key", None)
+        session.lookout.link_owner = self.callers.name_of
         session.start()
         return session
 
@@ -272,16 +275,19 @@ class Worker:
         elif isinstance(message, Object):
             self.for_session.append((link, message, buffers))
 
-    def finish(self, item: Item, reply: Reply, buffers: Sequence[Frame], now: float) -> None:
-        """A call ended: answer now, or with the next ones."""
+    def finish(
+        self, item: Item, reply: Reply, buffers: Sequence[Frame], now: float, began: float
+    ) -> None:
+        """A call that began then has ended: answer now, or with the next ones."""
         if item.call.stored is not None or item.call.deps:
             # Before its caller hears of it, who may recycle what the call used.
             self.sharing.settle()
-        if not (self.outbox.count or self.intake.mailbox):
-            self._send_data(item.link, [encode(Replies([reply])), *buffers])
-            return
         outbox = self.outbox
-        outbox.add(item.link, reply, buffers, now)
+        if not (outbox.count or self.intake.mailbox):
+            times = outbox.times(began, now)
+            self._send_data(item.link, [encode(Replies([reply], times)), *buffers])
+            return
+        outbox.add(item.link, reply, buffers, now, began)
         if (
             not self.intake.mailbox
             or outbox.count >= BATCH

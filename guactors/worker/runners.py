@@ -94,11 +94,12 @@ class SyncRunner:
             worker.exit_actor()
             return
         self._current = None
+        now = time.monotonic()
         with worker.lock:
-            worker.finish(item, reply, buffers, began)
+            worker.finish(item, reply, buffers, now, began)
         if worker.code.runs_left and worker.code.wear(call.fn):
             worker.retire()
-        self._pace[pace_key] = time.monotonic() - began
+        self._pace[pace_key] = now - began
 
     def _run(self, item: Item, name: str, now: float) -> Outcome:
         call = item.call
@@ -152,6 +153,10 @@ class SyncRunner:
         """Calls of this caller that run. Any thread."""
         item = self._current
         return [item.call.id] if item is not None and item.link == link else []
+
+    def coroutines(self) -> list[tuple[str, Any]]:
+        """None run here."""
+        return []
 
     def wake(self) -> None:
         """The worker is leaving; the poller was woken already."""

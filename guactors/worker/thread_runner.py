@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guactors.actors.mailbox import PriorityMailbox
 from guactors.context import ActorExit
@@ -99,6 +99,7 @@ class ThreadRunner:
                     continue
                 self._running[item.link, item.call.id] = item
             name = worker.code.name(item.call)
+            began = time.monotonic()
             try:
                 reply, buffers = self._run(item, name)
             except ActorExit:
@@ -106,7 +107,7 @@ class ThreadRunner:
                 return
             with worker.lock:
                 del self._running[item.link, item.call.id]
-                worker.outbox.add(item.link, reply, buffers, time.monotonic())
+                worker.outbox.add(item.link, reply, buffers, time.monotonic(), began)
             worker.poller.wake()
 
     def _run(self, item: Item, name: str) -> Outcome:
@@ -134,6 +135,10 @@ class ThreadRunner:
     def calls_of(self, link: str) -> list[int]:
         """Calls of this caller that run. The worker's lock is held."""
         return [call for owner, call in self._running if owner == link]
+
+    def coroutines(self) -> list[tuple[str, Any]]:
+        """None run here."""
+        return []
 
     def wake(self) -> None:
         """The worker is leaving; the poller was woken already."""

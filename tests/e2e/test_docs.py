@@ -16,8 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
-    "README.md", "docs/tutorial.md", "docs/integrations.md", "docs/runtime-env.md",
-    "docs/limits.md",
+    "README.md", "docs/tutorial.md", "docs/integrations.md", "docs/looking-inside.md",
+    "docs/runtime-env.md", "docs/limits.md",
 )  # fmt: skip
 
 

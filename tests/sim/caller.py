@@ -53,6 +53,7 @@ class SimCaller:
         self.session = hello.session
         self.closed = False
         self.faults: list[Fault] = []
+        self.submitted = 0
         self.transport = transport
         self._world = world
         self._clock = world.clock
@@ -165,6 +166,7 @@ class SimCaller:
 
     def submit(self, home: Any, task: Task) -> int:
         """Hand in a call; its first id."""
+        self.submitted += 1
         self.core.submit(home, task, self._clock.now)
         self.after_core()
         return task.id

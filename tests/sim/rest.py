@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from guactors.caller.lookout import OUTCOMES, Lookout
 from guactors.provider_state.workers import Hosting, Leased, Preparing
 from guactors.scheduling.groups import REMOVED
 from guactors.scheduling.resources import LIGHT
 
 if TYPE_CHECKING:
+    from tests.sim.caller import SimCaller
     from tests.sim.provider import SimProvider
     from tests.sim.world import World
 
@@ -40,6 +42,7 @@ def unrest(world: World) -> list[str]:
             for d in core.leases.demands.values()
             if d.told
         ]
+        found += _miscounted(driver.caller)
     found += _hub(world)
     for provider in world.living_providers():
         found += _provider(provider)
@@ -47,6 +50,17 @@ def unrest(world: World) -> list[str]:
         if worker.running:
             found.append(f"{worker.id} runs {[r.program.uid for r in worker.running]}")
     return found
+
+
+def _miscounted(caller: SimCaller) -> list[str]:
+    """Calls that those who look inside would see twice, or not at all."""
+    summary = Lookout(caller.core, caller.session)._summary(0.0)
+    ended = len(OUTCOMES)
+    counted = sum(sum(row[-ended:]) for row in summary.rows)  # type: ignore[arg-type]
+    under_way = sum(sum(row[2:-ended]) for row in summary.rows)  # type: ignore[arg-type]
+    if (counted, under_way) == (caller.submitted, 0):
+        return []
+    return [f"{caller.peer} counts {counted} of {caller.submitted} calls, {under_way} under way"]
 
 
 def _hub(world: World) -> list[str]:

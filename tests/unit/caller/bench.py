@@ -75,7 +75,7 @@ class Bench:
         returns = options.get("returns", 1)
         id = self.core.objects.new(max(1, returns))
         method = {"method": "go"} if isinstance(home, RemoteActor) else {"fn": FN}
-        task = Task(id, name="f", **{**method, **options})
+        task = Task(id, **{"name": "f", **method, **options})
         self.core.submit(home or self.core.demand(ONE), task, self.now)
         self._settle()
         return id

@@ -149,6 +149,18 @@ def test_release_is_graceful_and_can_be_overruled_by_kill(bench: Bench) -> None:
     assert states(bench) == ["dead"]
 
 
+@pytest.mark.parametrize(("released", "cause"), [(False, "killed"), (True, "released")])
+def test_an_end_names_the_incarnation_that_is_to_end(
+    bench: Bench, released: bool, cause: str
+) -> None:
+    """It may overtake the start of that, and the provider had another one a moment ago."""
+    bench.actor(spec(max_restarts=1))
+    end(bench)
+    bench.say("c-1", m.KillActor("a-1", released=released))
+    told = m.StopActor("a-1", cause, graceful=released, incarnation=1)
+    assert bench.one("p-1", m.StopActor) == told
+
+
 def test_what_has_no_place_yet_dies_at_once(bench: Bench) -> None:
     bench.create(spec(shape=m.Shape({"GPU": 1.0})))
     bench.say("c-1", m.KillActor("a-1"))

@@ -1,0 +1,161 @@
+"""What the scheduler can tell to those who look inside: actors, leases, demand.
+
+Owns: the columns of these listings, and :data:`LISTINGS`, in which every listing of the scheduler
+has its line. Must never: change anything, or show a caller what is not its principal's.
+
+Columns have Ray's names where Ray has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Final
+
+from guactors import messages as m
+from guactors.errors import UsageError
+from guactors.listing import Listing, Row, Snapshots
+from guactors.scheduling.actors import MOST_DEAD, ActorRecord
+from guactors.scheduling.demand import Demand
+from guactors.scheduling.desk import Caller, Desk, sees
+from guactors.scheduling.events import WORKER
+from guactors.scheduling.leases import Lease
+from guactors.scheduling.placement import Need
+from guactors.scheduling.resources import LIGHT, STEP, Units
+
+ACTOR_COLUMNS: Final = (
+    "actor_id", "class_name", "state", "name", "ray_namespace", "job_id", "owner", "node_id",
+    "worker_id", "num_restarts", "is_detached", "required_resources", "death_cause",
+)  # fmt: skip
+LEASE_COLUMNS: Final = (
+    "lease_id", "state", "job_id", "caller_id", "node_id", "worker_id", "required_resources",
+    "priority", "blocked", "recalled", "age_s",
+)  # fmt: skip
+DEMAND_COLUMNS: Final = (
+    "required_resources", "waiting", "kind", "priority", "labels", "runtime", "image", "callers",
+    "infeasible",
+)  # fmt: skip
+_STATES: Final = {
+    "pending": "PENDING_CREATION", "alive": "ALIVE", "restarting": "RESTARTING", "dead": "DEAD",
+}  # fmt: skip
+
+
+class Listings:
+    """Works on ``desk``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._snapshots = Snapshots()
+
+    def answer(self, caller: Caller, message: m.Inquire) -> None:
+        """Say the page that was asked for, or what is wrong with the question."""
+        desk = self._desk
+
+        def make(query: m.Query) -> Listing:
+            maker = LISTINGS.get(query.what)
+            if maker is None:
+                known = ", ".join(sorted(LISTINGS))
+                raise UsageError(f"the hub lists no {query.what!r}; there are {known}")
+            return maker(desk, caller)
+
+        try:
+            page = self._snapshots.page(caller.peer, message.query, make)
+        except UsageError as error:
+            desk.say(caller.peer, m.Fault("UsageError", str(error), message.request))
+        else:
+            desk.say(caller.peer, m.Page(message.request, page))
+
+    def caller_left(self, peer: str) -> None:
+        """It reads no further."""
+        self._snapshots.forget(peer)
+
+
+def _actors(desk: Desk, caller: Caller) -> Listing:
+    known = chain(list(desk.actors), desk.actors.recent_dead(MOST_DEAD))
+    return Listing(ACTOR_COLUMNS, (_actor(one) for one in known if sees(caller, one)))
+
+
+def _actor(record: ActorRecord) -> Row:
+    spec, death = record.spec, record.death
+    return (
+        record.id,
+        spec.class_name,
+        _STATES.get(record.state, record.state),
+        spec.name or None,
+        spec.namespace,
+        spec.session,
+        spec.owner,
+        record.slot.peer if record.slot is not None else None,
+        record.worker or None,
+        record.incarnation,
+        spec.detached,
+        dict(spec.shape.resources),
+        None if death is None else f"{death.cause}: {death.detail}".rstrip(": ")[:1000],
+    )
+
+
+def _sees_peer(desk: Desk, caller: Caller, peer: str) -> bool:
+    """Whether what the caller ``peer`` has may be seen."""
+    if caller.standing.rights.everything and caller.standing.kind != WORKER:
+        return True
+    other = desk.callers.get(peer)
+    return other is not None and other.principal == caller.principal
+
+
+def _leases(desk: Desk, caller: Caller) -> Listing:
+    return Listing(
+        LEASE_COLUMNS,
+        (_lease(desk, one) for one in list(desk.leases) if _sees_peer(desk, caller, one.caller)),
+    )
+
+
+def _lease(desk: Desk, lease: Lease) -> Row:
+    return (
+        lease.id,
+        lease.state.name,
+        lease.session,
+        lease.caller,
+        lease.slot.peer,
+        lease.worker or None,
+        _resources(lease.need.hold),
+        lease.need.priority,
+        lease.blocked,
+        lease.recalled_at is not None,
+        round(max(0.0, desk.now - lease.since), 3),
+    )
+
+
+def _resources(hold: Units) -> m.Cell:
+    return {name: amount / STEP for name, amount in hold if name != LIGHT}
+
+
+def _demand(desk: Desk, caller: Caller) -> Listing:
+    """Places that are wanted and not had, by what they need."""
+    found: dict[tuple[bool, Need], list[Demand]] = {}
+    for demand in desk.demands:
+        if demand.waiting and _sees_peer(desk, caller, demand.caller):
+            found.setdefault((demand.is_actor, demand.need), []).append(demand)
+    rows = [_demand_row(is_actor, need, wanted) for (is_actor, need), wanted in found.items()]
+    return Listing(DEMAND_COLUMNS, rows)
+
+
+def _demand_row(is_actor: bool, need: Need, wanted: list[Demand]) -> Row:
+    return (
+        _resources(need.total),
+        sum(demand.waiting for demand in wanted),
+        "actor" if is_actor else "lease",
+        need.priority,
+        dict(need.labels),
+        need.runtime or "python",
+        need.image or None,
+        len({demand.caller for demand in wanted}),
+        any(demand.infeasible for demand in wanted),
+    )
+
+
+LISTINGS: Final[dict[str, Callable[[Desk, Caller], Listing]]] = {
+    "actors": _actors,
+    "demand": _demand,
+    "leases": _leases,
+}
+"""By name; a new listing of the scheduler is a line here."""
