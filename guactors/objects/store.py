@@ -109,7 +109,7 @@ class ObjectStore:
             if self._stuck:
                 self._retry_stuck()
             arena, offset = self._place(length)
-            block = Block(arena, offset, next(self._serials), sizes, length)
+            block = Block(arena, offset, secrets.randbits(63), sizes, length)
             block.used = next(self._uses)
             block.holds = 1
             self._blocks[block.key] = block
