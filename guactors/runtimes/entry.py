@@ -130,6 +130,7 @@ def main() -> NoReturn:
     birth = msgspec.msgpack.decode(read_exactly(0, length), type=Birth)
     lifeline = os.dup(0)
     take_streams(os.open(os.devnull, os.O_RDONLY), 1, 2)
+    default_signals()  # what a shell ignores for a provider in the background is inherited
     sys.path[:] = birth.path or sys.path
     # Its own descriptor: the entry may close the one it is given.
     own = os.dup(lifeline)

@@ -52,6 +52,19 @@ def test_a_worker_finds_a_clean_house(watch: Watch, tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_shell_ignores_for_us_is_not_ignored_in_workers(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        workers = open_workers(ENTRY, method="spawn")
+        watch = Watch(workers)
+        workers.start(config_for("w-look-1", tmp_path))
+        watch.ended("w-look-1")
+        workers.close()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "signals True True" in watch.lines("w-look-1", 1)
+
+
 TRIES = f"""
 import sys, tempfile
 from pathlib import Path
