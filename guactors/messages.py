@@ -918,6 +918,25 @@ class Unused(Message, frozen=True, tag=97):
     blocks: list[BlockName]
 
 
+class ReadBlock(Message, frozen=True, tag=180):
+    """Caller to worker, control lane: send bytes ``offset`` to ``offset + length`` of what follows
+    the header of a block that was given to the sender. Answered by BlockChunk."""
+
+    request: Count
+    block: BlockName
+    offset: Count
+    length: Annotated[int, Meta(ge=1, le=64 << 20)]
+
+
+class BlockChunk(Message, frozen=True, tag=181):
+    """Data lane. The bytes are the frame that follows, ``checksum`` their CRC-32; without a frame,
+    the block is not the asker's to read any more."""
+
+    request: Count
+    offset: Count
+    checksum: Count = 0
+
+
 class Object(Message, frozen=True, tag=104):
     """Answer to Fetch, data lane, both ways; who has it no longer sends an OwnerDied error."""
 
@@ -1262,14 +1281,16 @@ FromStranger = Hello | Proof | Ping | Pong | Goodbye
 WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel
 CallerToWorker = (
-    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | Object
+    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
+    | Object
 )  # fmt: skip
 WorkerToCaller = (
-    Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object
+    Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object | BlockChunk
 )  # fmt: skip
 
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
-    OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines, SessionList,
+    BlockChunk, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines,
+    SessionList,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

@@ -126,7 +126,7 @@ class ActorClass:
         concurrency = options.get("max_concurrency") or (
             DEFAULT_ASYNC_CONCURRENCY if is_async_class(self._cls) else 1
         )
-        packed, deps = pack_call(args, kwargs, f"{self.__name__}()", shared=False)
+        packed, deps = pack_call(args, kwargs, f"{self.__name__}()", large=0)
         if packed.refs:
             raise UsageError(
                 f"{self.__name__}(): a reference inside a container cannot be a constructor "

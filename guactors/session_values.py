@@ -6,17 +6,24 @@ or hold the lock while it waits.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.caller.away import Away
+from guactors.caller.objects import Entry
 from guactors.errors import GetTimeout, GuactorsError, SessionClosed
 from guactors.messages import RefWord
+from guactors.objects.base import LARGE
 from guactors.refs import ObjectRef
 
 if TYPE_CHECKING:
     from guactors.session import Session
+
+_ABSENT = frozenset({type(None), Away})
+"""What an entry has whose value is not here."""
 
 
 class SessionValues:
@@ -31,8 +38,11 @@ class SessionValues:
 
     def notify(self) -> None:
         """Objects settled: resolve their futures and rouse whoever sleeps. The lock is held."""
-        settled, self._core.objects.settled = self._core.objects.settled, []
+        objects = self._core.objects
+        settled, objects.settled = objects.settled, []
         for id in settled:
+            if objects.kept_at and objects.is_away(id):
+                continue  # it is on its way, and will be said again
             for future in self._futures.pop(id, ()):
                 self._resolve(future, id)
         self._pump.news()
@@ -44,7 +54,7 @@ class SessionValues:
         session = self._session
         if session.released:
             session.settle_releases()  # what it needs may be free then
-        packed = values.pack(value, lambda: "the value given to put()", shared=True)
+        packed = values.pack(value, lambda: "the value given to put()", large=LARGE)
         with self._lock:
             objects = self._core.objects
             id = objects.new()
@@ -57,33 +67,30 @@ class SessionValues:
     def get_one(self, id: int, timeout: float | None) -> Any:
         """The value of one object; raises its error, or GetTimeout."""
         entry = self._core.objects.entries[id]
-        if entry.data is None:
-            if entry.origin is not None:
+        if type(entry.data) in _ABSENT:
+            if entry.origin is not None or entry.data is not None:
                 self._await([id], timeout)
-            elif not self._pump.wait(lambda: entry.data is not None, timeout):
-                raise self._late(1, 1, timeout)
-        if entry.error:
-            raise values.unpack_error(entry.data or b"")
-        return values.unpack(entry.data or b"", entry.buffers)
+            else:
+                entry.wanted = True
+                if not self._pump.wait(lambda: type(entry.data) not in _ABSENT, timeout):
+                    raise self._late(1, 1, timeout)
+        return self._value(id)
 
     def get_many(self, ids: Sequence[int], timeout: float | None) -> list[Any]:
         """Values in order; raises as soon as one of them has failed."""
         entries = self._core.objects.entries
-        if any(entries[id].data is None for id in ids):
+        if any(type(entries[id].data) in _ABSENT for id in ids):
             self._await(ids, timeout)
             for id in ids:
-                if entries[id].data is not None and entries[id].error:
-                    raise values.unpack_error(entries[id].data or b"")
+                if entries[id].error:
+                    return [self._value(id)]  # which raises
         return [self._value(id) for id in ids]
 
     def _await(self, ids: Sequence[int], timeout: float | None) -> None:
         entries = self._core.objects.entries
         with self._lock:
-            wanted = [entries[id] for id in ids if entries[id].data is None]
-            for entry in wanted:
-                entry.watched = True
-                if entry.origin is not None:
-                    self._core.objects.need(entry.id)
+            wanted = [entries[id] for id in ids if type(entries[id].data) in _ABSENT]
+            self._want(wanted)
         if not wanted:
             return
         position = 0
@@ -91,7 +98,7 @@ class SessionValues:
         def done() -> bool:
             nonlocal position
             while position < len(wanted):
-                if wanted[position].data is None:
+                if type(wanted[position].data) in _ABSENT:
                     return bool(self._failed_among(wanted, position))
                 if wanted[position].error:
                     return True
@@ -99,8 +106,15 @@ class SessionValues:
             return True
 
         if not self._pump.wait(done, timeout):
-            waiting = sum(entry.data is None for entry in wanted)
+            waiting = sum(type(entry.data) in _ABSENT for entry in wanted)
             raise self._late(waiting, len(ids), timeout)
+
+    def _want(self, entries: Sequence[Entry]) -> None:
+        """Have it said when these are here, and have them come. The lock is held."""
+        for entry in entries:
+            entry.watched = True
+        if self._core.want(entries, time.monotonic()):
+            self._session.after_core()
 
     def _late(self, waiting: int, count: int, timeout: float | None) -> GuactorsError:
         if self._session.closed:
@@ -120,9 +134,11 @@ class SessionValues:
 
     def _value(self, id: int) -> Any:
         entry = self._core.objects.entries[id]
+        data = entry.data or b""
+        assert not isinstance(data, Away)
         if entry.error:
-            raise values.unpack_error(entry.data or b"")
-        return values.unpack(entry.data or b"", entry.buffers)
+            raise values.unpack_error(data)
+        return values.unpack(data, entry.buffers)
 
     def wait(
         self, ids: Sequence[int], count: int, timeout: float | None
@@ -155,12 +171,9 @@ class SessionValues:
         future: Future[Any] = Future()
         with self._lock:
             entry = self._core.objects.entries[id]
-            if entry.data is None:
-                entry.watched = True
+            if type(entry.data) in _ABSENT:
                 self._futures.setdefault(id, []).append(future)
-                if entry.origin is not None:
-                    self._core.objects.need(id)
-                    self._session.after_core()
+                self._want([entry])
                 self._core.objects.hold(id)
                 future.add_done_callback(lambda _: self._session.released.append(id))
                 self._pump.kick()
@@ -186,7 +199,7 @@ class SessionValues:
     def when_ready(self, ids: Sequence[int], then: Callable[[], None]) -> None:
         """Call ``then`` once all objects are there: now, or later on the serving thread."""
         entries = self._core.objects.entries
-        pending = [id for id in ids if entries[id].data is None]
+        pending = [id for id in ids if type(entries[id].data) in _ABSENT]
         if not pending:
             then()
             return
@@ -204,9 +217,11 @@ class SessionValues:
     def raw(self, id: int) -> tuple[bytes, list[bytes]]:
         """A ready value as bytes; raises its error."""
         entry = self._core.objects.entries[id]
+        found = entry.data or b""
+        assert not isinstance(found, Away)
         if entry.error:
-            raise values.unpack_error(entry.data or b"")
-        data, buffers = values.gathered(entry.data or b"", entry.buffers)
+            raise values.unpack_error(found)
+        data, buffers = values.gathered(found, entry.buffers)
         return bytes(data), [bytes(buffer) for buffer in buffers]
 
     # --- streams ----------------------------------------------------------------------------------

@@ -7,16 +7,18 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from guactors.caller.actors import ActorBook, RemoteActor, death_of
+from guactors.caller.away import Away
 from guactors.caller.cancelling import Cancelling
 from guactors.caller.doubts import Doubts
 from guactors.caller.effects import Effect, Hangup, SendHub
 from guactors.caller.endings import Endings
 from guactors.caller.leases import Demand, LeaseBook
-from guactors.caller.objects import ObjectTable
+from guactors.caller.objects import Entry, ObjectTable
 from guactors.caller.patience import Patience
+from guactors.caller.remote_values import RemoteValues
 from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
@@ -27,6 +29,7 @@ from guactors.errors import (
 )
 from guactors.messages import (
     ActorUpdate,
+    BlockChunk,
     Bounced,
     DeathReport,
     Define,
@@ -78,6 +81,8 @@ class CallerCore:
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
         )
+        self.remote = RemoteValues(self.objects, self.endings, self._resubmit, lambda: self._now)
+        self.leases.gather = self.actors.gather = self.remote.gather
         self.doubts = Doubts(self.objects, self.leases, self.endings)
         self.patience = Patience(self.objects, self.leases, self.actors, self.endings, patience)
         self.hub_up = False
@@ -121,6 +126,24 @@ class CallerCore:
                 self.endings.finish(task)
         elif ready:
             self.leases.submit(home, task, now)
+
+    def want(self, entries: Iterable[Entry], now: float) -> bool:
+        """Somebody here waits for these: have what was lent to us, and what is away, come; whether
+        that takes anything."""
+        self._now = now
+        for entry in entries:
+            entry.wanted = True
+            if entry.origin is not None:
+                self.objects.need(entry.id)
+            if isinstance(entry.data, Away):
+                self.objects.bring(entry.id, entry.data)
+        return bool(self.objects.effects)
+
+    def _resubmit(self, task: Task, ready: bool) -> None:
+        if type(task.home) is RemoteActor:
+            self.actors.submit(task.home, task, self._now)
+        elif ready:
+            self.leases.submit(task.home, task, self._now)
 
     def _on_ready(self, task: Task) -> None:
         """The last dependency came; a failed one is the task's own outcome. A call whose result
@@ -247,10 +270,13 @@ class CallerCore:
         self._now = now
         if type(message) is Replies:
             self._on_replies(peer, message.replies, buffers, now)
+            if self.objects.missed:
+                self.remote.on_missed()
             return
         match message:
             case StreamItem():
                 self.endings.on_item(peer, message, buffers)
+                self.remote.on_missed()
             case Bounced(calls, blocked):
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
@@ -266,6 +292,8 @@ class CallerCore:
                 self.objects.on_release(peer, refs)
             case Object(request, value):
                 self.objects.on_object(peer, request, value, buffers)
+            case BlockChunk():
+                self.remote.on_chunk(peer, message, buffers)
             case _:
                 pass
 
@@ -365,6 +393,7 @@ class CallerCore:
             self.endings.end_stream(task)
             self.endings.finish(task)
         self.patience.on_tick(now)
+        self.remote.on_tick(now)
 
     def next_wake(self, now: float) -> float | None:
         """When ``on_tick`` is due next, or None."""
@@ -374,6 +403,7 @@ class CallerCore:
             self.doubts.next_wake(),
             self.actors.next_wake(),
             self.patience.next_wake(),
+            self.remote.next_wake(now),
         )
         return min((wake for wake in wakes if wake is not None), default=None)
 

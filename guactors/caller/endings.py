@@ -7,6 +7,7 @@ never: decide whether a call is to be tried again (the core does, before it come
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 
 from guactors.caller.objects import ObjectTable
 from guactors.caller.streams import Stream
@@ -21,6 +22,8 @@ class Endings:
     def __init__(self, objects: ObjectTable) -> None:
         self.objects = objects
         self.streams: dict[int, Stream] = {}
+        self.on_away: Callable[[Task, list[int]], bool] = lambda task, away: False
+        """Results of a call stay where they were made; whether the call is to be kept for them."""
 
     def reply(self, peer: str, task: Task, reply: Reply, buffers: Buffers, position: int) -> int:
         """Settle one answered call; the position of the next reply's buffers."""
@@ -47,9 +50,14 @@ class Endings:
                 id += 1
         if task.returns == STREAM:
             self.end_stream(task)
-        if task.deps or task.lent:
+        kept = bool(objects.kept_at) and self._is_kept(task)
+        if (task.deps or task.lent) and not kept:
             self.finish(task)
         return position
+
+    def _is_kept(self, task: Task) -> bool:
+        away = [id for id in task.results() if self.objects.is_away(id)]
+        return bool(away) and self.on_away(task, away)
 
     def on_item(self, peer: str, message: StreamItem, buffers: Buffers) -> None:
         """The next item of a stream; one that a retry repeats is dropped."""

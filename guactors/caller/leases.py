@@ -11,6 +11,7 @@ while another lease is free; what was sent too early is taken back.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import ceil
 
 from guactors.caller.effects import Dial, Effect, Hangup, SendHub, SendPeer
@@ -74,6 +75,8 @@ class LeaseBook:
         self.by_id: dict[str, Lease] = {}
         self.service: dict[bytes, float] = {}
         self.dirty: list[Target] = []
+        self.gather: Callable[[Task, str], bool] = lambda task, peer: True
+        """Has brought here what a call depends on and a neighbour cannot reach."""
 
     @property
     def effects(self) -> list[Effect]:
@@ -243,7 +246,10 @@ class LeaseBook:
             if not target.outbox:
                 self.dirty.append(target)
             for _ in range(min(room, len(queue))):
-                target.add(queue.popleft(), self.objects, self.blobs, now)
+                task = queue.popleft()
+                if task.deps and not self._can_go(task, demand, lease, now):
+                    continue
+                target.add(task, self.objects, self.blobs, now)
         if queue:
             service = self.service.get(queue[0].fn)
             waiting = len(queue)
@@ -251,6 +257,26 @@ class LeaseBook:
             extra = max(1, min(waiting, worth))  # a coarse clock measures zero
             if extra > 1 or not demand.leases or self._stuck(demand):
                 self._tell(demand, min(len(demand.leases) + extra, MOST_DEMAND))
+
+    def _can_go(self, task: Task, demand: Demand, lease: Lease, now: float) -> bool:
+        """Whether a call with values on other machines may go to this lease. If one of those
+        machines has a lease with room, the call goes there; if none has, the values come here
+        first."""
+        objects = self.objects
+        if not objects.kept_at:
+            return True
+        if all(objects.within_reach(id, lease.target.peer) for id in task.deps):
+            return True
+        for other in demand.ready:
+            if other is lease or other.recalled or other.target.blocked or other.target.in_flight:
+                continue
+            if all(objects.within_reach(id, other.target.peer) for id in task.deps):
+                if not other.target.outbox:
+                    self.dirty.append(other.target)
+                other.target.add(task, objects, self.blobs, now)
+                return False
+        self.gather(task, lease.target.peer)
+        return False
 
     def _stuck(self, demand: Demand) -> bool:
         """Whether no lease will take more for a while."""

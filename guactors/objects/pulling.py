@@ -81,6 +81,11 @@ class Pull:
         start = index * CHUNK
         return start, min(CHUNK, self.size - start)
 
+    def index_at(self, offset: int) -> int | None:
+        """The chunk that begins at ``offset``."""
+        index, inside = divmod(offset, CHUNK)
+        return index if not inside and index < self.count else None
+
     @property
     def missing(self) -> int:
         """Chunks that have not arrived."""

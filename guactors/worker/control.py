@@ -35,6 +35,7 @@ from guactors.messages import (
     Ping,
     Pong,
     ProviderToWorker,
+    ReadBlock,
     Release,
     TakeBack,
     Unused,
@@ -299,6 +300,8 @@ class Control:
                 worker.poller.wake()
             case Fetch() | Release():
                 worker.for_session.append((link, message, buffers))
+            case ReadBlock():
+                worker.send(link, *worker.sharing.chunk(link, message))
             case Unused(blocks):
                 worker.sharing.on_unused(link, blocks)
             case Goodbye():

@@ -161,13 +161,13 @@ def success(item: Item, result: Any, name: str, lender: Lender) -> Outcome:
     call = item.call
     if type(result) in values.SIMPLE and call.returns == 1 and type(result) is not bytes:
         return Reply(call.id, [Value(pickle.dumps(result, 5))], call.attempt), ()
-    shared = lender.sharing.with_caller(item.link)
+    large = lender.sharing.from_size(item.link)
     packed: list[Packed] = []
     try:
         for i, part in enumerate(split(result, call.returns, name)):
             which = f" [{i}]" if call.returns > 1 else ""
             what = f"the result of {name}{which}"
-            packed.append(values.pack(part, lambda: what, shared=shared))  # noqa: B023
+            packed.append(values.pack(part, lambda: what, large=large))  # noqa: B023
     except Exception as error:
         return failure(item, error, name)
     buffers: list[Frame] = []
