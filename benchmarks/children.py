@@ -22,18 +22,32 @@ END_WITHIN = 10.0
 
 
 class ChildFailed(Exception):
-    """A child ended, kept silent or reported an error; its stderr is on ours."""
+    """A child ended, kept silent or reported an error; its stderr is on ours, or in its log."""
+
+
+class ChildLost(ChildFailed):
+    """It ended or kept silent: nothing more can be asked of it."""
 
 
 class Child:
-    """``python -m module *arguments`` in the repository, with ``env`` on top of ours."""
+    """``python -m module *arguments`` in the repository, with ``env`` on top of ours. ``python``:
+    another interpreter than ours; ``log``: the file to which its stderr is appended."""
 
-    def __init__(self, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        log: Path | None = None,
+    ) -> None:
         self.name = " ".join([module, *arguments])
+        self._log = log.open("ab") if log is not None else None
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [python, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._log,
             cwd=ROOT,
             env={**os.environ, **(env or {})},
         )
@@ -46,8 +60,9 @@ class Child:
         self.close()
 
     def ask(self, question: str = "", timeout: float = ANSWER_WITHIN) -> Any:
-        """Have ``question`` measured; its value. Raises ChildFailed. An empty question sends
-        nothing and waits for what the child says of itself."""
+        """Have ``question`` measured; its value. Raises ChildFailed with the error that the child
+        reports, ChildLost. An empty question sends nothing and waits for what the child says of
+        itself."""
         popen = self._popen
         assert popen.stdin is not None
         assert popen.stdout is not None
@@ -56,30 +71,32 @@ class Child:
                 popen.stdin.write(question.encode() + b"\n")
                 popen.stdin.flush()
         except BrokenPipeError:
-            raise ChildFailed(f"{self.name} has ended before it was asked {question!r}") from None
+            raise ChildLost(f"{self.name} has ended before it was asked {question!r}") from None
         # One answer per question: nothing is left in the buffer that select cannot see.
         if not select.select([popen.stdout], [], [], timeout)[0]:
-            raise ChildFailed(f"{self.name} did not answer {question!r} within {timeout:g} s")
+            raise ChildLost(f"{self.name} did not answer {question!r} within {timeout:g} s")
         line = popen.stdout.readline()
         if not line:
-            raise ChildFailed(f"{self.name} ended instead of answering {question!r}")
+            raise ChildLost(f"{self.name} ended instead of answering {question!r}")
         answer = json.loads(line)
         if "error" in answer:
             raise ChildFailed(f"{self.name}, asked {question!r}: {answer['error']}")
         return answer["value"]
 
-    def close(self) -> None:
+    def close(self, within: float = END_WITHIN) -> None:
         """Close its input, which ends it; kill it when that takes too long. Idempotent."""
         popen = self._popen
         assert popen.stdin is not None
         assert popen.stdout is not None
         popen.stdin.close()
         try:
-            popen.wait(END_WITHIN)
+            popen.wait(within)
         except subprocess.TimeoutExpired:
             popen.kill()
             popen.wait()
         popen.stdout.close()
+        if self._log is not None:
+            self._log.close()
 
 
 def answer(value: Any) -> None:

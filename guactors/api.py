@@ -167,19 +167,36 @@ def wait(
         raise TypeError(f"wait() takes a list of refs, not {type(refs).__name__}")
     if not refs:
         return [], []
-    if len({id(ref) for ref in refs}) < len(refs) or len(set(refs)) < len(refs):
-        raise ValueError("wait() takes each ref once")
+    refs = refs[:]  # the caller's may change meanwhile
+    session, ids = _waited_for(refs)
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns={num_returns} is not between 1 and {len(refs)} refs")
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout={timeout} is negative")
+    taken = session.values.wait(ids, num_returns, timeout)
+    if len(taken) == 1:
+        at = taken[0]
+        return [refs[at]], refs[:at] + refs[at + 1 :]
+    chosen = set(taken)
+    return [refs[at] for at in taken], [ref for at, ref in enumerate(refs) if at not in chosen]
+
+
+def _waited_for(refs: list[Any]) -> tuple[Session, list[int]]:
+    """The session and the numbers of refs that are refs, each once; raises TypeError or ValueError.
+    A loop waits for what the last round left, whose refs were looked at then."""
+    try:
+        ids = [ref._id for ref in refs]
+        session: Session = refs[0]._session
+        if session.values.left == ids:
+            return session, ids
+    except AttributeError:
+        pass  # said below
     for ref in refs:
         if not isinstance(ref, ObjectRef | ObjectRefGenerator):
             raise TypeError(f"wait() takes refs; the list has a {type(ref).__name__}")
-    session = refs[0]._session
-    by_id = {ref._id: ref for ref in refs}
-    ready, rest = session.values.wait([ref._id for ref in refs], num_returns, timeout)
-    return [by_id[id] for id in ready], [by_id[id] for id in rest]
+    if len(set(ids)) < len(refs):
+        raise ValueError("wait() takes each ref once")
+    return session, ids
 
 
 def cancel(

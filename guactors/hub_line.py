@@ -40,6 +40,7 @@ from guactors.transport.liveness import Liveness, Lost, SendPing
 MOST_REFUSALS = 2
 """A key that was good once and is refused so often in a row is good no more. One refusal can be an
 accident: a proof that came too late."""
+_DECODER: Decoder[Message] = Decoder(HubToCaller)
 SHUT_DOORS = 3
 """Refused handshakes in a row after which who was let in before believes them."""
 Prove = Callable[[Challenge, str], Proof]
@@ -94,7 +95,6 @@ class HubLine:
         self._on_message = on_message
         self._watch = watch
         self._unwatch = unwatch
-        self._decoder: Decoder[Message] = Decoder(HubToCaller)
         self._backoff = Backoff(timing.redial_first, timing.redial_most, rng)
         self._link: Link | None = None
         self._liveness = Liveness(timing)
@@ -172,7 +172,7 @@ class HubLine:
 
     def _handle(self, frames: list[Frame]) -> None:
         try:
-            message, _ = self._decoder.decode(frames)
+            message, _ = _DECODER.decode(frames)
         except ProtocolError as error:
             self.refusal = VersionMismatch(f"the hub speaks another protocol ({error})")
             return

@@ -18,6 +18,8 @@ from guactors.transport.poller import Poller
 DRAIN = 256
 """Messages taken from one link before the others get their turn."""
 
+_DECODER: Decoder[Message] = Decoder(WorkerToCaller)
+
 OnMessage = Callable[[str, Message, Sequence[Frame]], None]
 
 
@@ -51,7 +53,6 @@ class PeerLinks:
         self._host = hello.host
         self._on_message = on_message
         self._on_lost = on_lost
-        self._decoder: Decoder[Message] = Decoder(WorkerToCaller)
         self._links: dict[str, Link] = {}
         self._by_fd: dict[int, tuple[str, Link, Lane]] = {}
         self._fds: dict[str, list[int]] = {}
@@ -139,7 +140,7 @@ class PeerLinks:
         return more
 
     def _drain_one(self, peer: str, link: Link, lane: Lane, *, woken: bool) -> bool:
-        receive, decode, deliver = link.receive, self._decoder.decode, self._on_message
+        receive, decode, deliver = link.receive, _DECODER.decode, self._on_message
         count = 0
         while count < DRAIN:
             got = receive(lane)

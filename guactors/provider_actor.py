@@ -270,7 +270,7 @@ class ProviderActor(Actor):
 
     def _read_workers(self) -> bool:
         if self._crew.disturbed():
-            self._perform(self._core.on_disturbed())
+            self._perform(self._core.on_disturbed(self.context.now()))
         heard = self._crew.read_links()
         happened, left = self._crew.read_processes()
         for event in left:

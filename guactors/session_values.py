@@ -35,6 +35,8 @@ class SessionValues:
         self._pump = session.pump
         self._lock = session.lock
         self._futures: dict[int, list[Future[Any]]] = {}
+        self.left: list[int] = []
+        """What the latest ``wait`` left, each once."""
 
     def notify(self) -> None:
         """Objects settled: resolve their futures and rouse whoever sleeps. The lock is held."""
@@ -140,31 +142,42 @@ class SessionValues:
             raise values.unpack_error(data)
         return values.unpack(data, entry.buffers)
 
-    def wait(
-        self, ids: Sequence[int], count: int, timeout: float | None
-    ) -> tuple[list[int], list[int]]:
-        """(ready, not ready), in order, when ``count`` are ready or time is up."""
-        entries = self._core.objects.entries
+    def wait(self, ids: list[int], count: int, timeout: float | None) -> list[int]:
+        """Positions of the first ``count`` ready ones, in order; of fewer when time is up. What is
+        not among them is what ``left`` says next; ``ids`` are unique, and taken over."""
+        found = self._ready(ids, count)
+        if len(found) < count:
+            self._watch(ids)
+            self._pump.wait(lambda: len(self._ready(ids, count)) == count, timeout)
+            found = self._ready(ids, count)
+        if len(found) == 1:
+            del ids[found[0]]
+            self.left = ids
+        else:
+            taken = set(found)
+            self.left = [id for at, id in enumerate(ids) if at not in taken]
+        return found
+
+    def _ready(self, ids: Sequence[int], count: int) -> list[int]:
+        entries, streams = self._core.objects.entries, self._core.streams
+        found: list[int] = []
+        for at, id in enumerate(ids):
+            if entries[id].data is None and not (id in streams and streams[id].items):
+                continue
+            found.append(at)
+            if len(found) == count:
+                break
+        return found
+
+    def _watch(self, ids: Sequence[int]) -> None:
+        """Have it said when one of them settles; fetch what is elsewhere."""
+        objects = self._core.objects
         with self._lock:
             for id in ids:
-                entries[id].watched = True
-                if entries[id].origin is not None:
-                    self._core.objects.need(id)
-
-        def done() -> bool:
-            ready = 0
-            for id in ids:
-                if entries[id].data is not None:
-                    ready += 1
-                    if ready >= count:
-                        return True
-            return False
-
-        if not done():
-            self._pump.wait(done, timeout)
-        ready = [id for id in ids if entries[id].data is not None][:count]
-        chosen = set(ready)
-        return ready, [id for id in ids if id not in chosen]
+                entry = objects.entries[id]
+                entry.watched = True
+                if entry.origin is not None:
+                    objects.need(id)
 
     def future(self, id: int) -> Future[Any]:
         """A future for one object."""

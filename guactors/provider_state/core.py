@@ -263,9 +263,10 @@ class ProviderCore:
             self._watch.link_lost(known, now)
         return []
 
-    def on_disturbed(self) -> list[Effect]:
+    def on_disturbed(self, now: float) -> list[Effect]:
         """Some worker's connection broke, nobody knows whose."""
-        return self._watch.probe()
+        self._watch.disturbed(now)
+        return []
 
     def on_worker_message(self, worker: str, message: Message, now: float) -> list[Effect]:
         """Any message of ``WorkerToProvider``, of a worker we started."""

@@ -6,14 +6,16 @@ too old. Must never: send or say anything; ``core`` asks, and turns the answers 
 Rules. A session's idle worker takes its session's next lease with the same runtime, image and
 signers (the last used first, its imports are still in the caches). Everybody else gets an unbound
 worker; actors always do, because they must not meet what earlier tasks left in the process.
-``warm`` unbound ones are kept ready; a replacement is started a moment after one was taken, so that
-the fork does not compete with the first call.
+``warm`` unbound ones are kept ready, more while actors follow each other fast (``churn``); a
+replacement is started a moment after one was taken, so that the fork does not compete with the
+first call.
 """
 
 from __future__ import annotations
 
 from guactors.errors import InternalError
-from guactors.messages import StartLease
+from guactors.messages import StartActor, StartLease
+from guactors.provider_state.churn import Churn
 from guactors.provider_state.workers import (
     Binding,
     Fresh,
@@ -35,6 +37,8 @@ IDLE_LIMIT = 60.0
 """Seconds a worker stays idle before it is let go."""
 WARM_PAUSE = 0.02
 """Seconds between taking a warm worker and starting the next."""
+MOST_WARM = 4
+"""Workers kept ready while actors follow each other fast, where ``warm`` is not more."""
 FIRST_RETRY, LAST_RETRY = 0.5, 30.0
 """Bounds of the pause after a warm worker failed to start; it doubles."""
 
@@ -46,6 +50,7 @@ class Pool:
         self.warm = warm
         self.most_idle = max(2, int(2 * cpus))
         self.most_starting = max(4, int(2 * cpus))
+        self.churn = Churn(warm, min(MOST_WARM, self.most_starting))
         self.workers: dict[str, Worker] = {}
         self.pending: dict[str, Job] = {}
         self.serving: dict[str, str] = {}
@@ -80,7 +85,7 @@ class Pool:
         ready_or_coming = len(self._unbound) + len(self._starting)
         missing = len(self.pending) - ready_or_coming
         if now >= self._warm_at:
-            missing += self.warm
+            missing += self.churn.keep(now)
         missing = min(missing, self.most_starting - len(self._starting))
         started = [self._fresh("worker") for _ in range(missing)]
         for worker in started:
@@ -127,7 +132,9 @@ class Pool:
             else:
                 self.employ(worker, job)
             taken.append((worker, first))
-        if taken:
+            if isinstance(job.order, StartActor):
+                self.churn.took(now)
+        if taken and not self.churn.brisk(now):
             self._warm_at = max(self._warm_at, now + WARM_PAUSE)
         return taken
 
@@ -223,7 +230,7 @@ class Pool:
             for name in names
         ]
         times += [_since(worker) + IDLE_LIMIT for worker in self._spare()]
-        if now < self._warm_at and len(self._unbound) + len(self._starting) < self.warm:
+        if now < self._warm_at and len(self._unbound) + len(self._starting) < self.churn.keep(now):
             times.append(self._warm_at)
         return min(times, default=None)
 

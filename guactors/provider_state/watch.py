@@ -22,6 +22,10 @@ from guactors.transport.liveness import Liveness, Lost, Recovered, SendPing, Sil
 LINK_GRACE = 2.0
 """Seconds a worker may live on after its connection to us broke: usually it is just ending."""
 
+PROBE_AFTER = 0.3
+"""Seconds from a broken connection until everybody is asked: mostly a worker just ended, which its
+process tells as well, and with actors that come and go some worker always does."""
+
 FAREWELL_PATIENCE = 5.0
 """Seconds from a worker's Goodbye until it must have ended."""
 
@@ -38,6 +42,7 @@ class Watch:
         self._pool = pool
         self._timing = msgspec.structs.replace(timing, lost_after=unresponsive_after(timing))
         self._pings = 0
+        self._probe_at: float | None = None
 
     # --- decided ends ---------------------------------------------------------------------------
 
@@ -84,8 +89,14 @@ class Watch:
         if worker.link_lost_at is None:
             worker.link_lost_at = now
 
-    def probe(self) -> list[Effect]:
+    def disturbed(self, now: float) -> None:
+        """Some connection broke, nobody knows whose."""
+        if self._probe_at is None:
+            self._probe_at = now + PROBE_AFTER
+
+    def _probe(self) -> list[Effect]:
         """Ping everybody: sending to a broken connection shows which one it is."""
+        self._probe_at = None
         self._pings += 1
         return [
             SendWorker(worker.worker, Ping(self._pings))
@@ -102,6 +113,8 @@ class Watch:
             effects += self.kill(worker, "start_failed", f"not ready after {START_TIMEOUT:.0f} s")
         for worker in self._pool.workers.values():
             effects += self._tick_one(worker, now)
+        if self._probe_at is not None and now >= self._probe_at:
+            effects += self._probe()
         return effects
 
     def _tick_one(self, worker: Worker, now: float) -> list[Effect]:
@@ -132,6 +145,7 @@ class Watch:
     def next_wake(self, now: float) -> float | None:
         """When tick has something to do."""
         times = [self._wake_one(worker, now) for worker in self._pool.workers.values()]
+        times.append(self._probe_at)
         return min((time for time in times if time is not None), default=None)
 
     def _wake_one(self, worker: Worker, now: float) -> float | None:

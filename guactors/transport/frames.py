@@ -6,7 +6,8 @@ payload, or let anything but ProtocolError out of :meth:`Decoder.decode`, whatev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgspec
@@ -77,6 +78,12 @@ def encode(message: Message) -> bytes:
     return header
 
 
+@cache
+def _reader(union: Any) -> Callable[[Any], Any]:
+    """One for all who read this direction: it takes milliseconds to make, and keeps nothing."""
+    return msgspec.msgpack.Decoder(union).decode
+
+
 class Decoder(Generic[M]):
     """Reads the messages of one direction, ``union`` (one of the unions of ``messages``).
 
@@ -87,7 +94,7 @@ class Decoder(Generic[M]):
     def __init__(
         self, union: Any, *, max_header: int = DATA_HEADER_LIMIT, max_frames: int = MAX_FRAMES
     ) -> None:
-        self._decode = msgspec.msgpack.Decoder(union).decode
+        self._decode = _reader(union)
         self._quick = min(CONTROL_HEADER_LIMIT, max_header)
         self._max_header = max_header
         self._max_frames = max_frames

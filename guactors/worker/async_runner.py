@@ -34,6 +34,8 @@ class AsyncRunner:
         self._tasks: dict[tuple[str, int], tuple[Item, asyncio.Task[None]]] = {}
         self._most = message.spec.max_concurrency or 1000
         self._flushing = False
+        self._looking = False
+        """Whether another look at the sockets is due, before the loop sleeps."""
         self._done: asyncio.Event | None = None
         worker.runner = self
 
@@ -60,12 +62,19 @@ class AsyncRunner:
             self._done.clear()
 
     def _receive(self) -> None:
+        """Start what came. A call that is alone does not wait for a look that mostly finds nothing
+        more; that comes after it."""
+        self._looking = False
         worker = self._worker
         items: list[Item] = []
         with worker.lock:
-            worker.drain(time.monotonic())
+            mailbox = worker.intake.mailbox
+            if not mailbox:
+                worker.drain(time.monotonic(), all_of_it=False)
+            if len(mailbox) > 1:
+                worker.drain(time.monotonic())
             while len(self._tasks) + len(items) < self._most:
-                item = worker.intake.mailbox.take()
+                item = mailbox.take()
                 if item is None:
                     break
                 items.append(item)
@@ -74,6 +83,16 @@ class AsyncRunner:
         for item in items:
             task = self._loop.create_task(self._serve(item))
             self._tasks[item.link, item.call.id] = (item, task)
+        if items:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Soon: a descriptor does not tell of what was there before, and a send may have consumed
+        its signal."""
+        if not self._looking:
+            self._looking = True
+            assert self._loop is not None
+            self._loop.call_soon(self._receive)
 
     async def _serve(self, item: Item) -> None:
         worker = self._worker
@@ -85,7 +104,10 @@ class AsyncRunner:
         with worker.lock:
             worker.outbox.add(item.link, reply, buffers, time.monotonic())
         del self._tasks[item.link, item.call.id]
-        if not self._flushing:
+        if not self._tasks:
+            # Nothing that could be answered together with it is on its way.
+            self._flush()
+        elif not self._flushing:
             self._flushing = True
             assert self._loop is not None
             self._loop.call_soon(self._flush)
@@ -94,8 +116,8 @@ class AsyncRunner:
         self._flushing = False
         with self._worker.lock:
             self._worker.flush()
-        # The send may have consumed the signal of an arrival, and calls may wait for a place.
-        self._receive()
+        # Calls may wait for a place, too.
+        self._look_again()
         if self._worker.leaving and self._done is not None:
             self._done.set()
 

@@ -72,6 +72,9 @@ MOST_EARLY = 10_000
 """Cancellations remembered that overtook their calls, or came too late."""
 WATCH = 0.002
 """Seconds between two looks at unsent replies while the main thread is busy."""
+# Made before workers are forked, as in process.py.
+_FROM_CALLERS: Decoder[Message] = Decoder(CallerToWorker)
+_FROM_PROVIDER: Decoder[Message] = Decoder(ProviderToWorker)
 
 
 class Control:
@@ -81,8 +84,6 @@ class Control:
         self._worker = worker
         self._lifeline = lifeline
         self._poller = Poller()
-        self._callers: Decoder[Message] = Decoder(CallerToWorker)
-        self._provider: Decoder[Message] = Decoder(ProviderToWorker)
         self._link: Link | None = None
         self._watching = False
         self._serving = threading.Lock()
@@ -257,7 +258,7 @@ class Control:
             if got is None:
                 break
             try:
-                message, buffers = self._callers.decode(got[2])
+                message, buffers = _FROM_CALLERS.decode(got[2])
             except ProtocolError as error:
                 self.fault(listener, got[0], error)
                 continue
@@ -363,7 +364,7 @@ class Control:
             if got is None:
                 break
             try:
-                message, _ = self._provider.decode(got[1])
+                message, _ = _FROM_PROVIDER.decode(got[1])
             except ProtocolError:
                 # Our own provider talks nonsense: end, and be reported as dead.
                 os._exit(1)

@@ -67,6 +67,8 @@ DRAIN = 256
 SWITCH_INTERVAL = 0.001
 """Seconds after which a running call lets the control thread have the interpreter: Python's default
 of 5 ms is as much as an urgent message may take in all."""
+# Made before workers are forked: it takes longer than all else that a worker does at its start.
+_DECODER: Decoder[Message] = Decoder(CallerToWorker)
 
 
 class Worker:
@@ -99,7 +101,6 @@ class Worker:
         self._homes: dict[str, Listener] = {}
         self._backlog: dict[str, deque[tuple[Lane, list[Frame]]]] = {}
         self._drained_at = 0.0
-        self._decoder: Decoder[Message] = Decoder(CallerToWorker)
         self._transport = open_transport(config.identity)
         self.listeners = self._listen()
         self.data_fds = [fd for one in self.listeners for fd in one.filenos(Lane.DATA)]
@@ -225,7 +226,7 @@ class Worker:
 
     def _on_data(self, listener: Listener, link: str, frames: Sequence[Frame], now: float) -> None:
         try:
-            message, buffers = self._decoder.decode(frames)
+            message, buffers = _DECODER.decode(frames)
         except ProtocolError as error:
             self.control.fault(listener, link, error)
             return

@@ -165,6 +165,9 @@ class Async:
     async def set(self) -> None:
         self.event.set()
 
+    async def clear(self) -> None:
+        self.event.clear()
+
     async def forever(self) -> None:
         await asyncio.sleep(3600)
 
@@ -188,6 +191,17 @@ def test_coroutines_overlap() -> None:
     assert gu.get(actor.plain.remote(), timeout=20) == "plain"
     with pytest.raises(OSError, match="async"):
         gu.get(actor.fail.remote(), timeout=20)
+
+
+def test_what_came_behind_a_waiting_coroutine_is_seen() -> None:
+    actor = Async.remote()
+    gu.get(actor.plain.remote(), timeout=20)
+    for count in (0, 1, 40, 600):  # in its frame, in the next one, in many
+        waiting = [actor.wait.remote()]
+        others = [actor.plain.remote() for _ in range(count)]
+        gu.get(actor.set.remote(), timeout=20)
+        assert gu.get(waiting + others, timeout=20) == ["awake"] + ["plain"] * count
+        gu.get(actor.clear.remote(), timeout=20)
 
 
 def test_async_calls_are_cancelled_and_timed_out() -> None:

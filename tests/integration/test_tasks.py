@@ -174,6 +174,59 @@ def test_wait_splits_in_order() -> None:
     gu.cancel(long)
 
 
+def test_waiting_for_what_the_last_round_left_takes_each_once() -> None:
+    refs = [add.remote(i) for i in range(100)]
+    rest, seen = refs, []
+    while rest:
+        ready, rest = gu.wait(rest, timeout=30)
+        assert len(ready) == 1
+        seen += gu.get(ready)
+    assert sorted(seen) == list(range(1, 101))
+
+
+def test_wait_looks_at_the_refs_again_when_they_are_others() -> None:
+    refs = [gu.put(i) for i in range(4)]
+    ready, rest = gu.wait(refs, num_returns=2)
+    assert (ready, rest) == (refs[:2], refs[2:])
+    with pytest.raises(ValueError, match="once"):
+        gu.wait([rest[0], rest[0]])
+    with pytest.raises(ValueError, match="once"):
+        gu.wait([*rest, rest[0]])
+    with pytest.raises(TypeError, match="refs"):
+        gu.wait([rest[0], 1])
+    assert gu.wait(rest[::-1], num_returns=2) == (rest[::-1], [])
+
+
+def test_wait_keeps_the_order_and_stops_in_time() -> None:
+    @gu.remote
+    def held(path: str) -> None:
+        while not Path(path).exists():
+            time.sleep(0.01)
+
+    long = held.remote("/nowhere/at/all")
+    done = [add.remote(i) for i in range(3)]
+    gu.get(done)
+    refs = [done[2], long, done[0], done[1]]
+    assert gu.wait(refs, num_returns=4, timeout=0) == ([done[2], done[0], done[1]], [long])
+    assert gu.wait(refs, num_returns=2) == ([done[2], done[0]], [long, done[1]])
+    gu.cancel(long)
+
+
+def test_a_generator_is_ready_when_its_next_item_is_there() -> None:
+    @gu.remote
+    def two(path: str) -> Iterator[int]:
+        yield 1
+        while not Path(path).exists():
+            time.sleep(0.01)
+        yield 2
+
+    stream = two.remote("/nowhere/at/all")
+    assert gu.wait([stream], timeout=30) == ([stream], [])
+    assert gu.get(next(stream)) == 1
+    assert gu.wait([stream], timeout=0) == ([], [stream])
+    gu.cancel(stream)
+
+
 def test_call_timeout_interrupts_a_running_task_and_skips_a_queued_one(tmp_path: Path) -> None:
     @gu.remote(timeout=0.3)
     def sleep(seconds: float) -> None:

@@ -187,7 +187,7 @@ class SimProvider:
 
     def _read_workers(self) -> None:
         if self._listener.disturbed():
-            self._perform(self.core.on_disturbed())
+            self._perform(self.core.on_disturbed(self._clock.now))
         while (got := self._listener.receive()) is not None:
             key, lane, frames = got
             message, _ = _WORKERS.decode(frames)

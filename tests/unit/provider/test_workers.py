@@ -20,6 +20,7 @@ from guactors.messages import (
     WorkerReady,
 )
 from guactors.provider_state import GiveUp, Note, Ready, SendWorker
+from guactors.provider_state.watch import PROBE_AFTER
 from guactors.provider_state.workers import Leased, Starting, Worker
 from tests.unit.provider.bench import VERSIONS, Bench, start_lease
 
@@ -148,10 +149,14 @@ def test_a_worker_that_found_a_new_line_lives() -> None:
     assert bench.killed == {}
 
 
-def test_a_disturbance_is_answered_by_asking_everybody() -> None:
+def test_disturbances_are_answered_by_asking_everybody_once() -> None:
     bench = Bench(warm=3)
     workers = bench.all_up()
-    bench.do(bench.core.on_disturbed())
+    for _ in range(3):
+        bench.do(bench.core.on_disturbed(bench.now))
+    assert bench.pinged == []
+    for _ in range(2):
+        bench.do(bench.core.on_tick(bench.now + PROBE_AFTER))
     assert bench.pinged == workers
 
 
