@@ -22,7 +22,9 @@ from guactors.refs import ObjectRef
 if TYPE_CHECKING:
     from guactors.session import Session
 
-_ABSENT = frozenset({type(None), Away})
+_PENDING = frozenset({type(None)})
+"""What an entry has whose value is nowhere yet."""
+_ABSENT = _PENDING | {Away}
 """What an entry has whose value is not here."""
 
 
@@ -142,14 +144,18 @@ class SessionValues:
             raise values.unpack_error(data)
         return values.unpack(data, entry.buffers)
 
-    def wait(self, ids: list[int], count: int, timeout: float | None) -> list[int]:
-        """Positions of the first ``count`` ready ones, in order; of fewer when time is up. What is
-        not among them is what ``left`` says next; ``ids`` are unique, and taken over."""
-        found = self._ready(ids, count)
+    def wait(
+        self, ids: list[int], count: int, timeout: float | None, *, local: bool = True
+    ) -> list[int]:
+        """Positions of the first ``count`` ready ones, in order; of fewer when time is up. With
+        ``local`` a value is ready when it is on this machine. What is not among them is what
+        ``left`` says next; ``ids`` are unique, and taken over."""
+        absent = _ABSENT if local else _PENDING
+        found = self._ready(ids, count, absent)
         if len(found) < count:
-            self._watch(ids)
-            self._pump.wait(lambda: len(self._ready(ids, count)) == count, timeout)
-            found = self._ready(ids, count)
+            self._watch(ids, local=local)
+            self._pump.wait(lambda: len(self._ready(ids, count, absent)) == count, timeout)
+            found = self._ready(ids, count, absent)
         if len(found) == 1:
             del ids[found[0]]
             self.left = ids
@@ -158,21 +164,24 @@ class SessionValues:
             self.left = [id for at, id in enumerate(ids) if at not in taken]
         return found
 
-    def _ready(self, ids: Sequence[int], count: int) -> list[int]:
+    def _ready(self, ids: Sequence[int], count: int, absent: frozenset[type]) -> list[int]:
         entries, streams = self._core.objects.entries, self._core.streams
         found: list[int] = []
         for at, id in enumerate(ids):
-            if entries[id].data is None and not (id in streams and streams[id].items):
+            if type(entries[id].data) in absent and not (id in streams and streams[id].items):
                 continue
             found.append(at)
             if len(found) == count:
                 break
         return found
 
-    def _watch(self, ids: Sequence[int]) -> None:
-        """Have it said when one of them settles; fetch what is elsewhere."""
+    def _watch(self, ids: Sequence[int], *, local: bool) -> None:
+        """Have it said when one of them settles; fetch what is lent to us, and ``local`` all."""
         objects = self._core.objects
         with self._lock:
+            if local:
+                self._want([objects.entries[id] for id in ids])
+                return
             for id in ids:
                 entry = objects.entries[id]
                 entry.watched = True

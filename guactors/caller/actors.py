@@ -126,7 +126,7 @@ class ActorBook:
             target is not None
             and not (target.lost or queue or task.unmet)
             and len(target.in_flight) < WINDOW
-            and not (task.deps and self.objects.kept_at)
+            and (not task.deps or self.objects.all_here)
         ):
             # The common case: nothing waits before it, and the actor is there.
             if not target.outbox:
@@ -148,7 +148,7 @@ class ActorBook:
         while queue and queue[0].unmet == 0:
             if len(target.in_flight) >= WINDOW and queue[0].priority <= 0:
                 break
-            if self.objects.kept_at and queue[0].deps and not self.gather(queue[0], target.peer):
+            if not (self.objects.all_here or self.gather(queue[0], target.peer)):
                 break
             if not target.outbox:
                 self.dirty.append(target)

@@ -149,8 +149,8 @@ class CallerCore:
         """The last dependency came; a failed one is the task's own outcome. A call whose result
         nobody wants any more still runs: it may have been made for what it does."""
         home = task.home
-        own = self.objects.entries.get(task.id)
-        if own is not None and own.data is not None:
+        wanted = any(id in self.objects.entries for id in task.results())
+        if wanted and self.endings.settled(task):
             self.endings.finish(task)
         elif any(self.objects.entries[id].error for id in task.deps):
             failed = next(i for i in task.deps if self.objects.entries[i].error)

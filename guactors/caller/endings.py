@@ -84,8 +84,8 @@ class Endings:
 
     def settled(self, task: Task) -> bool:
         """Whether the outcome is there, or wanted no more."""
-        entry = self.objects.entries.get(task.id)
-        return entry is None or entry.data is not None
+        entries = map(self.objects.entries.get, task.results())
+        return all(entry is None or entry.data is not None for entry in entries)
 
     def fail(self, task: Task, error: Exception, *, finish: bool = True) -> None:
         """Settle every result with an error; not ``finish`` while the worker still has the call."""

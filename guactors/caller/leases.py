@@ -263,7 +263,7 @@ class LeaseBook:
         machines has a lease with room, the call goes there; if none has, the values come here
         first."""
         objects = self.objects
-        if not objects.kept_at:
+        if objects.all_here:
             return True
         if all(objects.within_reach(id, lease.target.peer) for id in task.deps):
             return True

@@ -75,6 +75,8 @@ class ObjectTable:
         """Neighbour -> the shared memory that it can look into."""
         self.kept_at: Counter[str] = Counter()
         """Neighbour -> values that it keeps for us."""
+        self.remade: set[int] = set()
+        """Values that were there, are lost, and are being made again."""
         self.missed: list[tuple[int, str]] = []
         """Values that were gone when we heard of them, and why."""
         self.bring: Callable[[int, Away], None] = lambda id, away: None
@@ -134,6 +136,8 @@ class ObjectTable:
         entry.error = error
         entry.contains = contains
         entry.task = None
+        if self.remade:
+            self.remade.discard(id)
         self._news(entry)
 
     def _news(self, entry: Entry) -> None:
@@ -172,6 +176,7 @@ class ObjectTable:
         if entry.holds > 0:
             return
         del self.entries[id]
+        self.remade.discard(id)
         if isinstance(entry.data, Away):
             self._leave(entry)
             self.on_left(id)
@@ -407,9 +412,16 @@ class ObjectTable:
         entry = self.entries.get(id)
         return entry is not None and isinstance(entry.data, Away)
 
+    @property
+    def all_here(self) -> bool:
+        """Whether each value that is there at all is here, as it nearly always is."""
+        return not (self.kept_at or self.remade)
+
     def within_reach(self, id: int, neighbour: str) -> bool:
         """Whether the neighbour can be told the value as it is: it is here, or in its memory."""
         data = self.entries[id].data
+        if data is None:
+            return False
         return not isinstance(data, Away) or self.stores.get(neighbour) == data.word.store
 
     def come(self, id: int, data: bytes | Held, *, error: bool = False) -> None:
@@ -427,6 +439,7 @@ class ObjectTable:
         self._leave(entry)
         entry.data = None
         entry.task = task
+        self.remade.add(id)
         for inner in entry.contains or ():
             self.drop(inner)
         entry.contains = None

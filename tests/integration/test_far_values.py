@@ -16,7 +16,7 @@ from guactors import errors
 from guactors.objects import place
 from guactors.objects.sweeping import arenas_in
 from tests import leaks
-from tests.command import eventually, ended
+from tests.command import ended, eventually
 
 pytestmark = [pytest.mark.usefixtures("far"), pytest.mark.may_keep(*leaks.KINDS)]
 

@@ -254,6 +254,29 @@ def test_a_chain_is_made_again(bench: Far) -> None:
     assert all(isinstance(bench.data(id), Draft) for id in (first, second))
 
 
+def test_a_call_that_waits_for_a_worker_waits_for_a_lost_value_too(bench: Far) -> None:
+    """It was ready when it was made, and nothing of what it needs is there when it can go."""
+    made = bench.made(retries=3)
+    bench.pass_time(1.0)  # the lease goes back
+    later = bench.call(deps=[made])
+    bench.lose("w-1")
+    bench.lease("w-2")
+    assert bench.calls("w-2") == [made]
+    bench.reply("w-2", made, big(2), attempt=1)
+    assert bench.calls("w-2") == [later]
+
+
+def test_a_call_under_way_is_retried_with_a_value_that_was_lost(bench: Far) -> None:
+    made = bench.made(retries=3)
+    later = bench.call(deps=[made], retries=3)
+    assert bench.calls("w-1") == [later]
+    bench.lose("w-1")
+    bench.lease("w-2")
+    assert bench.calls("w-2") == [made]
+    bench.reply("w-2", made, big(2), attempt=1)
+    assert bench.calls("w-2") == [later]
+
+
 def test_two_results_of_one_call_are_made_again_at_once(bench: Far) -> None:
     id = bench.call(retries=3, returns=2)
     bench.lease("w-1")
@@ -278,6 +301,16 @@ def test_the_result_that_is_here_stays_when_the_other_is_made_again(bench: Far) 
     bench.reply("w-2", id, m.Value(b"other"), big(3), attempt=1)
     assert bench.data(id) == b"small"
     assert bench.core.objects.is_away(id + 1)
+
+
+def test_a_call_with_one_result_here_waits_for_what_it_needs_again(bench: Far) -> None:
+    first = bench.made(retries=3)
+    second = bench.call(retries=3, returns=2, deps=[first])
+    bench.reply("w-1", second, m.Value(b"small"), big(2))
+    bench.lose("w-1")
+    bench.lease("w-2")
+    bench.reply("w-2", first, big(3), attempt=1)
+    assert bench.calls("w-2") == [first, second]
 
 
 def test_what_cannot_be_made_again_is_an_error(bench: Far) -> None:
