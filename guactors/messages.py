@@ -862,10 +862,12 @@ class TakeBack(Message, frozen=True, tag=93):
 
 
 class Fetch(Message, frozen=True, tag=95):
-    """Control lane, both ways, borrower to lender: send the value when there is one (Object)."""
+    """Control lane, both ways, borrower to lender: send the value when there is one (Object).
+    ``whole``: its bytes, for the place that was named last time is gone."""
 
     request: Count
     ref: RefWord
+    whole: bool = False
 
 
 class Release(Message, frozen=True, tag=96):
@@ -878,11 +880,13 @@ class Release(Message, frozen=True, tag=96):
 
 
 class Reply(Word, frozen=True):
-    """The outcome of one call: one Value per return, or one error Value."""
+    """The outcome of one call: one Value per return, or one error Value. ``missing``: the error is
+    that a stored value was gone, before the call could start."""
 
     id: Count
     values: list[Value]
     attempt: Count = 0
+    missing: bool = False
 
 
 class Replies(Message, frozen=True, tag=100):

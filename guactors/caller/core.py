@@ -286,8 +286,8 @@ class CallerCore:
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
                     self.leases.on_unblocked(lease, now)
-            case Fetch(request, ref):
-                self.objects.on_fetch(peer, request, ref)
+            case Fetch(request, ref, whole):
+                self.objects.on_fetch(peer, request, ref, whole=whole)
             case Release(refs):
                 self.objects.on_release(peer, refs)
             case Object(request, value):
@@ -322,6 +322,8 @@ class CallerCore:
             if not count:
                 fn, first_sent = task.fn, task.sent_at
             count += 1
+            if reply.missing and self._miss(task):
+                continue
             if task.retry_errors is not None and self._retry_error(task, reply):
                 position += sum(value.buffers for value in reply.values)
                 continue
@@ -347,6 +349,19 @@ class CallerCore:
             return False
         task.retries -= task.retries > 0
         self._again(task)
+        return True
+
+    def _miss(self, task: Task) -> bool:
+        """The worker could not reach a value where we said that it is; whether it is sent, or made
+        again, for the call to be sent once more."""
+        far = [id for id in task.deps if self.objects.is_away(id)]
+        if not far or task.cancelled:
+            return False
+        self.remote.fetch_for(task, far)
+        task.attempt += 1
+        task.peer = ""
+        if type(task.home) is RemoteActor:
+            task.home.queue.appendleft(task)
         return True
 
     def _again(self, task: Task) -> None:

@@ -283,7 +283,7 @@ class ObjectTable:
                 loans[id] -= 1
                 self.drop(id)
 
-    def on_fetch(self, neighbour: str, request: int, word: RefWord) -> None:
+    def on_fetch(self, neighbour: str, request: int, word: RefWord, *, whole: bool = False) -> None:
         """Answer now, or when the value comes."""
         id = self.find(word)
         if id is None:
@@ -293,13 +293,16 @@ class ObjectTable:
             return
         entry = self.entries[id]
         if entry.data is not None:
-            self._answer_or_wait(neighbour, request, entry)
+            self._answer_or_wait(neighbour, request, entry, whole=whole)
             return
         self._wait_with(neighbour, request, entry)
         self.need(id)
 
-    def _answer_or_wait(self, neighbour: str, request: int, entry: Entry) -> None:
-        if isinstance(entry.data, Away) and not self.within_reach(entry.id, neighbour):
+    def _answer_or_wait(
+        self, neighbour: str, request: int, entry: Entry, *, whole: bool = False
+    ) -> None:
+        far = whole or not self.within_reach(entry.id, neighbour)
+        if isinstance(entry.data, Away) and far:
             self._wait_with(neighbour, request, entry)
             self.bring(entry.id, entry.data)
         else:
@@ -311,7 +314,19 @@ class ObjectTable:
 
     def on_object(self, neighbour: str, request: int, value: Value, buffers: Buffers) -> None:
         """A value that was fetched."""
-        # Its lender keeps it for us: nobody needs to be told when it is unused here.
+        entry = self.entries.get(request)
+        if value.stored is not None and entry is not None and entry.origin is not None:
+            try:
+                # Its lender keeps it for us: nobody needs to be told when it is unused here.
+                held = self.attach(value.stored, "")
+            except ObjectLost:
+                if value.refs:
+                    self.effects.append(SendPeer(neighbour, Release(value.refs)))
+                self.effects.append(SendPeer(neighbour, Fetch(request, entry.origin, whole=True)))
+            else:
+                contains = self.borrow(value.refs, neighbour) if value.refs else None
+                self.settle(request, held, error=value.error, contains=contains)
+            return
         self.take_in(request, value, buffers, neighbour)
 
     def take_in(

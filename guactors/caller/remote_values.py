@@ -52,17 +52,21 @@ class RemoteValues:
     def gather(self, task: Task, neighbour: str) -> bool:
         """Whether the task can go to the neighbour as things are; else what the neighbour cannot
         reach is brought here, and the task is ready when it is."""
+        far = [id for id in task.deps if not self._objects.within_reach(id, neighbour)]
+        self.fetch_for(task, far)
+        return not far
+
+    def fetch_for(self, task: Task, ids: list[int]) -> None:
+        """Have these brought here, or made again; the task is ready when they are."""
         objects = self._objects
-        far = [id for id in task.deps if not objects.within_reach(id, neighbour)]
-        for id in far:
+        for id in ids:
             entry = objects.entries[id]
             task.unmet += 1
             entry.dependents = [*(entry.dependents or ()), task]
-        for id in far:
+        for id in ids:
             away = objects.entries[id].data
             if isinstance(away, Away):
                 self._bring(id, away)
-        return not far
 
     def on_chunk(self, peer: str, message: BlockChunk, buffers: Buffers) -> None:
         """Bytes of a value."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from guactors import values
 from guactors.context import Running, running
-from guactors.errors import CallTimeout, GuactorsError, TaskCancelled, VersionMismatch
+from guactors.errors import CallTimeout, GuactorsError, ObjectLost, TaskCancelled, VersionMismatch
 from guactors.messages import Bind, Call, Define, LoadActor, RefWord, Reply, Stored, Value
 from guactors.objects.base import Held
 from guactors.payload import PROGRAM
@@ -130,18 +130,22 @@ def arguments(item: Item) -> tuple[tuple[Any, ...], dict[str, Any]]:
         end = position + dep.buffers
         if dep.error:
             raise values.unpack_error(dep.data)
-        deps.append(values.unpack(_found(dep.data, dep.stored), item.buffers[position:end]))
+        deps.append(values.unpack(_found(dep.data, dep.stored, item), item.buffers[position:end]))
         position = end
-    args = _found(call.args, call.stored)
+    args = _found(call.args, call.stored, item)
     return values.unpack_arguments(args, item.buffers[: call.buffers], deps)
 
 
-def _found(data: bytes, stored: Stored | None) -> bytes | Held:
+def _found(data: bytes, stored: Stored | None, item: Item) -> bytes | Held:
     if stored is None:
         return data
     from guactors.objects import process
 
-    return process.store().attach(stored)
+    try:
+        return process.store().attach(stored)
+    except ObjectLost:
+        item.missing = True
+        raise
 
 
 def split(result: Any, returns: int, name: str) -> Sequence[Any]:
@@ -192,7 +196,7 @@ def failure(item: Item, error: BaseException, name: str) -> Outcome:
     if isinstance(error, KeyboardInterrupt) and item.cancelled:
         error = ended_early(item, name)
     data = values.pack_error(error, name)
-    return Reply(item.call.id, [Value(data, 0, True)], item.call.attempt), ()
+    return Reply(item.call.id, [Value(data, 0, True)], item.call.attempt, item.missing), ()
 
 
 def start(code: Code, item: Item) -> Any:

@@ -38,6 +38,7 @@ def unrest(world: World) -> list[str]:
             for d in core.leases.demands.values()
             if d.told
         ]
+    found += world.memory.left()
     found += _hub(world)
     for provider in world.living_providers():
         found += _provider(provider)

@@ -11,9 +11,12 @@ import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+from zlib import crc32
+
+import msgspec
 
 from guactors import messages as m
-from guactors.errors import CallTimeout, Death, GuactorsError, OwnerDied, TaskCancelled
+from guactors.errors import CallTimeout, Death, GuactorsError, ObjectLost, OwnerDied, TaskCancelled
 from guactors.transport.base import Frame, Lane, LinkState, SendError
 from guactors.transport.doors import KeySet
 from guactors.transport.frames import Decoder, encode, lane_of
@@ -69,8 +72,11 @@ class SimWorker:
         hello = m.Hello(worker, "worker", world.versions, 1, host)
         for lane in LANES:
             self._link.send(lane, [encode(hello)])
-        self._tell_provider(m.WorkerReady([self._listener.endpoint]))
+        self._tell_provider(m.WorkerReady([self._endpoint()]))
         world.workers[worker] = self
+
+    def _endpoint(self) -> m.Endpoint:
+        return msgspec.structs.replace(self._listener.endpoint, store=self._host)
 
     # --- ends -----------------------------------------------------------------------------------
 
@@ -78,6 +84,7 @@ class SimWorker:
         """Its machine is gone: nobody is left to break its links."""
         self.dead = self._doorway.closed = self.transport.dead = True
         self._world.workers.pop(self.id, None)
+        self._world.memory.worker_gone(self.id)
 
     def vanish(self, death: Death | None = None) -> None:
         """The process is gone, from one moment to the next."""
@@ -87,6 +94,7 @@ class SimWorker:
         self._world.note(f"worker {self.id} is gone")
         self.transport.close()
         self._world.workers.pop(self.id, None)
+        self._world.memory.worker_gone(self.id)
         self._reap(self.id, death or Death("exited", exit_code=1))
 
     def _exit(self) -> None:
@@ -150,6 +158,10 @@ class SimWorker:
                 self._doorway.send(link, m.Bounced(self._intake.take_back(link, count)))
             case m.Fetch() | m.Release():
                 self._for_session(link, message, buffers)
+            case m.ReadBlock():
+                self._read(link, message)
+            case m.Unused(blocks):
+                self._world.memory.unused(self.id, link, blocks)
             case m.Goodbye():
                 self._doorway.suspects.append(link)
 
@@ -210,6 +222,7 @@ class SimWorker:
 
     def _on_link_gone(self, link: str) -> None:
         self._doorway.forget(link)
+        self._world.memory.link_gone(self.id, link)
         self._intake.forget(link)
         if self.session is not None:
             self.session.on_neighbour_lost(link)
@@ -249,6 +262,22 @@ class SimWorker:
         self._flush()
         self._doorway.send(link, message)
 
+    def keep(self, link: str, data: bytes) -> m.Stored:
+        """A result stays here."""
+        return self._world.memory.keep(self.id, self._host, link, data)
+
+    def look(self, word: m.Stored) -> bytes | None:
+        """A value in this machine's memory."""
+        return self._world.memory.look(self._host, word)
+
+    def _read(self, link: str, ask: m.ReadBlock) -> None:
+        data = self._world.memory.read(self.id, link, ask)
+        if data is None:
+            self._doorway.send(link, m.BlockChunk(ask.request, ask.offset))
+        else:
+            chunk = m.BlockChunk(ask.request, ask.offset, crc32(data))
+            self._doorway.send(link, chunk, [data])
+
     def _tell_provider(self, message: m.Message) -> None:
         try:
             self._link.send(lane_of(message), [encode(message)])
@@ -283,6 +312,10 @@ class SimWorker:
 
     def _execute(self, item: Item) -> None:
         running = Running(item)
+        if any(dep.stored is not None and self.look(dep.stored) is None for dep in item.call.deps):
+            item.missing = True
+            self._finish(running, running.failure(ObjectLost("its memory is gone")))
+            return
         if item.expires and self.clock.now >= item.expires:
             late = CallTimeout(f"{running.program.uid} was still queued when its timeout passed")
             self._finish(running, running.failure(late))

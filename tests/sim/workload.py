@@ -84,7 +84,8 @@ class Planner:
         if depth < 2 and rng.random() < (0.25 if depth == 0 else 0.1):
             children = [self._child(depth) for _ in range(rng.randint(1, 3))]
         lends = bool(children) and rng.random() < 0.3
-        return Program(uid, seconds, ends, crashes, rng.random() < 0.2, 0, children, lends)
+        far = rng.random() < 0.2
+        return Program(uid, seconds, ends, crashes, rng.random() < 0.2, 0, children, lends, far)
 
     def _child(self, depth: int) -> Child:
         rng = self._rng

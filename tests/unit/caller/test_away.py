@@ -14,7 +14,7 @@ from guactors.caller.away import Away
 from guactors.errors import ObjectLost, StoreFull
 from guactors.objects.layout import body_size
 from guactors.objects.pulling import CHUNK, STALLED, WINDOW
-from tests.unit.caller.bench import KEY, Bench, endpoints
+from tests.unit.caller.bench import KEY, Bench, endpoints, value
 
 HERE, THERE = "here", "there"
 SIZES = [10, 2 * CHUNK]
@@ -275,6 +275,45 @@ def test_a_call_under_way_is_retried_with_a_value_that_was_lost(bench: Far) -> N
     assert bench.calls("w-2") == [made]
     bench.reply("w-2", made, big(2), attempt=1)
     assert bench.calls("w-2") == [later]
+
+
+def test_a_call_that_found_a_value_gone_gets_its_bytes(bench: Far) -> None:
+    """The worker is told the place; there is nothing there, for whatever reason."""
+    made = bench.made(retries=3)
+    later = bench.call(deps=[made])
+    assert bench.calls("w-1") == [later]
+    gone = m.Value(pickle.dumps(ObjectLost("gone")), 0, True)
+    bench.says("w-1", m.Replies([m.Reply(later, [gone], 0, True)]))
+    assert bench.data(later) is None
+    assert bench.calls("w-1") == []
+    bench.serve("w-1")
+    assert bench.calls("w-1") == [later]
+    bench.reply("w-1", later, attempt=1)
+    assert bench.data(later) == b"v"
+
+
+def test_a_neighbour_that_found_it_gone_gets_its_bytes(bench: Far) -> None:
+    made = bench.made(retries=3)
+    bench.core.objects.lend([made], "w-1")
+    bench.says("w-1", m.Fetch(5, m.RefWord("c-1", made)))
+    assert [answer.value.stored for answer in bench.sent("w-1", m.Object)] == [word()]
+    bench.says("w-1", m.Fetch(5, m.RefWord("c-1", made), whole=True))
+    assert bench.sent("w-1", m.Object) == []
+    bench.serve("w-1")
+    assert [answer.value.buffers for answer in bench.sent("w-1", m.Object)] == [2]
+
+
+def test_a_borrowed_value_that_is_gone_is_asked_for_again(bench: Far) -> None:
+    id = bench.call()
+    bench.lease("w-1")
+    bench.reply("w-1", id, m.Value(b"list", refs=[m.RefWord("w-1", 9)]))
+    inner = (bench.core.objects.entries[id].contains or [0])[0]
+    bench.core.objects.need(inner)
+    bench.says("w-1", m.Object(inner, big()))
+    fetches = bench.sent("w-1", m.Fetch)
+    assert fetches[-1] == m.Fetch(inner, m.RefWord("w-1", 9), whole=True)
+    bench.says("w-1", m.Object(inner, value(b"bytes")))
+    assert bench.data(inner) == b"bytes"
 
 
 def test_two_results_of_one_call_are_made_again_at_once(bench: Far) -> None:
