@@ -775,10 +775,19 @@ class Blocked(Message, frozen=True, tag=84):
     blocked: bool
 
 
+class Keeping(Message, frozen=True, tag=182):
+    """Worker -> provider: it stays, asked to leave, for the values and references that others have
+    of it; or, not ``keeps``, nobody has any more."""
+
+    keeps: bool
+
+
 class Leave(Message, frozen=True, tag=85):
-    """Provider -> worker: exit after the queued calls (``graceful``) or now."""
+    """Provider -> worker: exit after the queued calls (``graceful``) or now. ``if_unused``: but not
+    while others need what it keeps, which it says by Keeping."""
 
     graceful: bool = False
+    if_unused: bool = False
 
 
 class Admit(Message, frozen=True, tag=86):
@@ -1282,7 +1291,7 @@ HubToProvider = (
 ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
 """All that a hub reads of who has not been let in."""
-WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal
+WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Keeping | Refusal
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock

@@ -8,6 +8,7 @@ value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from guactors.caller.actors import ActorBook, RemoteActor, death_of
 from guactors.caller.away import Away
@@ -52,6 +53,9 @@ from guactors.messages import (
     Unblocked,
     WatchActor,
 )
+
+MOST_MISSED: Final = 3
+"""Times a call goes out again because a worker found a value gone."""
 
 
 class CallerCore:
@@ -352,16 +356,18 @@ class CallerCore:
         return True
 
     def _miss(self, task: Task) -> bool:
-        """The worker could not reach a value where we said that it is; whether it is sent, or made
-        again, for the call to be sent once more."""
-        far = [id for id in task.deps if self.objects.is_away(id)]
-        if not far or task.cancelled:
+        """The worker could not reach a value where we said that it is: it may be here by now, or is
+        brought, or made again. Whether the call goes out once more."""
+        if task.missed == MOST_MISSED or task.cancelled:
             return False
+        task.missed += 1
+        far = [id for id in task.deps if not self.objects.is_here(id)]
         self.remote.fetch_for(task, far)
-        task.attempt += 1
-        task.peer = ""
-        if type(task.home) is RemoteActor:
-            task.home.queue.appendleft(task)
+        if type(task.home) is RemoteActor or not far:
+            self._again(task)
+        else:
+            task.attempt += 1
+            task.peer = ""
         return True
 
     def _again(self, task: Task) -> None:
@@ -390,6 +396,7 @@ class CallerCore:
         self._now = now
         lease = self.leases.by_peer.get(peer)
         actor = self.actors.by_peer.get(peer)
+        self.leases.linked.discard(peer)
         if lease is not None:
             self.doubts.broke(lease, now, why)
         elif actor is not None:

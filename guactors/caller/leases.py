@@ -75,6 +75,9 @@ class LeaseBook:
         self.by_id: dict[str, Lease] = {}
         self.service: dict[bytes, float] = {}
         self.dirty: list[Target] = []
+        self.linked: set[str] = set()
+        """Workers without a lease whose link stays for what they keep for us, or we for them: to
+        dial one again would end that."""
         self.gather: Callable[[Task, str], bool] = lambda task, peer: True
         """Has brought here what a call depends on and a neighbour cannot reach."""
 
@@ -108,7 +111,10 @@ class LeaseBook:
         demand.leases[lease.id] = lease
         self.by_id[lease.id] = lease
         self.by_peer[target.peer] = lease
-        self.effects.append(Dial(target.peer, message.endpoints))
+        if target.peer in self.linked:
+            self.linked.discard(target.peer)
+        else:
+            self.effects.append(Dial(target.peer, message.endpoints))
         self._list(demand, lease)
         self.dispatch(demand, now)
 
@@ -186,7 +192,9 @@ class LeaseBook:
         self.remove(lease)
         demand = self.demands[lease.key]
         self.effects.append(SendHub(ReturnLease(lease.id, dead)))
-        if not (self.objects.lends_to(peer) or self.objects.borrows_from(peer)):
+        if self.objects.lends_to(peer) or self.objects.borrows_from(peer):
+            self.linked.add(peer)
+        else:
             self.effects.append(Hangup(peer))
         self._tell(demand, len(demand.leases) + (1 if demand.queue else 0))
 

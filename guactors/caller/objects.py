@@ -427,6 +427,11 @@ class ObjectTable:
         entry = self.entries.get(id)
         return entry is not None and isinstance(entry.data, Away)
 
+    def is_here(self, id: int) -> bool:
+        """Whether the value is there, and here."""
+        data = self.entries[id].data
+        return data is not None and not isinstance(data, Away)
+
     @property
     def all_here(self) -> bool:
         """Whether each value that is there at all is here, as it nearly always is."""

@@ -27,7 +27,8 @@ class Task(Struct, eq=False):
     object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline`` is
     absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
     says whether the user's own errors count too (the predicate lives in the shell). ``home`` is the
-    demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
+    demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent;
+    ``missed`` counts the workers that found a value gone which it needs.
     """
 
     id: int
@@ -51,6 +52,7 @@ class Task(Struct, eq=False):
     sent_at: float = 0.0
     peer: str = ""
     cancelled: bool = False
+    missed: int = 0
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

@@ -213,6 +213,11 @@ class ObjectStore:
             start = block.offset + HEADER + offset
             return block.whole(self.note)[start : start + length]
 
+    def takers(self) -> list[str]:
+        """Who was given blocks that have not come back."""
+        with self._lock:
+            return [taker for taker, given in self._given.items() if given]
+
     def given_back(self, taker: str, names: Iterable[BlockName]) -> None:
         """``taker`` uses these no more; names of others' blocks, or of old ones, are ignored."""
         with self._lock:

@@ -32,6 +32,7 @@ from guactors.messages import (
     Fault,
     Goodbye,
     Hello,
+    Keeping,
     MachineInfo,
     Message,
     Offer,
@@ -288,6 +289,8 @@ class ProviderCore:
                 effects = self._orders.loaded(known, message, now)
             case Blocked(blocked):
                 effects = self._orders.blocked(known, blocked, now)
+            case Keeping(keeps):
+                self._watch.keeping(known, keeps=keeps, now=now)
             case Refusal(who, action, what, reason, detail):
                 told = Report(who, action, what, reason, detail, known.session)
                 effects = self._line.tell(told, now)
@@ -373,7 +376,7 @@ class ProviderCore:
         effects += self._orders.admit(now)
         effects += self._binder.serve(now)
         for worker in self._pool.surplus(now):
-            effects += self._watch.dismiss(worker, "released", now, IDLE_PATIENCE, graceful=True)
+            effects += self._watch.ask_to_leave(worker, now, IDLE_PATIENCE)
         effects += [self._start(worker) for worker in self._pool.to_start(now)]
         return effects + self._readiness()
 

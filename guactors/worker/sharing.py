@@ -63,6 +63,13 @@ class Sharing:
             return BlockChunk(ask.request, ask.offset), []
         return BlockChunk(ask.request, ask.offset, crc32(view)), [view]
 
+    def keeps(self) -> bool:
+        """Whether a caller elsewhere has values here; one that shares the memory holds its own."""
+        from guactors.objects import process
+
+        store = process.present()
+        return store is not None and any(taker not in self._links for taker in store.takers())
+
     def on_unused(self, link: str, names: Sequence[BlockName]) -> None:
         """The caller has no use for these."""
         from guactors.objects import process

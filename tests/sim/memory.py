@@ -72,6 +72,10 @@ class Memory:
             if kept.worker == worker:
                 del self._blocks[key]
 
+    def has(self, worker: str) -> bool:
+        """Whether a worker keeps anything."""
+        return any(kept.worker == worker for kept in self._blocks.values())
+
     def left(self) -> list[str]:
         """What living workers still keep, for the end of a run."""
         return [f"{kept.worker} keeps {key} for {kept.loans}" for key, kept in self._blocks.items()]

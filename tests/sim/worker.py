@@ -62,6 +62,7 @@ class SimWorker:
         self._to_load: m.LoadActor | None = None
         self._loading = False
         self._leaving = False
+        self._kept = False
         self._blocked = False
         self._due = False
         self._doors = KeySet()
@@ -143,6 +144,9 @@ class SimWorker:
             self.vanish()
         while self._doorway.suspects:
             self._on_link_gone(self._doorway.suspects.pop())
+        if self._kept and not self.dead and not self._keeps():
+            self._kept = False
+            self._tell_provider(m.Keeping(False))
 
     def _on_caller(self, link: str, message: m.Message, buffers: Sequence[Frame]) -> None:
         match message:
@@ -180,9 +184,13 @@ class SimWorker:
             case m.LoadActor():
                 self._to_load = message
                 self._nudge()
-            case m.Leave(graceful):
+            case m.Leave(graceful, if_unused):
                 if not graceful:
                     self.vanish(Death("exited", exit_code=0))
+                    return
+                if if_unused and self._keeps():
+                    self._kept = True
+                    self._tell_provider(m.Keeping(True))
                     return
                 self._leaving = True
                 self._nudge()
@@ -219,6 +227,10 @@ class SimWorker:
             error = OwnerDied(f"worker {self.id} does not hold {message.ref}")
             value = m.Value(pickle.dumps(error, 5), 0, True)
             self._doorway.send(link, m.Object(message.request, value))
+
+    def _keeps(self) -> bool:
+        lends = self.session is not None and self.session.core.objects.lends()
+        return lends or self._world.memory.has(self.id)
 
     def _on_link_gone(self, link: str) -> None:
         self._doorway.forget(link)

@@ -209,6 +209,24 @@ def test_a_neighbour_that_borrowed_it_gets_the_bytes(bench: Far) -> None:
     assert [answer.request for answer in bench.sent("n-1", m.Object)] == [5]
 
 
+def test_a_worker_that_comes_back_is_not_dialled_again(bench: Far) -> None:
+    """The loans of a link end with it."""
+    made = bench.made()
+    bench.pass_time(1.0)
+    assert bench.told(m.ReturnLease)
+    later = bench.call(deps=[made])
+    bench.lease("w-1")
+    assert bench.dialled == ["w-1"]
+    assert bench.calls("w-1") == [later]
+    bench.reply("w-1", later)
+    bench.drop(made, later)
+    bench.pass_time(1.0)
+    assert bench.hung_up == ["w-1"]
+    bench.call()
+    bench.lease("w-1")
+    assert bench.dialled == ["w-1", "w-1"]
+
+
 # --- loss ----------------------------------------------------------------------------------------
 
 
