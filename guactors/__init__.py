@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         shutdown,
         wait,
     )
+    from guactors.integrations.mapping import map  # noqa: A004 - Python's, on a grid
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "map",
     "method",
     "nodes",
     "put",
@@ -73,9 +75,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from guactors import api
+        from importlib import import_module
 
-        value = getattr(api, name)
+        home = "guactors.integrations.mapping" if name == "map" else "guactors.api"
+        value = getattr(import_module(home), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'guactors' has no attribute {name!r}")

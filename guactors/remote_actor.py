@@ -83,7 +83,7 @@ class ActorClass:
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         name = self.__name__
         raise TypeError(f"{name} is a remote class: make an actor with {name}.remote(...)")
 
@@ -93,7 +93,7 @@ class ActorClass:
         other._blob = self._blob
         return other
 
-    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+    def remote(self, /, *args: Any, **kwargs: Any) -> ActorHandle:
         """Make an actor. Raises NameTaken when a live one has its name."""
         from guactors.api import auto_init
 
@@ -243,7 +243,7 @@ class ActorMethod:
         retries = options.get("max_task_retries", info.retries)
         self._retries = handle._info.retries if retries is None else retries
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._label} runs elsewhere: call {self._label}.remote(...)")
 
     def options(self, **options: Any) -> ActorMethod:
@@ -255,7 +255,7 @@ class ActorMethod:
         made._handle = lambda: handle
         return made
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Submit a call; calls of one caller run in order unless the actor is concurrent."""
         info, options = self._info, self._options
         session = current_session()

@@ -139,13 +139,13 @@ class RemoteFunction:
         self._home: tuple[Session, Any] | None = None
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
             f"{self._name} is a remote function: call {self._name}.remote(...), or "
             f"{self._name}.local(...) to run it in this process"
         )
 
-    def local(self, *args: Any, **kwargs: Any) -> Any:
+    def local(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it here and now."""
         return self._function(*args, **kwargs)
 
@@ -155,7 +155,7 @@ class RemoteFunction:
         other._blob, other._fn = self._blob, self._fn
         return other
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Submit a call; returns its ref (list of refs, generator, or None by num_returns)."""
         from guactors.api import auto_init
 

@@ -96,6 +96,8 @@ class Session:
         self.actors = ActorRegistry(self)
         self.requests: dict[int, Message | None] = {}
         self.request_ids = itertools.count(1)
+        self._unasked: dict[int, Message] = {}
+        """Questions that came before the hub's welcome."""
         self._folder = LineFolder(fold=fold)
         self._echo = echo
         self._next_tick = 0.0
@@ -120,7 +122,7 @@ class Session:
             hello,
             timing,
             prove=partial(credentials.prove, hello),
-            on_up=lambda: self.core.on_hub_up(time.monotonic()),
+            on_up=self._on_hub_up,
             on_refused=self._on_refused,
             on_message=self._on_hub_message,
             watch=self._watch,
@@ -161,6 +163,13 @@ class Session:
         self._store.close()
         for callback in self.on_close:
             callback()
+
+    def _on_hub_up(self) -> None:
+        self.core.on_hub_up(time.monotonic())
+        questions, self._unasked = self._unasked, {}
+        for request, question in questions.items():
+            if request in self.requests:
+                self._hub.send(question)
 
     def _on_refused(self, error: GuactorsError) -> None:
         """The hub shut us out: whatever waits ends now, and what comes later does not begin."""
@@ -336,11 +345,15 @@ class Session:
         request = next(self.request_ids)
         with self.lock:
             self.requests[request] = None
-            self._hub.send(make(request))
+            if self._hub.up:
+                self._hub.send(make(request))
+            else:
+                self._unasked[request] = make(request)
         try:
             self.pump.wait(lambda: self.requests[request] is not None, timeout)
         finally:
             answer = self.requests.pop(request)
+            self._unasked.pop(request, None)
         if answer is None:
             raise self.unreachable()
         if isinstance(answer, Fault):

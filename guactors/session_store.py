@@ -68,5 +68,6 @@ class SessionStore:
 
 
 def _present() -> ObjectStore | None:
-    process = sys.modules.get("guactors.objects.process")
-    return process.present() if process is not None else None
+    # Another thread may be in the middle of importing it.
+    ask = getattr(sys.modules.get("guactors.objects.process"), "present", None)
+    return ask() if ask is not None else None

@@ -32,6 +32,10 @@ COMPONENTS: dict[str, Callable[[], bool]] = {
     "root": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
     "memory-cgroup": lambda: os.access("/sys/fs/cgroup/memory/memory.limit_in_bytes", os.R_OK),
     "pidfd": lambda: hasattr(os, "pidfd_open"),
+    # Of Debian's package libpython3.11-testsuite.
+    "cpython-executor-suite": lambda: Path(
+        f"/usr/lib/python3.{sys.version_info.minor}/test/test_concurrent_futures.py"
+    ).exists(),
 }
 
 

@@ -167,6 +167,8 @@ _CALLERS = frozenset({execution.start.__code__, answer.__code__})
 _WAITS = frozenset({"wait", "_wait"})
 """Where user code that called back into this package may be interrupted: asleep, holding
 nothing."""
+_OUTSIDE = ("guactors.integrations.", "guactors.util.")
+"""Rooms of this package that are to the rest of it what user code is."""
 
 
 def _interruptible(frame: FrameType | None) -> bool:
@@ -175,7 +177,8 @@ def _interruptible(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_code in _CALLERS:
             return True
-        if frame.f_globals.get("__name__", "").startswith("guactors."):
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith("guactors.") and not module.startswith(_OUTSIDE):
             return frame.f_code.co_name in _WAITS
         frame = frame.f_back
     return False

@@ -73,6 +73,16 @@ def test_survey_prints_a_table(tmp_path: Path) -> None:
     assert re.search(r"MB on \d+ CPUs in", done.stdout)
 
 
+@pytest.mark.needs("module:sklearn", "module:joblib")
+def test_grid_search_finds_what_it_finds_alone(tmp_path: Path) -> None:
+    done = run("grid_search.py", "--check", cwd=tmp_path)
+    assert "the same scores as in this process: yes" in done.stdout
+    assert re.search(r"18 fits on \d+ CPUs", done.stdout)
+    accuracy = re.search(r"accuracy on 360 unseen digits: ([\d.]+)%", done.stdout)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 97
+
+
 @pytest.mark.needs("module:sklearn", "module:numpy")
 @pytest.mark.parametrize("pace", [[], ["--free"]], ids=["lockstep", "free"])
 def test_parameter_server_learns(pace: list[str], tmp_path: Path) -> None:

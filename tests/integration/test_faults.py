@@ -20,6 +20,7 @@ import pytest
 import guactors as gu
 from guactors import errors
 from guactors.grid_file import GridFile, read_grid_file
+from guactors.integrations import Executor
 from tests import leaks
 
 pytestmark = [pytest.mark.usefixtures("grid"), pytest.mark.may_keep(*leaks.KINDS)]
@@ -111,6 +112,28 @@ def test_without_a_hub_what_is_placed_goes_on_and_the_rest_waits_for_a_new_one(g
     assert gu.get(waiting.add.remote(), timeout=30) == 1
     assert gu.get(keeper.add.remote(), timeout=5) == 3
     assert gu.get([nap.remote(0.01) for _ in range(8)], timeout=30) == ["slept"] * 8
+
+
+def test_without_a_hub_executors_and_maps_go_on(grid: Grid) -> None:
+    """They ask it every second how large the grid is, and must not wait for the answer."""
+    seconds = 0.02
+
+    def rest(_: int) -> float:
+        time.sleep(seconds)
+        return time.monotonic()
+
+    with Executor() as executor:
+        many = [executor.submit(rest, i) for i in range(600)]
+        mapped = gu.map(rest, range(600), chunk=1)
+        until(lambda: sum(future.done() for future in many) > 20)
+        next(mapped)
+        os.kill(grid.pid("h-"), signal.SIGSTOP)
+        stopped = time.monotonic()
+        done = [future.result(timeout=30) for future in many]
+        assert len(list(mapped)) == 599
+        assert max(done) - stopped > 1.5, "over before anybody asked"
+        assert time.monotonic() - stopped < 25
+        os.kill(grid.pid("h-"), signal.SIGCONT)
 
 
 def test_a_dead_provider_s_tasks_run_elsewhere_and_its_actors_restart(grid: Grid) -> None:

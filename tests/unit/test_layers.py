@@ -48,7 +48,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "refs", "remote_function", "session", "session_store", "session_values", "actor_registry",
         "worker", "worker.*",
     ),
-    "doors": ("", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "web", "web.*"),
+    "doors": (
+        "", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "util", "util.*",
+        "web", "web.*",
+    ),
 }  # fmt: skip
 """First match wins, from the top; names without the package's."""
 
@@ -69,10 +72,10 @@ IMPURE = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "zmq": ("transport.zmq_link",),
     "subprocess": ("runtimes.*",),
-    "multiprocessing": ("runtimes.*",),
+    "multiprocessing": ("runtimes.*", "integrations.pool_results"),
     "pty": ("runtimes.*",),
     "typer": ("cli.*",),
-    "rich": ("cli.*",),
+    "rich": ("cli.*", "integrations.progress"),
 }
 """Imports that only some modules may have, so that a change of mind stays in one place."""
 
