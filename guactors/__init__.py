@@ -16,11 +16,11 @@ Owns: the narrow door. Names load on first use, so that the import costs little.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from guactors import errors as exceptions
-
 if TYPE_CHECKING:
+    from guactors import actor, exceptions, util
     from guactors.api import (
         ActorClass,
         ActorHandle,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         cluster_resources,
         get,
         get_actor,
+        get_gpu_ids,
         get_runtime_context,
         init,
         is_initialized,
@@ -53,12 +54,14 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
+    "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
     "exceptions",
     "get",
     "get_actor",
+    "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",
@@ -69,14 +72,18 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "util",
     "wait",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from importlib import import_module
+_MODULES = frozenset({"actor", "exceptions", "util"})
 
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"guactors.{name}")
+    if name in __all__:
         home = "guactors.integrations.mapping" if name == "map" else "guactors.api"
         value = getattr(import_module(home), name)
         globals()[name] = value

@@ -7,13 +7,15 @@ logic that another room could hold.
 from __future__ import annotations
 
 import atexit
+import difflib
+import inspect
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from guactors.context import RuntimeContext, runtime_context
-from guactors.errors import NotInitialized, UsageError
+from guactors.errors import AlreadyInitialized, NotInitialized, UnknownOption, UsageError
 from guactors.refs import ObjectRef, ObjectRefGenerator, current_session, set_current_session
 from guactors.remote_actor import ActorClass, ActorHandle, find_actor, method
 from guactors.remote_function import RemoteFunction
@@ -30,39 +32,47 @@ def init(
     num_cpus: float | None = None,
     num_gpus: float | None = None,
     resources: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
     namespace: str | None = None,
     key: str | None = None,
     signer: str | Sequence[str] = (),
     log_to_driver: bool = True,
     log_dedup: bool | None = None,
     ignore_reinit_error: bool = False,
+    logging_level: int | str | None = None,
     timeout: float = 10.0,
-) -> RuntimeContext:
+    **others: Any,
+) -> GridContext:
     """Join a grid, or start one inside this process's life.
 
     ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid that
-    ``gu up`` started here, None for GU_ADDRESS and, where that is unset, an embedded grid with
-    ``num_cpus`` (default: all), removed at exit. ``key``: the key file, or the name of the app key,
-    that says who you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that is
-    made at first and must be approved there). ``signer``: key files, or names of signer keys, that
-    sign the functions and classes you send. ``log_to_driver``: show what workers print.
-    ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``timeout``: seconds to
-    reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has not
-    approved the key), VersionMismatch, UsageError.
+    ``gu up`` started here, None for GU_ADDRESS and, where that is unset (or with ``local``), an
+    embedded grid with ``num_cpus`` (default: all), ``num_gpus``, further ``resources`` and the
+    ``labels`` of its provider, removed at exit or at the end of ``with init():``. ``key``: the key
+    file, or the name of the app key, that says who you are to a hub elsewhere (default: GU_KEY,
+    then an app key ``default`` that is made at first and must be approved there). ``signer``: key
+    files, or names of signer keys, that sign the functions and classes you send.
+    ``log_to_driver``: show what workers print. ``log_dedup`` (default: on, unless
+    GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
+    process. ``timeout``: seconds to reach the hub. Raises HubUnreachable, AuthFailed
+    (PendingApproval while the grid's owner has not approved the key), VersionMismatch, UsageError
+    (AlreadyInitialized unless ``ignore_reinit_error``).
     """
+    _refuse(others)
+    _set_level(logging_level)
     with _lock:
-        present = current_session()
-        if present is not None and not present.closed:
+        if is_initialized():
             if ignore_reinit_error:
-                return runtime_context()
-            raise UsageError("init() was called before; call shutdown() first")
+                return GridContext()
+            raise AlreadyInitialized("init() was called before; call shutdown() first")
         from guactors.embedding import open_session
 
         session = open_session(
-            address or os.environ.get("GU_ADDRESS") or None,
+            None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
             num_cpus=num_cpus,
             num_gpus=num_gpus,
             resources=resources or {},
+            labels=labels or {},
             namespace=namespace,
             key=key,
             signers=[signer] if isinstance(signer, str) else signer,
@@ -70,9 +80,60 @@ def init(
             fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
             timeout=timeout,
         )
-        set_current_session(session)
-        atexit.register(shutdown)
-        return runtime_context()
+        return _enter(session)
+
+
+def _enter(session: Session) -> GridContext:
+    """From here on this process is in the grid, until it ends."""
+    set_current_session(session)
+    atexit.register(shutdown)
+    return GridContext()
+
+
+def _set_level(level: int | str | None) -> None:
+    """Of our loggers in this process."""
+    if level is not None:
+        import logging
+
+        logging.getLogger("guactors").setLevel(level)
+
+
+def _refuse(others: dict[str, Any]) -> None:
+    """Raise UnknownOption for what ``init`` cannot do. That there be no dashboard can be asked
+    for: there is none."""
+    if others.pop("include_dashboard", False):
+        raise UnknownOption(
+            "include_dashboard=True is impossible: there is no dashboard; gu status, gu peers and "
+            "gu inf show the grid"
+        )
+    for name in others:
+        names = list(inspect.signature(init).parameters)[:-1]
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+        raise UnknownOption(f"{name!r} is no parameter of init(); {hint}")
+
+
+class GridContext(RuntimeContext):
+    """What ``init`` returns; as a context manager it ends the session."""
+
+    def __init__(self) -> None:
+        here = runtime_context()
+        super().__init__(here._place, here._host, here._session, here._call)
+
+    @property
+    def address_info(self) -> dict[str, str]:
+        """Where this process is connected."""
+        node = self.get_node_id() or ""
+        return {"node_id": node, "address": self.gcs_address, "gcs_address": self.gcs_address}
+
+    def __getitem__(self, name: str) -> str:
+        return self.address_info[name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        shutdown()
 
 
 def shutdown() -> None:
@@ -232,6 +293,12 @@ def get_runtime_context() -> RuntimeContext:
     return runtime_context()
 
 
+def get_gpu_ids() -> list[int | str]:
+    """The GPUs that the running task or actor may use: numbers, or names where they have some."""
+    given = get_runtime_context().get_accelerator_ids()["GPU"]
+    return [int(one) if one.isdigit() else one for one in given]
+
+
 def nodes() -> list[dict[str, Any]]:
     """The providers, as dicts with Ray's keys where they apply."""
     return auto_init().nodes()
@@ -258,6 +325,6 @@ def _sum(field: str) -> dict[str, float]:
 __all__ = [
     "ActorClass", "ActorHandle", "ObjectRef", "ObjectRefGenerator", "RemoteFunction",
     "available_resources", "cancel", "cluster_resources", "get", "get_actor",
-    "get_runtime_context", "init", "is_initialized", "kill", "method", "nodes", "put", "remote",
-    "shutdown", "wait",
+    "get_gpu_ids", "get_runtime_context", "init", "is_initialized", "kill", "method", "nodes",
+    "put", "remote", "shutdown", "wait",
 ]  # fmt: skip

@@ -118,7 +118,7 @@ class ProviderConfig(Struct, frozen=True):
 
 class WorkerConfig(Struct, frozen=True):
     """``endpoint``: the provider's listener on this machine. ``hub``: as in ProviderConfig, for
-    calls the user's code makes from inside the worker."""
+    calls the user's code makes from inside the worker. ``labels``: the provider's."""
 
     worker: str
     provider: str
@@ -129,6 +129,7 @@ class WorkerConfig(Struct, frozen=True):
     listen_host: str = ""
     identity: Identity = Identity()
     timing: Timing = Timing()
+    labels: dict[str, str] = {}
 
 
 class NodeConfig(Struct, frozen=True):

@@ -33,6 +33,7 @@ def open_session(
     num_cpus: float | None,
     num_gpus: float | None,
     resources: dict[str, float],
+    labels: dict[str, str],
     namespace: str | None,
     key: str | None,
     signers: Sequence[str],
@@ -43,10 +44,10 @@ def open_session(
     """A session that the hub has welcomed. Raises as ``init``."""
     keys = [_signer(one) for one in signers]
     if address is not None:
-        if num_cpus is not None or num_gpus is not None or resources:
+        if num_cpus is not None or num_gpus is not None or resources or labels:
             raise UsageError(
-                "num_cpus, num_gpus and resources describe an embedded grid; a grid that is "
-                "joined has its own"
+                "num_cpus, num_gpus, resources and labels describe an embedded grid; a grid that "
+                "is joined has its own"
             )
         from guactors.grid_file import find_hub
 
@@ -56,13 +57,16 @@ def open_session(
         return session
     if key is not None:
         raise UsageError("key= says who you are to a hub elsewhere: give its address too")
-    node, run_dir = _launch(num_cpus, num_gpus, resources, max(timeout, 30.0))
+    run_dir = new_run_dir()
+    provider = _provider(num_cpus, num_gpus, resources, labels, str(run_dir))
+    node = _launch(provider, run_dir, max(timeout, 30.0))
     try:
         session = _connect(node.hub_endpoints, Credentials(), namespace, echo, fold, timeout)
     except BaseException:
         _remove(node, run_dir)
         raise
     session.code_signers = keys
+    session.provider = provider.provider
     session.on_close.append(lambda: _remove(node, run_dir))
     return session
 
@@ -119,17 +123,23 @@ def _connect(
     return session
 
 
-def _launch(
-    num_cpus: float | None, num_gpus: float | None, extra: dict[str, float], timeout: float
-) -> tuple[NodeProcess, Path]:
+def _provider(
+    num_cpus: float | None,
+    num_gpus: float | None,
+    extra: dict[str, float],
+    labels: dict[str, str],
+    run_dir: str,
+) -> ProviderConfig:
     resources = {**detect_resources(), **extra}
     if num_cpus is not None:
         resources["CPU"] = float(num_cpus)
     if num_gpus is not None:
         resources["GPU"] = float(num_gpus)
-    run_dir = new_run_dir()
+    return ProviderConfig(fresh("provider"), "local", [], resources, run_dir, labels)
+
+
+def _launch(provider: ProviderConfig, run_dir: Path, timeout: float) -> NodeProcess:
     hub = HubConfig(fresh("hub"), [f"ipc://{run_dir}/hub"], str(run_dir))
-    provider = ProviderConfig(fresh("provider"), "local", [], resources, str(run_dir))
     try:
         node = launch_node(
             NodeConfig(hub, [provider], embedded=True), timeout=timeout, meanwhile=_warm_up
@@ -137,7 +147,7 @@ def _launch(
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
-    return node, run_dir
+    return node
 
 
 def _warm_up() -> None:

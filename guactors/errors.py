@@ -5,6 +5,7 @@
     GuactorsError
     ├── UsageError                 the caller's mistake, nothing was sent
     │   ├── NotInitialized         a call before init()
+    │   ├── AlreadyInitialized     a second init() (also RuntimeError)
     │   ├── NotSerializable        an argument or result that cannot be pickled (also TypeError)
     │   ├── UnknownOption          an option nobody knows (also ValueError, TypeError)
     │   ├── NameTaken              an actor of that name exists (also ValueError)
@@ -12,16 +13,19 @@
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
     │   ├── TaskCancelled          cancel() reached it first
+    │   │   └── TaskKilled         cancel(force=True) ended its worker (also WorkerDied)
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
     ├── PeerLost                   a process or the wire between went away
     │   ├── WorkerDied             the process that ran it ended
-    │   ├── ActorDied              the actor is gone for good
-    │   ├── ActorUnavailable       the actor restarts; this call was lost (at most once)
+    │   │   └── OutOfMemory        because memory ran out
+    │   ├── ActorLost              an actor is not there
+    │   │   ├── ActorDied          it is gone for good
+    │   │   └── ActorUnavailable   it restarts; this call was lost (at most once)
     │   ├── ProviderLost           the machine is gone
-    │   ├── ObjectLost             the memory that held the value is gone
-    │   │   └── OwnerDied          the process that held the value is gone
+    │   ├── ObjectLost             the memory that held a value is gone
+    │   │   └── OwnerDied          the process that held it is gone
     │   ├── HubUnreachable         nobody answers at the hub's address
     │   └── SessionClosed          shutdown() while it was pending
     ├── Refused                    somebody said no
@@ -31,8 +35,11 @@
     │   ├── ImageRefused           an image whose content, signature or form is not what it must be
     │   ├── VersionMismatch        protocol or Python versions that cannot work together
     │   ├── Unschedulable          no provider could ever run it
+    │   │   ├── TaskUnschedulable  a task
+    │   │   └── ActorUnschedulable an actor
     │   ├── StoreFull              no room for a large value, in memory or on disk
     │   └── MailboxFull            back-pressure: try later
+    │       └── TooManyPending     a handle's max_pending_calls are under way
     ├── ProtocolError              what arrived is not ours, too deep, too large, or truncated
     └── InternalError              our bug: please report it
 
@@ -56,6 +63,10 @@ class UsageError(GuactorsError):
 
 class NotInitialized(UsageError):
     """An operation that needs a grid came before ``init()`` or after ``shutdown()``."""
+
+
+class AlreadyInitialized(UsageError, RuntimeError):
+    """``init`` while this process is in a grid."""
 
 
 class NotSerializable(UsageError, TypeError):
@@ -176,7 +187,19 @@ class WorkerDied(PeerLost):
     """The worker process that ran the task ended."""
 
 
-class ActorDied(PeerLost):
+class OutOfMemory(WorkerDied):
+    """The worker process was ended because memory ran out."""
+
+
+class TaskKilled(TaskCancelled, WorkerDied):
+    """``cancel(force=True)`` ended the worker that ran the call."""
+
+
+class ActorLost(PeerLost):
+    """An actor is not there; never raised itself."""
+
+
+class ActorDied(ActorLost):
     """The actor is gone for good."""
 
 
@@ -184,7 +207,7 @@ class ActorKilled(Stopped, ActorDied):
     """The actor was ended on purpose."""
 
 
-class ActorUnavailable(PeerLost):
+class ActorUnavailable(ActorLost):
     """The actor is restarting and this call was lost with the old one; a new call may work."""
 
 
@@ -236,13 +259,25 @@ class Unschedulable(Refused):
     """No provider could ever run it; the message says what was asked and the most there is."""
 
 
+class TaskUnschedulable(Unschedulable):
+    """No provider could ever run the task."""
+
+
+class ActorUnschedulable(Unschedulable):
+    """No provider could ever run the actor."""
+
+
 class StoreFull(Refused):
     """A large value found no room, neither in shared memory nor on disk; the message says how much
     there is, who uses it, and how to give more."""
 
 
 class MailboxFull(Refused):
-    """The receiver's mailbox, or a handle's pending limit, is full."""
+    """The receiver's mailbox is full."""
+
+
+class TooManyPending(MailboxFull):
+    """So many calls as the actor's ``max_pending_calls`` allows a handle are unanswered."""
 
 
 class ProtocolError(GuactorsError):

@@ -812,6 +812,11 @@ class Refusal(Message, frozen=True, tag=88):
     detail: Text
 
 
+class Retiring(Message, frozen=True, tag=89):
+    """Worker -> provider: it has run a function as often as that allows. It takes no more calls,
+    and is to leave when its lease is over."""
+
+
 # --- caller -> worker ---------------------------------------------------------------------------
 
 
@@ -822,7 +827,8 @@ class Call(Word, frozen=True):
 
     ``returns``: number of results, -1 for a stream. ``remaining``: seconds left of the call's
     timeout, 0 for none. ``group``: concurrency group. Large arguments are, as in a Value, in the
-    frames or ``stored``."""
+    frames or ``stored``. ``window``: items of a stream that may be unread before its producer
+    pauses, 0 for any number."""
 
     id: Count
     fn: Annotated[bytes, Meta(max_length=32)]
@@ -837,16 +843,22 @@ class Call(Word, frozen=True):
     group: Name = ""
     refs: list[RefWord] = []
     stored: Stored | None = None
+    window: Count = 0
 
 
 class Define(Message, frozen=True, tag=90):
     """Data lane, before the first Call that uses it on this link. ``signatures``: of the blob,
-    where the session signs its code."""
+    where the session signs its code. ``max_calls``: runs after which the worker leaves, 0 for no
+    end. ``resources``: what the lease holds. ``refs``: references that the code captured, lent
+    until the link ends."""
 
     fn: Annotated[bytes, Meta(max_length=32)]
     name: Name
     blob: bytes
     signatures: Document = b""
+    max_calls: Count = 0
+    resources: Amounts = {}
+    refs: list[RefWord] = []
 
 
 class Calls(Message, frozen=True, tag=91):
@@ -885,6 +897,14 @@ class Release(Message, frozen=True, tag=96):
     refs: list[RefWord]
 
 
+class StreamTaken(Message, frozen=True, tag=98):
+    """Control lane: the reader of a streaming call with a window has taken ``taken`` items in
+    all."""
+
+    call: Count
+    taken: Count
+
+
 # --- worker -> caller ---------------------------------------------------------------------------
 
 
@@ -914,10 +934,11 @@ class StreamItem(Message, frozen=True, tag=101):
 
 class Bounced(Message, frozen=True, tag=102):
     """Control lane: these calls were not started and will not be; ``blocked`` when the worker
-    waits in get() and takes no more until Unblocked."""
+    waits in get() and takes no more until Unblocked; ``retiring`` when it takes no more at all."""
 
     calls: list[Count]
     blocked: bool = False
+    retiring: bool = False
 
 
 class Unblocked(Message, frozen=True, tag=103):
@@ -1291,11 +1312,11 @@ HubToProvider = (
 ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
 """All that a hub reads of who has not been let in."""
-WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Keeping | Refusal
+WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Keeping | Refusal | Retiring
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
-    | Object
+    | Object | StreamTaken
 )  # fmt: skip
 WorkerToCaller = (
     Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object | BlockChunk

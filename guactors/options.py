@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
 from guactors.messages import Shape
@@ -18,6 +18,8 @@ from guactors.security.words import PREEMPTION, RUNTIMES, is_image_id
 TASK = "task"
 ACTOR = "actor"
 METHOD = "method"
+ASYNC_CONCURRENCY = 1000
+"""Coroutines of an async actor that run at a time, unless it says otherwise."""
 
 
 def _amount(value: Any) -> bool:
@@ -77,7 +79,22 @@ def _modes(value: Any) -> bool:
 
 
 def _returns(value: Any) -> bool:
-    return value == "streaming" or _whole(0)(value)
+    return value in ("streaming", "dynamic") or _whole(0)(value)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _bound(value: Any) -> bool:
+    return value == -1 or _whole(1)(value)
+
+
+def _groups(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and 0 < len(name) <= 256 and _whole(1)(most)
+        for name, most in value.items()
+    )
 
 
 _WHO = {
@@ -92,17 +109,29 @@ _WHO = {
     "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
     "preemption": ({TASK, ACTOR}, _modes, f"a list of {', '.join(PREEMPTION)}"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
-    "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, or 'streaming'"),
+    "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
+    "max_calls": ({TASK}, _whole(0), "an integer of 0 or more, 0 for no limit"),
+    "_generator_backpressure_num_objects": (
+        {TASK, METHOD}, _bound, "an integer of 1 or more, or -1 for no limit",
+    ),
+    "_actor_generator_backpressure_num_objects": (
+        {ACTOR}, _bound, "an integer of 1 or more, or -1 for no limit",
+    ),
     "max_retries": ({TASK}, _whole(-1), "an integer, -1 for no limit"),
     "retry_exceptions": ({TASK, METHOD}, _errors, "a bool or a list of exception types"),
     "max_restarts": ({ACTOR}, _whole(-1), "an integer, -1 for no limit"),
     "max_task_retries": ({ACTOR, METHOD}, _whole(-1), "an integer, -1 for no limit"),
     "max_concurrency": ({ACTOR}, _whole(1), "an integer of 1 or more"),
+    "concurrency_groups": ({ACTOR}, _groups, "a dict of group names and limits of 1 or more"),
+    "concurrency_group": ({METHOD}, _text, "the name of one of the actor's concurrency groups"),
+    "allow_out_of_order_execution": ({ACTOR}, lambda v: v is None or _flag(v), "a bool or None"),
+    "max_pending_calls": ({ACTOR}, _bound, "an integer of 1 or more, or -1 for no limit"),
+    "enable_task_events": ({TASK, ACTOR, METHOD}, _flag, "a bool"),
     "name": ({TASK, ACTOR, METHOD}, _text, "a text of 1 to 256 characters"),
     "namespace": ({ACTOR}, _text, "a text of 1 to 256 characters"),
-    "get_if_exists": ({ACTOR}, lambda v: isinstance(v, bool), "a bool"),
+    "get_if_exists": ({ACTOR}, _flag, "a bool"),
     "lifetime": ({ACTOR}, lambda v: v in (None, "detached", "non_detached"), "None or 'detached'"),
-}
+}  # fmt: skip
 
 
 def check_options(given: Mapping[str, Any], who: str) -> dict[str, Any]:
@@ -117,6 +146,71 @@ def check_options(given: Mapping[str, Any], who: str) -> dict[str, Any]:
         if not known[1](value):
             raise UnknownOption(f"{name}={value!r} is impossible: it takes {known[2]}")
     return dict(given)
+
+
+def window_of(options: Mapping[str, Any], *, streams: bool, whose: str) -> int:
+    """Items that a call's reader may leave unread before its producer pauses, 0 for any number.
+    Raises UnknownOption where there is no stream that could pause."""
+    given = options.get("_generator_backpressure_num_objects", -1)
+    if given > 0 and not streams:
+        raise UnknownOption(
+            f"_generator_backpressure_num_objects={given} is impossible for {whose}: it streams "
+            "nothing; make it a generator, or give it num_returns='streaming'"
+        )
+    return max(0, int(given))
+
+
+def tighter(one: int, other: int) -> int:
+    """The smaller of two windows, of which 0 is the widest."""
+    return min(one, other) if one and other else one or other
+
+
+def max_calls_of(options: Mapping[str, Any]) -> int:
+    """Runs of a task's function after which its worker leaves, 0 for no end. What uses a GPU gets
+    a process of its own unless it says otherwise: libraries keep a GPU's memory till they end."""
+    given = options.get("max_calls")
+    if given is not None:
+        return int(given)
+    return 1 if options.get("num_gpus") else 0
+
+
+class Concurrency(NamedTuple):
+    """How an actor runs its calls. ``most`` at a time, and in each of ``groups`` as many more.
+    ``unordered``: a call may overtake one that waits for its arguments."""
+
+    most: int
+    groups: dict[str, int]
+    unordered: bool
+
+
+def concurrency_of(
+    options: Mapping[str, Any], *, is_async: bool, used: Mapping[str, str]
+) -> Concurrency:
+    """What the options of an actor mean; ``used``: the group that each method names. Raises
+    UnknownOption where they contradict each other."""
+    most = options.get("max_concurrency") or (ASYNC_CONCURRENCY if is_async else 1)
+    groups = dict(options.get("concurrency_groups") or {})
+    for method, group in used.items():
+        if group:
+            check_group(group, groups, f"method {method}")
+    asked = options.get("allow_out_of_order_execution")
+    at_once = is_async or most > 1
+    if asked is False and at_once:
+        what = "an async actor" if is_async else f"an actor with max_concurrency={most}"
+        raise UnknownOption(
+            f"allow_out_of_order_execution=False is impossible for {what}: its calls run at the "
+            "same time, in no order"
+        )
+    return Concurrency(most, groups, at_once if asked is None else asked)
+
+
+def check_group(group: str, groups: Collection[str], whose: str) -> None:
+    """Raise UnknownOption where the actor has no such group."""
+    if group in groups:
+        return
+    near = difflib.get_close_matches(group, groups, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(groups) or 'none'}"
+    raise UnknownOption(f"concurrency_group={group!r} of {whose} is no group of the actor; {hint}")
 
 
 def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:

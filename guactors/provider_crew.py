@@ -85,6 +85,7 @@ class Crew:
             listen_host=config.listen_host,
             identity=identity,
             timing=config.timing,
+            labels=config.labels,
         )
         parts = (birth, self._processes, self._listener, self._nudge)
         self._keepers[worker] = context.spawn(RuntimeActor, *parts, name=worker, mailbox_size=None)

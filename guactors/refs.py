@@ -6,6 +6,7 @@ session.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from guactors.values import note_reference
 if TYPE_CHECKING:
     import concurrent.futures
 
+    from guactors.messages import RefWord
     from guactors.session import Session
 
 _current: Session | None = None
@@ -45,10 +47,31 @@ def set_current_session(session: Session | None) -> None:
     _current = session
 
 
+def grid_name(owner: str, number: int) -> str:
+    """The name in hex of the object, or of the call, that the process ``owner`` knows by
+    ``number``."""
+    return f"{owner.partition('-')[2]}{number:016x}"
+
+
+class TaskID(str):
+    """The name of a call, in hex."""
+
+    __slots__ = ()
+
+    def hex(self) -> str:
+        """As a plain text."""
+        return str(self)
+
+    def binary(self) -> bytes:
+        """As bytes."""
+        return bytes.fromhex(self)
+
+
 class ObjectRef:
     """A value that is, or will be, somewhere. ``get`` it, ``await`` it, or pass it on."""
 
-    __slots__ = ("__weakref__", "_id", "_session")
+    __slots__ = ("__weakref__", "_call", "_id", "_session")
+    _call: int
 
     def __init__(self, id: int, session: Session) -> None:
         self._id = id
@@ -66,15 +89,19 @@ class ObjectRef:
     def hex(self) -> str:
         """The grid-wide name of the object."""
         word = self._session.values.word(self._id)
-        return f"{word.owner.partition('-')[2]}{word.object:016x}"
+        return grid_name(word.owner, word.object)
 
     def binary(self) -> bytes:
         """``hex()`` as bytes."""
         return bytes.fromhex(self.hex())
 
-    def task_id(self) -> str:
-        """Name of the call that makes it; of a ``put`` value, its own."""
-        return self.hex()
+    def task_id(self) -> TaskID:
+        """Name of the call that makes it, as ``get_task_id()`` gives it there; of a ``put`` value,
+        its own."""
+        word = self._session.values.word(self._id)
+        # Only results after a call's first carry a number of their own and one of the call.
+        first = getattr(self, "_call", 0)
+        return TaskID(grid_name(word.owner, first or word.object))
 
     def future(self) -> concurrent.futures.Future[Any]:
         """A future that ends as the object does."""
@@ -109,6 +136,21 @@ def _rebuild_ref(owner: str, object: int) -> ObjectRef:
     if session is None:
         raise NotInitialized("an ObjectRef can only be unpickled in a process that called init()")
     return session.values.arrived(owner, object)
+
+
+class _Word:
+    """Pickles as what this reference is when it arrives."""
+
+    def __init__(self, word: RefWord) -> None:
+        self._word = (word.owner, word.object)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_ref, self._word
+
+
+def pack_refs(words: list[RefWord]) -> bytes:
+    """A list of references, as the result of a call with ``num_returns="dynamic"``."""
+    return pickle.dumps([_Word(word) for word in words], 5)
 
 
 class ObjectRefGenerator:

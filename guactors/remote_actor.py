@@ -6,33 +6,44 @@ Owns: the user's view of an actor. Must never: know where it lives or how it is 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.actor_making import Parts, make_actor
 from guactors.caller.tasks import STREAM
 from guactors.errors import NameTaken, NoSuchActor, NotInitialized, UsageError
 from guactors.ids import fresh
 from guactors.messages import ActorSpec, FindActor
-from guactors.options import ACTOR, METHOD, check_options, shape_of
+from guactors.options import (
+    ACTOR,
+    METHOD,
+    Concurrency,
+    check_group,
+    check_options,
+    concurrency_of,
+    shape_of,
+    tighter,
+    window_of,
+)
 from guactors.payload import (
-    ActorPayload,
     HandleInfo,
     MethodInfo,
-    RawValue,
     decode_handle,
     encode,
 )
-from guactors.refs import current_session
-from guactors.remote_function import pack_call, returns_of, submit
+from guactors.refs import ObjectRef, current_session
+from guactors.remote_function import KINDS, pack_call, returns_of, submit
 from guactors.security.code_signing import signatures_for
 
 if TYPE_CHECKING:
     from guactors.caller.actors import RemoteActor
     from guactors.session import Session
 
-DEFAULT_ASYNC_CONCURRENCY = 1000
 _METHOD_OPTIONS = "__guactors_method__"
+_BUILT_IN = frozenset({"__ray_call__", "__ray_ready__", "__ray_terminate__"})
+"""Methods that every actor has; see ``worker/execution``."""
 
 
 def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -52,13 +63,24 @@ def _methods_of(cls: type) -> dict[str, MethodInfo]:
         if name.startswith("__") and name != "__call__":
             continue
         options = getattr(function, _METHOD_OPTIONS, {})
+        returns = returns_of(function, options)
+        whose = f"{cls.__name__}.{name}"
         methods[name] = MethodInfo(
-            returns_of(function, options),
+            returns,
             options.get("max_task_retries"),
             options.get("timeout"),
             options.get("priority", 0),
+            options.get("concurrency_group") or "",
+            _error_names(options.get("retry_exceptions", False)),
+            options.get("enable_task_events"),
+            window_of(options, streams=returns == STREAM, whose=whose),
         )
     return methods
+
+
+def _error_names(wanted: Any) -> bool | list[str]:
+    """Exception types as a handle carries them, which may not bring pickles."""
+    return wanted if isinstance(wanted, bool) else [values.error_name(kind) for kind in wanted]
 
 
 def is_async_class(cls: type) -> bool:
@@ -78,6 +100,7 @@ class ActorClass:
         self._options = check_options(options, ACTOR)
         self._methods = _methods_of(cls)
         self._blob: bytes | None = None
+        self._captured: Sequence[ObjectRef] = ()
         self.__doc__ = cls.__doc__
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
@@ -90,7 +113,7 @@ class ActorClass:
     def options(self, **options: Any) -> ActorClass:
         """A copy with other options."""
         other = ActorClass(self._cls, {**self._options, **options})
-        other._blob = self._blob
+        other._blob, other._captured = self._blob, self._captured
         return other
 
     def remote(self, /, *args: Any, **kwargs: Any) -> ActorHandle:
@@ -111,6 +134,20 @@ class ActorClass:
                 return find_actor(session, name, self._options.get("namespace"))
             raise
 
+    def _info(self, concurrency: Concurrency) -> HandleInfo:
+        """What every handle of the actor is to know."""
+        options = self._options
+        return HandleInfo(
+            self.__name__,
+            self._methods,
+            options.get("max_task_retries", 0),
+            concurrency.unordered,
+            options.get("max_pending_calls", -1),
+            list(concurrency.groups),
+            options.get("enable_task_events", True),
+            max(0, options.get("_actor_generator_backpressure_num_objects", -1)),
+        )
+
     def _create(
         self, session: Session, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ActorHandle:
@@ -119,20 +156,16 @@ class ActorClass:
         if detached and not name:
             raise UsageError(f"a detached {self.__name__} needs name=, or nobody could find it")
         if self._blob is None:
-            self._blob = values.pack_code(self._cls, self.__qualname__)
+            self._blob, self._captured = values.pack_code(self._cls, self.__qualname__)
         blob = self._blob
         signatures = signatures_for(session, session.code_signers, "class", blob)
-        info = HandleInfo(self.__name__, self._methods, options.get("max_task_retries", 0))
-        concurrency = options.get("max_concurrency") or (
-            DEFAULT_ASYNC_CONCURRENCY if is_async_class(self._cls) else 1
+        concurrency = concurrency_of(
+            options,
+            is_async=is_async_class(self._cls),
+            used={name: method.group for name, method in self._methods.items()},
         )
+        info = self._info(concurrency)
         packed, deps = pack_call(args, kwargs, f"{self.__name__}()", large=0)
-        if packed.refs:
-            raise UsageError(
-                f"{self.__name__}(): a reference inside a container cannot be a constructor "
-                "argument, because the actor may be restarted without this process; pass it as "
-                "an argument of its own, or to a method"
-            )
         shape = shape_of(options, 0.0)
         spec = ActorSpec(
             fresh("actor"),
@@ -145,20 +178,13 @@ class ActorClass:
             options.get("namespace") or session.namespace,
             detached,
             options.get("max_restarts", 0),
-            concurrency,
+            concurrency.most,
             encode(info),
         )
         actor = session.actors.add(spec)
-
-        def create() -> None:
-            # Values, not references: a restart must find them in the payload.
-            deps_raw = [RawValue(*session.values.raw(ref.id)) for ref in deps]
-            buffers = [bytes(buffer) for buffer in packed.buffers]
-            data, _ = values.gathered(packed.data, ())
-            payload = encode(ActorPayload(blob, bytes(data), buffers, deps_raw))
-            session.actors.create(actor, spec, payload, signatures, wait=bool(name))
-
-        session.values.when_ready([ref.id for ref in deps], create)
+        captured = [ref for ref in self._captured if ref._session is session]
+        parts = Parts(blob, signatures, packed, deps, captured, concurrency.groups)
+        make_actor(session, actor, spec, parts)
         return ActorHandle(session, actor, info, owner=not detached)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -178,12 +204,16 @@ class ActorHandle:
         self._actor = actor
         self._info = info
         self._owner = owner
+        self._again = partial(ActorHandle, session, actor, info, owner=owner)
+        """Another one like it, for a method that outlives it."""
         actor.handles += 1
+        actor.unordered = info.unordered
+        actor.most_pending = info.most_pending
 
     def __getattr__(self, name: str) -> ActorMethod:
         info = self._info.methods.get(name)
-        if info is None and name == "__ray_terminate__":
-            info = MethodInfo(1, None, None, 0)
+        if info is None and name in _BUILT_IN:
+            info = MethodInfo()
         if info is None:
             raise AttributeError(f"actor {self._info.class_name} has no method {name!r}")
         made = ActorMethod(self, name, info, {})
@@ -226,7 +256,9 @@ def _rebuild_handle(id: str, info: bytes) -> ActorHandle:
 class ActorMethod:
     """One method of one actor: ``handle.method.remote(...)``."""
 
-    __slots__ = ("_actor", "_handle", "_info", "_label", "_name", "_options", "_retries")
+    __slots__ = (
+        "_actor", "_handle", "_how", "_info", "_label", "_name", "_options", "_plain", "_revive",
+    )  # fmt: skip
 
     def __init__(
         self, handle: ActorHandle, name: str, info: MethodInfo, options: Mapping[str, Any]
@@ -235,62 +267,73 @@ class ActorMethod:
 
         # Weak, because the handle keeps its methods: a cycle would delay the handle's end.
         self._handle: Any = weakref.ref(handle)
+        self._revive = handle._again
         self._actor = handle._actor
         self._name = name
         self._info = info
         self._options = options
         self._label = options.get("name") or f"{handle._info.class_name}.{name}"
-        retries = options.get("max_task_retries", info.retries)
-        self._retries = handle._info.retries if retries is None else retries
+        self._how = how = _how(handle._info, info, options, self._label)
+        self._plain = how["returns"] == 1 and how["events"] and not (how["timeout"] or how["group"])
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._label} runs elsewhere: call {self._label}.remote(...)")
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options."""
-        handle = self._handle()
+        handle = self._handle() or self._revive()
         checked = check_options({**self._options, **options}, METHOD)
+        group = checked.get("concurrency_group")
+        if group:
+            check_group(group, handle._info.groups, self._label)
         made = ActorMethod(handle, self._name, self._info, checked)
         # A copy is not kept by the handle, so it may keep the handle.
         made._handle = lambda: handle
         return made
 
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Submit a call; calls of one caller run in order unless the actor is concurrent."""
-        info, options = self._info, self._options
+        """Submit a call; calls of one caller run in order unless the actor is concurrent. Raises
+        TooManyPending beyond the actor's ``max_pending_calls``."""
         session = current_session()
         if session is None:
             raise NotInitialized(f"{self._label}: the session has ended; call init() again")
-        if not options:
-            return submit(
-                session,
-                self._actor,
-                args,
-                kwargs,
-                returns=info.returns,
-                name=self._label,
-                method=self._name,
-                priority=info.priority,
-                timeout=info.timeout,
-                retries=self._retries,
-            )
-        given = options.get("num_returns", info.returns)
+        how = self._how
+        if self._plain and not (args or kwargs):
+            id = session.submit_plain(
+                self._actor, b"", self._name, self._label, how["priority"], how["retries"],
+                how["retry_errors"],
+            )  # fmt: skip
+            return ObjectRef(id, session)
         return submit(
-            session,
-            self._actor,
-            args,
-            kwargs,
-            returns=STREAM if given == "streaming" else given,
-            name=self._label,
-            method=self._name,
-            priority=options.get("priority", info.priority),
-            timeout=options.get("timeout", info.timeout),
-            retries=self._retries,
-            retry_errors=options.get("retry_exceptions") or None,
+            session, self._actor, args, kwargs, name=self._label, method=self._name, **how
         )
 
     def __repr__(self) -> str:
         return f"<method {self._label}>"
+
+
+def _how(
+    actor: HandleInfo, method: MethodInfo, options: Mapping[str, Any], label: str
+) -> dict[str, Any]:
+    """How to call a method: the call's own options, then the method's, then the actor's."""
+    returns = options.get("num_returns", method.returns)
+    returns = KINDS.get(returns, returns)
+    streams = returns == STREAM
+    window = window_of(options, streams=streams, whose=label)
+    if "_generator_backpressure_num_objects" not in options:
+        window = method.window
+    retries = options.get("max_task_retries", method.retries)
+    events = options.get("enable_task_events", method.events)
+    return {
+        "returns": returns,
+        "window": tighter(window, actor.window) if streams else 0,
+        "priority": options.get("priority", method.priority),
+        "timeout": options.get("timeout", method.timeout),
+        "retries": actor.retries if retries is None else retries,
+        "retry_errors": options.get("retry_exceptions", method.retry_errors) or None,
+        "group": options.get("concurrency_group") or method.group,
+        "events": actor.events if events is None else events,
+    }
 
 
 def find_actor(session: Session, name: str, namespace: str | None) -> ActorHandle:

@@ -9,14 +9,14 @@ import functools
 import hashlib
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.caller.tasks import STREAM, Task
+from guactors.caller.tasks import GATHERED, STREAM, Task
 from guactors.messages import Define
 from guactors.objects.base import LARGE
-from guactors.options import TASK, check_options, shape_of
+from guactors.options import TASK, check_options, max_calls_of, shape_of, window_of
 from guactors.payload import PROGRAM
 from guactors.refs import ObjectRef, ObjectRefGenerator
 from guactors.security.code_signing import signatures_for
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from guactors.session import Session
 
 DEFAULT_RETRIES = 3
+KINDS: Mapping[Any, int] = {"streaming": STREAM, "dynamic": GATHERED}
+"""Words that ``num_returns`` may be."""
 
 
-def function_id(blob: bytes) -> bytes:
-    """The name of a pickled function or class."""
-    return hashlib.blake2b(blob, digest_size=16).digest()
+def function_id(blob: bytes, max_calls: int = 0) -> bytes:
+    """The name of a pickled function or class; with another ``max_calls`` it is another one."""
+    salt = max_calls.to_bytes(16, "little")
+    return hashlib.blake2b(blob, digest_size=16, salt=salt).digest()
 
 
 def pack_call(
@@ -75,9 +78,12 @@ def submit(
     timeout: float | None = None,
     retries: int = 0,
     retry_errors: object = None,
+    group: str = "",
+    events: bool = True,
+    window: int = 0,
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``."""
-    if returns == 1 and not (args or kwargs or timeout):
+    if returns == 1 and events and not (args or kwargs or timeout or group):
         id = session.submit_plain(home, fn, method, name, priority, retries, retry_errors)
         return ObjectRef(id, session)
     packed, deps = pack_call(args, kwargs, name)
@@ -92,30 +98,40 @@ def submit(
             buffers=packed.buffers,
             deps=[ref.id for ref in deps] if deps else (),
             lent=[ref.id for ref in packed.refs] if packed.refs else (),
-            returns=returns,
+            returns=STREAM if returns == GATHERED else returns,
+            gather=returns == GATHERED,
             priority=priority,
             deadline=time.monotonic() + timeout if timeout else 0.0,
             retries=retries,
             retry_errors=retry_errors,
+            group=group,
+            events=events,
+            window=window,
         )
         session.submit(home, task)
-    if returns == 1:
+    return _given(session, id, returns)
+
+
+def _given(session: Session, id: int, returns: int) -> Any:
+    """What the caller gets for a call."""
+    if returns in (1, GATHERED):
         return ObjectRef(id, session)
     if returns == STREAM:
         return ObjectRefGenerator(id, session)
     if returns == 0:
         session.released.append(id)
         return None
-    return [ObjectRef(id + i, session) for i in range(returns)]
+    refs = [ObjectRef(id + i, session) for i in range(returns)]
+    for ref in refs[1:]:
+        ref._call = id
+    return refs
 
 
 def returns_of(target: Callable[..., Any], options: Mapping[str, Any]) -> int:
     """Number of results; generators stream unless told otherwise."""
     given = options.get("num_returns")
-    if given == "streaming":
-        return STREAM
     if given is not None:
-        return int(given)
+        return KINDS.get(given, given)
     streams = inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target)
     return STREAM if streams else 1
 
@@ -130,11 +146,15 @@ class RemoteFunction:
         own = getattr(function, "__qualname__", type(function).__name__)
         self._name = str(self._options.get("name") or own)
         self._returns = returns_of(function, self._options)
+        self._window = window_of(self._options, streams=self._returns == STREAM, whose=self._name)
+        self._max_calls = max_calls_of(self._options)
         self._shape = shape_of(self._options, 1.0)
         self._timeout = self._options.get("timeout")
         self._retries = self._options.get("max_retries", DEFAULT_RETRIES)
         self._retry_errors = self._options.get("retry_exceptions") or None
+        self._events = self._options.get("enable_task_events", True)
         self._blob: bytes | None = None
+        self._captured: Sequence[ObjectRef] = ()
         self._fn = b""
         self._home: tuple[Session, Any] | None = None
         functools.update_wrapper(self, function)
@@ -152,7 +172,9 @@ class RemoteFunction:
     def options(self, **options: Any) -> RemoteFunction:
         """A copy with other options."""
         other = RemoteFunction(self._function, {**self._options, **options})
-        other._blob, other._fn = self._blob, self._fn
+        other._blob, other._captured = self._blob, self._captured
+        if self._fn == PROGRAM or other._max_calls == self._max_calls:
+            other._fn = self._fn
         return other
 
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -171,6 +193,8 @@ class RemoteFunction:
             timeout=self._timeout,
             retries=self._retries,
             retry_errors=self._retry_errors,
+            events=self._events,
+            window=self._window,
         )
 
     def _demand(self, session: Session) -> Any:
@@ -178,12 +202,16 @@ class RemoteFunction:
         if home is not None and home[0] is session:
             return home[1]
         if self._blob is None:
-            self._blob = values.pack_code(self._function, self._name)
-            self._fn = function_id(self._blob)
+            self._blob, self._captured = values.pack_code(self._function, self._name)
         blob = self._blob
+        self._fn = self._fn or function_id(blob, self._max_calls)
         signatures = signatures_for(session, session.code_signers, "function", blob)
         with session.lock:
-            session.core.blobs[self._fn] = Define(self._fn, self._name[:256], blob, signatures)
+            session.core.blobs[self._fn] = Define(
+                self._fn, self._name[:256], blob, signatures, self._max_calls
+            )
+            if self._captured:
+                session.values.capture(self._fn, self._captured)
             demand = session.core.demand(self._shape)
         self._home = (session, demand)
         return demand

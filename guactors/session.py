@@ -22,7 +22,7 @@ from guactors.caller.effects import Dial, Hangup, SendHub, SendPeer
 from guactors.caller.tasks import Task
 from guactors.config import Timing
 from guactors.credentials import Credentials
-from guactors.errors import GuactorsError, HubUnreachable, SessionClosed, UsageError
+from guactors.errors import GuactorsError, HubUnreachable, SessionClosed, UnknownOption
 from guactors.hub_line import HubLine, error_of
 from guactors.messages import (
     AskGrid,
@@ -59,6 +59,9 @@ class Session:
     """``hello`` says who we are, ``credentials`` prove it; ``echo``: print what workers print
     (None: not), ``fold``: fold equal lines. ``close`` settles everything that is pending."""
 
+    provider = ""
+    """The provider of the grid that this process started itself."""
+
     def __init__(
         self,
         transport: Transport,
@@ -74,6 +77,7 @@ class Session:
         hello = credentials.introduce(hello)
         self.code_signers: list[SecretKey] = []
         """Keys that sign the functions and classes this session sends."""
+        self.hub_address = hub[0].control if hub else ""
         self.peer = hello.peer
         self.id = hello.session
         self.namespace = hello.namespace
@@ -420,7 +424,7 @@ class Session:
             entry = self.core.objects.entries.get(id)
             task = entry.task if entry is not None else None
             if force and task is not None and isinstance(task.home, RemoteActor):
-                raise UsageError("cancel(force=True) is for tasks; use kill() to end an actor")
+                raise UnknownOption("cancel(force=True) is for tasks; use kill() to end an actor")
             self.core.cancel(id, time.monotonic(), force=force, recursive=recursive)
             self.after_core()
 

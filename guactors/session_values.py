@@ -16,8 +16,9 @@ from guactors.caller.away import Away
 from guactors.caller.objects import Entry
 from guactors.errors import GetTimeout, GuactorsError, SessionClosed
 from guactors.messages import RefWord
-from guactors.objects.base import LARGE
-from guactors.refs import ObjectRef
+from guactors.objects.base import LARGE, Held
+from guactors.payload import Enclosed
+from guactors.refs import ObjectRef, pack_refs
 
 if TYPE_CHECKING:
     from guactors.session import Session
@@ -34,6 +35,7 @@ class SessionValues:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._core = session.core
+        self._core.endings.pack_refs = pack_refs
         self._pump = session.pump
         self._lock = session.lock
         self._futures: dict[int, list[Future[Any]]] = {}
@@ -138,11 +140,9 @@ class SessionValues:
 
     def _value(self, id: int) -> Any:
         entry = self._core.objects.entries[id]
-        data = entry.data or b""
-        assert not isinstance(data, Away)
         if entry.error:
-            raise values.unpack_error(data)
-        return values.unpack(data, entry.buffers)
+            raise values.unpack_error(_here(entry))
+        return values.unpack(_here(entry), entry.buffers)
 
     def wait(
         self, ids: list[int], count: int, timeout: float | None, *, local: bool = True
@@ -207,6 +207,16 @@ class SessionValues:
         """The grid-wide name of an object."""
         return self._core.objects.word(id)
 
+    def capture(self, fn: bytes, refs: Sequence[ObjectRef]) -> None:
+        """The code of a function refers to these, those of an earlier session are nobody's."""
+        ids = [ref.id for ref in refs if ref._session is self._session]
+        with self._lock:
+            objects = self._core.objects
+            if fn not in objects.captured:
+                objects.captured[fn] = ids
+                for id in ids:
+                    objects.hold(id)
+
     def share(self, id: int) -> ObjectRef:
         """One more reference to an object."""
         with self._lock:
@@ -236,14 +246,58 @@ class SessionValues:
         for id in pending:
             self.future(id).add_done_callback(one_less)
 
+    def first_error(self, ids: Sequence[int]) -> bytes | None:
+        """The pickled error of the first of these ready values that is one."""
+        entries = self._core.objects.entries
+        failed = next((entries[id] for id in ids if entries[id].error), None)
+        if failed is None:
+            return None
+        data, _ = values.gathered(_here(failed), failed.buffers)
+        return bytes(data)
+
+    def missing(self, ids: Sequence[int]) -> list[int]:
+        """What is not there yet of these objects and all that they refer to."""
+        entries = self._core.objects.entries
+        with self._lock:
+            return [id for id in self._reach(ids) if type(entries[id].data) in _ABSENT]
+
+    def _reach(self, ids: Sequence[int]) -> list[int]:
+        """These objects and all that they refer to, each once, inner ones first."""
+        found: dict[int, None] = {}
+        todo = [(id, False) for id in reversed(ids)]
+        while todo:
+            id, opened = todo.pop()
+            if opened:
+                found[id] = None
+            elif id not in found:
+                todo.append((id, True))
+                todo += [(inner, False) for inner in self._core.objects.entries[id].contains or ()]
+        return list(found)
+
+    def enclosed(self, ids: Sequence[int]) -> dict[int, Enclosed]:
+        """These ready objects and all that they refer to, as an actor's payload carries them."""
+        made = {}
+        with self._lock:
+            for id in self._reach(ids):
+                entry = self._core.objects.entries[id]
+                data, buffers = values.gathered(_here(entry), entry.buffers)
+                word, inner = self.word(id), map(self.word, entry.contains or ())
+                made[id] = Enclosed(
+                    word.owner,
+                    word.object,
+                    bytes(data),
+                    [bytes(buffer) for buffer in buffers],
+                    entry.error,
+                    [(one.owner, one.object) for one in inner],
+                )
+        return made
+
     def raw(self, id: int) -> tuple[bytes, list[bytes]]:
         """A ready value as bytes; raises its error."""
         entry = self._core.objects.entries[id]
-        found = entry.data or b""
-        assert not isinstance(found, Away)
         if entry.error:
-            raise values.unpack_error(found)
-        data, buffers = values.gathered(found, entry.buffers)
+            raise values.unpack_error(_here(entry))
+        data, buffers = values.gathered(_here(entry), entry.buffers)
         return bytes(data), [bytes(buffer) for buffer in buffers]
 
     # --- streams ----------------------------------------------------------------------------------
@@ -287,9 +341,11 @@ class SessionValues:
 
     def _take_item(self, call: int) -> ObjectRef | None:
         with self._lock:
+            item = self._core.endings.take_item(call)
+            if item is not None:
+                self._session.after_core()
+                return ObjectRef(item, self._session)
             stream = self._core.streams[call]
-            if stream.items:
-                return ObjectRef(stream.items.popleft(), self._session)
             entry = self._core.objects.entries[call]
             if entry.error and not stream.told:
                 stream.told = True
@@ -307,3 +363,10 @@ class SessionValues:
             future.set_result(self._value(id))
         except BaseException as error:
             future.set_exception(error)
+
+
+def _here(entry: Entry) -> bytes | Held:
+    """The pickle of a value that was waited for."""
+    data = entry.data or b""
+    assert not isinstance(data, Away), entry
+    return data

@@ -120,15 +120,21 @@ def pack(value: Any, what: Callable[[], str], *, large: int = 0) -> Packed:
     return _copied(data, buffers, refs, large=large)
 
 
-def pack_code(target: Any, name: str) -> bytes:
-    """A function or class by value. Raises NotSerializable."""
+def pack_code(target: Any, name: str) -> tuple[bytes, Sequence[Any]]:
+    """A function or class by value, and the references it captured. Raises NotSerializable."""
     import cloudpickle
 
+    refs: list[Any] = []
+    outer, _collector.refs = _collector.refs, refs
     try:
         data: bytes = cloudpickle.dumps(target, protocol=5)
     except Exception as error:
         raise NotSerializable(_complaint(target, name, error)) from error
-    return data
+    finally:
+        _collector.refs = outer
+    if outer is not None:
+        outer.extend(refs)
+    return data, refs
 
 
 def pack_arguments(
@@ -299,8 +305,13 @@ def _rebuild(cause: BaseException, text: str) -> BaseException:
     return _as_task_error(RemoteFailure(cloudpickle.dumps(cause), text, "it"))
 
 
-def retriable(data: bytes, wanted: bool | Iterable[type[BaseException]]) -> bool:
-    """Whether a user's error is one of ``wanted`` (True: any)."""
+def error_name(kind: type[BaseException]) -> str:
+    """An exception type as a text."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def retriable(data: bytes, wanted: bool | Iterable[type[BaseException] | str]) -> bool:
+    """Whether a user's error is one of ``wanted`` (True: any), types or their names."""
     try:
         error = openers.error(data)
     except PermissionDenied:
@@ -310,7 +321,10 @@ def retriable(data: bytes, wanted: bool | Iterable[type[BaseException]]) -> bool
     if wanted is True:
         return True
     cause = error.original()
-    return cause is not None and wanted is not False and isinstance(cause, tuple(wanted))
+    if cause is None or wanted is False:
+        return False
+    names = {error_name(kind) for kind in type(cause).__mro__ if issubclass(kind, BaseException)}
+    return any(one in names if isinstance(one, str) else isinstance(cause, one) for one in wanted)
 
 
 # --- complaints ----------------------------------------------------------------------------------

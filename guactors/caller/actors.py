@@ -20,6 +20,7 @@ from guactors.errors import (
     Death,
     GuactorsError,
     PermissionDenied,
+    TooManyPending,
 )
 from guactors.messages import ActorUpdate, CreateActor, DeathReport, KillActor, WatchActor
 
@@ -34,11 +35,14 @@ ON_PURPOSE = frozenset({"killed", "released", "session_ended"})
 class RemoteActor:
     """One actor as this process knows it. ``state`` as in ActorUpdate; ``creation`` is kept until
     the hub confirms it, ``ending`` until it says that the actor is dead: both are told again after
-    a relink."""
+    a relink. ``unordered``: calls that wait for their arguments are ``parked`` beside the queue,
+    and others overtake them. ``most_pending``: unanswered calls it may have from here, -1 for any
+    number."""
 
     __slots__ = (
         "broken_at", "broken_why", "creation", "death", "ending", "error", "handles", "id",
-        "incarnation", "name", "queue", "shared", "state", "target",
+        "incarnation", "most_pending", "name", "parked", "queue", "shared", "state", "target",
+        "unordered",
     )  # fmt: skip
 
     def __init__(self, id: str, name: str) -> None:
@@ -56,6 +60,28 @@ class RemoteActor:
         self.ending: KillActor | None = None
         self.handles = 0
         self.shared = False
+        self.unordered = False
+        self.most_pending = -1
+        self.parked: dict[int, Task] = {}
+
+    def pending(self) -> int:
+        """Calls from here that are not answered."""
+        sent = len(self.target.in_flight) if self.target is not None else 0
+        return sent + len(self.queue) + len(self.parked)
+
+    def take_waiting(self) -> list[Task]:
+        """Everything that has not left yet, taken out."""
+        waiting = [*self.queue, *self.parked.values()]
+        self.queue.clear()
+        self.parked.clear()
+        return waiting
+
+    def unqueue(self, task: Task) -> bool:
+        """Take out a call that has not left yet; whether it was in the queue."""
+        if self.parked.pop(task.id, None) is not None or task not in self.queue:
+            return False
+        self.queue.remove(task)
+        return True
 
     def __repr__(self) -> str:
         return f"<RemoteActor {self.id} {self.name} {self.state} #{self.incarnation}>"
@@ -115,6 +141,18 @@ class ActorBook:
         """It was never made."""
         self.actors.pop(actor.id, None)
 
+    def check_room(self, actor: RemoteActor, task: Task) -> None:
+        """Raises TooManyPending where the actor has as many calls from here as it allows; the new
+        call is forgotten."""
+        if actor.pending() < actor.most_pending:
+            return
+        for id in task.results():
+            self.objects.drop(id)
+        raise TooManyPending(
+            f"{actor.name}.{task.method} was not called: {actor.pending()} calls to this actor are "
+            f"unanswered, as many as its max_pending_calls={actor.most_pending}; wait for some"
+        )
+
     def submit(self, actor: RemoteActor, task: Task, now: float) -> None:
         """Queue a call; it leaves when all before it have left and its dependencies are there."""
         if actor.state == "dead":
@@ -133,12 +171,26 @@ class ActorBook:
                 self.dirty.append(target)
             target.add(task, self.objects, {}, now)
             return
+        if task.unmet and actor.unordered:
+            actor.parked[task.id] = task
+            return
+        self._enqueue(actor, task)
+        self.dispatch(actor, now)
+
+    def on_ready(self, actor: RemoteActor, task: Task, now: float) -> None:
+        """The arguments of a call are there."""
+        if actor.parked.pop(task.id, None) is not None:
+            self._enqueue(actor, task)
+        self.dispatch(actor, now)
+
+    @staticmethod
+    def _enqueue(actor: RemoteActor, task: Task) -> None:
+        queue = actor.queue
         if task.priority and queue and queue[-1].priority < task.priority:
             place = next(i for i, other in enumerate(queue) if other.priority < task.priority)
             queue.insert(place, task)
         else:
             queue.append(task)
-        self.dispatch(actor, now)
 
     def dispatch(self, actor: RemoteActor, now: float) -> None:
         target = actor.target
@@ -193,8 +245,7 @@ class ActorBook:
         actor.error = message.error
         over = self._owed(actor, actor.death)
         if message.state == "dead":
-            while actor.queue:
-                task = actor.queue.popleft()
+            for task in actor.take_waiting():
                 self.refuse(actor, task)
                 over.append(task)
         return over

@@ -8,13 +8,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+from guactors.caller.actors import RemoteActor
 from guactors.caller.effects import SendHub, SendPeer
 from guactors.caller.endings import Endings
 from guactors.caller.leases import Lease, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
-from guactors.errors import CallTimeout, Death, TaskCancelled, WorkerDied
+from guactors.errors import CallTimeout, Death, TaskCancelled, TaskKilled, WorkerDied
 from guactors.messages import CancelCall, ReturnLease
 
 
@@ -66,7 +67,8 @@ class Cancelling:
         task.cancelled = True
         lease = self._leases.by_peer.get(task.peer)
         if force and lease is not None:
-            self._endings.fail(task, error, finish=False)
+            killed = TaskKilled(str(error), Death("killed", "cancel(force=True)"))
+            self._endings.fail(task, killed, finish=False)
             self._abandon(lease, now)
         else:
             self._cancel_on_wire(task, recursive=recursive)
@@ -98,9 +100,11 @@ class Cancelling:
         if task.peer:
             target = self._find_target(task.peer)
             return target is not None and target.forget(task, self._objects)
-        if task in home.queue:
+        if type(home) is RemoteActor:
+            if home.unqueue(task):
+                self._make_way(task)
+        elif task in home.queue:
             home.queue.remove(task)
-            self._make_way(task)
         return True
 
     def cancel_children(self, parent: object, now: float) -> None:

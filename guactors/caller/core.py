@@ -43,6 +43,7 @@ from guactors.messages import (
     LeaseRecalled,
     Message,
     Object,
+    RefWord,
     Release,
     Replies,
     Reply,
@@ -60,7 +61,7 @@ MOST_MISSED: Final = 3
 
 class CallerCore:
     """Everything one calling process knows. ``retry_error(task, data)`` tells whether a user's
-    pickled error is one the task wants to be retried for."""
+    pickled error is one the task wants to be retried for, ``pack_refs`` pickles references."""
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class CallerCore:
         patience: float = 10.0,
         retry_error: Callable[[Task, bytes], bool] = lambda task, data: False,
         store: str = "",
+        pack_refs: Callable[[list[RefWord]], bytes] = lambda words: b"",
     ) -> None:
         self.me = me
         self.retry_error = retry_error
@@ -80,7 +82,7 @@ class CallerCore:
         self.actors = ActorBook(self.objects)
         self.dirty: list[Target] = []
         self.leases.dirty = self.actors.dirty = self.dirty
-        self.endings = Endings(self.objects)
+        self.endings = Endings(self.objects, pack_refs)
         self.streams = self.endings.streams
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
@@ -107,6 +109,8 @@ class CallerCore:
         """A new call; its result entries exist already."""
         self._now = now
         task.home = home
+        if type(home) is RemoteActor and home.most_pending > 0:
+            self.actors.check_room(home, task)
         objects = self.objects
         objects.entries[task.id].task = task
         if task.returns == 1 and not (task.deadline or task.lent or task.deps):
@@ -117,7 +121,7 @@ class CallerCore:
                 self.leases.submit(home, task, now)
             return
         if task.returns == STREAM:
-            self.endings.streams[task.id] = Stream()
+            self.endings.streams[task.id] = Stream(task.window, gather=task.gather)
         if task.deadline:
             self.cancelling.watch(task)
         for id in task.lent:
@@ -159,15 +163,15 @@ class CallerCore:
         elif any(self.objects.entries[id].error for id in task.deps):
             failed = next(i for i in task.deps if self.objects.entries[i].error)
             entry = self.objects.entries[failed]
-            if type(home) is RemoteActor and task in home.queue:
-                home.queue.remove(task)
+            if type(home) is RemoteActor:
+                home.unqueue(task)
             for id in task.results():
                 self.objects.settle(id, entry.data or b"", entry.buffers, error=True)
             self.endings.end_stream(task)
             self.endings.finish(task)
             self._make_way(task)
         elif type(home) is RemoteActor:
-            self.actors.dispatch(home, self._now)
+            self.actors.on_ready(home, task, self._now)
         else:
             self.leases.submit(home, task, self._now)
 
@@ -189,6 +193,7 @@ class CallerCore:
     def close(self, why: GuactorsError | None = None) -> None:
         """The session ends: everything pending is settled, with ``why`` if there is a reason."""
         self.endings.close(why)
+        self.objects.close()
 
     def kill_actor(self, actor: RemoteActor, *, no_restart: bool, now: float) -> None:
         """End it. With ``no_restart`` it is dead for this process from here on."""
@@ -197,6 +202,13 @@ class CallerCore:
         if no_restart:
             report = DeathReport("killed", "kill() was called")
             self._on_actor(ActorUpdate(actor.id, "dead", actor.incarnation, death=report), now)
+
+    def fail_actor(self, actor: RemoteActor, error: bytes, now: float) -> None:
+        """It cannot be made, because of this pickled ``error``."""
+        report = DeathReport("creation_failed", "an argument of its constructor failed")
+        self._on_actor(
+            ActorUpdate(actor.id, "dead", actor.incarnation, death=report, error=error), now
+        )
 
     def _on_actor(self, message: ActorUpdate, now: float) -> None:
         for task in self.actors.on_update(message, now):
@@ -210,7 +222,7 @@ class CallerCore:
 
     def _release_idle(self) -> None:
         for actor in list(self._releasing.values()):
-            busy = actor.queue or (actor.target is not None and actor.target.in_flight)
+            busy = actor.pending()
             if actor.handles or actor.state == "dead":
                 del self._releasing[actor.id]
             elif actor.state == "alive" and not busy:
@@ -281,10 +293,11 @@ class CallerCore:
             case StreamItem():
                 self.endings.on_item(peer, message, buffers)
                 self.remote.on_missed()
-            case Bounced(calls, blocked):
+            case Bounced(calls, blocked, retiring):
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
-                    for task in self.leases.on_bounced(lease, calls, blocked, now):
+                    over = self.leases.on_bounced(lease, calls, blocked, now, retiring=retiring)
+                    for task in over:
                         self.endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
             case Unblocked():
                 lease = self.leases.by_peer.get(peer)

@@ -13,11 +13,14 @@ from guactors.caller.endings import Endings
 from guactors.caller.leases import Lease, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
-from guactors.errors import Death, ProviderLost, TaskCancelled, WorkerDied
+from guactors.errors import Death, OutOfMemory, ProviderLost, TaskCancelled, WorkerDied
 from guactors.messages import ReturnLease
 
 DOUBT = 2.0
 """Seconds a call on a broken link waits for the hub to say how its worker died."""
+
+
+_KINDS = {"provider_lost": ProviderLost, "out_of_memory": OutOfMemory}
 
 
 class Doubt:
@@ -63,7 +66,7 @@ class Doubts:
         if doubt is None:
             return
         self._objects.effects.append(SendHub(ReturnLease(lease, dead=True)))
-        kind = ProviderLost if death.cause == "provider_lost" else WorkerDied
+        kind = _KINDS.get(death.cause, WorkerDied)
         for task in doubt.tasks:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))

@@ -9,18 +9,23 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 
+from guactors.caller.effects import SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.streams import Stream
 from guactors.caller.tasks import STREAM, Buffers, Task
 from guactors.errors import GuactorsError, SessionClosed
-from guactors.messages import Reply, StreamItem
+from guactors.messages import RefWord, Reply, StreamItem, StreamTaken
+
+NONE = pickle.dumps(None, 5)
+"""The value of a stream that has come to its end."""
 
 
 class Endings:
     """Settles calls in the object table."""
 
-    def __init__(self, objects: ObjectTable) -> None:
+    def __init__(self, objects: ObjectTable, pack_refs: Callable[[list[RefWord]], bytes]) -> None:
         self.objects = objects
+        self.pack_refs = pack_refs
         self.streams: dict[int, Stream] = {}
         self.on_away: Callable[[Task, list[int]], bool] = lambda task, away: False
         """Results of a call stay where they were made; whether the call is to be kept for them."""
@@ -36,8 +41,10 @@ class Endings:
             for id in task.results():
                 objects.settle(id, value.data, buffers[position:end], error=True, contains=contains)
             position = end
+        elif task.gather:
+            self._gather(task)
         elif task.returns == STREAM:
-            objects.settle(task.id, values[0].data if values else b"")
+            objects.settle(task.id, values[0].data if values else NONE)
         else:
             id = task.id
             for value in values:
@@ -66,14 +73,34 @@ class Endings:
         self.objects.take_in(id, message.value, buffers, peer, peer)
         if stream is None or stream.finished or message.index < stream.received:
             self.objects.drop(id)
+            if stream is not None and stream.window and message.index == 0:
+                # A producer that began again does not know what was taken of the one before.
+                taken = StreamTaken(message.call, stream.announce())
+                self.objects.effects.append(SendPeer(peer, taken))
             return
         stream.received += 1
         stream.items.append(id)
         self._stream_news(message.call)
 
+    def take_item(self, call: int) -> int | None:
+        """The next unread item of a stream, None where none is there; the hold goes along."""
+        stream = self.streams[call]
+        id, due = stream.take()
+        entry = self.objects.entries.get(call)
+        task = entry.task if entry is not None else None
+        if due and task is not None and task.peer:
+            self.objects.effects.append(SendPeer(task.peer, StreamTaken(call, stream.announce())))
+        return id
+
+    def _gather(self, task: Task) -> None:
+        """The items of its stream, none of which was handed out, become one value."""
+        items = list(self.streams.pop(task.id).items)
+        data = self.pack_refs([self.objects.word(id) for id in items])
+        self.objects.settle(task.id, data, contains=items)
+
     def _stream_news(self, call: int) -> None:
         entry = self.objects.entries.get(call)
-        if entry is not None and entry.watched:
+        if entry is not None and entry.watched and not self.streams[call].gather:
             self.objects.settled.append(call)
 
     def end_stream(self, task: Task) -> None:
@@ -81,6 +108,10 @@ class Endings:
         stream = self.streams.get(task.id)
         if stream is not None:
             stream.finished = True
+            if stream.gather:
+                del self.streams[task.id]
+                for id in stream.items:
+                    self.objects.drop(id)
 
     def settled(self, task: Task) -> bool:
         """Whether the outcome is there, or wanted no more."""

@@ -146,10 +146,14 @@ class LeaseBook:
         old = self.service.get(fn)
         self.service[fn] = seconds if old is None else old + 0.3 * (seconds - old)
 
-    def on_bounced(self, lease: Lease, ids: list[int], blocked: bool, now: float) -> list[Task]:
+    def on_bounced(
+        self, lease: Lease, ids: list[int], blocked: bool, now: float, *, retiring: bool = False
+    ) -> list[Task]:
         """Unstarted calls came back; they go to the front of the queue. Returns the cancelled ones
-        among them, which nobody runs any more."""
+        among them, which nobody runs any more. Of a worker that is ``retiring`` the lease goes back
+        with its last answer."""
         target = lease.target
+        lease.recalled = lease.recalled or retiring
         lease.taking_back = False
         target.blocked = target.blocked or blocked
         back = [target.in_flight.pop(id) for id in ids if id in target.in_flight]
@@ -227,6 +231,12 @@ class LeaseBook:
 
     def depth(self, fn: bytes) -> int:
         """Calls of ``fn`` one worker may hold at a time."""
+        code = self.blobs.get(fn)
+        if code is not None and code.max_calls:
+            return min(code.max_calls, self._depth(fn))
+        return self._depth(fn)
+
+    def _depth(self, fn: bytes) -> int:
         service = self.service.get(fn)
         if service is None:
             return 1

@@ -91,6 +91,8 @@ class ObjectTable:
         self._next = 1
         self._borrowed: dict[tuple[str, int], int] = {}
         self._loans: dict[str, Counter[int]] = {}
+        self.captured: dict[bytes, list[int]] = {}
+        """Function -> objects that its code refers to, held till the session ends."""
         self._asking: dict[str, set[int]] = {}
         """Neighbour -> objects it waits for."""
 
@@ -262,6 +264,27 @@ class ObjectTable:
             return word.object
         # One of our own that we have let go may come back to us: then it is borrowed, too.
         return self._borrowed.get((word.owner, word.object))
+
+    def close(self) -> None:
+        """Nobody else needs anything of ours any more: no function, no neighbour."""
+        captured, self.captured = self.captured, {}
+        for ids in captured.values():
+            for id in ids:
+                self.drop(id)
+        loans, self._loans = self._loans, {}
+        for lent in loans.values():
+            for id in lent.elements():
+                self.drop(id)
+
+    def settle_in(
+        self, word: RefWord, data: bytes, buffers: Buffers, contains: list[int], *, error: bool
+    ) -> int:
+        """An id, held once, for a reference whose value came with it."""
+        id = self.stray(word)
+        for inner in contains:
+            self.entries[inner].holds += 1
+        self.settle(id, data, buffers, error=error, contains=contains)
+        return id
 
     def stray(self, word: RefWord) -> int:
         """An id, held once, for a reference that came outside any message (a user's own pickle):

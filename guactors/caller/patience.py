@@ -13,7 +13,12 @@ from guactors.caller.effects import SendHub
 from guactors.caller.endings import Endings
 from guactors.caller.leases import Demand, LeaseBook
 from guactors.caller.objects import ObjectTable
-from guactors.errors import GuactorsError, PermissionDenied, Unschedulable
+from guactors.errors import (
+    ActorUnschedulable,
+    GuactorsError,
+    PermissionDenied,
+    TaskUnschedulable,
+)
 from guactors.messages import KillActor, SetDemand
 
 
@@ -59,11 +64,11 @@ class Patience:
         for demand in self._leases.demands.values():
             since = demand.infeasible_since
             if since and not demand.leases and now - since >= self.seconds:
-                self._give_up(demand, Unschedulable)
+                self._give_up(demand, TaskUnschedulable)
         for id, (since, reason) in list(self._hopeless_actors.items()):
             if now - since >= self.seconds:
                 del self._hopeless_actors[id]
-                self._give_up_actor(id, Unschedulable, reason)
+                self._give_up_actor(id, ActorUnschedulable, reason)
 
     def _give_up(self, demand: Demand, kind: type[GuactorsError]) -> None:
         demand.infeasible_since = 0.0
@@ -80,9 +85,9 @@ class Patience:
         actor.state = "dead"
         actor.error = pickle.dumps(kind(f"actor {actor.name}: {reason}"), 5)
         self._actors.end(id, KillActor(id))
-        while actor.queue:
-            task = actor.queue.popleft()
+        for task in actor.take_waiting():
             self._actors.refuse(actor, task)
+            self._endings.end_stream(task)
             self._endings.finish(task)
 
     def next_wake(self) -> float | None:

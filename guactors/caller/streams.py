@@ -8,16 +8,40 @@ from __future__ import annotations
 
 from collections import deque
 
+TELLINGS = 8
+"""Messages to a producer while its reader takes as many items as may be unread."""
+
 
 class Stream:
     """``items``: object ids, each held once for whoever takes it. ``received`` counts over retries,
     so that a retried producer's repeated items are dropped. ``finished``: the end is known;
-    ``told``: its error was handed out."""
+    ``told``: its error was handed out. ``window``: items that may be unread before the producer
+    pauses, 0 for any number; of the ``taken`` ones it knows of ``announced``.
+    ``gather``: nobody reads it, its items become one value."""
 
-    __slots__ = ("finished", "items", "received", "told")
+    __slots__ = ("announced", "finished", "gather", "items", "received", "taken", "told", "window")
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = 0, *, gather: bool = False) -> None:
+        self.gather = gather
         self.items: deque[int] = deque()
+        self.window = window
+        self.taken = 0
+        self.announced = 0
         self.received = 0
         self.finished = False
         self.told = False
+
+    def take(self) -> tuple[int | None, bool]:
+        """The next item, if there is one, and whether the producer should hear of it. Told late, it
+        never waits for good: what is left unread then is more than what it was not told of."""
+        if not self.items:
+            return None, False
+        self.taken += 1
+        late = self.taken - self.announced
+        due = bool(self.window) and not self.finished and late >= max(1, self.window // TELLINGS)
+        return self.items.popleft(), due
+
+    def announce(self) -> int:
+        """How many were taken; the producer is told now."""
+        self.announced = self.taken
+        return self.taken

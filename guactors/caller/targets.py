@@ -5,10 +5,12 @@ Owns: batching of calls into frames. Must never: decide where a task goes (``lea
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from guactors.caller.effects import SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
-from guactors.messages import Call, Calls, Define, Endpoint, Value
+from guactors.messages import Call, Calls, Define, Endpoint, RefWord, Value
 
 _NOTHING: list[Value] = []
 BATCH = 32
@@ -39,13 +41,14 @@ class Target:
         """Put one call into the outbox, its function's definition before it."""
         if task.fn and task.fn not in self.defined:
             self.defined.add(task.fn)
-            objects.effects.append(SendPeer(self.peer, blobs[task.fn]))
+            lent = objects.lend(objects.captured.get(task.fn, ()), self.peer)
+            objects.effects.append(SendPeer(self.peer, _define(blobs[task.fn], task, lent)))
         task.peer = self.peer
         task.sent_at = now
         self.in_flight[task.id] = task
         args = task.args
         if (
-            task.deps or task.lent or task.buffers or task.deadline or task.group
+            task.deps or task.lent or task.buffers or task.deadline or task.group or task.window
             or type(args) is not bytes
         ):  # fmt: skip
             self.outbox.append(self._laden(task, objects, now))
@@ -70,7 +73,7 @@ class Target:
         remaining = max(task.deadline - now, 1e-3) if task.deadline else 0.0
         return Call(
             task.id, task.fn, task.method, args, len(frames), deps, task.returns,
-            task.priority, remaining, task.attempt, task.group, refs, stored,
+            task.priority, remaining, task.attempt, task.group, refs, stored, task.window,
         )  # fmt: skip
 
     def urgent(self) -> bool:
@@ -105,6 +108,12 @@ class Target:
 
     def __repr__(self) -> str:
         return f"<Target {self.peer} in_flight={len(self.in_flight)} outbox={len(self.outbox)}>"
+
+
+def _define(code: Define, task: Task, lent: list[RefWord]) -> Define:
+    """With what the lease of the task's demand holds, and what its code refers to."""
+    shape = getattr(task.home, "shape", None)
+    return replace(code, resources=shape.resources, refs=lent) if shape is not None else code
 
 
 def _frames(call: Call) -> int:

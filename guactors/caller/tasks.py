@@ -16,6 +16,9 @@ from guactors.objects.base import Held
 
 STREAM = -1
 """``returns`` of a streaming call."""
+GATHERED = -2
+"""``returns`` of a call whose stream becomes one value when it ends, as the shell asks for it: a
+Task has STREAM and ``gather``."""
 
 Buffers = Sequence[bytes | memoryview]
 
@@ -28,7 +31,10 @@ class Task(Struct, eq=False):
     absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
     says whether the user's own errors count too (the predicate lives in the shell). ``home`` is the
     demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent;
-    ``missed`` counts the workers that found a value gone which it needs.
+    ``missed`` counts the workers that found a value gone which it needs. ``group``: the concurrency
+    group of the actor. ``events``: whether a record of it is kept. ``window``: unread items before
+    its stream pauses, 0 for any number. ``gather``: the items of its stream become references in
+    its one result.
     """
 
     id: int
@@ -53,6 +59,9 @@ class Task(Struct, eq=False):
     peer: str = ""
     cancelled: bool = False
     missed: int = 0
+    events: bool = True
+    window: int = 0
+    gather: bool = False
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

@@ -41,6 +41,7 @@ from guactors.messages import (
     Pong,
     Refusal,
     Report,
+    Retiring,
     Revoked,
     Sample,
     StartActor,
@@ -291,6 +292,8 @@ class ProviderCore:
                 effects = self._orders.blocked(known, blocked, now)
             case Keeping(keeps):
                 self._watch.keeping(known, keeps=keeps, now=now)
+            case Retiring():
+                effects = self._orders.retiring(known, now)
             case Refusal(who, action, what, reason, detail):
                 told = Report(who, action, what, reason, detail, known.session)
                 effects = self._line.tell(told, now)

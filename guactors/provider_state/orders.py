@@ -40,6 +40,7 @@ from guactors.provider_state.shelf import GONE, Shelf
 from guactors.provider_state.watch import Watch
 from guactors.provider_state.workers import (
     Hosting,
+    Idle,
     Leased,
     Order,
     Preparing,
@@ -54,6 +55,8 @@ from guactors.provider_state.workers import (
 
 GRACEFUL_PATIENCE = 30.0
 """Seconds a gracefully stopped actor has for its queued calls."""
+RETIRE_PATIENCE = 5.0
+"""Seconds a worker that takes no more calls has to end by itself."""
 FAILED_PATIENCE = 2.0
 """Seconds a worker whose constructor raised has to end by itself."""
 OVERTAKEN = 5.0
@@ -240,7 +243,17 @@ class Orders:
         if isinstance(worker.state, Preparing):
             return self._abandon(worker, "released")
         self._pool.to_idle(worker, now)
+        if worker.retiring:
+            return self._retire(worker, now)
         return let_go(self._watch, worker, now) if worker.spared else []
+
+    def retiring(self, worker: Worker, now: float) -> list[Effect]:
+        """It takes no more calls: let it go, or let its lease end first."""
+        worker.retiring = True
+        return self._retire(worker, now) if isinstance(worker.state, Idle) else []
+
+    def _retire(self, worker: Worker, now: float) -> list[Effect]:
+        return self._watch.dismiss(worker, "released", now, RETIRE_PATIENCE, graceful=True)
 
     def stop_actor(self, message: StopActor, now: float) -> list[Effect]:
         """After its queued calls, or at once. ActorEnded follows."""

@@ -127,6 +127,7 @@ class Ending(Struct, frozen=True):
 class Worker(Struct):
     """``transport``: the public CURVE key it dials with. ``job``: what it was taken for last, None
     while unbound. ``spared``: what it does may be finished although it would not be allowed now.
+    ``retiring``: it takes no more calls and is let go when its lease is over.
     ``liveness`` exists from Hello on; ``link_lost_at`` is when its connection broke although its
     process lives; ``lost_lines`` of its output could not be passed on; it ``keeps`` what others
     need, and is not asked to leave."""
@@ -137,6 +138,7 @@ class Worker(Struct):
     pid: int = 0
     job: Job | None = None
     spared: bool = False
+    retiring: bool = False
     endpoints: list[Endpoint] = field(default_factory=list)
     liveness: Liveness | None = None
     ending: Ending | None = None

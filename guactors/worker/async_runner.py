@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.context import ActorExit
 from guactors.messages import LoadActor, Reply
 from guactors.worker import execution
+from guactors.worker.backpressure import LoopPause
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
 from guactors.worker.serving import Borrowed, Opened, iterate, send_item
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class AsyncRunner:
-    """Calls as coroutines on one event loop, at most ``max_concurrency`` at a time."""
+    """Calls as coroutines on one event loop, at most ``max_concurrency`` at a time, and in
+    each concurrency group as many more as it allows."""
 
     hosts = False
 
@@ -32,7 +36,9 @@ class AsyncRunner:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[tuple[str, int], tuple[Item, asyncio.Task[None]]] = {}
-        self._most = message.spec.max_concurrency or 1000
+        self._limits = {"": message.spec.max_concurrency or 1000, **actor.payload.groups}
+        self._busy = Counter[str]()
+        """Running calls of each concurrency group."""
         self._flushing = False
         self._looking = False
         """Whether another look at the sockets is due, before the loop sleeps."""
@@ -57,7 +63,7 @@ class AsyncRunner:
         for fd in worker.data_fds:
             loop.add_reader(fd, self._receive)
         self._receive()
-        while not (worker.leaving and not self._tasks):
+        while not worker.exiting and not (worker.leaving and not self._tasks):
             await self._done.wait()
             self._done.clear()
 
@@ -68,16 +74,18 @@ class AsyncRunner:
         worker = self._worker
         items: list[Item] = []
         with worker.lock:
-            mailbox = worker.intake.mailbox
-            if not mailbox:
+            intake = worker.intake
+            if not intake.mailbox:
                 worker.drain(time.monotonic(), all_of_it=False)
-            if len(mailbox) > 1:
+            if len(intake.mailbox) > 1 or intake.groups:
                 worker.drain(time.monotonic())
-            while len(self._tasks) + len(items) < self._most:
-                item = mailbox.take()
-                if item is None:
-                    break
-                items.append(item)
+            for group, mailbox in (("", intake.mailbox), *intake.groups.items()):
+                while self._busy[group] < self._limits[group]:
+                    item = mailbox.take()
+                    if item is None:
+                        break
+                    self._busy[group] += 1
+                    items.append(item)
         worker.serve_session()
         assert self._loop is not None
         for item in items:
@@ -100,10 +108,17 @@ class AsyncRunner:
         try:
             reply, buffers = await self._run(item, name)
         except asyncio.CancelledError:
+            if worker.exiting:
+                raise
             reply, buffers = execution.failure(item, execution.ended_early(item, name), name)
+        except ActorExit:
+            worker.exit_actor()
+            return
         with worker.lock:
             worker.outbox.add(item.link, reply, buffers, time.monotonic())
         del self._tasks[item.link, item.call.id]
+        group = item.call.group
+        self._busy[group if group in self._limits else ""] -= 1
         if not self._tasks:
             # Nothing that could be answered together with it is on its way.
             self._flush()
@@ -135,22 +150,25 @@ class AsyncRunner:
                 if inspect.isawaitable(result):
                     result = await result
                 return execution.success(item, result, name, self._worker)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ActorExit):
             raise
         except BaseException as error:
             return execution.failure(item, error, name)
 
     async def _stream(self, item: Item, result: Any, name: str) -> None:
         index = 0
-        if hasattr(result, "__aiter__"):
-            async for part in result:
+        async with LoopPause(self._worker, item, name) as pause:
+            if hasattr(result, "__aiter__"):
+                async for part in result:
+                    send_item(self._worker, item, index, part, name)
+                    index += 1
+                    await pause.after(index)
+                return
+            for part in iterate(result, name):
                 send_item(self._worker, item, index, part, name)
                 index += 1
-            return
-        for part in iterate(result, name):
-            send_item(self._worker, item, index, part, name)
-            index += 1
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                await pause.after(index)
 
     def cancel(self, link: str, call: int, *, timeout: bool) -> bool:
         """Cancel the coroutine. Any thread."""

@@ -38,6 +38,7 @@ from guactors.messages import (
     ProviderToWorker,
     ReadBlock,
     Release,
+    StreamTaken,
     TakeBack,
     Unused,
     Value,
@@ -304,6 +305,8 @@ class Control:
                     ids = worker.intake.take_back(link, count)
                 self.send(link, Bounced(ids))
                 worker.poller.wake()
+            case StreamTaken(call, taken):
+                worker.brakes.on_taken(link, call, taken)
             case Fetch() | Release():
                 worker.for_session.append((link, message, buffers))
             case ReadBlock():

@@ -10,10 +10,12 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from guactors import values
-from guactors.context import Running, running
+from guactors.context import ActorExit, Running, running
 from guactors.errors import CallTimeout, GuactorsError, ObjectLost, TaskCancelled, VersionMismatch
 from guactors.messages import Bind, Call, Define, LoadActor, RefWord, Reply, Stored, Value
 from guactors.objects.base import Held
@@ -27,6 +29,28 @@ if TYPE_CHECKING:
     from guactors.worker.sharing import Sharing
 
 Outcome = tuple[Reply, Sequence[Frame]]
+Borrow = Callable[[str, Sequence[RefWord]], None]
+"""Takes over what the caller behind a link has lent."""
+
+
+def _terminate(_instance: Any) -> None:
+    raise ActorExit(0)
+
+
+def _ready(_instance: Any) -> bool:
+    return True
+
+
+def _call(instance: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(instance, *args, **kwargs)
+
+
+BUILT_IN: dict[str, Callable[..., Any]] = {
+    "__ray_call__": _call,
+    "__ray_ready__": _ready,
+    "__ray_terminate__": _terminate,
+}
+"""Methods that every actor has."""
 
 
 class Lender(Protocol):
@@ -47,16 +71,29 @@ class Code:
 
     ``expelled``: links whose calls run no more."""
 
-    def __init__(self, trust: Trust, expelled: Collection[str] = ()) -> None:
+    def __init__(
+        self, trust: Trust, expelled: Collection[str] = (), borrow: Borrow = lambda _, __: None
+    ) -> None:
         self._trust = trust
+        self._borrow = borrow
+        self._lenders: dict[bytes, str] = {}
         self.expelled = expelled
         self._blobs: dict[bytes, Define] = {}
         self._functions: dict[bytes, Callable[..., Any]] = {}
         self._names: dict[bytes | str, str] = {}
+        self.runs_left: dict[bytes, int] = {}
+        """Of functions that may run only so often in one process."""
         self.instance: Any = None
 
-    def define(self, message: Define) -> None:
+    def define(self, message: Define, link: str = "") -> None:
+        """A function as the caller behind the link sent it."""
         self._blobs[message.fn] = message
+        if message.refs:
+            # Those of an earlier caller may be worth nothing when that has gone.
+            self._lenders[message.fn] = link
+            self._functions.pop(message.fn, None)
+        if message.max_calls:
+            self.runs_left.setdefault(message.fn, message.max_calls)
         self._names[message.fn] = message.name
 
     def bind(self, message: Bind) -> None:
@@ -73,13 +110,26 @@ class Code:
             name = self._names[call.method] = f"{type(self.instance).__name__}.{call.method}"
         return name
 
+    def wear(self, fn: bytes) -> bool:
+        """The function has run once more; whether that was the last time."""
+        left = self.runs_left.get(fn)
+        if left is None:
+            return False
+        self.runs_left[fn] = left - 1
+        return left <= 1
+
     def find(self, call: Call) -> Callable[..., Any]:
         """The function or bound method. Raises PermissionDenied where it is not allowed, and what
         opening it raises."""
         if not call.fn:
-            if self._trust.strict:
+            if self._trust.strict and call.method not in BUILT_IN:
                 self._trust.check_method(self.instance, call.method)
-            return getattr(self.instance, call.method)  # type: ignore[no-any-return]
+            try:
+                return getattr(self.instance, call.method)  # type: ignore[no-any-return]
+            except AttributeError:
+                if call.method not in BUILT_IN:
+                    raise
+            return partial(BUILT_IN[call.method], self.instance)
         function = self._functions.get(call.fn)
         if function is None:
             function = self._functions[call.fn] = self._open(call.fn)
@@ -92,6 +142,8 @@ class Code:
         if found is None:
             raise GuactorsError(f"function {fn.hex()} was never sent to this worker")
         self._trust.check_code(FUNCTION, found.name, found.blob, found.signatures)
+        if found.refs:
+            self._borrow(self._lenders[fn], found.refs)
         return open_code(found.blob, found.name)  # type: ignore[no-any-return]
 
     def open_class(self, message: LoadActor, blob: bytes) -> Any:
@@ -154,6 +206,9 @@ def split(result: Any, returns: int, name: str) -> Sequence[Any]:
         return (result,)
     if returns == 0:
         return (None,)
+    if is_stream(result):
+        # One more than asked for is enough to know that there are too many.
+        result = list(islice(result, returns + 1))
     if not isinstance(result, tuple | list) or len(result) != returns:
         got = f"{len(result)} values" if isinstance(result, tuple | list) else repr(type(result))
         raise ValueError(f"{name} has num_returns={returns} but returned {got}")

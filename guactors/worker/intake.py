@@ -6,7 +6,7 @@ the worker's lock is held around every method.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -51,13 +51,23 @@ class Intake:
 
     def __init__(self) -> None:
         self.mailbox: PriorityMailbox[Item] = PriorityMailbox(capacity=None)
+        self.groups: dict[str, PriorityMailbox[Item]] = {}
+        """Apart from it, what waits for the concurrency groups of an actor."""
+
+    def divide(self, groups: Iterable[str]) -> None:
+        """From here on calls that name one of these groups wait apart."""
+        for group in groups:
+            self.groups[group] = PriorityMailbox(capacity=None)
+
+    def _mailboxes(self) -> list[PriorityMailbox[Item]]:
+        return [self.mailbox, *self.groups.values()]
 
     def add(self, link: str, calls: Sequence[Call], buffers: Sequence[Frame], now: float) -> None:
         """Accept a batch; each call takes its buffers from the front."""
         position = 0
         put = self.mailbox.put
         for call in calls:
-            if not (call.buffers or call.deps or call.remaining or call.priority):
+            if not (call.buffers or call.deps or call.remaining or call.priority or call.group):
                 put(Item(link, call), Priority.NORMAL, now)
                 continue
             own: Sequence[Frame] = ()
@@ -68,24 +78,35 @@ class Intake:
                 own = buffers[position : position + count]
                 position += count
             expires = now + call.remaining if call.remaining else 0.0
-            put(Item(link, call, own, expires), level(call.priority), now)
+            mailbox = self.groups.get(call.group, self.mailbox)
+            mailbox.put(Item(link, call, own, expires), level(call.priority), now)
 
     def cancel(self, link: str, call: int) -> Item | None:
         """Take out a call that has not started; None when it is not here."""
-        return self.mailbox.remove(lambda item: item.link == link and item.call.id == call)
+        for mailbox in self._mailboxes():
+            found = mailbox.remove(lambda item: item.link == link and item.call.id == call)
+            if found is not None:
+                return found
+        return None
 
     def take_back(self, link: str, count: int) -> list[int]:
         """Take out up to ``count`` calls of a caller, the last ones first; their ids."""
-        back = self.mailbox.take_back(count, lambda item: item.link == link)
+        back: list[Item] = []
+        for mailbox in self._mailboxes():
+            back += mailbox.take_back(count - len(back), lambda item: item.link == link)
         return [item.call.id for item in back]
 
     def bounce_all(self) -> dict[str, list[int]]:
         """Take out everything, by caller."""
         bounced: dict[str, list[int]] = {}
-        for item in self.mailbox.clear():
-            bounced.setdefault(item.link, []).append(item.call.id)
+        for mailbox in self._mailboxes():
+            for item in mailbox.clear():
+                bounced.setdefault(item.link, []).append(item.call.id)
         return bounced
 
     def forget(self, link: str) -> int:
         """The caller is gone: nobody wants its calls. How many there were."""
-        return len(self.mailbox.take_back(len(self.mailbox), lambda item: item.link == link))
+        return sum(
+            len(mailbox.take_back(len(mailbox), lambda item: item.link == link))
+            for mailbox in self._mailboxes()
+        )

@@ -34,6 +34,7 @@ from guactors.messages import (
     Define,
     Endpoint,
     Fetch,
+    Goodbye,
     Hello,
     LoadActor,
     Message,
@@ -42,6 +43,7 @@ from guactors.messages import (
     Release,
     Replies,
     Reply,
+    Retiring,
     Unblocked,
 )
 from guactors.refs import present_session, set_session_factory
@@ -52,11 +54,14 @@ from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
 from guactors.worker.admission import Admission
+from guactors.worker.backpressure import Brakes
+from guactors.worker.callers import Callers
 from guactors.worker.control import MOST_FAULTS, Control
 from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
+from guactors.worker.serving import keep_borrowed
 from guactors.worker.sharing import Sharing
 from guactors.worker.trust import Trust
 
@@ -86,14 +91,20 @@ class Worker:
         self.sharing = Sharing()
         where = f"on worker {config.worker} of provider {config.provider_name}"
         trust = Trust(where, self.admission.caller, self.control.tell_provider)
-        self.code = Code(trust, self.admission.expelled)
+        self.code = Code(trust, self.admission.expelled, keep_borrowed)
+        self.callers = Callers(self)
+        self.brakes = Brakes(self)
         self.spec: ActorSpec | None = None
         self.session_id = ""
         self.namespace = ""
         self.to_load: LoadActor | None = None
         self.leaving = False
+        self.exiting = False
+        """The actor ends: what still runs or waits is answered no more."""
         self.exit_status = 0
         self.blocked = False
+        self.retiring = False
+        """It has run a function as often as that allows, and takes no more calls."""
         self.early: set[tuple[str, int]] = set()
         self.for_session: deque[tuple[str, Message, Sequence[Frame]]] = deque()
         self.main_thread = threading.get_ident()
@@ -141,7 +152,8 @@ class Worker:
 
         name_streams()
         sys.setswitchinterval(SWITCH_INTERVAL)
-        set_place(Place(self.config.provider, self.config.worker))
+        place = Place(self.config.provider, self.config.worker, labels=self.config.labels)
+        set_place(place, self.callers)
         set_session_factory(self._open_session)
         runner: Any = SyncRunner(self)
         self.control.start(self._transport)
@@ -236,16 +248,19 @@ class Worker:
             calls = message.calls
             if link not in self._homes:
                 return  # gone or expelled: nobody waits for the answers
-            if self.blocked and not self.spec:
-                self.send(link, Bounced([call.id for call in calls], True), ())
+            if (self.blocked or self.retiring) and not self.spec:
+                bounced = Bounced([call.id for call in calls], True, self.retiring)
+                self.send(link, bounced, ())
                 return
             self.intake.add(link, calls, buffers, now)
             if self.early:
                 self.control.cancel_early(link, calls)
         elif type(message) is Define:
-            self.code.define(message)
+            self.code.define(message, link)
+            self.callers.granted(link, message.resources)
         elif type(message) is Hello:
             self._homes[link] = listener
+            self.callers.met(link, message.peer)
             self.admission.met(link, listener)
             self.sharing.met(link, message)
         elif isinstance(message, Object):
@@ -363,7 +378,9 @@ class Worker:
             self._backlog.pop(link, None)
             self.intake.forget(link)
             self.admission.forget(link)
+            self.callers.forget(link)
         self.control.forget(link)
+        self.brakes.forget(link)
         self.sharing.lost(link)
         session = present_session()
         if session is not None:
@@ -404,6 +421,27 @@ class Worker:
                 self.control.send(link, Bounced(bounced.get(link, []), True))
             else:
                 self.control.send(link, Unblocked())
+
+    def retire(self) -> None:
+        """Run nothing more: what waits here goes back, and the provider lets this process go when
+        the lease is over. The main thread, between two calls."""
+        # The provider first: it must know before anybody can give the lease back.
+        self.control.tell_provider(Retiring())
+        with self.lock:
+            self.retiring = True
+            self.flush()
+            self.drain(time.monotonic())
+            bounced = self.intake.bounce_all()
+            links = list(self._homes)
+        for link in links:
+            self.control.send(link, Bounced(bounced.get(link, []), True, True))
+
+    def exit_actor(self) -> None:
+        """End this actor for good; those who wait for it hear so from the hub. Any thread."""
+        self.control.tell_provider(Goodbye("released"))
+        self.exiting = self.leaving = True
+        self.poller.wake()
+        self.runner.wake()
 
     def loaded(self, error: bytes) -> None:
         """Tell the provider how the constructor ended."""

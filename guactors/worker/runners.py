@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.context import Place, running, set_place
+from guactors.context import ActorExit, Place, present_place, running, set_place
 from guactors.worker import execution
 from guactors.worker.async_runner import AsyncRunner
 from guactors.worker.execution import Interrupted, Outcome
@@ -59,6 +60,8 @@ class SyncRunner:
                     worker.flush()
             if worker.for_session:
                 worker.serve_session()
+            if worker.exiting:
+                return None
             if item is not None:
                 self._execute(item)
             elif worker.to_load is not None and worker.session_id:
@@ -87,9 +90,14 @@ class SyncRunner:
         except Interrupted as error:
             # The interrupt came a moment after the user's code had ended.
             reply, buffers = execution.failure(item, error, name)
+        except ActorExit:
+            worker.exit_actor()
+            return
         self._current = None
         with worker.lock:
             worker.finish(item, reply, buffers, began)
+        if worker.code.runs_left and worker.code.wear(call.fn):
+            worker.retire()
         self._pace[pace_key] = time.monotonic() - began
 
     def _run(self, item: Item, name: str, now: float) -> Outcome:
@@ -106,6 +114,8 @@ class SyncRunner:
     def _call(self, item: Item, name: str) -> Outcome:
         try:
             return answer(self._worker, item, name)
+        except ActorExit:
+            raise
         except SystemExit as error:
             self._worker.exit_status = error.code if isinstance(error.code, int) else 1
             self._worker.leaving = True
@@ -122,6 +132,7 @@ class SyncRunner:
             return False
         item.timed_out = timeout
         item.cancelled = True
+        self._worker.brakes.on_cancelled(link, call)
         if item.call.fn:
             self._worker.control.interrupt_main()
         return True
@@ -196,20 +207,27 @@ def load_actor(worker: Worker) -> Any:
             message.spec.actor,
             message.spec.name,
             message.incarnation,
-        )
+            worker.config.labels,
+            message.spec.handle,
+        ),
+        worker.callers,
     )
     name = f"{message.spec.class_name}()"
     try:
         actor = open_actor(worker, message)
+        groups = actor.payload.groups
+        with worker.lock:
+            worker.intake.divide(groups)
         if actor.is_async:
+            set_place(replace(present_place(), asynchronous=True), worker.callers)
             return AsyncRunner(worker, message, actor, name)
         worker.code.instance = actor.build()
     except BaseException as error:
         worker.loaded(values.pack_error(error, name))
         return worker.runner
     worker.loaded(b"")
-    if message.spec.max_concurrency > 1:
-        return ThreadRunner(worker, message.spec.max_concurrency)
+    if message.spec.max_concurrency > 1 or groups:
+        return ThreadRunner(worker, max(1, message.spec.max_concurrency), groups)
     return worker.runner
 
 

@@ -6,16 +6,19 @@ Owns: these four. Must never: choose a thread (``runners`` do).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from guactors import values
+from guactors.actor_making import settle_in
 from guactors.errors import TaskCancelled
 from guactors.messages import LoadActor, RefWord, Reply, StreamItem
 from guactors.payload import ActorPayload, decode_payload
 from guactors.refs import current_session
 from guactors.worker import execution
+from guactors.worker.backpressure import Pause
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
 
@@ -53,6 +56,12 @@ def answer(worker: Worker, item: Item, name: str) -> Outcome:
     result = execution.start(worker.code, item)
     if call.returns >= 0:
         return execution.success(item, result, name, worker)
+    if call.window:
+        with Pause(worker, item, name) as pause:
+            for index, part in enumerate(iterate(result, name)):
+                send_item(worker, item, index, part, name)
+                pause.after(index + 1)
+        return Reply(call.id, [], call.attempt), ()
     for index, part in enumerate(iterate(result, name)):
         send_item(worker, item, index, part, name)
     return Reply(call.id, [], call.attempt), ()
@@ -75,11 +84,27 @@ def send_item(worker: Worker, item: Item, index: int, part: Any, name: str) -> N
     worker.stream(item.link, StreamItem(item.call.id, index, value), packed.buffers)
 
 
+def keep_borrowed(link: str, words: Sequence[RefWord]) -> None:
+    """References that a function's code captured are borrowed for good."""
+    session = current_session()
+    assert session is not None
+    with session.lock:
+        session.core.objects.borrow(words, link)
+
+
+def let_go(ids: list[int]) -> None:
+    """What was held for an actor's beginning is held by its own references now, or by nobody."""
+    session = current_session() if ids else None
+    if session is not None:
+        session.released.extend(ids)
+
+
 class Opened(Struct, frozen=True):
     """An actor's class, which may be run, and what it is to be made with."""
 
     cls: Any
     payload: ActorPayload
+    held: list[int]
 
     @property
     def is_async(self) -> bool:
@@ -91,12 +116,24 @@ class Opened(Struct, frozen=True):
     def build(self) -> Any:
         """Run the constructor. Raises whatever that raises."""
         payload = self.payload
-        deps = [values.unpack(raw.data, raw.buffers) for raw in payload.deps]
-        args, kwargs = values.unpack_arguments(payload.args, payload.buffers, deps)
+        try:
+            deps = [values.unpack(raw.data, raw.buffers) for raw in payload.deps]
+            args, kwargs = values.unpack_arguments(payload.args, payload.buffers, deps)
+        finally:
+            let_go(self.held)
         return self.cls(*args, **kwargs)
 
 
 def open_actor(worker: Worker, message: LoadActor) -> Opened:
     """Check and open the class. Raises PermissionDenied, and whatever opening it raises."""
     payload = decode_payload(message.payload)
-    return Opened(worker.code.open_class(message, payload.cls), payload)
+    held: list[int] = []
+    if payload.enclosed:
+        session = current_session()
+        assert session is not None
+        held = settle_in(session, payload.enclosed)
+    try:
+        return Opened(worker.code.open_class(message, payload.cls), payload, held)
+    except BaseException:
+        let_go(held)
+        raise

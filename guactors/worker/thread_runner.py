@@ -1,6 +1,6 @@
-"""Calls on several threads: actors with ``max_concurrency``.
+"""Calls on several threads: actors with ``max_concurrency`` or concurrency groups.
 
-Owns: a fixed set of threads that take calls as they come; the main thread only receives. Must
+Owns: fixed sets of threads that take calls as they come; the main thread only receives. Must
 never: interrupt a call, which threads do not allow: it flags it.
 """
 
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from guactors.actors.mailbox import PriorityMailbox
+from guactors.context import ActorExit
 from guactors.worker import execution
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
@@ -22,52 +25,85 @@ if TYPE_CHECKING:
 NAP = 5.0
 
 
+class Crew:
+    """The threads of one concurrency group. There is one token for each call that waits: a thread
+    that gets one takes the most urgent call, or none when it was cancelled."""
+
+    def __init__(self, name: str, size: int, mailbox: PriorityMailbox[Item]) -> None:
+        self.name = name
+        self.mailbox = mailbox
+        self.tokens: SimpleQueue[bool] = SimpleQueue()
+        self.threads: list[threading.Thread] = []
+        self._size = size
+
+    def start(self, serve: Callable[[Crew], None]) -> None:
+        """Have each thread run ``serve``."""
+        name = f"guactors-call-{self.name}-" if self.name else "guactors-call-"
+        for i in range(self._size):
+            thread = threading.Thread(target=serve, args=(self,), name=f"{name}{i}", daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
+    def alert(self) -> None:
+        """Tokens for the calls that came. The worker's lock is held."""
+        for _ in range(len(self.mailbox) - self.tokens.qsize()):
+            self.tokens.put(True)
+
+    def dismiss(self) -> None:
+        """Have each thread leave when it is done."""
+        for _ in self.threads:
+            self.tokens.put(False)
+
+
 class ThreadRunner:
-    """Several calls at a time, each on a thread of a fixed set. The main thread receives and
-    answers for all: it puts one token into the queue for each call that waits, a thread that gets
-    one takes the most urgent call (or none, when it was cancelled)."""
+    """Several calls at a time, each on a thread of a fixed set, a set of its own for each of
+    ``groups``. The main thread receives and answers for all."""
 
     hosts = False
 
-    def __init__(self, worker: Worker, threads: int) -> None:
+    def __init__(self, worker: Worker, threads: int, groups: Mapping[str, int]) -> None:
         self._worker = worker
-        self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._running: dict[tuple[str, int], Item] = {}
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"guactors-call-{i}", daemon=True)
-            for i in range(threads)
+        self._crews = [Crew("", threads, worker.intake.mailbox)]
+        self._crews += [
+            Crew(name, size, worker.intake.groups[name]) for name, size in groups.items()
         ]
         worker.runner = self
 
     def run(self) -> None:
         """Receive until told to leave, then wait for the calls that run."""
-        worker = self._worker
-        for thread in self._threads:
-            thread.start()
+        worker, crews = self._worker, self._crews
+        for crew in crews:
+            crew.start(self._serve)
         while not worker.leaving:
             with worker.lock:
                 worker.flush()
                 worker.drain(time.monotonic())
-                waiting = len(worker.intake.mailbox)
-            for _ in range(waiting - self._tokens.qsize()):
-                self._tokens.put(True)
+                for crew in crews:
+                    crew.alert()
             worker.serve_session()
             worker.poller.wait(NAP)
-        for _ in self._threads:
-            self._tokens.put(False)
-        for thread in self._threads:
-            thread.join()
+        for crew in crews:
+            crew.dismiss()
+        for crew in crews:
+            for thread in crew.threads:
+                # Calls that an exiting actor still runs are nobody's any more.
+                thread.join(0.0 if worker.exiting else None)
 
-    def _serve(self) -> None:
+    def _serve(self, crew: Crew) -> None:
         worker = self._worker
-        while self._tokens.get():
+        while crew.tokens.get():
             with worker.lock:
-                item = worker.intake.mailbox.take()
+                item = crew.mailbox.take()
                 if item is None:
                     continue
                 self._running[item.link, item.call.id] = item
             name = worker.code.name(item.call)
-            reply, buffers = self._run(item, name)
+            try:
+                reply, buffers = self._run(item, name)
+            except ActorExit:
+                worker.exit_actor()
+                return
             with worker.lock:
                 del self._running[item.link, item.call.id]
                 worker.outbox.add(item.link, reply, buffers, time.monotonic())
@@ -80,6 +116,8 @@ class ThreadRunner:
         try:
             with Borrowed(item):
                 return answer(self._worker, item, name)
+        except ActorExit:
+            raise
         except BaseException as error:
             return execution.failure(item, error, name)
 
@@ -90,6 +128,7 @@ class ThreadRunner:
             return False
         item.timed_out = timeout
         item.cancelled = True
+        self._worker.brakes.on_cancelled(link, call)
         return True
 
     def calls_of(self, link: str) -> list[int]:

@@ -19,7 +19,7 @@ def grid(
     ``may_keep(*leaks.KINDS)``; the whole of it must be gone at the end."""
     home = tmp_path_factory.mktemp("grid-home")
     before = leaks.take(home, run_root)
-    gu.init(num_cpus=2)
+    gu.init(num_cpus=2, labels={"room": "attic"})
     yield
     gu.shutdown()
     found = leaks.settle(before, home, run_root, leaks.KINDS)

@@ -83,10 +83,7 @@ class Running:
         if children:
             yield children
             parts += self._values(children)
-        for index in range(program.items):
-            yield 0.001
-            part = Value(item_of(program.uid, index))
-            worker.stream(item.link, StreamItem(call.id, index, part))
+        yield from self._items(worker)
         if program.ends == "crash" and worker.crashes(program):
             raise Crash
         if program.ends == "raise":
@@ -101,6 +98,20 @@ class Running:
         if program.wide:
             return Reply(call.id, [Value(b"", 1)], call.attempt), [data]
         return Reply(call.id, [Value(data)], call.attempt), []
+
+    def _items(self, worker: SimWorker) -> Generator[float, None, None]:
+        """Its stream, paused while too much of it is unread."""
+        item, uid = self.item, self.program.uid
+        brake = worker.brakes.put_on(item, f"{uid}", lambda: None) if item.call.window else None
+        try:
+            for index in range(self.program.items):
+                yield 0.001
+                part = Value(item_of(uid, index))
+                worker.stream(item.link, StreamItem(item.call.id, index, part))
+                while brake is not None and brake.holds(index + 1):
+                    yield 0.001
+        finally:
+            worker.brakes.take_off(item)
 
     def _open(self, worker: SimWorker) -> SimCaller:
         self._session = worker.open_session()

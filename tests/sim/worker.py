@@ -20,6 +20,7 @@ from guactors.errors import CallTimeout, Death, GuactorsError, ObjectLost, Owner
 from guactors.transport.base import Frame, Lane, LinkState, SendError
 from guactors.transport.doors import KeySet
 from guactors.transport.frames import Decoder, encode, lane_of
+from guactors.worker.backpressure import Brakes
 from guactors.worker.intake import Intake, Item
 from guactors.worker.outbox import BATCH, Outbox
 from tests.sim.caller import SimCaller
@@ -69,6 +70,7 @@ class SimWorker:
         self.transport = SimTransport(world.network, worker, host, self._news, user)
         self._listener = self.transport.listen(f"inproc://{worker}", doors=self._doors)
         self._doorway = Doorway(self.clock, self._listener, self._nudge)
+        self.brakes = Brakes(self)  # type: ignore[arg-type]  # all it asks is home_of
         self._link = self.transport.dial(home)
         hello = m.Hello(worker, "worker", world.versions, 1, host)
         for lane in LANES:
@@ -160,6 +162,8 @@ class SimWorker:
             case m.TakeBack(count):
                 self._drain()
                 self._doorway.send(link, m.Bounced(self._intake.take_back(link, count)))
+            case m.StreamTaken(call, taken):
+                self.brakes.on_taken(link, call, taken)
             case m.Fetch() | m.Release():
                 self._for_session(link, message, buffers)
             case m.ReadBlock():
@@ -232,9 +236,14 @@ class SimWorker:
         lends = self.session is not None and self.session.core.objects.lends()
         return lends or self._world.memory.has(self.id)
 
+    def home_of(self, link: str) -> str | None:
+        """The link, while its caller is there."""
+        return link if link in self._doorway.peers else None
+
     def _on_link_gone(self, link: str) -> None:
         self._doorway.forget(link)
         self._world.memory.link_gone(self.id, link)
+        self.brakes.forget(link)
         self._intake.forget(link)
         if self.session is not None:
             self.session.on_neighbour_lost(link)

@@ -303,6 +303,7 @@ class Driver:
         record.may_fail = _may_fail(program)
         task = self._task(record, program, options)
         task.returns = STREAM
+        task.window = program.uid % 3
         self._world.ledger.promised(self.caller.peer, task)
         self.caller.submit(self.caller.core.demand(Shape({"CPU": 1.0})), task)
         self.streams.append(record)
@@ -320,13 +321,13 @@ class Driver:
         stream, entry = core.streams.get(record.id), core.objects.entries.get(record.id)
         if stream is None or entry is None:
             return
-        while stream.items:
-            id = stream.items.popleft()
+        while (id := core.endings.take_item(record.id)) is not None:
             item = core.objects.entries[id]
             index = self._read[record.id]
             self._world.ledger.item(record, index, read(item.data, item.buffers))
             self._read[record.id] = index + 1
             self.caller.drop([id])
+            self.caller.after_core()
         if not stream.finished:
             self.caller.when_there(record.id, lambda id: self._stream_news(record))
             return

@@ -45,11 +45,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "*_actor", "actors", "actors.*", "context", "credentials", "embedding", "hub_keys",
         "image_client", "provider_fetch", "provider_images", "provider_policy", "grid_client",
         "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
-        "refs", "remote_function", "session", "session_store", "session_values", "actor_registry",
+        "refs", "remote_function", "session", "session_store", "session_values", "actor_making",
+        "actor_registry",
         "worker", "worker.*",
     ),
     "doors": (
-        "", "api", "node", "cli", "cli.*", "integrations", "integrations.*", "util", "util.*",
+        "", "actor", "api", "exceptions", "node", "cli", "cli.*", "integrations", "integrations.*",
+        "util", "util.*",
         "web", "web.*",
     ),
 }  # fmt: skip

@@ -1,0 +1,90 @@
+"""Ray's names for our errors, for ``except ray.exceptions.RayActorError`` and the like.
+
+Owns: the translation, one line for each name. Each Ray name is the class, or a base of the classes,
+that is raised here where Ray raises that name. All of :mod:`guactors.errors` is here too.
+"""
+
+from __future__ import annotations
+
+from guactors.errors import (
+    ActorDied,
+    ActorKilled,
+    ActorLost,
+    ActorUnavailable,
+    ActorUnschedulable,
+    AlreadyInitialized,
+    AuthFailed,
+    CallTimeout,
+    Death,
+    GetTimeout,
+    GuactorsError,
+    HubUnreachable,
+    ImageRefused,
+    InternalError,
+    MailboxFull,
+    NameTaken,
+    NoSuchActor,
+    NotInitialized,
+    NotSerializable,
+    ObjectLost,
+    OutOfMemory,
+    OwnerDied,
+    PeerLost,
+    PendingApproval,
+    PermissionDenied,
+    ProtocolError,
+    ProviderLost,
+    Refused,
+    SessionClosed,
+    Stopped,
+    StoreFull,
+    TaskCancelled,
+    TaskError,
+    TaskKilled,
+    TaskUnschedulable,
+    TooManyPending,
+    UnknownOption,
+    Unschedulable,
+    UsageError,
+    VersionMismatch,
+    WorkerDied,
+)
+
+RayError = GuactorsError
+RayTaskError = TaskError
+TaskCancelledError = TaskCancelled
+GetTimeoutError = GetTimeout
+WorkerCrashedError = WorkerDied
+OutOfMemoryError = OutOfMemory
+NodeDiedError = ProviderLost
+RayActorError = ActorLost
+ActorDiedError = ActorDied
+ActorUnavailableError = ActorUnavailable
+ActorAlreadyExistsError = NameTaken
+ObjectLostError = ObjectLost
+OwnerDiedError = OwnerDied
+ObjectFetchTimedOutError = ObjectLost
+ObjectReconstructionFailedError = ObjectLost
+ObjectStoreFullError = StoreFull
+OutOfDiskError = StoreFull
+TaskUnschedulableError = TaskUnschedulable
+ActorUnschedulableError = ActorUnschedulable
+PendingCallsLimitExceeded = TooManyPending
+AuthenticationError = AuthFailed
+RaySystemError = InternalError
+
+__all__ = [
+    "ActorAlreadyExistsError", "ActorDied", "ActorDiedError", "ActorKilled", "ActorLost",
+    "ActorUnavailable", "ActorUnavailableError", "ActorUnschedulable", "ActorUnschedulableError",
+    "AlreadyInitialized", "AuthFailed", "AuthenticationError", "CallTimeout", "Death", "GetTimeout",
+    "GetTimeoutError", "GuactorsError", "HubUnreachable", "ImageRefused", "InternalError",
+    "MailboxFull", "NameTaken", "NoSuchActor", "NodeDiedError", "NotInitialized", "NotSerializable",
+    "ObjectFetchTimedOutError", "ObjectLost", "ObjectLostError", "ObjectReconstructionFailedError",
+    "ObjectStoreFullError", "OutOfDiskError", "OutOfMemory", "OutOfMemoryError", "OwnerDied",
+    "OwnerDiedError", "PeerLost", "PendingApproval", "PendingCallsLimitExceeded",
+    "PermissionDenied", "ProtocolError", "ProviderLost", "RayActorError", "RayError",
+    "RaySystemError", "RayTaskError", "Refused", "SessionClosed", "Stopped", "StoreFull",
+    "TaskCancelled", "TaskCancelledError", "TaskError", "TaskKilled", "TaskUnschedulable",
+    "TaskUnschedulableError", "TooManyPending", "UnknownOption", "Unschedulable", "UsageError",
+    "VersionMismatch", "WorkerCrashedError", "WorkerDied",
+]  # fmt: skip

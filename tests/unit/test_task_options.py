@@ -1,0 +1,92 @@
+"""What options of tasks and streams mean, and what of them is impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import guactors as gu
+from guactors.errors import UnknownOption
+from guactors.options import (
+    ACTOR,
+    METHOD,
+    TASK,
+    check_options,
+    max_calls_of,
+    tighter,
+    window_of,
+)
+from guactors.remote_function import function_id
+
+WINDOW = "_generator_backpressure_num_objects"
+
+
+@pytest.mark.parametrize(
+    ("who", "name"),
+    [(TASK, WINDOW), (METHOD, WINDOW), (ACTOR, "_actor_generator_backpressure_num_objects")],
+)
+def test_a_window_of_no_items_is_impossible(who: str, name: str) -> None:
+    for good in (-1, 1, 100):
+        check_options({name: good}, who)
+    for bad in (0, -2, 1.5, True, "1", None):
+        with pytest.raises(UnknownOption, match="1 or more, or -1"):
+            check_options({name: bad}, who)
+
+
+def test_a_window_is_for_streams() -> None:
+    assert window_of({WINDOW: 3}, streams=True, whose="f") == 3
+    assert window_of({WINDOW: -1}, streams=True, whose="f") == 0
+    assert window_of({WINDOW: -1}, streams=False, whose="f") == 0
+    assert window_of({}, streams=True, whose="f") == 0
+    with pytest.raises(UnknownOption, match="it streams nothing"):
+        window_of({WINDOW: 3}, streams=False, whose="f")
+
+    def plain() -> None: ...
+
+    def generator() -> Iterator[int]:
+        yield 1
+
+    def declare(target: Any, **options: Any) -> None:
+        gu.remote(**options)(target)
+
+    declare(generator, **{WINDOW: 3})
+    declare(plain, **{WINDOW: 3, "num_returns": "streaming"})
+    with pytest.raises(UnknownOption, match="plain"):
+        declare(plain, **{WINDOW: 3})
+
+    class Actor:
+        plain = gu.method(**{WINDOW: 3})(lambda self: None)
+
+    with pytest.raises(UnknownOption, match=r"Actor\.plain"):
+        declare(Actor)
+
+
+def test_the_tighter_window_wins() -> None:
+    assert tighter(3, 5) == tighter(5, 3) == 3
+    assert tighter(0, 5) == tighter(5, 0) == 5
+    assert tighter(0, 0) == 0
+
+
+def test_what_uses_a_gpu_runs_once_in_a_process_unless_it_says_otherwise() -> None:
+    assert max_calls_of({}) == 0
+    assert max_calls_of({"max_calls": 4}) == 4
+    assert max_calls_of({"num_gpus": 0.5}) == 1
+    assert max_calls_of({"num_gpus": 1, "max_calls": 0}) == 0
+    assert max_calls_of({"num_gpus": 0}) == 0
+
+
+def test_max_calls_is_for_tasks() -> None:
+    check_options({"max_calls": 1}, TASK)
+    for who in (ACTOR, METHOD):
+        with pytest.raises(UnknownOption, match="max_calls"):
+            check_options({"max_calls": 1}, who)
+    for bad in (-1, 1.5, None, True):
+        with pytest.raises(UnknownOption):
+            check_options({"max_calls": bad}, TASK)
+
+
+def test_runs_are_counted_apart_for_each_limit() -> None:
+    assert function_id(b"code", 2) != function_id(b"code", 3)
+    assert function_id(b"code", 0) == function_id(b"code")
