@@ -235,10 +235,12 @@ def wait(
     *,
     num_returns: int = 1,
     timeout: float | None = None,
-    fetch_local: bool = True,  # noqa: ARG001 - Ray's; values arrive here with readiness
+    fetch_local: bool = True,
 ) -> tuple[list[Any], list[Any]]:
     """(ready, not ready) as soon as ``num_returns`` are ready or ``timeout`` seconds are over; the
-    order of ``refs`` is kept in both. A generator counts as ready when its next item is there."""
+    order of ``refs`` is kept in both. With ``fetch_local`` a value is ready when it is on this
+    machine, without it as soon as it is somewhere. A generator counts as ready when its next item
+    is there."""
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of refs, not {type(refs).__name__}")
     if not refs:
@@ -249,7 +251,7 @@ def wait(
         raise ValueError(f"num_returns={num_returns} is not between 1 and {len(refs)} refs")
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout={timeout} is negative")
-    taken = session.values.wait(ids, num_returns, timeout)
+    taken = session.values.wait(ids, num_returns, timeout, local=fetch_local)
     if len(taken) == 1:
         at = taken[0]
         return [refs[at]], refs[:at] + refs[at + 1 :]

@@ -944,10 +944,19 @@ class Blocked(Message, frozen=True, tag=84):
     blocked: bool
 
 
+class Keeping(Message, frozen=True, tag=182):
+    """Worker -> provider: it stays, asked to leave, for the values and references that others have
+    of it; or, not ``keeps``, nobody has any more."""
+
+    keeps: bool
+
+
 class Leave(Message, frozen=True, tag=85):
-    """Provider -> worker: exit after the queued calls (``graceful``) or now."""
+    """Provider -> worker: exit after the queued calls (``graceful``) or now. ``if_unused``: but not
+    while others need what it keeps, which it says by Keeping."""
 
     graceful: bool = False
+    if_unused: bool = False
 
 
 class Admit(Message, frozen=True, tag=86):
@@ -1043,10 +1052,12 @@ class TakeBack(Message, frozen=True, tag=93):
 
 
 class Fetch(Message, frozen=True, tag=95):
-    """Control lane, both ways, borrower to lender: send the value when there is one (Object)."""
+    """Control lane, both ways, borrower to lender: send the value when there is one (Object).
+    ``whole``: its bytes, for the place that was named last time is gone."""
 
     request: Count
     ref: RefWord
+    whole: bool = False
 
 
 class Release(Message, frozen=True, tag=96):
@@ -1068,12 +1079,14 @@ class StreamTaken(Message, frozen=True, tag=98):
 
 class Reply(Word, frozen=True):
     """The outcome of one call: one Value per return, or one error Value. ``fault``: the type of
-    the error, for listings."""
+    the error, for listings. ``missing``: the error is that a stored value was gone, before the call
+    could start."""
 
     id: Count
     values: list[Value]
     attempt: Count = 0
     fault: Name = ""
+    missing: bool = False
 
 
 class Replies(Message, frozen=True, tag=100):
@@ -1111,6 +1124,25 @@ class Unused(Message, frozen=True, tag=97):
     more."""
 
     blocks: list[BlockName]
+
+
+class ReadBlock(Message, frozen=True, tag=180):
+    """Caller to worker, control lane: send bytes ``offset`` to ``offset + length`` of what follows
+    the header of a block that was given to the sender. Answered by BlockChunk."""
+
+    request: Count
+    block: BlockName
+    offset: Count
+    length: Annotated[int, Meta(ge=1, le=64 << 20)]
+
+
+class BlockChunk(Message, frozen=True, tag=181):
+    """Data lane. The bytes are the frame that follows, ``checksum`` their CRC-32; without a frame,
+    the block is not the asker's to read any more."""
+
+    request: Count
+    offset: Count
+    checksum: Count = 0
 
 
 class Object(Message, frozen=True, tag=104):
@@ -1598,19 +1630,21 @@ HubToProvider = (
 ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
 """All that a hub reads of who has not been let in."""
-WorkerToProvider = Common | WorkerReady | ActorLoaded | Blocked | Refusal | Retiring | StackIs
+WorkerToProvider = (
+    Common | WorkerReady | ActorLoaded | Blocked | Keeping | Refusal | Retiring | StackIs
+)
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack
 CallerToWorker = (
-    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | Object
-    | StreamTaken
+    Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
+    | Object | StreamTaken
 )  # fmt: skip
 WorkerToCaller = (
-    Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object
+    Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object | BlockChunk
 )  # fmt: skip
 
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
-    OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines, SessionList,
-    GroupList, Sources, Page, Findings,
+    BlockChunk, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines,
+    SessionList, GroupList, Sources, Page, Findings,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

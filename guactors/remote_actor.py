@@ -166,7 +166,7 @@ class ActorClass:
             used={name: method.group for name, method in self._methods.items()},
         )
         info = self._info(concurrency)
-        packed, deps = pack_call(args, kwargs, f"{self.__name__}()", shared=False)
+        packed, deps = pack_call(args, kwargs, f"{self.__name__}()", large=0)
         shape = placed(shape_of(options, 0.0), options)
         shape = session.environments.shape(shape, options.get("runtime_env"))
         spec = ActorSpec(

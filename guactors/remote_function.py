@@ -16,6 +16,7 @@ from guactors import values
 from guactors.assigned import placed
 from guactors.caller.tasks import GATHERED, STREAM, Task
 from guactors.messages import Define
+from guactors.objects.base import LARGE
 from guactors.options import TASK, check_options, max_calls_of, shape_of, window_of
 from guactors.payload import PROGRAM
 from guactors.refs import ObjectRef, ObjectRefGenerator
@@ -37,9 +38,9 @@ def function_id(blob: bytes, max_calls: int = 0) -> bytes:
 
 
 def pack_call(
-    args: tuple[Any, ...], kwargs: dict[str, Any], name: str, *, shared: bool = True
+    args: tuple[Any, ...], kwargs: dict[str, Any], name: str, *, large: int = LARGE
 ) -> tuple[Packed, list[ObjectRef]]:
-    """Serialized arguments, large ones in shared memory if they may be ``shared``, and the
+    """Serialized arguments, from ``large`` bytes (0: never) in shared memory, and the
     references that are arguments themselves."""
     deps: list[ObjectRef] = []
 
@@ -51,7 +52,7 @@ def pack_call(
             break
     else:
         if not kwargs or not any(type(v) is ObjectRef for v in kwargs.values()):
-            return values.pack_arguments(args, kwargs, what, shared=shared), deps
+            return values.pack_arguments(args, kwargs, what, large=large), deps
 
     def stand_in(arg: Any) -> Any:
         if type(arg) is not ObjectRef:
@@ -61,7 +62,7 @@ def pack_call(
 
     args = tuple(stand_in(arg) for arg in args)
     kwargs = {key: stand_in(arg) for key, arg in kwargs.items()}
-    return values.pack_arguments(args, kwargs, what, shared=shared), deps
+    return values.pack_arguments(args, kwargs, what, large=large), deps
 
 
 def submit(

@@ -85,7 +85,7 @@ class Session:
             self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
         )
         self.lookout = Lookout(self.core, self.id, root=hello.root)
-        self._store = SessionStore(self.core.objects, shared=host is not None)
+        self._store = SessionStore(self.core, shared=host is not None)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
         self.orphans: deque[RemoteActor] = deque()

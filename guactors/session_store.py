@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from guactors.caller.core import CallerCore
 from guactors.caller.effects import SendPeer
-from guactors.caller.objects import ObjectTable
 from guactors.messages import Stored, Unused
-from guactors.objects.base import Held
+from guactors.objects.base import Draft, Held
 from guactors.objects.place import unpin
 
 if TYPE_CHECKING:
@@ -22,18 +22,24 @@ if TYPE_CHECKING:
 class SessionStore:
     """One per session. ``shared``: the process has another keeper of the store (a worker)."""
 
-    def __init__(self, objects: ObjectTable, *, shared: bool) -> None:
-        self._objects = objects
+    def __init__(self, core: CallerCore, *, shared: bool) -> None:
+        objects = self._objects = core.objects
         self._shared = shared
         self.borrowing = False
         """Whether workers' memory is in use here, which they want back soon."""
         objects.attach = self._attach
+        core.remote.bringing.draft = self._draft
 
     def _attach(self, word: Stored, giver: str) -> Held:
         from guactors.objects import process
 
         self.borrowing = True
         return process.store().attach(word, giver)
+
+    def _draft(self, sizes: list[int]) -> Draft:
+        from guactors.objects import process
+
+        return process.store().draft(sizes)
 
     def tell_unused(self) -> None:
         """Let go of what ended objects held, and have their givers know. The lock is held."""

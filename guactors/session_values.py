@@ -6,18 +6,27 @@ or hold the lock while it waits.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
+from guactors.caller.away import Away
+from guactors.caller.objects import Entry
 from guactors.errors import GetTimeout, GuactorsError, SessionClosed
 from guactors.messages import RefWord
+from guactors.objects.base import LARGE, Held
 from guactors.payload import Enclosed
 from guactors.refs import ObjectRef, pack_refs
 
 if TYPE_CHECKING:
     from guactors.session import Session
+
+_PENDING = frozenset({type(None)})
+"""What an entry has whose value is nowhere yet."""
+_ABSENT = _PENDING | {Away}
+"""What an entry has whose value is not here."""
 
 
 class SessionValues:
@@ -35,8 +44,11 @@ class SessionValues:
 
     def notify(self) -> None:
         """Objects settled: resolve their futures and rouse whoever sleeps. The lock is held."""
-        settled, self._core.objects.settled = self._core.objects.settled, []
+        objects = self._core.objects
+        settled, objects.settled = objects.settled, []
         for id in settled:
+            if objects.kept_at and objects.is_away(id):
+                continue  # it is on its way, and will be said again
             for future in self._futures.pop(id, ()):
                 self._resolve(future, id)
         self._pump.news()
@@ -48,7 +60,7 @@ class SessionValues:
         session = self._session
         if session.released:
             session.settle_releases()  # what it needs may be free then
-        packed = values.pack(value, lambda: "the value given to put()", shared=True)
+        packed = values.pack(value, lambda: "the value given to put()", large=LARGE)
         with self._lock:
             objects = self._core.objects
             id = objects.new()
@@ -61,33 +73,30 @@ class SessionValues:
     def get_one(self, id: int, timeout: float | None) -> Any:
         """The value of one object; raises its error, or GetTimeout."""
         entry = self._core.objects.entries[id]
-        if entry.data is None:
-            if entry.origin is not None:
+        if type(entry.data) in _ABSENT:
+            if entry.origin is not None or entry.data is not None:
                 self._await([id], timeout)
-            elif not self._pump.wait(lambda: entry.data is not None, timeout):
-                raise self._late(1, 1, timeout)
-        if entry.error:
-            raise values.unpack_error(entry.data or b"")
-        return values.unpack(entry.data or b"", entry.buffers)
+            else:
+                entry.wanted = True
+                if not self._pump.wait(lambda: type(entry.data) not in _ABSENT, timeout):
+                    raise self._late(1, 1, timeout)
+        return self._value(id)
 
     def get_many(self, ids: Sequence[int], timeout: float | None) -> list[Any]:
         """Values in order; raises as soon as one of them has failed."""
         entries = self._core.objects.entries
-        if any(entries[id].data is None for id in ids):
+        if any(type(entries[id].data) in _ABSENT for id in ids):
             self._await(ids, timeout)
             for id in ids:
-                if entries[id].data is not None and entries[id].error:
-                    raise values.unpack_error(entries[id].data or b"")
+                if entries[id].error:
+                    return [self._value(id)]  # which raises
         return [self._value(id) for id in ids]
 
     def _await(self, ids: Sequence[int], timeout: float | None) -> None:
         entries = self._core.objects.entries
         with self._lock:
-            wanted = [entries[id] for id in ids if entries[id].data is None]
-            for entry in wanted:
-                entry.watched = True
-                if entry.origin is not None:
-                    self._core.objects.need(entry.id)
+            wanted = [entries[id] for id in ids if type(entries[id].data) in _ABSENT]
+            self._want(wanted)
         if not wanted:
             return
         position = 0
@@ -95,7 +104,7 @@ class SessionValues:
         def done() -> bool:
             nonlocal position
             while position < len(wanted):
-                if wanted[position].data is None:
+                if type(wanted[position].data) in _ABSENT:
                     return bool(self._failed_among(wanted, position))
                 if wanted[position].error:
                     return True
@@ -103,8 +112,15 @@ class SessionValues:
             return True
 
         if not self._pump.wait(done, timeout):
-            waiting = sum(entry.data is None for entry in wanted)
+            waiting = sum(type(entry.data) in _ABSENT for entry in wanted)
             raise self._late(waiting, len(ids), timeout)
+
+    def _want(self, entries: Sequence[Entry]) -> None:
+        """Have it said when these are here, and have them come. The lock is held."""
+        for entry in entries:
+            entry.watched = True
+        if self._core.want(entries, time.monotonic()):
+            self._session.after_core()
 
     def _late(self, waiting: int, count: int, timeout: float | None) -> GuactorsError:
         if self._session.closed:
@@ -125,17 +141,21 @@ class SessionValues:
     def _value(self, id: int) -> Any:
         entry = self._core.objects.entries[id]
         if entry.error:
-            raise values.unpack_error(entry.data or b"")
-        return values.unpack(entry.data or b"", entry.buffers)
+            raise values.unpack_error(_here(entry))
+        return values.unpack(_here(entry), entry.buffers)
 
-    def wait(self, ids: list[int], count: int, timeout: float | None) -> list[int]:
-        """Positions of the first ``count`` ready ones, in order; of fewer when time is up. What is
-        not among them is what ``left`` says next; ``ids`` are unique, and taken over."""
-        found = self._ready(ids, count)
+    def wait(
+        self, ids: list[int], count: int, timeout: float | None, *, local: bool = True
+    ) -> list[int]:
+        """Positions of the first ``count`` ready ones, in order; of fewer when time is up. With
+        ``local`` a value is ready when it is on this machine. What is not among them is what
+        ``left`` says next; ``ids`` are unique, and taken over."""
+        absent = _ABSENT if local else _PENDING
+        found = self._ready(ids, count, absent)
         if len(found) < count:
-            self._watch(ids)
-            self._pump.wait(lambda: len(self._ready(ids, count)) == count, timeout)
-            found = self._ready(ids, count)
+            self._watch(ids, local=local)
+            self._pump.wait(lambda: len(self._ready(ids, count, absent)) == count, timeout)
+            found = self._ready(ids, count, absent)
         if len(found) == 1:
             del ids[found[0]]
             self.left = ids
@@ -144,21 +164,24 @@ class SessionValues:
             self.left = [id for at, id in enumerate(ids) if at not in taken]
         return found
 
-    def _ready(self, ids: Sequence[int], count: int) -> list[int]:
+    def _ready(self, ids: Sequence[int], count: int, absent: frozenset[type]) -> list[int]:
         entries, streams = self._core.objects.entries, self._core.streams
         found: list[int] = []
         for at, id in enumerate(ids):
-            if entries[id].data is None and not (id in streams and streams[id].items):
+            if type(entries[id].data) in absent and not (id in streams and streams[id].items):
                 continue
             found.append(at)
             if len(found) == count:
                 break
         return found
 
-    def _watch(self, ids: Sequence[int]) -> None:
-        """Have it said when one of them settles; fetch what is elsewhere."""
+    def _watch(self, ids: Sequence[int], *, local: bool) -> None:
+        """Have it said when one of them settles; fetch what is lent to us, and ``local`` all."""
         objects = self._core.objects
         with self._lock:
+            if local:
+                self._want([objects.entries[id] for id in ids])
+                return
             for id in ids:
                 entry = objects.entries[id]
                 entry.watched = True
@@ -170,12 +193,9 @@ class SessionValues:
         future: Future[Any] = Future()
         with self._lock:
             entry = self._core.objects.entries[id]
-            if entry.data is None:
-                entry.watched = True
+            if type(entry.data) in _ABSENT:
                 self._futures.setdefault(id, []).append(future)
-                if entry.origin is not None:
-                    self._core.objects.need(id)
-                    self._session.after_core()
+                self._want([entry])
                 self._core.objects.hold(id)
                 future.add_done_callback(lambda _: self._session.released.append(id))
                 self._pump.kick()
@@ -211,7 +231,7 @@ class SessionValues:
     def when_ready(self, ids: Sequence[int], then: Callable[[], None]) -> None:
         """Call ``then`` once all objects are there: now, or later on the serving thread."""
         entries = self._core.objects.entries
-        pending = [id for id in ids if entries[id].data is None]
+        pending = [id for id in ids if type(entries[id].data) in _ABSENT]
         if not pending:
             then()
             return
@@ -232,14 +252,14 @@ class SessionValues:
         failed = next((entries[id] for id in ids if entries[id].error), None)
         if failed is None:
             return None
-        data, _ = values.gathered(failed.data or b"", failed.buffers)
+        data, _ = values.gathered(_here(failed), failed.buffers)
         return bytes(data)
 
     def missing(self, ids: Sequence[int]) -> list[int]:
         """What is not there yet of these objects and all that they refer to."""
         entries = self._core.objects.entries
         with self._lock:
-            return [id for id in self._reach(ids) if entries[id].data is None]
+            return [id for id in self._reach(ids) if type(entries[id].data) in _ABSENT]
 
     def _reach(self, ids: Sequence[int]) -> list[int]:
         """These objects and all that they refer to, each once, inner ones first."""
@@ -260,7 +280,7 @@ class SessionValues:
         with self._lock:
             for id in self._reach(ids):
                 entry = self._core.objects.entries[id]
-                data, buffers = values.gathered(entry.data or b"", entry.buffers)
+                data, buffers = values.gathered(_here(entry), entry.buffers)
                 word, inner = self.word(id), map(self.word, entry.contains or ())
                 made[id] = Enclosed(
                     word.owner,
@@ -276,8 +296,8 @@ class SessionValues:
         """A ready value as bytes; raises its error."""
         entry = self._core.objects.entries[id]
         if entry.error:
-            raise values.unpack_error(entry.data or b"")
-        data, buffers = values.gathered(entry.data or b"", entry.buffers)
+            raise values.unpack_error(_here(entry))
+        data, buffers = values.gathered(_here(entry), entry.buffers)
         return bytes(data), [bytes(buffer) for buffer in buffers]
 
     # --- streams ----------------------------------------------------------------------------------
@@ -343,3 +363,10 @@ class SessionValues:
             future.set_result(self._value(id))
         except BaseException as error:
             future.set_exception(error)
+
+
+def _here(entry: Entry) -> bytes | Held:
+    """The pickle of a value that was waited for."""
+    data = entry.data or b""
+    assert not isinstance(data, Away), entry
+    return data

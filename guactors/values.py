@@ -76,23 +76,23 @@ def note_reference(ref: Any) -> None:
 
 
 def _copied(
-    data: bytes, buffers: Sequence[memoryview], refs: Sequence[Any], *, shared: bool
+    data: bytes, buffers: Sequence[memoryview], refs: Sequence[Any], *, large: int
 ) -> Packed:
     """The value apart from what it was made of: the user may change an array before it has left."""
-    if shared and len(data) + sum(buffer.nbytes for buffer in buffers) >= LARGE:
+    if large and len(data) + sum(buffer.nbytes for buffer in buffers) >= large:
         from guactors.objects import process
 
         return Packed(process.store().write([data, *buffers]), (), refs)
     return Packed(data, [bytes(buffer) for buffer in buffers] if buffers else (), refs)
 
 
-def pack(value: Any, what: Callable[[], str], *, shared: bool = False) -> Packed:
-    """Serialize any value, a large one into shared memory if it may be ``shared``. ``what`` names
-    it for the error. Raises NotSerializable, StoreFull."""
+def pack(value: Any, what: Callable[[], str], *, large: int = 0) -> Packed:
+    """Serialize any value, from ``large`` bytes (0: never) into shared memory. ``what`` names it
+    for the error. Raises NotSerializable, StoreFull."""
     kind = type(value)
     if kind in SIMPLE:
         data = pickle.dumps(value, 5)
-        return _copied(data, (), (), shared=shared) if len(data) >= LARGE else Packed(data, (), ())
+        return Packed(data, (), ()) if len(data) < LARGE else _copied(data, (), (), large=large)
     buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -104,7 +104,7 @@ def pack(value: Any, what: Callable[[], str], *, shared: bool = False) -> Packed
 
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not value.dtype.hasobject:
         data = pickle.dumps(value, 5, buffer_callback=keep)
-        return _copied(data, buffers, (), shared=shared)
+        return _copied(data, buffers, (), large=large)
     refs: list[Any] = []
     outer, _collector.refs = _collector.refs, refs
     try:
@@ -117,7 +117,7 @@ def pack(value: Any, what: Callable[[], str], *, shared: bool = False) -> Packed
         raise NotSerializable(_complaint(value, what(), error)) from error
     finally:
         _collector.refs = outer
-    return _copied(data, buffers, refs, shared=shared)
+    return _copied(data, buffers, refs, large=large)
 
 
 def pack_code(target: Any, name: str) -> tuple[bytes, Sequence[Any]]:
@@ -138,7 +138,7 @@ def pack_code(target: Any, name: str) -> tuple[bytes, Sequence[Any]]:
 
 
 def pack_arguments(
-    args: tuple[Any, ...], kwargs: dict[str, Any], what: Callable[[], str], *, shared: bool = False
+    args: tuple[Any, ...], kwargs: dict[str, Any], what: Callable[[], str], *, large: int = 0
 ) -> Packed:
     """Serialize ``(args, kwargs)``, as ``pack`` does."""
     if not kwargs:
@@ -148,8 +148,8 @@ def pack_arguments(
             if type(arg) not in SIMPLE:
                 break
         else:
-            return _copied(pickle.dumps((args, kwargs), 5), (), (), shared=shared)
-    return pack((args, kwargs), what, shared=shared)
+            return _copied(pickle.dumps((args, kwargs), 5), (), (), large=large)
+    return pack((args, kwargs), what, large=large)
 
 
 def gathered(data: bytes | Held, buffers: Sequence[Any]) -> tuple[Any, Sequence[Any]]:

@@ -7,6 +7,7 @@ waits for the hub's word on what happened. Must never: choose a provider (the hu
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from guactors.caller.effects import Dial, Effect, Hangup, SendHub
 from guactors.caller.objects import ObjectTable
@@ -100,6 +101,9 @@ class ActorBook:
         self.actors: dict[str, RemoteActor] = {}
         self.by_peer: dict[str, RemoteActor] = {}
         self.dirty: list[Target] = []
+        self.gather: Callable[[Task, str], bool] = lambda task, peer: True
+        """Has brought here what a call depends on and a neighbour cannot reach; whether all can be
+        told to it already."""
 
     @property
     def effects(self) -> list[Effect]:
@@ -166,6 +170,7 @@ class ActorBook:
             target is not None
             and not (target.lost or queue or task.unmet)
             and len(target.in_flight) < WINDOW
+            and (not task.deps or self.objects.all_here)
         ):
             # The common case: nothing waits before it, and the actor is there.
             if not target.outbox:
@@ -200,6 +205,8 @@ class ActorBook:
         queue = actor.queue
         while queue and queue[0].unmet == 0:
             if len(target.in_flight) >= WINDOW and queue[0].priority <= 0:
+                break
+            if not (self.objects.all_here or self.gather(queue[0], target.peer)):
                 break
             if not target.outbox:
                 self.dirty.append(target)

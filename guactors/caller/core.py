@@ -7,17 +7,20 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from guactors.caller.actors import ActorBook, RemoteActor, death_of
+from guactors.caller.away import Away
 from guactors.caller.cancelling import Cancelling
 from guactors.caller.doubts import Doubts
 from guactors.caller.effects import Effect, Hangup, SendHub
 from guactors.caller.endings import Endings
 from guactors.caller.groups import GroupBook
 from guactors.caller.leases import Demand, LeaseBook
-from guactors.caller.objects import ObjectTable
+from guactors.caller.objects import Entry, ObjectTable
 from guactors.caller.patience import Patience
+from guactors.caller.remote_values import RemoteValues
 from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
 from guactors.caller.task_log import DEPENDENCY_FAILED, TaskLog
@@ -29,6 +32,7 @@ from guactors.errors import (
 )
 from guactors.messages import (
     ActorUpdate,
+    BlockChunk,
     Bounced,
     DeathReport,
     Define,
@@ -53,6 +57,9 @@ from guactors.messages import (
     Unblocked,
     WatchActor,
 )
+
+MOST_MISSED: Final = 3
+"""Times a call goes out again because a worker found a value gone."""
 
 
 class CallerCore:
@@ -85,6 +92,8 @@ class CallerCore:
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
         )
+        self.remote = RemoteValues(self.objects, self.endings, self._resubmit, lambda: self._now)
+        self.leases.gather = self.actors.gather = self.remote.gather
         self.doubts = Doubts(self.objects, self.leases, self.endings)
         self.patience = Patience(self.objects, self.leases, self.actors, self.endings, patience)
         self.groups = GroupBook(self.objects, patience)
@@ -134,13 +143,31 @@ class CallerCore:
         elif ready:
             self.leases.submit(home, task, now)
 
+    def want(self, entries: Iterable[Entry], now: float) -> bool:
+        """Somebody here waits for these: have what was lent to us, and what is away, come; whether
+        that takes anything."""
+        self._now = now
+        for entry in entries:
+            entry.wanted = True
+            if entry.origin is not None:
+                self.objects.need(entry.id)
+            if isinstance(entry.data, Away):
+                self.objects.bring(entry.id, entry.data)
+        return bool(self.objects.effects)
+
+    def _resubmit(self, task: Task, ready: bool) -> None:
+        if type(task.home) is RemoteActor:
+            self.actors.submit(task.home, task, self._now)
+        elif ready:
+            self.leases.submit(task.home, task, self._now)
+
     def _on_ready(self, task: Task) -> None:
         """The last dependency came; a failed one is the task's own outcome. A call whose result
         nobody wants any more still runs: it may have been made for what it does; one that was
         cancelled does not."""
         home = task.home
-        own = self.objects.entries.get(task.id)
-        if task.fault or (own is not None and own.data is not None):
+        wanted = any(id in self.objects.entries for id in task.results())
+        if task.fault or (wanted and self.endings.settled(task)):
             self.endings.finish(task)
         elif any(self.objects.entries[id].error for id in task.deps):
             failed = next(i for i in task.deps if self.objects.entries[i].error)
@@ -273,10 +300,13 @@ class CallerCore:
         self._now = now
         if type(message) is Replies:
             self._on_replies(peer, message, buffers, now)
+            if self.objects.missed:
+                self.remote.on_missed()
             return
         match message:
             case StreamItem():
                 self.endings.on_item(peer, message, buffers)
+                self.remote.on_missed()
             case Bounced(calls, blocked, retiring):
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
@@ -287,12 +317,14 @@ class CallerCore:
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
                     self.leases.on_unblocked(lease, now)
-            case Fetch(request, ref):
-                self.objects.on_fetch(peer, request, ref)
+            case Fetch(request, ref, whole):
+                self.objects.on_fetch(peer, request, ref, whole=whole)
             case Release(refs):
                 self.objects.on_release(peer, refs)
             case Object(request, value):
                 self.objects.on_object(peer, request, value, buffers)
+            case BlockChunk():
+                self.remote.on_chunk(peer, message, buffers)
             case _:
                 pass
 
@@ -324,6 +356,9 @@ class CallerCore:
             if not count:
                 fn, first_sent = task.fn, task.sent_at
             count += 1
+            if reply.missing and self._miss(task):
+                ended.append(None)
+                continue
             if task.retry_errors is not None and self._retry_error(task, reply):
                 position += sum(value.buffers for value in reply.values)
                 ended.append(None)
@@ -354,6 +389,21 @@ class CallerCore:
         self._again(task)
         return True
 
+    def _miss(self, task: Task) -> bool:
+        """The worker could not reach a value where we said that it is: it may be here by now, or is
+        brought, or made again. Whether the call goes out once more."""
+        if task.missed == MOST_MISSED or task.cancelled:
+            return False
+        task.missed += 1
+        far = [id for id in task.deps if not self.objects.is_here(id)]
+        self.remote.fetch_for(task, far)
+        if type(task.home) is RemoteActor or not far:
+            self._again(task)
+        else:
+            task.attempt += 1
+            task.peer = ""
+        return True
+
     def _again(self, task: Task) -> None:
         task.attempt += 1
         task.peer = ""
@@ -380,6 +430,7 @@ class CallerCore:
         self._now = now
         lease = self.leases.by_peer.get(peer)
         actor = self.actors.by_peer.get(peer)
+        self.leases.linked.discard(peer)
         if lease is not None:
             self.doubts.broke(lease, now, why)
         elif actor is not None:
@@ -399,6 +450,7 @@ class CallerCore:
             self.endings.finish(task)
         self.patience.on_tick(now)
         self.groups.on_tick(now)
+        self.remote.on_tick(now)
 
     def next_wake(self, now: float) -> float | None:
         """When ``on_tick`` is due next, or None."""
@@ -409,6 +461,7 @@ class CallerCore:
             self.actors.next_wake(),
             self.patience.next_wake(),
             self.groups.next_wake(),
+            self.remote.next_wake(now),
         )
         return min((wake for wake in wakes if wake is not None), default=None)
 

@@ -37,6 +37,8 @@ class Endings:
         self.log = log
         self.pack_refs = pack_refs
         self.streams: dict[int, Stream] = {}
+        self.on_away: Callable[[Task, list[int]], bool] = lambda task, away: False
+        """Results of a call stay where they were made; whether the call is to be kept for them."""
 
     def reply(self, peer: str, task: Task, reply: Reply, buffers: Buffers, position: int) -> int:
         """Settle one answered call; the position of the next reply's buffers."""
@@ -66,11 +68,20 @@ class Endings:
                 id += 1
         if task.returns == STREAM:
             self.end_stream(task)
+        if not (objects.kept_at and self._is_kept(task)):
+            self._let_go(task)
+        return position
+
+    def _let_go(self, task: Task) -> None:
+        """The call has ended: what it was made of is needed no more."""
         if task.args:
             task.args, task.buffers = b"", ()
         if task.deps or task.lent:
             self.finish(task)
-        return position
+
+    def _is_kept(self, task: Task) -> bool:
+        away = [id for id in task.results() if self.objects.is_away(id)]
+        return bool(away) and self.on_away(task, away)
 
     def on_item(self, peer: str, message: StreamItem, buffers: Buffers) -> None:
         """The next item of a stream; one that a retry repeats is dropped."""
@@ -121,8 +132,8 @@ class Endings:
 
     def settled(self, task: Task) -> bool:
         """Whether the outcome is there, or wanted no more."""
-        entry = self.objects.entries.get(task.id)
-        return entry is None or entry.data is not None
+        entries = map(self.objects.entries.get, task.results())
+        return all(entry is None or entry.data is not None for entry in entries)
 
     def fail(self, task: Task, error: Exception, *, finish: bool = True) -> None:
         """Settle every result with an error; not ``finish`` while the worker still has the call."""

@@ -11,6 +11,7 @@ while another lease is free; what was sent too early is taken back.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import ceil
 
 from guactors.caller.effects import Dial, Effect, Hangup, SendHub, SendPeer
@@ -74,6 +75,11 @@ class LeaseBook:
         self.by_id: dict[str, Lease] = {}
         self.service: dict[bytes, float] = {}
         self.dirty: list[Target] = []
+        self.linked: set[str] = set()
+        """Workers without a lease whose link stays for what they keep for us, or we for them: to
+        dial one again would end that."""
+        self.gather: Callable[[Task, str], bool] = lambda task, peer: True
+        """Has brought here what a call depends on and a neighbour cannot reach."""
 
     @property
     def effects(self) -> list[Effect]:
@@ -105,7 +111,10 @@ class LeaseBook:
         demand.leases[lease.id] = lease
         self.by_id[lease.id] = lease
         self.by_peer[target.peer] = lease
-        self.effects.append(Dial(target.peer, message.endpoints))
+        if target.peer in self.linked:
+            self.linked.discard(target.peer)
+        else:
+            self.effects.append(Dial(target.peer, message.endpoints))
         self._list(demand, lease)
         self.dispatch(demand, now)
 
@@ -187,7 +196,9 @@ class LeaseBook:
         self.remove(lease)
         demand = self.demands[lease.key]
         self.effects.append(SendHub(ReturnLease(lease.id, dead)))
-        if not (self.objects.lends_to(peer) or self.objects.borrows_from(peer)):
+        if self.objects.lends_to(peer) or self.objects.borrows_from(peer):
+            self.linked.add(peer)
+        else:
             self.effects.append(Hangup(peer))
         self._tell(demand, len(demand.leases) + (1 if demand.queue else 0))
 
@@ -260,7 +271,10 @@ class LeaseBook:
             if not target.outbox:
                 self.dirty.append(target)
             for _ in range(min(room, len(queue))):
-                target.add(queue.popleft(), self.objects, self.blobs, now)
+                task = queue.popleft()
+                if task.deps and not self._can_go(task, demand, lease, now):
+                    continue
+                target.add(task, self.objects, self.blobs, now)
         if queue:
             service = self.service.get(queue[0].fn)
             waiting = len(queue)
@@ -268,6 +282,26 @@ class LeaseBook:
             extra = max(1, min(waiting, worth))  # a coarse clock measures zero
             if extra > 1 or not demand.leases or self._stuck(demand):
                 self._tell(demand, min(len(demand.leases) + extra, MOST_DEMAND))
+
+    def _can_go(self, task: Task, demand: Demand, lease: Lease, now: float) -> bool:
+        """Whether a call with values on other machines may go to this lease. If one of those
+        machines has a lease with room, the call goes there; if none has, the values come here
+        first."""
+        objects = self.objects
+        if objects.all_here:
+            return True
+        if all(objects.within_reach(id, lease.target.peer) for id in task.deps):
+            return True
+        for other in demand.ready:
+            if other is lease or other.recalled or other.target.blocked or other.target.in_flight:
+                continue
+            if all(objects.within_reach(id, other.target.peer) for id in task.deps):
+                if not other.target.outbox:
+                    self.dirty.append(other.target)
+                other.target.add(task, objects, self.blobs, now)
+                return False
+        self.gather(task, lease.target.peer)
+        return False
 
     def _stuck(self, demand: Demand) -> bool:
         """Whether no lease will take more for a while."""

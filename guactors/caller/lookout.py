@@ -20,6 +20,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from guactors.caller.actors import RemoteActor
+from guactors.caller.away import Away
 from guactors.caller.objects import Entry
 from guactors.caller.task_log import FAILED, OTHERS, Ended, outcome, unfold
 from guactors.caller.tasks import Task
@@ -266,7 +267,7 @@ class Lookout:
 
 
 def size_of(entry: Entry) -> int | None:
-    """Bytes of its value, None while it is not here."""
+    """Bytes of its value, None while it is nowhere."""
     if entry.data is None:
         return None
     if not isinstance(entry.data, bytes):
@@ -283,9 +284,11 @@ def state_of(entry: Entry) -> str:
 
 def place_of(entry: Entry) -> str | None:
     """Where its value is: ``inline`` in this process, in the ``store`` of its machine, or
-    ``spilled`` to disk; None while it is not here."""
+    ``spilled`` to disk, or ``elsewhere``; None while it is nowhere."""
     if entry.data is None:
         return None
+    if isinstance(entry.data, Away):
+        return "elsewhere"
     if isinstance(entry.data, bytes):
         return "inline"
     return "spilled" if entry.data.word.arena.startswith("d-") else "store"

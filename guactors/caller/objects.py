@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
+from guactors.caller.away import Away
 from guactors.caller.effects import Effect, SendPeer
 from guactors.caller.tasks import Buffers, Task
 from guactors.errors import ObjectLost, OwnerDied
@@ -35,15 +36,15 @@ from guactors.objects.base import Held
 
 class Entry(Struct, eq=False):
     """One object. ``data`` is None until it is there, and holds shared memory where the value is
-    large; ``error`` marks a pickled exception.
+    large, or says on which machine that is; ``error`` marks a pickled exception.
 
     ``holds`` counts all that keeps it; ``origin`` is set for a borrowed one, whose ``lenders`` are
-    the neighbours it was borrowed from; ``watched`` asks that settling be reported; ``task`` is the
-    call that makes it."""
+    the neighbours it was borrowed from; ``watched`` asks that settling be reported, ``wanted``
+    that the value come here from wherever it is made; ``task`` is the call that makes it."""
 
     id: int
     holds: int = 1
-    data: bytes | Held | None = None
+    data: bytes | Held | Away | None = None
     buffers: Buffers = ()
     error: bool = False
     contains: list[int] | None = None
@@ -53,6 +54,7 @@ class Entry(Struct, eq=False):
     lenders: Counter[str] | None = None
     fetching: bool = False
     watched: bool = False
+    wanted: bool = False
     task: Task | None = None
 
     def __repr__(self) -> str:
@@ -69,8 +71,19 @@ class ObjectTable:
         """The shared memory that this process can look into, empty for none."""
         self.attach: Callable[[Stored, str], Held] = _nowhere
         """Holds a value in shared memory; raises ObjectLost."""
-        self.sharing: set[str] = set()
-        """Neighbours that can look into the same."""
+        self.stores: dict[str, str] = {}
+        """Neighbour -> the shared memory that it can look into."""
+        self.kept_at: Counter[str] = Counter()
+        """Neighbour -> values that it keeps for us."""
+        self.remade: set[int] = set()
+        """Values that were there, are lost, and are being made again."""
+        self.missed: list[tuple[int, str]] = []
+        """Values that were gone when we heard of them, and why."""
+        self.bring: Callable[[int, Away], None] = lambda id, away: None
+        """Has a value that is away brought here."""
+        self.on_left: Callable[[int], None] = lambda id: None
+        """A value is away no longer, and not because it was lost."""
+        self.on_keeper_lost: Callable[[str], None] = lambda neighbour: None
         self.entries: dict[int, Entry] = {}
         self.settled: list[int] = []
         self.effects: list[Effect] = []
@@ -104,7 +117,7 @@ class ObjectTable:
     def settle(
         self,
         id: int,
-        data: bytes | Held,
+        data: bytes | Held | Away,
         buffers: Buffers = (),
         *,
         error: bool = False,
@@ -115,12 +128,25 @@ class ObjectTable:
         if entry is None or entry.data is not None:
             for inner in contains or ():
                 self.drop(inner)
+            if isinstance(data, Away):
+                self.effects.append(SendPeer(data.giver, Unused([data.name])))
             return
+        if isinstance(data, Away):
+            self.kept_at[data.giver] += 1
         entry.data = data
         entry.buffers = buffers
         entry.error = error
         entry.contains = contains
         entry.task = None
+        if self.remade:
+            self.remade.discard(id)
+        self._news(entry)
+
+    def _news(self, entry: Entry) -> None:
+        """Tell who waits for the value."""
+        id = entry.id
+        if entry.wanted and isinstance(entry.data, Away):
+            self.bring(id, entry.data)
         if entry.watched:
             self.settled.append(id)
         if entry.dependents:
@@ -133,7 +159,7 @@ class ObjectTable:
             fetchers, entry.fetchers = entry.fetchers, None
             for neighbour, request in fetchers:
                 self._asking[neighbour].discard(id)
-                self._answer(neighbour, request, entry)
+                self._answer_or_wait(neighbour, request, entry)
 
     def fail(self, id: int, error: BaseException) -> None:
         """Settle with an error of our own."""
@@ -152,6 +178,10 @@ class ObjectTable:
         if entry.holds > 0:
             return
         del self.entries[id]
+        self.remade.discard(id)
+        if isinstance(entry.data, Away):
+            self._leave(entry)
+            self.on_left(id)
         for inner in entry.contains or ():
             self.drop(inner)
         if entry.origin is not None:
@@ -276,7 +306,7 @@ class ObjectTable:
                 loans[id] -= 1
                 self.drop(id)
 
-    def on_fetch(self, neighbour: str, request: int, word: RefWord) -> None:
+    def on_fetch(self, neighbour: str, request: int, word: RefWord, *, whole: bool = False) -> None:
         """Answer now, or when the value comes."""
         id = self.find(word)
         if id is None:
@@ -286,15 +316,40 @@ class ObjectTable:
             return
         entry = self.entries[id]
         if entry.data is not None:
-            self._answer(neighbour, request, entry)
+            self._answer_or_wait(neighbour, request, entry, whole=whole)
             return
-        entry.fetchers = [*(entry.fetchers or ()), (neighbour, request)]
-        self._asking.setdefault(neighbour, set()).add(id)
+        self._wait_with(neighbour, request, entry)
         self.need(id)
+
+    def _answer_or_wait(
+        self, neighbour: str, request: int, entry: Entry, *, whole: bool = False
+    ) -> None:
+        far = whole or not self.within_reach(entry.id, neighbour)
+        if isinstance(entry.data, Away) and far:
+            self._wait_with(neighbour, request, entry)
+            self.bring(entry.id, entry.data)
+        else:
+            self._answer(neighbour, request, entry)
+
+    def _wait_with(self, neighbour: str, request: int, entry: Entry) -> None:
+        entry.fetchers = [*(entry.fetchers or ()), (neighbour, request)]
+        self._asking.setdefault(neighbour, set()).add(entry.id)
 
     def on_object(self, neighbour: str, request: int, value: Value, buffers: Buffers) -> None:
         """A value that was fetched."""
-        # Its lender keeps it for us: nobody needs to be told when it is unused here.
+        entry = self.entries.get(request)
+        if value.stored is not None and entry is not None and entry.origin is not None:
+            try:
+                # Its lender keeps it for us: nobody needs to be told when it is unused here.
+                held = self.attach(value.stored, "")
+            except ObjectLost:
+                if value.refs:
+                    self.effects.append(SendPeer(neighbour, Release(value.refs)))
+                self.effects.append(SendPeer(neighbour, Fetch(request, entry.origin, whole=True)))
+            else:
+                contains = self.borrow(value.refs, neighbour) if value.refs else None
+                self.settle(request, held, error=value.error, contains=contains)
+            return
         self.take_in(request, value, buffers, neighbour)
 
     def take_in(
@@ -302,13 +357,19 @@ class ObjectTable:
     ) -> None:
         """Settle with a value that came from a neighbour. ``giver``: who gave it away for good."""
         contains = self.borrow(value.refs, neighbour) if value.refs else None
-        data: bytes | Held = value.data
+        data: bytes | Held | Away = value.data
         error = value.error
-        if value.stored is not None:
+        if value.stored is not None and giver and value.stored.store != self.store:
+            data = Away(value.stored, giver)
+        elif value.stored is not None:
             try:
                 data, buffers = self.attach(value.stored, giver), ()
             except ObjectLost as lost:
-                data, buffers, error = pickle.dumps(lost, 5), (), True
+                if giver:
+                    data, buffers = Away(value.stored, giver), ()
+                    self.missed.append((id, str(lost)))
+                else:
+                    data, buffers, error = pickle.dumps(lost, 5), (), True
         self.settle(id, data, buffers, error=error, contains=contains)
 
     def refuse(self, neighbour: str, values: Iterable[Value]) -> None:
@@ -331,19 +392,20 @@ class ObjectTable:
         return Value(data, len(frames), entry.error, refs, stored), frames
 
     def outgoing(
-        self, data: bytes | Held, buffers: Buffers, neighbour: str
+        self, data: bytes | Held | Away, buffers: Buffers, neighbour: str
     ) -> tuple[bytes, Buffers, Stored | None]:
         """A pickle as it travels to a neighbour: inline, in frames, or as a place in memory."""
         if isinstance(data, bytes):
             return data, buffers, None
-        if neighbour in self.sharing:
+        if isinstance(data, Away) or self.stores.get(neighbour) == self.store:
             return b"", (), data.word
         return b"", data.parts(), None
 
     def meet(self, neighbour: str, endpoints: Iterable[Endpoint]) -> None:
         """A neighbour that is dialled there."""
-        if self.store and any(endpoint.store == self.store for endpoint in endpoints):
-            self.sharing.add(neighbour)
+        store = next((endpoint.store for endpoint in endpoints if endpoint.store), "")
+        if store:
+            self.stores[neighbour] = store
 
     def lent(self) -> Counter[int]:
         """How often each object is lent."""
@@ -359,11 +421,13 @@ class ObjectTable:
 
     def borrows_from(self, neighbour: str) -> bool:
         """Whether something here was borrowed from the neighbour."""
-        return any(neighbour in (self.entries[id].lenders or ()) for id in self._borrowed.values())
+        return neighbour in self.kept_at or any(
+            neighbour in (self.entries[id].lenders or ()) for id in self._borrowed.values()
+        )
 
     def on_neighbour_lost(self, neighbour: str) -> None:
         """Its loans are over; what we still had to fetch from it has no source left."""
-        self.sharing.discard(neighbour)
+        self.stores.pop(neighbour, None)
         for id, count in self._loans.pop(neighbour, Counter()).items():
             for _ in range(count):
                 self.drop(id)
@@ -380,13 +444,73 @@ class ObjectTable:
             if entry.fetching and entry.data is None:
                 entry.fetching = False
                 self.need(id)
+        if neighbour in self.kept_at:
+            self.on_keeper_lost(neighbour)
+
+    # --- values on other machines -----------------------------------------------------------
+
+    def is_away(self, id: int) -> bool:
+        """Whether the value is there, but not here."""
+        entry = self.entries.get(id)
+        return entry is not None and isinstance(entry.data, Away)
+
+    def is_here(self, id: int) -> bool:
+        """Whether the value is there, and here."""
+        data = self.entries[id].data
+        return data is not None and not isinstance(data, Away)
+
+    @property
+    def all_here(self) -> bool:
+        """Whether each value that is there at all is here, as it nearly always is."""
+        return not (self.kept_at or self.remade)
+
+    def within_reach(self, id: int, neighbour: str) -> bool:
+        """Whether the neighbour can be told the value as it is: it is here, or in its memory."""
+        data = self.entries[id].data
+        if data is None:
+            return False
+        return not isinstance(data, Away) or self.stores.get(neighbour) == data.word.store
+
+    def come(self, id: int, data: bytes | Held, *, error: bool = False) -> None:
+        """A value that was away is here, or will never be (``error``)."""
+        entry = self.entries[id]
+        self._leave(entry)
+        entry.data = data
+        entry.error = error
+        self.on_left(id)
+        self._news(entry)
+
+    def unsettle(self, id: int, task: Task) -> None:
+        """A value that was away is lost; ``task`` makes it again."""
+        entry = self.entries[id]
+        self._leave(entry)
+        entry.data = None
+        entry.task = task
+        self.remade.add(id)
+        for inner in entry.contains or ():
+            self.drop(inner)
+        entry.contains = None
+
+    def _leave(self, entry: Entry) -> None:
+        """The giver need not keep it for us any longer."""
+        away = entry.data
+        assert isinstance(away, Away)
+        self.kept_at[away.giver] -= 1
+        if not self.kept_at[away.giver]:
+            del self.kept_at[away.giver]
+        self.effects.append(SendPeer(away.giver, Unused([away.name])))
 
     def check(self) -> None:
         """Invariants, for tests."""
+        kept: Counter[str] = Counter()
+        for entry in self.entries.values():
+            if isinstance(entry.data, Away):
+                kept[entry.data.giver] += 1
+        assert kept == self.kept_at, (kept, self.kept_at)
         for id, entry in self.entries.items():
             assert entry.id == id
             assert entry.holds > 0, entry
-            assert entry.data is None or not entry.dependents, entry
+            assert entry.data is None or self.is_away(id) or not entry.dependents, entry
         for loans in self._loans.values():
             assert all(count >= 0 for count in loans.values())
             assert all(id in self.entries for id, count in loans.items() if count)

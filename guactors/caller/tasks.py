@@ -31,12 +31,13 @@ class Task(Struct, eq=False, gc=False):
     object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline`` is
     absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
     says whether the user's own errors count too, ``spared`` counts the lost workers that were not
-    charged to it (the predicate lives in the shell). ``home`` is the
-    demand or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent.
-    ``group``: the concurrency group of the actor. ``made``: when it was submitted; ``fault``: the
-    type of the error it ended with, for listings; ``events``: whether it is to be listed once it
-    has ended. ``window``: unread items before its stream pauses, 0 for any number. ``gather``: the
-    items of its stream become references in its one result.
+    charged to it (the predicate lives in the shell). ``home`` is the demand or the actor it waits
+    for, ``parent`` the call that made it, ``peer`` where it was sent; ``missed`` counts the workers
+    that found a value gone which it needs. ``group``: the concurrency group of the actor.
+    ``made``: when it was submitted; ``fault``: the type of the error it ended with, for listings;
+    ``events``: whether it is to be listed once it has ended. ``window``: unread items before its
+    stream pauses, 0 for any number. ``gather``: the items of its stream become references in its
+    one result.
     """
 
     id: int
@@ -62,6 +63,7 @@ class Task(Struct, eq=False, gc=False):
     cancelled: bool = False
     made: float = 0.0
     fault: str = ""
+    missed: int = 0
     events: bool = True
     window: int = 0
     gather: bool = False

@@ -23,28 +23,18 @@ from typing import Final
 
 from guactors.errors import ObjectLost
 from guactors.objects import locks
+from guactors.objects.layout import ALIGNMENT, HEADER, aligned
 from guactors.objects.space import Backing, Space, rounded
 from guactors.objects.sweeping import FLAGS, OPEN, WRITER, sweep_one
 
 _HEADER: Final = struct.Struct("<8sQQ40x")
 _MAGIC: Final = b"gu-block"
-HEADER: Final = _HEADER.size
-ALIGNMENT: Final = 64
+assert _HEADER.size == HEADER
 
 
 def _byte(offset: int) -> int:
     """The byte whose lock stands for the block at ``offset``."""
     return offset + 2
-
-
-def aligned(size: int) -> int:
-    """``size`` so that what follows is as arrays want to begin."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def block_size(sizes: Sequence[int]) -> int:
-    """Bytes that parts of these sizes take in an arena."""
-    return HEADER + sum(aligned(size) for size in sizes)
 
 
 class Mapping:
@@ -128,7 +118,15 @@ class OwnArena(Mapping):
             raw = memoryview(part).cast("B")
             target[at : at + raw.nbytes] = raw
             at += aligned(raw.nbytes)
-        _HEADER.pack_into(self.map, offset, _MAGIC, serial, at - offset)
+        self.complete(offset, serial, at - offset)
+
+    def write_at(self, at: int, data: memoryview | bytes) -> None:
+        """Bytes of a block that has no header yet."""
+        memoryview(self.map)[at : at + len(data)] = data
+
+    def complete(self, offset: int, serial: int, length: int) -> None:
+        """The block at ``offset`` is whole: give it its header."""
+        _HEADER.pack_into(self.map, offset, _MAGIC, serial, length)
 
     def erase(self, offset: int) -> bool:
         """Make the block at ``offset`` nobody's; False while another process uses it."""

@@ -26,3 +26,13 @@ class Held(Protocol):
 
     def parts(self) -> list[memoryview]:
         """The pickle and its buffers, read-only and in place; each view keeps them there."""
+
+
+class Draft(Protocol):
+    """Memory for a value that comes in pieces; it is given back if it is dropped unfinished."""
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Bytes of the value, ``offset`` counted from the end of the block's header."""
+
+    def finish(self) -> Held:
+        """All of it is written."""

@@ -12,7 +12,8 @@ from pickle import PickleBuffer
 from typing import Any
 
 from guactors.messages import BlockName, Stored
-from guactors.objects.arena import HEADER, OwnArena, SeenArena, aligned
+from guactors.objects.arena import OwnArena, SeenArena
+from guactors.objects.layout import HEADER, aligned
 
 Note = Callable[["Block"], None]
 
@@ -61,15 +62,19 @@ class Block:
 
     def parts(self, note: Note) -> list[memoryview]:
         """Its parts in place. The views count as one hold, noted when the last one ends."""
-        exporter = self.view() if self.view is not None else None
-        if exporter is None:
-            exporter = self.arena.exporter()
-            self.view = weakref.ref(exporter, lambda _: note(self))
-            self.holds += 1
-        whole = PickleBuffer(exporter).raw().toreadonly()
+        whole = self.whole(note)
         at = self.offset + HEADER
         views = []
         for size in self.sizes:
             views.append(whole[at : at + size])
             at += aligned(size)
         return views
+
+    def whole(self, note: Note) -> memoryview:
+        """All memory of its arena, as ``parts`` sees it."""
+        exporter = self.view() if self.view is not None else None
+        if exporter is None:
+            exporter = self.arena.exporter()
+            self.view = weakref.ref(exporter, lambda _: note(self))
+            self.holds += 1
+        return PickleBuffer(exporter).raw().toreadonly()

@@ -21,8 +21,9 @@ from typing import Final
 from guactors.errors import ObjectLost, StoreFull
 from guactors.messages import BlockName, Stored
 from guactors.objects import base
-from guactors.objects.arena import OwnArena, SeenArena, block_size
+from guactors.objects.arena import OwnArena, SeenArena
 from guactors.objects.blocks import Block
+from guactors.objects.layout import HEADER, block_size
 from guactors.objects.room import Room
 from guactors.objects.space import rounded
 
@@ -60,6 +61,28 @@ class Held:
 
     def __repr__(self) -> str:
         return f"<Held {self.size} bytes in {self._block.arena.name}>"
+
+
+class Draft:
+    """See ``objects.base.Draft``."""
+
+    def __init__(self, held: Held, arena: OwnArena) -> None:
+        self._held = held
+        self._arena = arena
+        self._view = held._store.parts(held._block)  # what is looked at is not moved
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Bytes of the value."""
+        block = self._held._block
+        if not 0 <= offset <= block.length - HEADER - len(data):
+            raise ValueError(f"{len(data)} bytes at {offset} do not lie in {block.length}")
+        self._arena.write_at(block.offset + HEADER + offset, data)
+
+    def finish(self) -> Held:
+        """Nobody could find it before."""
+        block = self._held._block
+        self._arena.complete(block.offset, block.serial, block.length)
+        return self._held
 
 
 class ObjectStore:
@@ -102,20 +125,28 @@ class ObjectStore:
 
     def write(self, parts: Sequence[bytes | memoryview]) -> Held:
         """A copy of ``parts`` in shared memory. Raises StoreFull."""
-        sizes = [memoryview(part).nbytes for part in parts]
+        block, arena = self._new([memoryview(part).nbytes for part in parts])
+        # The block is ours alone until its name leaves this process.
+        arena.write(block.offset, block.serial, parts)
+        return Held(block, self)
+
+    def draft(self, sizes: list[int]) -> Draft:
+        """Memory for parts of these sizes. Raises StoreFull."""
+        block, arena = self._new(sizes)
+        return Draft(Held(block, self), arena)
+
+    def _new(self, sizes: list[int]) -> tuple[Block, OwnArena]:
         length = block_size(sizes)
         with self._lock:
             self._settle()
             if self._stuck:
                 self._retry_stuck()
             arena, offset = self._place(length)
-            block = Block(arena, offset, next(self._serials), sizes, length)
+            block = Block(arena, offset, secrets.randbits(53), sizes, length)
             block.used = next(self._uses)
             block.holds = 1
             self._blocks[block.key] = block
-        # The block is ours alone until its name leaves this process.
-        arena.write(offset, block.serial, parts)
-        return Held(block, self)
+        return block, arena
 
     def attach(self, word: Stored, giver: str = "") -> Held:
         """Hold a block that another process, or this one, spoke of. ``giver``: who is to be told
@@ -168,6 +199,24 @@ class ObjectStore:
             block.loans += 1
             self._given.setdefault(taker, Counter())[block.key] += 1
             return block.word(self.id)
+
+    def read(self, taker: str, name: BlockName, offset: int, length: int) -> memoryview | None:
+        """Bytes of a block that ``taker`` was given, ``offset`` counted from the end of its header;
+        None where it was given no such block, or the block has no such bytes."""
+        with self._lock:
+            block = self._blocks.get((name.arena, name.offset))
+            given = self._given.get(taker)
+            if block is None or given is None or not given[block.key]:
+                return None
+            if block.serial != name.serial or offset + length > block.length - HEADER:
+                return None
+            start = block.offset + HEADER + offset
+            return block.whole(self.note)[start : start + length]
+
+    def takers(self) -> list[str]:
+        """Who was given blocks that have not come back."""
+        with self._lock:
+            return [taker for taker, given in self._given.items() if given]
 
     def given_back(self, taker: str, names: Iterable[BlockName]) -> None:
         """``taker`` uses these no more; names of others' blocks, or of old ones, are ignored."""

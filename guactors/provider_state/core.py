@@ -38,6 +38,7 @@ from guactors.messages import (
     Hello,
     Inquiry,
     KeepGroups,
+    Keeping,
     MachineInfo,
     Message,
     Offer,
@@ -325,6 +326,8 @@ class ProviderCore:
                 effects = self._orders.loaded(known, message, now)
             case Blocked(blocked):
                 effects = self._orders.blocked(known, blocked, now)
+            case Keeping(keeps):
+                self._watch.keeping(known, keeps=keeps, now=now)
             case Retiring():
                 effects = self._orders.retiring(known, now)
             case Refusal(who, action, what, reason, detail):
@@ -428,7 +431,7 @@ class ProviderCore:
         effects += self._orders.admit(now)
         effects += self._binder.serve(now)
         for worker in self._pool.surplus(now):
-            effects += self._watch.dismiss(worker, "released", now, IDLE_PATIENCE, graceful=True)
+            effects += self._watch.ask_to_leave(worker, now, IDLE_PATIENCE)
         effects += [self._start(worker) for worker in self._pool.to_start(now)]
         if self._envs.crowded(now):
             effects += self._envs.surplus(self._orders.used_parts(), now)

@@ -178,6 +178,12 @@ class Pool:
         if worker.job is not None:
             self._idle.setdefault(worker.job.binding, {})[worker.worker] = None
 
+    def idle_again(self, worker: Worker, now: float) -> None:
+        """It was to leave, and stays."""
+        if isinstance(worker.state, Idle) and worker.job is not None:
+            worker.state = Idle(now)
+            self._idle.setdefault(worker.job.binding, {})[worker.worker] = None
+
     def to_spent(self, worker: Worker) -> None:
         """Whatever it was, it is now only to end."""
         self.disown(worker)
@@ -228,14 +234,19 @@ class Pool:
         ]
 
     def surplus(self, now: float) -> list[Worker]:
-        """Free workers to let go: idle too long, or the longest idle of too many."""
-        idle = [self.workers[name] for names in self._idle.values() for name in names]
+        """Free workers to let go: idle too long, or the longest idle of too many. Those that keep
+        what others need are not among them."""
+        idle = self._idle_and_unused()
         idle.sort(key=_since)
         many = idle[: max(0, len(idle) - self.most_idle)]
         old = [worker for worker in idle[len(many) :] if now >= _since(worker) + IDLE_LIMIT]
         return (
             many + old + [worker for worker in self._spare() if now >= _since(worker) + IDLE_LIMIT]
         )
+
+    def _idle_and_unused(self) -> list[Worker]:
+        idle = (self.workers[name] for names in self._idle.values() for name in names)
+        return [worker for worker in idle if not worker.keeps]
 
     def _spare(self) -> list[Worker]:
         """Unbound workers beyond ``warm``, and all with an interpreter of their own: orders that
@@ -249,11 +260,7 @@ class Pool:
     def next_wake(self, now: float) -> float | None:
         """When to_start, start_overdue or surplus may have news."""
         times = [_since(self.workers[name]) + START_TIMEOUT for name in self._starting]
-        times += [
-            _since(self.workers[name]) + IDLE_LIMIT
-            for names in self._idle.values()
-            for name in names
-        ]
+        times += [_since(worker) + IDLE_LIMIT for worker in self._idle_and_unused()]
         times += [_since(worker) + IDLE_LIMIT for worker in self._spare()]
         if now < self._warm_at and self._ready_or_coming() < self.churn.keep(now):
             times.append(self._warm_at)

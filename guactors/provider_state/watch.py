@@ -9,6 +9,8 @@ is noted after ``timing.silent_after`` and ends the worker only after ``unrespon
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from guactors.config import Timing
@@ -33,6 +35,10 @@ FAREWELL_PATIENCE = 5.0
 def unresponsive_after(timing: Timing) -> float:
     """Seconds of silence after which a worker is ended."""
     return max(60.0, timing.lost_after)
+
+
+UNUSED: Final = "released"
+"""Cause of the end of a worker that nobody needs."""
 
 
 class Watch:
@@ -61,6 +67,21 @@ class Watch:
             return []
         self._pool.unavailable(worker)
         return [SendWorker(worker.worker, Leave(graceful))]
+
+    def ask_to_leave(self, worker: Worker, now: float, patience: float) -> list[Effect]:
+        """As ``dismiss`` for a worker that is idle, unless it keeps what others need."""
+        if not worker.end(UNUSED, kill_at=now + patience):
+            return []
+        self._pool.unavailable(worker)
+        return [SendWorker(worker.worker, Leave(graceful=True, if_unused=True))]
+
+    def keeping(self, worker: Worker, *, keeps: bool, now: float) -> None:
+        """It stays for what others have of it, if it was only asked; or it need not any more."""
+        worker.keeps = keeps
+        ending = worker.ending
+        if keeps and ending is not None and ending.cause == UNUSED and not worker.dying:
+            worker.ending = None
+            self._pool.idle_again(worker, now)
 
     def farewell(self, worker: Worker, reason: str, now: float) -> list[Effect]:
         """It says that it ends by itself: an actor that was told to exit by its own code says

@@ -158,7 +158,8 @@ class Worker(Struct):
     while unbound. ``spared``: what it does may be finished although it would not be allowed now.
     ``retiring``: it takes no more calls and is let go when its lease is over.
     ``liveness`` exists from Hello on; ``link_lost_at`` is when its connection broke although its
-    process lives; ``lost_lines`` of its output could not be passed on."""
+    process lives; ``lost_lines`` of its output could not be passed on; it ``keeps`` what others
+    need, and is not asked to leave."""
 
     worker: str
     state: State
@@ -174,6 +175,7 @@ class Worker(Struct):
     ending: Ending | None = None
     link_lost_at: float | None = None
     lost_lines: int = 0
+    keeps: bool = False
     history: list[str] = field(default_factory=list)
 
     def move(self, state: State) -> None:

@@ -29,6 +29,7 @@ from guactors.messages import (
     Fetch,
     Goodbye,
     Hello,
+    Keeping,
     Leave,
     LoadActor,
     Message,
@@ -36,6 +37,7 @@ from guactors.messages import (
     Ping,
     Pong,
     ProviderToWorker,
+    ReadBlock,
     Release,
     StackIs,
     StreamTaken,
@@ -89,6 +91,7 @@ class Control:
         self._poller = Poller()
         self._link: Link | None = None
         self._watching = False
+        self._kept = False
         self._serving = threading.Lock()
         self._suspects: list[str] = []
         self.faults: Counter[str] = Counter()
@@ -228,6 +231,9 @@ class Control:
                     worker.on_link_gone(self._suspects.pop())
                 worker.serve_session()
                 worker.sharing.tick(time.monotonic())
+                if self._kept and not worker.keeps():
+                    self._kept = False
+                    self.tell_provider(Keeping(False))
 
     def glance(self) -> None:
         """For the main thread between two calls, now and then: read the control lane in this
@@ -306,6 +312,8 @@ class Control:
                 worker.brakes.on_taken(link, call, taken)
             case Fetch() | Release():
                 worker.for_session.append((link, message, buffers))
+            case ReadBlock():
+                worker.send(link, *worker.sharing.chunk(link, message))
             case Unused(blocks):
                 worker.sharing.on_unused(link, blocks)
             case Goodbye():
@@ -391,9 +399,13 @@ class Control:
             case LoadActor():
                 worker.to_load = message
                 worker.poller.wake()
-            case Leave(graceful):
+            case Leave(graceful, if_unused):
                 if not graceful:
                     os._exit(0)
+                if if_unused and worker.keeps():
+                    self._kept = True
+                    self.tell_provider(Keeping(True))
+                    return
                 worker.leaving = True
                 worker.poller.wake()
                 worker.runner.wake()

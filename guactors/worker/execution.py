@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from guactors import values
 from guactors.context import ActorExit, Running, running
-from guactors.errors import CallTimeout, GuactorsError, TaskCancelled, VersionMismatch
+from guactors.errors import CallTimeout, GuactorsError, ObjectLost, TaskCancelled, VersionMismatch
 from guactors.messages import Bind, Call, Define, LoadActor, RefWord, Reply, Stored, Value
 from guactors.objects.base import Held
 from guactors.payload import PROGRAM
@@ -186,18 +186,22 @@ def arguments(item: Item) -> tuple[tuple[Any, ...], dict[str, Any]]:
         end = position + dep.buffers
         if dep.error:
             raise values.unpack_error(dep.data)
-        deps.append(values.unpack(_found(dep.data, dep.stored), item.buffers[position:end]))
+        deps.append(values.unpack(_found(dep.data, dep.stored, item), item.buffers[position:end]))
         position = end
-    args = _found(call.args, call.stored)
+    args = _found(call.args, call.stored, item)
     return values.unpack_arguments(args, item.buffers[: call.buffers], deps)
 
 
-def _found(data: bytes, stored: Stored | None) -> bytes | Held:
+def _found(data: bytes, stored: Stored | None, item: Item) -> bytes | Held:
     if stored is None:
         return data
     from guactors.objects import process
 
-    return process.store().attach(stored)
+    try:
+        return process.store().attach(stored)
+    except ObjectLost:
+        item.missing = True
+        raise
 
 
 def split(result: Any, returns: int, name: str) -> Sequence[Any]:
@@ -220,13 +224,13 @@ def success(item: Item, result: Any, name: str, lender: Lender) -> Outcome:
     call = item.call
     if type(result) in values.SIMPLE and call.returns == 1 and type(result) is not bytes:
         return Reply(call.id, [Value(pickle.dumps(result, 5))], call.attempt), ()
-    shared = lender.sharing.with_caller(item.link)
+    large = lender.sharing.from_size(item.link)
     packed: list[Packed] = []
     try:
         for i, part in enumerate(split(result, call.returns, name)):
             which = f" [{i}]" if call.returns > 1 else ""
             what = f"the result of {name}{which}"
-            packed.append(values.pack(part, lambda: what, shared=shared))  # noqa: B023
+            packed.append(values.pack(part, lambda: what, large=large))  # noqa: B023
     except Exception as error:
         return failure(item, error, name)
     buffers: list[Frame] = []
@@ -252,7 +256,8 @@ def failure(item: Item, error: BaseException, name: str) -> Outcome:
         error = ended_early(item, name)
     data = values.pack_error(error, name)
     fault = type(error).__name__[:256]
-    return Reply(item.call.id, [Value(data, 0, True)], item.call.attempt, fault), ()
+    value = Value(data, 0, True)
+    return Reply(item.call.id, [value], item.call.attempt, fault, item.missing), ()
 
 
 def start(code: Code, item: Item) -> Any:

@@ -21,7 +21,8 @@ DRAIN_EVERY = 0.001
 class Item(Struct, eq=False):
     """One accepted call. ``link``: whom to answer; ``expires``: absolute, 0 for never.
     ``cancelled`` is set when it should end, ``timed_out`` when that is because its time is over;
-    ``name`` once it runs. What ``context.Running`` asks for."""
+    ``name`` once it runs; ``missing`` when a stored value that it needs was gone. What
+    ``context.Running`` asks for."""
 
     link: str
     call: Call
@@ -30,6 +31,7 @@ class Item(Struct, eq=False):
     cancelled: bool = False
     timed_out: bool = False
     name: str = ""
+    missing: bool = False
 
     @property
     def key(self) -> tuple[str, int]:

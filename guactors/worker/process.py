@@ -376,6 +376,16 @@ class Worker:
         self.session_id = message.session
         self.poller.wake()
 
+    def keeps(self) -> bool:
+        """Whether others need what is here: values of theirs, or references."""
+        if self.sharing.keeps():
+            return True
+        session = present_session()
+        if session is None:
+            return False
+        with session.lock:
+            return session.core.objects.lends()
+
     def on_link_gone(self, link: str) -> None:
         """A caller is gone, and with it the interest in its calls."""
         with self.lock:

@@ -78,8 +78,8 @@ def send_item(worker: Worker, item: Item, index: int, part: Any, name: str) -> N
     """One item of a stream to its reader."""
     if item.link in worker.admission.expelled:
         raise TaskCancelled(f"{name} was stopped: who reads the stream may call here no more")
-    shared = worker.sharing.with_caller(item.link)
-    packed = values.pack(part, lambda: f"item {index} of {name}", shared=shared)
+    large = worker.sharing.from_size(item.link)
+    packed = values.pack(part, lambda: f"item {index} of {name}", large=large)
     value = execution.to_value(packed, item.link, worker)
     worker.stream(item.link, StreamItem(item.call.id, index, value), packed.buffers)
 

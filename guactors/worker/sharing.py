@@ -7,9 +7,11 @@ Thread-safe. Must never: make the store where nobody needs it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from zlib import crc32
 
-from guactors.messages import BlockName, Hello, Stored
-from guactors.objects.base import Held
+from guactors.caller.away import FROM
+from guactors.messages import BlockChunk, BlockName, Hello, ReadBlock, Stored
+from guactors.objects.base import LARGE, Held
 from guactors.objects.place import pin
 
 TICK = 1.0
@@ -29,9 +31,10 @@ class Sharing:
         if hello.store == self.store_id:
             self._links.add(link)
 
-    def with_caller(self, link: str) -> bool:
-        """Whether the caller can look into our memory."""
-        return link in self._links
+    def from_size(self, link: str) -> int:
+        """Bytes from which results for the caller stay in our memory: it can look into it, or has
+        them sent when it wants them."""
+        return LARGE if link in self._links else FROM
 
     def lost(self, link: str) -> None:
         """The caller is gone; what it got and uses is locked by it."""
@@ -47,6 +50,25 @@ class Sharing:
         from guactors.objects import process
 
         return process.store().give(held, link)
+
+    def chunk(self, link: str, ask: ReadBlock) -> tuple[BlockChunk, list[memoryview]]:
+        """Bytes of a result that the caller was given, in place."""
+        from guactors.objects import process
+
+        store = process.present()
+        if store is None:
+            return BlockChunk(ask.request, ask.offset), []
+        view = store.read(link, ask.block, ask.offset, ask.length)
+        if view is None:
+            return BlockChunk(ask.request, ask.offset), []
+        return BlockChunk(ask.request, ask.offset, crc32(view)), [view]
+
+    def keeps(self) -> bool:
+        """Whether a caller elsewhere has values here; one that shares the memory holds its own."""
+        from guactors.objects import process
+
+        store = process.present()
+        return store is not None and any(taker not in self._links for taker in store.takers())
 
     def on_unused(self, link: str, names: Sequence[BlockName]) -> None:
         """The caller has no use for these."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from guactors.caller.away import Away
 from guactors.caller.effects import Dial, Hangup, SendHub
 from guactors.caller.tasks import Task
 from guactors.errors import GuactorsError
@@ -19,6 +20,7 @@ from tests.sim import hub
 from tests.sim.clock import Alarm
 from tests.sim.ledger import Violation
 from tests.sim.links import Links
+from tests.sim.memory import Local
 from tests.sim.network import SimLink, SimListener, SimTransport
 from tests.sim.program import FUNCTIONS
 
@@ -64,6 +66,7 @@ class SimCaller:
         self._next_tick = 0.0
         timing = world.timing
         self.core = world.caller_core(self.peer, linger=timing.linger, retry_error=_wants_retry)
+        self.core.remote.bringing.draft = Local
         for fn in FUNCTIONS:
             self.core.blobs[fn] = Define(fn, "program", b"code")
         self.links = Links(transport, hello, self._on_peer, self._on_lost)
@@ -143,6 +146,8 @@ class SimCaller:
         self.core.check()
         settled, self.core.objects.settled = self.core.objects.settled, []
         for id in settled:
+            if self.core.objects.is_away(id):
+                continue  # it is on its way
             for told in self._waiters.pop(id, ()):
                 told(id)
 
@@ -183,12 +188,11 @@ class SimCaller:
         """Call ``told`` once the object has a value; for a stream, at its next news."""
         entry = self.core.objects.entries[id]
         entry.watched = True
-        if entry.data is not None:
+        if entry.data is not None and not isinstance(entry.data, Away):
             self._clock.after(0.0, lambda: told(id))
             return
         self._waiters.setdefault(id, []).append(told)
-        if entry.origin is not None:
-            self.core.objects.need(id)
+        if self.core.want([entry], self._clock.now):
             self.after_core()
 
     def drop(self, ids: Iterable[int]) -> None:

@@ -12,7 +12,9 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from guactors.caller.away import Away
 from guactors.messages import Shape
+from guactors.objects.base import Held
 from guactors.transport.base import Frame
 
 FUNCTIONS = [bytes([65 + i]) * 16 for i in range(4)]
@@ -27,7 +29,7 @@ class Program(Struct, array_like=True, frozen=True):
     """``seconds`` of work, then ``ends``: ``value``, ``raise``, or ``crash`` (the process goes, the
     first ``crashes`` times). ``wide``: the value travels in a buffer. ``children`` are called first
     and waited for last; where it ``lends``, it waits for none and returns the last one's reference.
-    ``items``: what a stream yields before."""
+    ``items``: what a stream yields before. ``far``: the value stays with the worker."""
 
     uid: int
     seconds: float
@@ -37,6 +39,7 @@ class Program(Struct, array_like=True, frozen=True):
     items: int = 0
     children: list[Child] = []
     lends: bool = False
+    far: bool = False
 
 
 class Child(Struct, array_like=True, frozen=True):
@@ -84,6 +87,9 @@ def expected(program: Program, parts: Sequence[bytes] = ()) -> bytes:
     return value_of(program.uid, [*parts, *children])
 
 
-def read(data: bytes | None, buffers: Sequence[Frame]) -> bytes:
+def read(data: bytes | Held | Away | None, buffers: Sequence[Frame]) -> bytes:
     """The value as it arrived."""
+    assert not isinstance(data, Away), "nobody reads what is not here"
+    if data is not None and not isinstance(data, bytes):
+        return bytes(data.parts()[0])
     return bytes(buffers[0]) if buffers else data or b""

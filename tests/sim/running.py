@@ -64,6 +64,9 @@ class Running:
         for dep in call.deps:
             if dep.error:
                 raise pickle.loads(dep.data)
+            if dep.stored is not None:
+                parts.append(worker.look(dep.stored) or b"gone")
+                continue
             parts.append(read(dep.data, item.buffers[position : position + dep.buffers]))
             position += dep.buffers
         children = [self._call(worker, index) for index in range(len(program.children))]
@@ -88,6 +91,10 @@ class Running:
         if call.returns < 0:
             return Reply(call.id, [], call.attempt), []
         data = value_of(program.uid, parts)
+        if program.far:
+            return Reply(
+                call.id, [Value(b"", stored=worker.keep(item.link, data))], call.attempt
+            ), []
         if program.wide:
             return Reply(call.id, [Value(b"", 1)], call.attempt), [data]
         return Reply(call.id, [Value(data)], call.attempt), []
@@ -141,7 +148,8 @@ class Running:
     def failure(self, error: BaseException) -> tuple[Reply, list[bytes]]:
         """The reply of a call that raised."""
         call = self.item.call
-        return Reply(call.id, [Value(pickle.dumps(error, 5), 0, True)], call.attempt), []
+        value = Value(pickle.dumps(error, 5), 0, True)
+        return Reply(call.id, [value], call.attempt, self.item.missing), []
 
     def release(self) -> None:
         """Its local variables go."""

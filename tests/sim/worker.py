@@ -11,9 +11,12 @@ import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+from zlib import crc32
+
+import msgspec
 
 from guactors import messages as m
-from guactors.errors import CallTimeout, Death, GuactorsError, OwnerDied, TaskCancelled
+from guactors.errors import CallTimeout, Death, GuactorsError, ObjectLost, OwnerDied, TaskCancelled
 from guactors.transport.base import Frame, Lane, LinkState, SendError
 from guactors.transport.doors import KeySet
 from guactors.transport.frames import Decoder, encode, lane_of
@@ -60,6 +63,7 @@ class SimWorker:
         self._to_load: m.LoadActor | None = None
         self._loading = False
         self._leaving = False
+        self._kept = False
         self._blocked = False
         self._due = False
         self._doors = KeySet()
@@ -71,8 +75,11 @@ class SimWorker:
         hello = m.Hello(worker, "worker", world.versions, 1, host)
         for lane in LANES:
             self._link.send(lane, [encode(hello)])
-        self._tell_provider(m.WorkerReady([self._listener.endpoint]))
+        self._tell_provider(m.WorkerReady([self._endpoint()]))
         world.workers[worker] = self
+
+    def _endpoint(self) -> m.Endpoint:
+        return msgspec.structs.replace(self._listener.endpoint, store=self._host)
 
     # --- ends -----------------------------------------------------------------------------------
 
@@ -80,6 +87,7 @@ class SimWorker:
         """Its machine is gone: nobody is left to break its links."""
         self.dead = self._doorway.closed = self.transport.dead = True
         self._world.workers.pop(self.id, None)
+        self._world.memory.worker_gone(self.id)
 
     def vanish(self, death: Death | None = None) -> None:
         """The process is gone, from one moment to the next."""
@@ -89,6 +97,7 @@ class SimWorker:
         self._world.note(f"worker {self.id} is gone")
         self.transport.close()
         self._world.workers.pop(self.id, None)
+        self._world.memory.worker_gone(self.id)
         self._reap(self.id, death or Death("exited", exit_code=1))
 
     def _exit(self) -> None:
@@ -137,6 +146,9 @@ class SimWorker:
             self.vanish()
         while self._doorway.suspects:
             self._on_link_gone(self._doorway.suspects.pop())
+        if self._kept and not self.dead and not self._keeps():
+            self._kept = False
+            self._tell_provider(m.Keeping(False))
 
     def _on_caller(self, link: str, message: m.Message, buffers: Sequence[Frame]) -> None:
         match message:
@@ -154,6 +166,10 @@ class SimWorker:
                 self.brakes.on_taken(link, call, taken)
             case m.Fetch() | m.Release():
                 self._for_session(link, message, buffers)
+            case m.ReadBlock():
+                self._read(link, message)
+            case m.Unused(blocks):
+                self._world.memory.unused(self.id, link, blocks)
             case m.Goodbye():
                 self._doorway.suspects.append(link)
 
@@ -172,9 +188,13 @@ class SimWorker:
             case m.LoadActor():
                 self._to_load = message
                 self._nudge()
-            case m.Leave(graceful):
+            case m.Leave(graceful, if_unused):
                 if not graceful:
                     self.vanish(Death("exited", exit_code=0))
+                    return
+                if if_unused and self._keeps():
+                    self._kept = True
+                    self._tell_provider(m.Keeping(True))
                     return
                 self._leaving = True
                 self._nudge()
@@ -212,12 +232,17 @@ class SimWorker:
             value = m.Value(pickle.dumps(error, 5), 0, True)
             self._doorway.send(link, m.Object(message.request, value))
 
+    def _keeps(self) -> bool:
+        lends = self.session is not None and self.session.core.objects.lends()
+        return lends or self._world.memory.has(self.id)
+
     def home_of(self, link: str) -> str | None:
         """The link, while its caller is there."""
         return link if link in self._doorway.peers else None
 
     def _on_link_gone(self, link: str) -> None:
         self._doorway.forget(link)
+        self._world.memory.link_gone(self.id, link)
         self.brakes.forget(link)
         self._intake.forget(link)
         if self.session is not None:
@@ -258,6 +283,22 @@ class SimWorker:
         self._flush()
         self._doorway.send(link, message)
 
+    def keep(self, link: str, data: bytes) -> m.Stored:
+        """A result stays here."""
+        return self._world.memory.keep(self.id, self._host, link, data)
+
+    def look(self, word: m.Stored) -> bytes | None:
+        """A value in this machine's memory."""
+        return self._world.memory.look(self._host, word)
+
+    def _read(self, link: str, ask: m.ReadBlock) -> None:
+        data = self._world.memory.read(self.id, link, ask)
+        if data is None:
+            self._doorway.send(link, m.BlockChunk(ask.request, ask.offset))
+        else:
+            chunk = m.BlockChunk(ask.request, ask.offset, crc32(data))
+            self._doorway.send(link, chunk, [data])
+
     def _tell_provider(self, message: m.Message) -> None:
         try:
             self._link.send(lane_of(message), [encode(message)])
@@ -292,6 +333,10 @@ class SimWorker:
 
     def _execute(self, item: Item) -> None:
         running = Running(item)
+        if any(dep.stored is not None and self.look(dep.stored) is None for dep in item.call.deps):
+            item.missing = True
+            self._finish(running, running.failure(ObjectLost("its memory is gone")))
+            return
         if item.expires and self.clock.now >= item.expires:
             late = CallTimeout(f"{running.program.uid} was still queued when its timeout passed")
             self._finish(running, running.failure(late))

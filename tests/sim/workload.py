@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from guactors.caller.actors import RemoteActor
 from guactors.caller.groups import RemoteGroup
 from guactors.caller.tasks import STREAM, Task
@@ -93,7 +95,8 @@ class Planner:
         if depth < 2 and rng.random() < (0.25 if depth == 0 else 0.1):
             children = [self._child(depth) for _ in range(rng.randint(1, 3))]
         lends = bool(children) and rng.random() < 0.3
-        return Program(uid, seconds, ends, crashes, rng.random() < 0.2, 0, children, lends)
+        far = rng.random() < 0.4
+        return Program(uid, seconds, ends, crashes, rng.random() < 0.2, 0, children, lends, far)
 
     def _child(self, depth: int) -> Child:
         rng = self._rng
@@ -134,7 +137,8 @@ class Planner:
         programs = []
         for _ in range(self._rng.randint(2, 20)):
             self._uid += 1
-            programs.append(Program(self._uid, seconds, wide=self._rng.random() < 0.3))
+            wide, far = self._rng.random() < 0.3, self._rng.random() < 0.3
+            programs.append(Program(self._uid, seconds, wide=wide, far=far))
         self._calls += len(programs)
 
         def step(driver: Driver) -> None:
@@ -225,6 +229,10 @@ class Planner:
         return lambda driver: driver.forget(call)
 
 
+MOST_LATE = 3.0
+"""Seconds until somebody looks at a result that stays where it was made."""
+
+
 class Driver:
     """Takes the steps for one root caller. ``calls`` are records in the order of the plan."""
 
@@ -243,6 +251,9 @@ class Driver:
 
     def call(self, program: Program, options: Options) -> None:
         caller, core = self.caller, self.caller.core
+        if options.timeout:
+            # A timeout is about the call; how long its value is on the way is not.
+            program = msgspec.structs.replace(program, far=False)
         # What waits for a group that has no room must not hold up what does not.
         able = {x.id for x in self.calls if x.id in self._held and x.group is None}
         deps = [self.calls[i] for i in options.deps if self.calls[i].id in able]
@@ -270,7 +281,16 @@ class Driver:
         record.may_fail |= record.group is not None
         home = actor if actor is not None else core.demand(shape)
         caller.submit(home, task)
-        caller.when_there(record.id, lambda id: self._settled(record))
+        if program.far:
+            # Looked at later, so that there is time to lose it with its machine.
+            late = self._world.rng.random() * MOST_LATE
+            self._world.clock.after(late, lambda: self._watch(record))
+        else:
+            self._watch(record)
+
+    def _watch(self, record: Record) -> None:
+        if record.id in self.caller.core.objects.entries and not self.caller.closed:
+            self.caller.when_there(record.id, lambda id: self._settled(record))
 
     def _record(self, program: Program, options: Options, value: bytes | None) -> Record:
         id = self.caller.core.objects.new()

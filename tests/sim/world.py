@@ -26,6 +26,7 @@ from tests.sim.hub import HOST as HUB_HOST
 from tests.sim.hub import SimHub
 from tests.sim.keys import Keys
 from tests.sim.ledger import Ledger, Violation
+from tests.sim.memory import Memory
 from tests.sim.network import Network, SimListener, SimTransport
 from tests.sim.provider import SimProvider
 from tests.sim.rest import leftovers, unrest
@@ -65,6 +66,7 @@ class World:
         self.timing = Timing()
         self.versions = Versions("0", "3.11.7")
         self.ledger = Ledger(self)
+        self.memory = Memory()
         self.keys = Keys(self) if keyed else None
         self.hub: SimHub | None = None
         self.providers: dict[str, SimProvider] = {}

@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "security.signing", "security.grants", "security.rights", "security.policy",
         "security.audit", "security.statements", "security.marks", "security.introduction",
         "security.code", "security.data_only", "security.words", "images", "images.manifest",
-        "images.transfer_state", "objects.space",
+        "images.transfer_state", "objects.space", "objects.layout", "objects.pulling",
     ),
     "adapters": (
         "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "memory", "values",

@@ -88,10 +88,14 @@ def test_a_result_in_memory_is_held_for_its_giver(bench: Large) -> None:
     assert isinstance(bench.data(id), InMemory)
 
 
-def test_a_result_that_is_gone_is_an_error(bench: Large) -> None:
-    id = bench.call()
+def test_a_result_that_is_gone_is_made_again(bench: Large) -> None:
+    id = bench.call(retries=1)
     bench.lease("w-1")
+    assert bench.calls("w-1") == [id]
     bench.reply("w-1", id, m.Value(b"", stored=word(666)))
+    assert bench.data(id) is None
+    assert bench.calls("w-1") == [id]
+    bench.reply("w-1", id, m.Value(b"", stored=word(666)), attempt=1)
     assert isinstance(bench.failure(id), ObjectLost)
 
 
@@ -132,6 +136,6 @@ def test_an_item_that_comes_twice_is_dropped(bench: Large) -> None:
 def test_a_neighbour_that_left_shares_no_more(bench: Large) -> None:
     bench.call()
     bench.lease("w-1")
-    assert bench.core.objects.sharing == {"w-1"}
+    assert bench.core.objects.stores == {"w-1": STORE}
     bench.lose("w-1")
-    assert bench.core.objects.sharing == set()
+    assert bench.core.objects.stores == {}

@@ -9,6 +9,7 @@ from guactors.messages import (
     Bind,
     Blocked,
     EndSession,
+    Keeping,
     LeaseEnded,
     LeaseStarted,
     Leave,
@@ -218,8 +219,55 @@ def test_an_idle_worker_is_let_go_after_a_minute_and_killed_if_it_stays() -> Non
     bench.pass_time(59.0)
     assert bench.told(worker, Leave) == []
     bench.pass_time(1.5)
-    assert bench.told(worker, Leave) == [Leave(graceful=True)]
+    assert bench.told(worker, Leave) == [Leave(graceful=True, if_unused=True)]
     bench.lease("l-2")
     assert worker not in [one.worker for one in bench.said(LeaseStarted)][1:]
     bench.pass_time(5.0)
     assert bench.killed == {worker: "released"}
+
+
+def test_an_idle_worker_that_keeps_what_others_need_stays() -> None:
+    bench = Bench(warm=0)
+    bench.lease()
+    (worker,) = bench.all_up()
+    bench.hub(StopLease("l-1"))
+    bench.pass_time(60.5)
+    assert bench.told(worker, Leave) == [Leave(graceful=True, if_unused=True)]
+    bench.says(worker, Keeping(True))
+    bench.pass_time(600.0)
+    assert bench.told(worker, Leave) == []
+    bench.lease("l-2")
+    assert [one.worker for one in bench.said(LeaseStarted)][-1] == worker
+    bench.hub(StopLease("l-2"))
+    bench.says(worker, Keeping(False))
+    bench.pass_time(60.5)
+    assert bench.told(worker, Leave) == [Leave(graceful=True, if_unused=True)]
+    bench.pass_time(5.0)
+    assert bench.killed == {worker: "released"}
+
+
+def test_too_many_idle_workers_that_keep_something_are_not_asked_again_and_again() -> None:
+    bench = Bench(warm=0, resources={"CPU": 1.0})
+    for number in range(4):
+        bench.lease(f"l-{number}")
+    workers = bench.all_up()
+    for number in range(4):
+        bench.hub(StopLease(f"l-{number}"))
+    asked = [worker for worker in workers if bench.told(worker, Leave)]
+    assert asked
+    for worker in asked:
+        bench.says(worker, Keeping(True))
+    bench.pass_time(30.0)
+    assert not any(bench.told(worker, Leave) for worker in asked)
+    assert bench.killed == {}
+
+
+def test_a_worker_that_has_to_leave_cannot_stay() -> None:
+    bench = Bench(warm=0)
+    bench.lease()
+    (worker,) = bench.all_up()
+    bench.hub(StopLease("l-1"))
+    bench.hub(EndSession("s-1"))
+    bench.says(worker, Keeping(True))
+    bench.pass_time(10.0)
+    assert worker in bench.killed
