@@ -945,8 +945,8 @@ class Blocked(Message, frozen=True, tag=84):
 
 
 class Keeping(Message, frozen=True, tag=182):
-    """Worker -> provider: it stays, asked to leave, for the values and references that others have
-    of it; or, not ``keeps``, nobody has any more."""
+    """Worker -> provider: others have values and references of it, so that it stays where it was
+    only asked to leave, and else takes its time; or, not ``keeps``, nobody has any more."""
 
     keeps: bool
 
@@ -1143,6 +1143,10 @@ class BlockChunk(Message, frozen=True, tag=181):
     request: Count
     offset: Count
     checksum: Count = 0
+
+
+class Leaving(Message, frozen=True, tag=183):
+    """Worker to caller, control lane: I end soon; fetch now what I keep for you."""
 
 
 class Object(Message, frozen=True, tag=104):
@@ -1640,6 +1644,7 @@ CallerToWorker = (
 )  # fmt: skip
 WorkerToCaller = (
     Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object | BlockChunk
+    | Leaving
 )  # fmt: skip
 
 BULK = (

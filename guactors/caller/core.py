@@ -44,6 +44,7 @@ from guactors.messages import (
     LeaseGranted,
     LeaseLost,
     LeaseRecalled,
+    Leaving,
     Message,
     Object,
     RefWord,
@@ -323,6 +324,8 @@ class CallerCore:
                 self.objects.on_release(peer, refs)
             case Object(request, value):
                 self.objects.on_object(peer, request, value, buffers)
+            case Leaving():
+                self.remote.on_leaving(peer)
             case BlockChunk():
                 self.remote.on_chunk(peer, message, buffers)
             case _:

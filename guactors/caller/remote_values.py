@@ -72,6 +72,13 @@ class RemoteValues:
         """Bytes of a value."""
         self.bringing.on_chunk(peer, message, buffers, self._now())
 
+    def on_leaving(self, neighbour: str) -> None:
+        """It ends soon: what it keeps for us comes here."""
+        if neighbour in self._objects.kept_at:
+            for id, entry in self._objects.entries.items():
+                if isinstance(entry.data, Away) and entry.data.giver == neighbour:
+                    self._bring(id, entry.data)
+
     def on_tick(self, now: float) -> None:
         """Neighbours that keep what they do not send are given up."""
         if self.bringing:

@@ -37,8 +37,8 @@ def unresponsive_after(timing: Timing) -> float:
     return max(60.0, timing.lost_after)
 
 
-UNUSED: Final = "released"
-"""Cause of the end of a worker that nobody needs."""
+HAND_OVER_PATIENCE: Final = 60.0
+"""Seconds that a worker which is to leave has for others to fetch what it keeps."""
 
 
 class Watch:
@@ -70,18 +70,23 @@ class Watch:
 
     def ask_to_leave(self, worker: Worker, now: float, patience: float) -> list[Effect]:
         """As ``dismiss`` for a worker that is idle, unless it keeps what others need."""
-        if not worker.end(UNUSED, kill_at=now + patience):
+        if not worker.end("released", kill_at=now + patience, if_unused=True):
             return []
         self._pool.unavailable(worker)
         return [SendWorker(worker.worker, Leave(graceful=True, if_unused=True))]
 
     def keeping(self, worker: Worker, *, keeps: bool, now: float) -> None:
-        """It stays for what others have of it, if it was only asked; or it need not any more."""
+        """Others have something of it: it stays if it was only asked to leave, and else has time to
+        hand that over. Or nobody has any more."""
         worker.keeps = keeps
         ending = worker.ending
-        if keeps and ending is not None and ending.cause == UNUSED and not worker.dying:
+        if not keeps or ending is None or worker.dying:
+            return
+        if ending.if_unused:
             worker.ending = None
             self._pool.idle_again(worker, now)
+        else:
+            worker.ending = msgspec.structs.replace(ending, kill_at=now + HAND_OVER_PATIENCE)
 
     def farewell(self, worker: Worker, reason: str, now: float) -> list[Effect]:
         """It says that it ends by itself: an actor that was told to exit by its own code says

@@ -146,11 +146,12 @@ MOVES: dict[type[State], tuple[type[State], ...]] = {
 
 class Ending(Struct, frozen=True):
     """Its end was decided: ``cause`` and ``detail`` go into the death report. ``kill_at`` is when
-    politeness ends; None: SIGKILL is on its way."""
+    politeness ends; None: SIGKILL is on its way. ``if_unused``: it was asked, and may stay."""
 
     cause: str
     detail: str = ""
     kill_at: float | None = None
+    if_unused: bool = False
 
 
 class Worker(Struct):
@@ -210,11 +211,18 @@ class Worker(Struct):
         """Whether it is being killed."""
         return self.ending is not None and self.ending.kill_at is None
 
-    def end(self, cause: str, detail: str = "", kill_at: float | None = None) -> bool:
+    def end(
+        self,
+        cause: str,
+        detail: str = "",
+        kill_at: float | None = None,
+        *,
+        if_unused: bool = False,
+    ) -> bool:
         """Decide its end. The first cause stands, but a kill overtakes a polite end. False when
         nothing new was decided."""
         if self.ending is None:
-            self.ending = Ending(cause, detail, kill_at)
+            self.ending = Ending(cause, detail, kill_at, if_unused)
             return True
         if kill_at is None and self.ending.kill_at is not None:
             self.ending = Ending(self.ending.cause, self.ending.detail)

@@ -316,6 +316,8 @@ class Control:
                 worker.send(link, *worker.sharing.chunk(link, message))
             case Unused(blocks):
                 worker.sharing.on_unused(link, blocks)
+                if worker.leaving:
+                    worker.poller.wake()
             case Goodbye():
                 self._suspects.append(link)
             case _:

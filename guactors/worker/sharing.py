@@ -63,12 +63,12 @@ class Sharing:
             return BlockChunk(ask.request, ask.offset), []
         return BlockChunk(ask.request, ask.offset, crc32(view)), [view]
 
-    def keeps(self) -> bool:
-        """Whether a caller elsewhere has values here; one that shares the memory holds its own."""
+    def takers(self) -> list[str]:
+        """Callers elsewhere that have values here; one that shares the memory holds its own."""
         from guactors.objects import process
 
         store = process.present()
-        return store is not None and any(taker not in self._links for taker in store.takers())
+        return [] if store is None else [x for x in store.takers() if x not in self._links]
 
     def on_unused(self, link: str, names: Sequence[BlockName]) -> None:
         """The caller has no use for these."""

@@ -163,6 +163,24 @@ def test_a_value_of_a_dead_actor_is_lost_and_says_so() -> None:
         gu.get(ref, timeout=30)
 
 
+def test_the_value_of_an_actor_that_nobody_holds_any_more_comes_here() -> None:
+    ref = Shelf.remote().make.remote(COUNT)
+    gu.wait([ref], fetch_local=False)
+    assert gu.get(ref, timeout=30).sum() == COUNT
+
+
+def test_the_value_of_a_worker_that_retires_comes_here() -> None:
+    @gu.remote(max_calls=1, max_retries=0)
+    def once(count: int) -> np.ndarray:
+        return np.ones(count)
+
+    assert [gu.get(ref, timeout=30).sum() for ref in [once.remote(COUNT) for _ in range(3)]] == [
+        COUNT,
+        COUNT,
+        COUNT,
+    ]
+
+
 def test_a_value_that_is_here_outlives_its_actor() -> None:
     shelf = Shelf.remote()
     ref = shelf.make.remote(COUNT)

@@ -76,6 +76,13 @@ class Memory:
         """Whether a worker keeps anything."""
         return any(kept.worker == worker for kept in self._blocks.values())
 
+    def takers(self, worker: str) -> list[str]:
+        """The links over which it has given what it keeps."""
+        links = [
+            link for kept in self._blocks.values() if kept.worker == worker for link in kept.loans
+        ]
+        return list(dict.fromkeys(links))
+
     def left(self) -> list[str]:
         """What living workers still keep, for the end of a run."""
         return [f"{kept.worker} keeps {key} for {kept.loans}" for key, kept in self._blocks.items()]

@@ -149,7 +149,7 @@ class Running:
         """The reply of a call that raised."""
         call = self.item.call
         value = Value(pickle.dumps(error, 5), 0, True)
-        return Reply(call.id, [value], call.attempt, self.item.missing), []
+        return Reply(call.id, [value], call.attempt, missing=self.item.missing), []
 
     def release(self) -> None:
         """Its local variables go."""

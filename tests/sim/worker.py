@@ -64,6 +64,7 @@ class SimWorker:
         self._loading = False
         self._leaving = False
         self._kept = False
+        self._handing = False
         self._blocked = False
         self._due = False
         self._doors = KeySet()
@@ -101,7 +102,15 @@ class SimWorker:
         self._reap(self.id, death or Death("exited", exit_code=1))
 
     def _exit(self) -> None:
-        """It ends in good order."""
+        """It ends in good order, when others have fetched what it keeps for them."""
+        if self._world.memory.has(self.id):
+            if not self._handing:
+                self._handing = True
+                self._flush()
+                self._tell_provider(m.Keeping(True))
+                for link in self._world.memory.takers(self.id):
+                    self._doorway.send(link, m.Leaving())
+            return
         if self.session is not None:
             self.session.close()
         self._flush()
@@ -146,6 +155,8 @@ class SimWorker:
             self.vanish()
         while self._doorway.suspects:
             self._on_link_gone(self._doorway.suspects.pop())
+        if self._handing and not self.dead and not self._world.memory.has(self.id):
+            self._exit()
         if self._kept and not self.dead and not self._keeps():
             self._kept = False
             self._tell_provider(m.Keeping(False))

@@ -227,6 +227,14 @@ def test_a_worker_that_comes_back_is_not_dialled_again(bench: Far) -> None:
     assert bench.dialled == ["w-1", "w-1"]
 
 
+def test_what_a_worker_that_leaves_has_of_ours_comes_here(bench: Far) -> None:
+    id = bench.made(retries=0)
+    bench.says("w-1", m.Leaving())
+    bench.serve("w-1")
+    bench.lose("w-1")
+    assert isinstance(bench.data(id), Draft)
+
+
 # --- loss ----------------------------------------------------------------------------------------
 
 

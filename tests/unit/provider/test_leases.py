@@ -13,6 +13,7 @@ from guactors.messages import (
     LeaseEnded,
     LeaseStarted,
     Leave,
+    Retiring,
     StopLease,
     WorkerBlocked,
     WorkerResumed,
@@ -260,6 +261,20 @@ def test_too_many_idle_workers_that_keep_something_are_not_asked_again_and_again
     bench.pass_time(30.0)
     assert not any(bench.told(worker, Leave) for worker in asked)
     assert bench.killed == {}
+
+
+def test_a_worker_that_is_to_leave_has_time_to_hand_over_what_it_keeps() -> None:
+    bench = Bench(warm=0)
+    bench.lease()
+    (worker,) = bench.all_up()
+    bench.says(worker, Retiring())
+    bench.hub(StopLease("l-1"))
+    assert bench.told(worker, Leave) == [Leave(graceful=True)]
+    bench.says(worker, Keeping(True))
+    bench.pass_time(50.0)
+    assert bench.killed == {}
+    bench.pass_time(11.0)
+    assert bench.killed == {worker: "released"}
 
 
 def test_a_worker_that_has_to_leave_cannot_stay() -> None:
