@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.caller.away import Away
-from guactors.caller.objects import Entry
+from guactors.caller.entries import Entry
 from guactors.errors import GetTimeout, GuactorsError, SessionClosed
 from guactors.messages import RefWord
 from guactors.objects.base import LARGE, Held

@@ -8,17 +8,18 @@ value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
 
 from guactors.caller.actors import ActorBook, RemoteActor, death_of
+from guactors.caller.answers import Answers
 from guactors.caller.away import Away
 from guactors.caller.cancelling import Cancelling
 from guactors.caller.doubts import Doubts
 from guactors.caller.effects import Effect, Hangup, SendHub
 from guactors.caller.endings import Endings
+from guactors.caller.entries import Entry
 from guactors.caller.groups import GroupBook
 from guactors.caller.leases import Demand, LeaseBook
-from guactors.caller.objects import Entry, ObjectTable
+from guactors.caller.objects import ObjectTable
 from guactors.caller.patience import Patience
 from guactors.caller.remote_values import RemoteValues
 from guactors.caller.streams import Stream
@@ -50,7 +51,6 @@ from guactors.messages import (
     RefWord,
     Release,
     Replies,
-    Reply,
     ReturnLease,
     SetDemand,
     Shape,
@@ -58,9 +58,6 @@ from guactors.messages import (
     Unblocked,
     WatchActor,
 )
-
-MOST_MISSED: Final = 3
-"""Times a call goes out again because a worker found a value gone."""
 
 
 class CallerCore:
@@ -78,7 +75,6 @@ class CallerCore:
         pack_refs: Callable[[list[RefWord]], bytes] = lambda words: b"",
     ) -> None:
         self.me = me
-        self.retry_error = retry_error
         self.objects = ObjectTable(me, store)
         self.objects.on_ready = self._on_ready
         self.blobs: dict[bytes, Define] = {}
@@ -95,6 +91,10 @@ class CallerCore:
         )
         self.remote = RemoteValues(self.objects, self.endings, self._resubmit, lambda: self._now)
         self.leases.gather = self.actors.gather = self.remote.gather
+        self.answers = Answers(
+            self.objects, self.leases, self.actors, self.endings, self.remote, self.log,
+            retry_error,
+        )  # fmt: skip
         self.doubts = Doubts(self.objects, self.leases, self.endings)
         self.patience = Patience(self.objects, self.leases, self.actors, self.endings, patience)
         self.groups = GroupBook(self.objects, patience)
@@ -300,7 +300,9 @@ class CallerCore:
         """Any message of a worker, or of a neighbour that dialled us."""
         self._now = now
         if type(message) is Replies:
-            self._on_replies(peer, message, buffers, now)
+            target = self._target(peer)
+            if target is not None:
+                self.answers.on_replies(peer, target, message, buffers, now)
             if self.objects.missed:
                 self.remote.on_missed()
             return
@@ -319,11 +321,11 @@ class CallerCore:
                 if lease is not None:
                     self.leases.on_unblocked(lease, now)
             case Fetch(request, ref, whole):
-                self.objects.on_fetch(peer, request, ref, whole=whole)
+                self.objects.fetches.on_fetch(peer, request, ref, whole=whole)
             case Release(refs):
                 self.objects.on_release(peer, refs)
             case Object(request, value):
-                self.objects.on_object(peer, request, value, buffers)
+                self.objects.fetches.on_object(peer, request, value, buffers)
             case Leaving():
                 self.remote.on_leaving(peer)
             case BlockChunk():
@@ -337,84 +339,6 @@ class CallerCore:
             return lease.target
         actor = self.actors.by_peer.get(peer)
         return actor.target if actor is not None else None
-
-    def _on_replies(self, peer: str, message: Replies, buffers: Buffers, now: float) -> None:
-        target = self._target(peer)
-        if target is None:
-            return
-        replies = message.replies
-        ended: list[Task | None] = []
-        position = 0
-        fn = b""
-        first_sent = 0.0
-        count = 0
-        for reply in replies:
-            task = target.in_flight.get(reply.id)
-            if task is None or task.attempt != reply.attempt:
-                position += sum(value.buffers for value in reply.values)
-                self.objects.refuse(peer, reply.values)
-                ended.append(None)
-                continue
-            del target.in_flight[reply.id]
-            if not count:
-                fn, first_sent = task.fn, task.sent_at
-            count += 1
-            if reply.missing and self._miss(task):
-                ended.append(None)
-                continue
-            if task.retry_errors is not None and self._retry_error(task, reply):
-                position += sum(value.buffers for value in reply.values)
-                ended.append(None)
-                continue
-            ended.append(None if task.fault else task)
-            position = self.endings.reply(peer, task, reply, buffers, position)
-        if not count:
-            return
-        self.log.on_replies(peer, target.provider, ended, message.times, now)
-        since = max(target.last_reply, first_sent)
-        target.last_reply = now
-        lease = self.leases.by_peer.get(peer)
-        if lease is not None:
-            self.leases.measure(fn, (now - since) / count)
-            self.leases.on_replied(lease, now)
-            return
-        actor = self.actors.by_peer.get(peer)
-        if actor is not None and actor.queue:
-            self.actors.dispatch(actor, now)
-
-    def _retry_error(self, task: Task, reply: Reply) -> bool:
-        failed = reply.values and reply.values[0].error
-        if not failed or task.retries == 0 or task.cancelled:
-            return False
-        if not self.retry_error(task, reply.values[0].data):
-            return False
-        task.retries -= task.retries > 0
-        self._again(task)
-        return True
-
-    def _miss(self, task: Task) -> bool:
-        """The worker could not reach a value where we said that it is: it may be here by now, or is
-        brought, or made again. Whether the call goes out once more."""
-        if task.missed == MOST_MISSED or task.cancelled:
-            return False
-        task.missed += 1
-        far = [id for id in task.deps if not self.objects.is_here(id)]
-        self.remote.fetch_for(task, far)
-        if type(task.home) is RemoteActor or not far:
-            self._again(task)
-        else:
-            task.attempt += 1
-            task.peer = ""
-        return True
-
-    def _again(self, task: Task) -> None:
-        task.attempt += 1
-        task.peer = ""
-        if type(task.home) is RemoteActor:
-            task.home.queue.appendleft(task)
-            self.actors.dispatch(task.home, self._now)
-        else:
-            self.leases.requeue(task.home, [task], self._now)
 
     def forget_stream(self, call: int, now: float) -> None:
         """Nobody reads the stream any more: drop what came, stop what runs."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from guactors.caller.actors import RemoteActor
 from guactors.caller.away import Away
-from guactors.caller.objects import Entry
+from guactors.caller.entries import Entry
 from guactors.caller.task_log import FAILED, OTHERS, Ended, outcome, unfold
 from guactors.caller.tasks import Task
 from guactors.errors import UsageError

@@ -14,17 +14,16 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from msgspec import Struct
-
 from guactors.caller.away import Away
 from guactors.caller.effects import Effect, SendPeer
+from guactors.caller.entries import Entry
+from guactors.caller.fetches import Fetches
 from guactors.caller.tasks import Buffers, Task
 from guactors.errors import ObjectLost, OwnerDied
 from guactors.messages import (
     BlockName,
     Endpoint,
     Fetch,
-    Object,
     RefWord,
     Release,
     Stored,
@@ -32,34 +31,6 @@ from guactors.messages import (
     Value,
 )
 from guactors.objects.base import Held
-
-
-class Entry(Struct, eq=False):
-    """One object. ``data`` is None until it is there, and holds shared memory where the value is
-    large, or says on which machine that is; ``error`` marks a pickled exception.
-
-    ``holds`` counts all that keeps it; ``origin`` is set for a borrowed one, whose ``lenders`` are
-    the neighbours it was borrowed from; ``watched`` asks that settling be reported, ``wanted``
-    that the value come here from wherever it is made; ``task`` is the call that makes it."""
-
-    id: int
-    holds: int = 1
-    data: bytes | Held | Away | None = None
-    buffers: Buffers = ()
-    error: bool = False
-    contains: list[int] | None = None
-    dependents: list[Task] | None = None
-    fetchers: list[tuple[str, int]] | None = None
-    origin: RefWord | None = None
-    lenders: Counter[str] | None = None
-    fetching: bool = False
-    watched: bool = False
-    wanted: bool = False
-    task: Task | None = None
-
-    def __repr__(self) -> str:
-        state = "error" if self.error else "ready" if self.data is not None else "pending"
-        return f"<Entry {self.id} {state} holds={self.holds} origin={self.origin}>"
 
 
 class ObjectTable:
@@ -93,8 +64,7 @@ class ObjectTable:
         self._loans: dict[str, Counter[int]] = {}
         self.captured: dict[bytes, list[int]] = {}
         """Function -> objects that its code refers to, held till the session ends."""
-        self._asking: dict[str, set[int]] = {}
-        """Neighbour -> objects it waits for."""
+        self.fetches = Fetches(self)
 
     # --- making and dropping ---------------------------------------------------------------
 
@@ -156,10 +126,7 @@ class ObjectTable:
                 if task.unmet == 0:
                     self.on_ready(task)
         if entry.fetchers:
-            fetchers, entry.fetchers = entry.fetchers, None
-            for neighbour, request in fetchers:
-                self._asking[neighbour].discard(id)
-                self._answer_or_wait(neighbour, request, entry)
+            self.fetches.came(entry)
 
     def fail(self, id: int, error: BaseException) -> None:
         """Settle with an error of our own."""
@@ -306,52 +273,6 @@ class ObjectTable:
                 loans[id] -= 1
                 self.drop(id)
 
-    def on_fetch(self, neighbour: str, request: int, word: RefWord, *, whole: bool = False) -> None:
-        """Answer now, or when the value comes."""
-        id = self.find(word)
-        if id is None:
-            gone = OwnerDied(f"{self.me} no longer holds object {word.object} of {word.owner}")
-            value = Value(pickle.dumps(gone, 5), 0, True)
-            self.effects.append(SendPeer(neighbour, Object(request, value)))
-            return
-        entry = self.entries[id]
-        if entry.data is not None:
-            self._answer_or_wait(neighbour, request, entry, whole=whole)
-            return
-        self._wait_with(neighbour, request, entry)
-        self.need(id)
-
-    def _answer_or_wait(
-        self, neighbour: str, request: int, entry: Entry, *, whole: bool = False
-    ) -> None:
-        far = whole or not self.within_reach(entry.id, neighbour)
-        if isinstance(entry.data, Away) and far:
-            self._wait_with(neighbour, request, entry)
-            self.bring(entry.id, entry.data)
-        else:
-            self._answer(neighbour, request, entry)
-
-    def _wait_with(self, neighbour: str, request: int, entry: Entry) -> None:
-        entry.fetchers = [*(entry.fetchers or ()), (neighbour, request)]
-        self._asking.setdefault(neighbour, set()).add(entry.id)
-
-    def on_object(self, neighbour: str, request: int, value: Value, buffers: Buffers) -> None:
-        """A value that was fetched."""
-        entry = self.entries.get(request)
-        if value.stored is not None and entry is not None and entry.origin is not None:
-            try:
-                # Its lender keeps it for us: nobody needs to be told when it is unused here.
-                held = self.attach(value.stored, "")
-            except ObjectLost:
-                if value.refs:
-                    self.effects.append(SendPeer(neighbour, Release(value.refs)))
-                self.effects.append(SendPeer(neighbour, Fetch(request, entry.origin, whole=True)))
-            else:
-                contains = self.borrow(value.refs, neighbour) if value.refs else None
-                self.settle(request, held, error=value.error, contains=contains)
-            return
-        self.take_in(request, value, buffers, neighbour)
-
     def take_in(
         self, id: int, value: Value, buffers: Buffers, neighbour: str, giver: str = ""
     ) -> None:
@@ -380,10 +301,6 @@ class ObjectTable:
             if value.stored is not None:
                 name = BlockName(value.stored.arena, value.stored.offset, value.stored.serial)
                 self.effects.append(SendPeer(neighbour, Unused([name])))
-
-    def _answer(self, neighbour: str, request: int, entry: Entry) -> None:
-        value, frames = self.value(entry, neighbour)
-        self.effects.append(SendPeer(neighbour, Object(request, value), list(frames)))
 
     def value(self, entry: Entry, neighbour: str) -> tuple[Value, Buffers]:
         """A ready entry as it travels to a neighbour, what it contains lent along; its frames."""
@@ -431,11 +348,7 @@ class ObjectTable:
         for id, count in self._loans.pop(neighbour, Counter()).items():
             for _ in range(count):
                 self.drop(id)
-        for id in self._asking.pop(neighbour, ()):
-            asked = self.entries.get(id)
-            if asked is not None and asked.fetchers:
-                # An answer would lend to nobody what it contains.
-                asked.fetchers = [one for one in asked.fetchers if one[0] != neighbour]
+        self.fetches.forget(neighbour)
         for id in list(self._borrowed.values()):
             entry = self.entries.get(id)
             if entry is None or not entry.lenders or neighbour not in entry.lenders:

@@ -49,6 +49,13 @@ class RemoteValues:
 
     # --- bringing -----------------------------------------------------------------------------
 
+    def gather_here(self, task: Task) -> bool:
+        """Whether all that the task depends on is here; else it is brought. For calls that must not
+        be overtaken: a neighbour that finds a value gone would have them sent once more."""
+        far = [id for id in task.deps if not self._objects.is_here(id)]
+        self.fetch_for(task, far)
+        return not far
+
     def gather(self, task: Task, neighbour: str) -> bool:
         """Whether the task can go to the neighbour as things are; else what the neighbour cannot
         reach is brought here, and the task is ready when it is."""

@@ -23,6 +23,7 @@ from guactors.messages import BlockName, Stored
 from guactors.objects import base
 from guactors.objects.arena import OwnArena, SeenArena
 from guactors.objects.blocks import Block
+from guactors.objects.held import Draft, Held
 from guactors.objects.layout import HEADER, block_size
 from guactors.objects.room import Room
 from guactors.objects.space import rounded
@@ -31,58 +32,6 @@ ARENA: Final = 64 << 20
 """Bytes of address space of an arena; memory is taken as it is used."""
 KEEP: Final = 5.0
 """Seconds for which free memory waits for its next use."""
-
-
-class Held:
-    """See ``objects.base.Held``."""
-
-    __slots__ = ("__weakref__", "_block", "_store")
-
-    def __init__(self, block: Block, store: ObjectStore) -> None:
-        self._block = block
-        self._store = store
-
-    def __del__(self) -> None:
-        self._store.note(self._block)
-
-    @property
-    def word(self) -> Stored:
-        """How it is spoken of to other processes of the same store."""
-        return self._block.word(self._store.id)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all parts."""
-        return sum(self._block.sizes)
-
-    def parts(self) -> list[memoryview]:
-        """The pickle and its buffers, read-only and in place."""
-        return self._store.parts(self._block)
-
-    def __repr__(self) -> str:
-        return f"<Held {self.size} bytes in {self._block.arena.name}>"
-
-
-class Draft:
-    """See ``objects.base.Draft``."""
-
-    def __init__(self, held: Held, arena: OwnArena) -> None:
-        self._held = held
-        self._arena = arena
-        self._view = held._store.parts(held._block)  # what is looked at is not moved
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Bytes of the value."""
-        block = self._held._block
-        if not 0 <= offset <= block.length - HEADER - len(data):
-            raise ValueError(f"{len(data)} bytes at {offset} do not lie in {block.length}")
-        self._arena.write_at(block.offset + HEADER + offset, data)
-
-    def finish(self) -> Held:
-        """Nobody could find it before."""
-        block = self._held._block
-        self._arena.complete(block.offset, block.serial, block.length)
-        return self._held
 
 
 class ObjectStore:

@@ -49,7 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "hub_keys", "env_client", "image_client", "looking", "provider_disk", "provider_envs",
         "provider_fetch", "provider_images", "provider_look", "provider_policy", "grid_client",
         "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
-        "refs", "remote_function", "session", "session_store", "session_values", "actor_making",
+        "refs", "remote_function", "session", "session_questions", "session_store", "session_values", "actor_making",
         "actor_registry",
         "worker", "worker.*",
     ),

@@ -96,8 +96,8 @@ def test_a_loan_ends_with_its_neighbour() -> None:
 def test_a_fetch_is_answered_now_or_when_the_value_comes() -> None:
     objects = table()
     there, coming = ready(objects, b"here"), objects.new()
-    objects.on_fetch("w-1", 7, RefWord("c-1", there))
-    objects.on_fetch("w-1", 8, RefWord("c-1", coming))
+    objects.fetches.on_fetch("w-1", 7, RefWord("c-1", there))
+    objects.fetches.on_fetch("w-1", 8, RefWord("c-1", coming))
     assert sent(objects) == [("w-1", Object(7, Value(b"here")))]
     objects.settle(coming, b"late")
     assert sent(objects) == [("w-1", Object(8, Value(b"late")))]
@@ -105,7 +105,7 @@ def test_a_fetch_is_answered_now_or_when_the_value_comes() -> None:
 
 def test_a_fetch_for_what_is_gone_is_answered_with_an_error() -> None:
     objects = table()
-    objects.on_fetch("w-1", 7, RefWord("c-1", 99))
+    objects.fetches.on_fetch("w-1", 7, RefWord("c-1", 99))
     ((_, answer),) = sent(objects)
     assert isinstance(answer, Object)
     assert isinstance(pickle.loads(answer.value.data), OwnerDied)
@@ -119,7 +119,7 @@ def test_a_borrowed_value_is_fetched_once_and_given_back_once_per_loan() -> None
     objects.need(id)
     objects.need(id)
     assert sent(objects) == [("w-1", Fetch(id, word))]
-    objects.on_object("w-1", id, Value(b"v"), ())
+    objects.fetches.on_object("w-1", id, Value(b"v"), ())
     assert objects.entries[id].data == b"v"
     objects.drop(id)
     objects.drop(id)
@@ -129,8 +129,8 @@ def test_a_borrowed_value_is_fetched_once_and_given_back_once_per_loan() -> None
 def test_who_is_gone_is_not_answered() -> None:
     objects = table()
     inner, coming = ready(objects), objects.new()
-    objects.on_fetch("w-1", 7, RefWord("c-1", coming))
-    objects.on_fetch("w-2", 8, RefWord("c-1", coming))
+    objects.fetches.on_fetch("w-1", 7, RefWord("c-1", coming))
+    objects.fetches.on_fetch("w-2", 8, RefWord("c-1", coming))
     objects.on_neighbour_lost("w-1")
     objects.settle(coming, b"late", contains=[inner])
     assert [peer for peer, _ in sent(objects)] == ["w-2"]
