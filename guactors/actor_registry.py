@@ -38,24 +38,25 @@ class ActorRegistry:
     ) -> None:
         """Have it made; with ``wait`` until the hub has accepted it. ``signatures`` are of the
         class in the payload. Raises NameTaken."""
-        request = next(self._session.request_ids)
+        questions = self._session.questions
+        request = questions.number()
         message = CreateActor(request, spec, payload, signatures)
         with self._lock:
             if wait:
-                self._session.requests[request] = None
+                questions.expect(request)
             self._core.actors.create(actor, message)
             self._session.after_core()
         if not wait:
             return
 
         def done() -> bool:
-            return actor.creation is None or self._session.requests[request] is not None
+            return actor.creation is None or questions.answered(request)
 
         try:
             if not self._pump.wait(done, 60.0):
                 raise self._session.unreachable()
         finally:
-            fault = self._session.requests.pop(request)
+            fault = questions.take(request)
         if isinstance(fault, Fault):
             with self._lock:
                 self._core.actors.forget(actor)

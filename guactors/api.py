@@ -58,20 +58,16 @@ def init(
     GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
     process. ``runtime_env``: what all calls run in, see docs/runtime-env.md. ``timeout``: seconds
     to reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has
-    not approved the key), VersionMismatch, UsageError (UnknownOption for what is impossible,
-    AlreadyInitialized unless ``ignore_reinit_error``).
+    not approved the key), VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
     """
-    _refuse(others)
-    _set_level(logging_level)
+    _check(others, logging_level, runtime_env)
     with _lock:
         if is_initialized():
             if ignore_reinit_error:
                 return GridContext()
             raise AlreadyInitialized("init() was called before; call shutdown() first")
         from guactors.embedding import open_session
-        from guactors.runtime_env.options import check_given
 
-        check_given(runtime_env)
         session = open_session(
             None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
             num_cpus=num_cpus,
@@ -97,8 +93,14 @@ def _enter(session: Session, runtime_env: Mapping[str, Any] | None) -> GridConte
     return GridContext()
 
 
-def _set_level(level: int | str | None) -> None:
-    """Of our loggers in this process."""
+def _check(
+    others: dict[str, Any], level: int | str | None, runtime_env: Mapping[str, Any] | None
+) -> None:
+    """Raise UnknownOption for what is impossible; take the ``level`` for our loggers here."""
+    from guactors.runtime_env.options import check_given
+
+    _refuse(others)
+    check_given(runtime_env)
     if level is not None:
         import logging
 

@@ -6,7 +6,6 @@ worker, by user code through ``api``. Must never: decide anything about work (th
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from collections import deque
@@ -25,7 +24,7 @@ from guactors.config import Timing
 from guactors.credentials import Credentials
 from guactors.env_client import Environments
 from guactors.errors import GuactorsError, HubUnreachable, SessionClosed, UnknownOption
-from guactors.hub_line import HubLine, error_of
+from guactors.hub_line import HubLine
 from guactors.messages import (
     AskGrid,
     Endpoint,
@@ -41,6 +40,7 @@ from guactors.messages import (
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
 from guactors.pump import Host, Pump
+from guactors.session_questions import Questions
 from guactors.session_store import SessionStore
 from guactors.session_values import SessionValues
 from guactors.transport.base import Frame, Link, Transport
@@ -99,11 +99,7 @@ class Session:
         """Held while the core is touched."""
         self.values = SessionValues(self)
         self.actors = ActorRegistry(self)
-        self.requests: dict[int, Message | None] = {}
-        self.request_ids = itertools.count(1)
         self.environments = Environments(self)
-        self._unasked: dict[int, Message] = {}
-        """Questions that came before the hub's welcome."""
         self._folder = LineFolder(fold=fold)
         self._echo = echo
         self._next_tick = 0.0
@@ -118,6 +114,7 @@ class Session:
             on_lost=self._on_link_lost,
         )
         self._hub = self._line(hub, hello, timing, credentials)
+        self.questions = Questions(self._hub, self.pump)
 
     def _line(
         self, hub: Sequence[Endpoint], hello: Hello, timing: Timing, credentials: Credentials
@@ -174,18 +171,13 @@ class Session:
 
     def _on_hub_up(self) -> None:
         self.core.on_hub_up(time.monotonic())
-        questions, self._unasked = self._unasked, {}
-        for request, question in questions.items():
-            if request in self.requests:
-                self._hub.send(question)
+        self.questions.on_hub_up()
 
     def _on_refused(self, error: GuactorsError) -> None:
         """The hub shut us out: whatever waits ends now, and what comes later does not begin."""
         self.core.close(error)
         self.refused = error
-        for request, answer in self.requests.items():
-            if answer is None:
-                self.requests[request] = Fault(type(error).__name__, str(error), request)
+        self.questions.refuse(error)
         self.values.notify()
 
     def _over(self) -> GuactorsError:
@@ -303,9 +295,7 @@ class Session:
             if self._echo:
                 self._write(self._folder.on_output(message, time.monotonic()))
         elif isinstance(message, ToQuestion) or (isinstance(message, Fault) and message.request):
-            if message.request in self.requests:
-                self.requests[message.request] = message
-                self.pump.news()
+            self.questions.on_answer(message)
         elif isinstance(message, Inquiry):
             self._hub.send(self.lookout.answer(message, time.time() - time.monotonic()))
         else:
@@ -351,25 +341,8 @@ class Session:
     # --- requests to the hub ----------------------------------------------------------------------
 
     def ask(self, make: Callable[[int], Message], timeout: float = 60.0) -> Any:
-        """Send ``make(request)`` and return the answer. Raises the error class a Fault names,
-        HubUnreachable when none came."""
-        request = next(self.request_ids)
-        with self.lock:
-            self.requests[request] = None
-            if self._hub.up:
-                self._hub.send(make(request))
-            else:
-                self._unasked[request] = make(request)
-        try:
-            self.pump.wait(lambda: self.requests[request] is not None, timeout)
-        finally:
-            answer = self.requests.pop(request)
-            self._unasked.pop(request, None)
-        if answer is None:
-            raise self.unreachable()
-        if isinstance(answer, Fault):
-            raise error_of(answer)
-        return answer
+        """See ``Questions.ask``."""
+        return self.questions.ask(make, timeout)
 
     def unreachable(self) -> HubUnreachable:
         """The error for whoever waited for the hub in vain."""

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import select
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -45,6 +46,11 @@ def present(component: str) -> bool:
     if component.startswith("module:"):
         return importlib.util.find_spec(component.removeprefix("module:")) is not None
     return shutil.which(component) is not None
+
+
+def pytest_configure() -> None:
+    """A shell has what it starts in the background ignore SIGINT, and all that this starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

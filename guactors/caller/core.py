@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from guactors.caller.actors import ActorBook, RemoteActor, death_of
+from guactors.caller.answers import Answers
 from guactors.caller.cancelling import Cancelling
 from guactors.caller.doubts import Doubts
 from guactors.caller.effects import Effect, Hangup, SendHub
@@ -45,7 +46,6 @@ from guactors.messages import (
     RefWord,
     Release,
     Replies,
-    Reply,
     ReturnLease,
     SetDemand,
     Shape,
@@ -70,7 +70,6 @@ class CallerCore:
         pack_refs: Callable[[list[RefWord]], bytes] = lambda words: b"",
     ) -> None:
         self.me = me
-        self.retry_error = retry_error
         self.objects = ObjectTable(me, store)
         self.objects.on_ready = self._on_ready
         self.blobs: dict[bytes, Define] = {}
@@ -84,6 +83,9 @@ class CallerCore:
         self.streams = self.endings.streams
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
+        )
+        self.answers = Answers(
+            self.objects, self.leases, self.actors, self.endings, self.log, retry_error
         )
         self.doubts = Doubts(self.objects, self.leases, self.endings)
         self.patience = Patience(self.objects, self.leases, self.actors, self.endings, patience)
@@ -272,7 +274,9 @@ class CallerCore:
         """Any message of a worker, or of a neighbour that dialled us."""
         self._now = now
         if type(message) is Replies:
-            self._on_replies(peer, message, buffers, now)
+            target = self._target(peer)
+            if target is not None:
+                self.answers.on_replies(peer, target, message, buffers, now)
             return
         match message:
             case StreamItem():
@@ -303,66 +307,6 @@ class CallerCore:
         actor = self.actors.by_peer.get(peer)
         return actor.target if actor is not None else None
 
-    def _on_replies(self, peer: str, message: Replies, buffers: Buffers, now: float) -> None:
-        target = self._target(peer)
-        if target is None:
-            return
-        replies = message.replies
-        ended: list[Task | None] = []
-        position = 0
-        fn = b""
-        first_sent = 0.0
-        count = 0
-        for reply in replies:
-            task = target.in_flight.get(reply.id)
-            if task is None or task.attempt != reply.attempt:
-                position += sum(value.buffers for value in reply.values)
-                self.objects.refuse(peer, reply.values)
-                ended.append(None)
-                continue
-            del target.in_flight[reply.id]
-            if not count:
-                fn, first_sent = task.fn, task.sent_at
-            count += 1
-            if task.retry_errors is not None and self._retry_error(task, reply):
-                position += sum(value.buffers for value in reply.values)
-                ended.append(None)
-                continue
-            ended.append(None if task.fault else task)
-            position = self.endings.reply(peer, task, reply, buffers, position)
-        if not count:
-            return
-        self.log.on_replies(peer, target.provider, ended, message.times, now)
-        since = max(target.last_reply, first_sent)
-        target.last_reply = now
-        lease = self.leases.by_peer.get(peer)
-        if lease is not None:
-            self.leases.measure(fn, (now - since) / count)
-            self.leases.on_replied(lease, now)
-            return
-        actor = self.actors.by_peer.get(peer)
-        if actor is not None and actor.queue:
-            self.actors.dispatch(actor, now)
-
-    def _retry_error(self, task: Task, reply: Reply) -> bool:
-        failed = reply.values and reply.values[0].error
-        if not failed or task.retries == 0 or task.cancelled:
-            return False
-        if not self.retry_error(task, reply.values[0].data):
-            return False
-        task.retries -= task.retries > 0
-        self._again(task)
-        return True
-
-    def _again(self, task: Task) -> None:
-        task.attempt += 1
-        task.peer = ""
-        if type(task.home) is RemoteActor:
-            task.home.queue.appendleft(task)
-            self.actors.dispatch(task.home, self._now)
-        else:
-            self.leases.requeue(task.home, [task], self._now)
-
     def forget_stream(self, call: int, now: float) -> None:
         """Nobody reads the stream any more: drop what came, stop what runs."""
         stream = self.endings.streams.pop(call, None)
@@ -380,6 +324,7 @@ class CallerCore:
         self._now = now
         lease = self.leases.by_peer.get(peer)
         actor = self.actors.by_peer.get(peer)
+        self.leases.linked.discard(peer)
         if lease is not None:
             self.doubts.broke(lease, now, why)
         elif actor is not None:

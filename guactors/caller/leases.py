@@ -74,6 +74,9 @@ class LeaseBook:
         self.by_id: dict[str, Lease] = {}
         self.service: dict[bytes, float] = {}
         self.dirty: list[Target] = []
+        self.linked: set[str] = set()
+        """Workers without a lease whose link stays for what we lent to them, or they to us: to dial
+        one again would end that."""
 
     @property
     def effects(self) -> list[Effect]:
@@ -105,7 +108,10 @@ class LeaseBook:
         demand.leases[lease.id] = lease
         self.by_id[lease.id] = lease
         self.by_peer[target.peer] = lease
-        self.effects.append(Dial(target.peer, message.endpoints))
+        if target.peer in self.linked:
+            self.linked.discard(target.peer)
+        else:
+            self.effects.append(Dial(target.peer, message.endpoints))
         self._list(demand, lease)
         self.dispatch(demand, now)
 
@@ -187,7 +193,9 @@ class LeaseBook:
         self.remove(lease)
         demand = self.demands[lease.key]
         self.effects.append(SendHub(ReturnLease(lease.id, dead)))
-        if not (self.objects.lends_to(peer) or self.objects.borrows_from(peer)):
+        if self.objects.lends_to(peer) or self.objects.borrows_from(peer):
+            self.linked.add(peer)
+        else:
             self.effects.append(Hangup(peer))
         self._tell(demand, len(demand.leases) + (1 if demand.queue else 0))
 

@@ -20,44 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from guactors import messages as m
 from guactors.accelerators import devices_of
 from guactors.config import Identity, ProviderConfig
 from guactors.errors import Death
 from guactors.group_sizes import parts, size_of
-from guactors.messages import (
-    ActorLoaded,
-    AdmitCaller,
-    Blocked,
-    Challenge,
-    DropGroups,
-    Endpoint,
-    EndSession,
-    Fault,
-    Goodbye,
-    GroupSpec,
-    Hello,
-    Inquiry,
-    KeepGroups,
-    MachineInfo,
-    Message,
-    Offer,
-    Ping,
-    Pong,
-    Refusal,
-    Report,
-    Retiring,
-    Revoked,
-    Sample,
-    StackIs,
-    StartActor,
-    StartLease,
-    StopActor,
-    StopLease,
-    Warrant,
-    WarrantWord,
-    Welcome,
-    WorkerReady,
-)
 from guactors.provider_state import inventory
 from guactors.provider_state.devices import DeviceBook
 from guactors.provider_state.effects import (
@@ -117,7 +84,7 @@ class ProviderCore:
     def __init__(
         self,
         config: ProviderConfig,
-        hello: Hello,
+        hello: m.Hello,
         *,
         fresh: Fresh,
         random: Callable[[], float],
@@ -143,8 +110,8 @@ class ProviderCore:
         self._lookout = Lookout(config, self._pool)
         self._wall = wall
         self._new_keypair = new_keypair
-        self._info = MachineInfo()
-        self._groups: dict[str, GroupSpec] = {}
+        self._info = m.MachineInfo()
+        self._groups: dict[str, m.GroupSpec] = {}
         """What hubs asked it to keep in mind."""
         self._ready_told = False
         self._worker_was_ready = False
@@ -159,11 +126,11 @@ class ProviderCore:
     def stop(self, now: float) -> list[Effect]:
         """The provider ends: say goodbye. The shell kills all workers after this."""
         self._stopping = True
-        return self._line.tell(Goodbye("the provider stops"), now)
+        return self._line.tell(m.Goodbye("the provider stops"), now)
 
     # --- the hub --------------------------------------------------------------------------------
 
-    def on_hub_up(self, info: MachineInfo, now: float, link: str = "") -> list[Effect]:
+    def on_hub_up(self, info: m.MachineInfo, now: float, link: str = "") -> list[Effect]:
         """The dialled link stands. ``info``: fresh figures of this machine; ``link``: its key."""
         self._info = info
         effects = self._line.on_up(link, now)
@@ -171,7 +138,7 @@ class ProviderCore:
 
     def _introduce(self, now: float) -> list[Effect]:
         """The hub listens from here on."""
-        offer = Offer(
+        offer = m.Offer(
             self.config.resources,
             self.config.labels,
             inventory.lease_reports(self._pool),
@@ -180,7 +147,7 @@ class ProviderCore:
         )
         blocked = inventory.blocked_leases(self._pool)
         return [
-            *(SendHub(KeepGroups(part)) for part in parts(self._groups.values(), size_of)),
+            *(SendHub(m.KeepGroups(part)) for part in parts(self._groups.values(), size_of)),
             *self._line.introduce(offer, now),
             *self._binder.vouch_again(now),
             *(SendHub(message) for message in blocked),
@@ -196,68 +163,68 @@ class ProviderCore:
         """The hub said something that is not for us: it answered a question about an image."""
         self._line.on_heard(now)
 
-    def on_hub_message(self, message: Message, now: float) -> list[Effect]:
+    def on_hub_message(self, message: m.Message, now: float) -> list[Effect]:
         """Any message of ``HubToProvider``."""
         self._line.on_heard(now)
         match message:
-            case StartLease():
+            case m.StartLease():
                 effects = self._orders.start_lease(message, now)
-            case StopLease():
+            case m.StopLease():
                 effects = self._orders.stop_lease(message, now)
-            case StartActor():
+            case m.StartActor():
                 effects = self._orders.start_actor(message, now)
-            case StopActor():
+            case m.StopActor():
                 effects = self._orders.stop_actor(message, now)
-            case EndSession():
+            case m.EndSession():
                 effects = self._orders.end_session(message, now)
-            case AdmitCaller():
+            case m.AdmitCaller():
                 effects = self._binder.admit_caller(message)
-            case KeepGroups() | DropGroups():
+            case m.KeepGroups() | m.DropGroups():
                 effects = self._on_groups(message)
-            case Warrant(warrant):
+            case m.Warrant(warrant):
                 effects = self._on_warrant(warrant, now)
-            case Revoked():
+            case m.Revoked():
                 effects = self._on_revoked(message, now)
-            case Inquiry():
+            case m.Inquiry():
                 effects = self._lookout.on_inquiry(message, now)
             case _:
                 effects = self._on_common(message, now)
         return effects + self._settle(now)
 
-    def _on_common(self, message: Message, now: float) -> list[Effect]:
+    def _on_common(self, message: m.Message, now: float) -> list[Effect]:
         match message:
-            case Welcome():
+            case m.Welcome():
                 return self._on_welcome(message, now)
-            case Challenge():
+            case m.Challenge():
                 return self._line.on_challenge(message, now)
-            case Ping():
+            case m.Ping():
                 return self._line.on_ping(message)
-            case Goodbye(reason):
+            case m.Goodbye(reason):
                 return self._line.on_goodbye(reason, now)
-            case Fault():
+            case m.Fault():
                 return self._line.on_fault(message, now)
         return []
 
-    def _on_welcome(self, message: Welcome, now: float) -> list[Effect]:
+    def _on_welcome(self, message: m.Welcome, now: float) -> list[Effect]:
         heard = self._line.up
         effects = self._line.on_welcome(message)
         return effects + self._introduce(now) if self._line.up and not heard else effects
 
-    def _on_groups(self, message: KeepGroups | DropGroups) -> list[Effect]:
-        if isinstance(message, KeepGroups):
+    def _on_groups(self, message: m.KeepGroups | m.DropGroups) -> list[Effect]:
+        if isinstance(message, m.KeepGroups):
             self._groups.update({spec.group: spec for spec in message.groups})
         else:
             for group in message.groups:
                 self._groups.pop(group, None)
         return []
 
-    def _on_warrant(self, warrant: WarrantWord, now: float) -> list[Effect]:
+    def _on_warrant(self, warrant: m.WarrantWord, now: float) -> list[Effect]:
         if self._permits.warrant(warrant, self._wall(now)):
             self._review.warranted(warrant.session, now)
         self._permits.forget({worker.session for worker in self._pool.workers.values()})
         return []
 
-    def _on_revoked(self, message: Revoked, now: float) -> list[Effect]:
+    def _on_revoked(self, message: m.Revoked, now: float) -> list[Effect]:
         changed = self._permits.revoke(message)
         if changed is None:
             return []
@@ -267,9 +234,9 @@ class ProviderCore:
         expelled = self._binder.expel(message.transports)
         return expelled + self._review.revoked(changed, message.running, now)
 
-    def on_sample(self, info: MachineInfo) -> list[Effect]:
+    def on_sample(self, info: m.MachineInfo) -> list[Effect]:
         """The figures that TakeSample asked for."""
-        return self._line.on_sample(Sample(info, len(self._pool.workers)))
+        return self._line.on_sample(m.Sample(info, len(self._pool.workers)))
 
     # --- workers --------------------------------------------------------------------------------
 
@@ -302,7 +269,7 @@ class ProviderCore:
         self._watch.disturbed(now)
         return []
 
-    def on_worker_message(self, worker: str, message: Message, now: float) -> list[Effect]:
+    def on_worker_message(self, worker: str, message: m.Message, now: float) -> list[Effect]:
         """Any message of ``WorkerToProvider``, of a worker we started."""
         known = self._pool.workers.get(worker)
         if known is None:
@@ -310,33 +277,33 @@ class ProviderCore:
         self._watch.heard(known, now)
         effects: list[Effect] = []
         match message:
-            case Hello():
+            case m.Hello():
                 self._watch.hello(known, now)
-                welcome = Welcome(self.config.provider, self._hello.versions)
+                welcome = m.Welcome(self.config.provider, self._hello.versions)
                 effects = [SendWorker(worker, welcome)]
                 stranger = other_python(known, message, self._hello)
                 if stranger:
                     effects = self._watch.kill(known, "env_failed", stranger)
-            case Ping(number):
-                effects = [SendWorker(worker, Pong(number))]
-            case WorkerReady(endpoints):
+            case m.Ping(number):
+                effects = [SendWorker(worker, m.Pong(number))]
+            case m.WorkerReady(endpoints):
                 self._on_ready(known, endpoints, now)
-            case ActorLoaded():
+            case m.ActorLoaded():
                 effects = self._orders.loaded(known, message, now)
-            case Blocked(blocked):
+            case m.Blocked(blocked):
                 effects = self._orders.blocked(known, blocked, now)
-            case Retiring():
+            case m.Retiring():
                 effects = self._orders.retiring(known, now)
-            case Refusal(who, action, what, reason, detail):
-                told = Report(who, action, what, reason, detail, known.session)
+            case m.Refusal(who, action, what, reason, detail):
+                told = m.Report(who, action, what, reason, detail, known.session)
                 effects = self._line.tell(told, now)
-            case StackIs():
+            case m.StackIs():
                 effects = self._lookout.on_stack(worker, message)
-            case Goodbye(reason):
+            case m.Goodbye(reason):
                 effects = self._watch.farewell(known, reason, now)
         return effects + self._settle(now)
 
-    def _on_ready(self, worker: Worker, endpoints: list[Endpoint], now: float) -> None:
+    def _on_ready(self, worker: Worker, endpoints: list[m.Endpoint], now: float) -> None:
         worker.endpoints = endpoints
         if isinstance(worker.state, Starting) and worker.ending is None:
             self._pool.ready(worker, now)
@@ -453,8 +420,6 @@ class ProviderCore:
             return []
         self._ready_told = True
         return [Ready()]
-
-    # --- tests and statistics -------------------------------------------------------------------
 
     def check(self) -> None:
         """Raise InternalError if the state contradicts itself."""

@@ -18,35 +18,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from guactors import messages as m
 from guactors.assigned import take_assignment
 from guactors.config import WorkerConfig
 from guactors.context import Place, set_place
 from guactors.errors import ProtocolError
 from guactors.home import host_id
 from guactors.ids import fresh
-from guactors.messages import (
-    ActorLoaded,
-    ActorSpec,
-    Bind,
-    Blocked,
-    Bounced,
-    CallerToWorker,
-    Calls,
-    Define,
-    Endpoint,
-    Fetch,
-    Goodbye,
-    Hello,
-    LoadActor,
-    Message,
-    Object,
-    RefWord,
-    Release,
-    Replies,
-    Reply,
-    Retiring,
-    Unblocked,
-)
 from guactors.refs import present_session, set_session_factory
 from guactors.session import Session
 from guactors.transport import open_transport
@@ -76,7 +54,7 @@ SWITCH_INTERVAL = 0.001
 """Seconds after which a running call lets the control thread have the interpreter: Python's default
 of 5 ms is as much as an urgent message may take in all."""
 # Made before workers are forked: it takes longer than all else that a worker does at its start.
-_DECODER: Decoder[Message] = Decoder(CallerToWorker)
+_DECODER: Decoder[m.Message] = Decoder(m.CallerToWorker)
 
 
 class Worker:
@@ -99,10 +77,10 @@ class Worker:
         self.code.prepare = self.setup.check
         self.callers = Callers(self)
         self.brakes = Brakes(self)
-        self.spec: ActorSpec | None = None
+        self.spec: m.ActorSpec | None = None
         self.session_id = ""
         self.namespace = ""
-        self.to_load: LoadActor | None = None
+        self.to_load: m.LoadActor | None = None
         self.leaving = False
         self.exiting = False
         """The actor ends: what still runs or waits is answered no more."""
@@ -111,7 +89,7 @@ class Worker:
         self.retiring = False
         """It has run a function as often as that allows, and takes no more calls."""
         self.early: set[tuple[str, int]] = set()
-        self.for_session: deque[tuple[str, Message, Sequence[Frame]]] = deque()
+        self.for_session: deque[tuple[str, m.Message, Sequence[Frame]]] = deque()
         self.main_thread = threading.get_ident()
         self.runner: Runner
         self._homes: dict[str, Listener] = {}
@@ -131,18 +109,18 @@ class Worker:
             listeners.append(self._transport.listen(free, data_address=free, doors=doors))
         return listeners
 
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self) -> list[m.Endpoint]:
         """Where callers find this worker."""
         host = host_id()
         return [
-            Endpoint(e.control, e.data, e.server_key, host, self.sharing.store_id)
+            m.Endpoint(e.control, e.data, e.server_key, host, self.sharing.store_id)
             for e in (one.endpoint for one in self.listeners)
         ]
 
-    def hello(self) -> Hello:
+    def hello(self) -> m.Hello:
         """How this process introduces itself to its provider."""
         config = self.config
-        return Hello(
+        return m.Hello(
             config.worker,
             "worker",
             own_versions(),
@@ -192,7 +170,7 @@ class Worker:
         from guactors.worker.blocking import BlockingHost
 
         config = self.config
-        hello = Hello(
+        hello = m.Hello(
             fresh("caller"),
             "caller",
             own_versions(),
@@ -253,30 +231,30 @@ class Worker:
             return
         if self.control.faults and self.control.faults[link] > MOST_FAULTS:
             return
-        if type(message) is Calls:
+        if type(message) is m.Calls:
             calls = message.calls
             if link not in self._homes:
                 return  # gone or expelled: nobody waits for the answers
             if (self.blocked or self.retiring) and not self.spec:
-                bounced = Bounced([call.id for call in calls], True, self.retiring)
+                bounced = m.Bounced([call.id for call in calls], True, self.retiring)
                 self.send(link, bounced, ())
                 return
             self.intake.add(link, calls, buffers, now)
             if self.early:
                 self.control.cancel_early(link, calls)
-        elif type(message) is Define:
+        elif type(message) is m.Define:
             self.code.define(message, link)
             self.callers.granted(link, message.resources)
-        elif type(message) is Hello:
+        elif type(message) is m.Hello:
             self._homes[link] = listener
             self.callers.met(link, message.peer)
             self.admission.met(link, listener)
             self.sharing.met(link, message)
-        elif isinstance(message, Object):
+        elif isinstance(message, m.Object):
             self.for_session.append((link, message, buffers))
 
     def finish(
-        self, item: Item, reply: Reply, buffers: Sequence[Frame], now: float, began: float
+        self, item: Item, reply: m.Reply, buffers: Sequence[Frame], now: float, began: float
     ) -> None:
         """A call that began then has ended: answer now, or with the next ones."""
         if item.call.stored is not None or item.call.deps:
@@ -285,7 +263,7 @@ class Worker:
         outbox = self.outbox
         if not (outbox.count or self.intake.mailbox):
             times = outbox.times(began, now)
-            self._send_data(item.link, [encode(Replies([reply], times)), *buffers])
+            self._send_data(item.link, [encode(m.Replies([reply], times)), *buffers])
             return
         outbox.add(item.link, reply, buffers, now, began)
         if (
@@ -323,7 +301,7 @@ class Worker:
 
     # --- sending from any thread ------------------------------------------------------------------
 
-    def send(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
+    def send(self, link: str, message: m.Message, buffers: Sequence[Frame]) -> None:
         """To a caller. On the data lane the lock must not be held, unless by the drain itself."""
         if lane_of(message) is Lane.CONTROL:
             self.control.send(link, message)
@@ -333,7 +311,7 @@ class Worker:
         if threading.get_ident() != self.main_thread:
             self.poller.wake()
 
-    def stream(self, link: str, message: Message, buffers: Sequence[Frame]) -> None:
+    def stream(self, link: str, message: m.Message, buffers: Sequence[Frame]) -> None:
         """A stream's item; replies finished before it leave first."""
         with self.lock:
             self.flush()
@@ -342,7 +320,7 @@ class Worker:
             # The send may have consumed the signal of an arrival.
             self.poller.wake()
 
-    def lend(self, link: str, refs: Sequence[Any]) -> list[RefWord]:
+    def lend(self, link: str, refs: Sequence[Any]) -> list[m.RefWord]:
         """Lend references inside a result to the caller that gets it."""
         session = present_session()
         if session is None:
@@ -359,12 +337,12 @@ class Worker:
             session = present_session()
             if session is not None:
                 session.on_neighbour(link, message, buffers)
-            elif isinstance(message, Fetch):
+            elif isinstance(message, m.Fetch):
                 self.send(link, self.control.unknown(message), ())
-            elif isinstance(message, Release):
+            elif isinstance(message, m.Release):
                 continue
 
-    def bind(self, message: Bind) -> None:
+    def bind(self, message: m.Bind) -> None:
         """The provider says whom this worker is for. The session comes last: with it, calls begin
         to run."""
         self.admission.doors.admit(message.keys)
@@ -396,7 +374,7 @@ class Worker:
         with self.lock:
             return list(self._homes.items())
 
-    def home(self, link: str, listener: Listener, hello: Hello) -> None:
+    def home(self, link: str, listener: Listener, hello: m.Hello) -> None:
         """A caller introduced itself on the control lane."""
         with self.lock:
             self._homes.setdefault(link, listener)
@@ -420,18 +398,18 @@ class Worker:
                 self.flush()
                 self.drain(time.monotonic())
                 bounced = self.intake.bounce_all()
-        self.control.tell_provider(Blocked(blocked))
+        self.control.tell_provider(m.Blocked(blocked))
         for link in links:
             if blocked:
-                self.control.send(link, Bounced(bounced.get(link, []), True))
+                self.control.send(link, m.Bounced(bounced.get(link, []), True))
             else:
-                self.control.send(link, Unblocked())
+                self.control.send(link, m.Unblocked())
 
     def retire(self) -> None:
         """Run nothing more: what waits here goes back, and the provider lets this process go when
         the lease is over. The main thread, between two calls."""
         # The provider first: it must know before anybody can give the lease back.
-        self.control.tell_provider(Retiring())
+        self.control.tell_provider(m.Retiring())
         with self.lock:
             self.retiring = True
             self.flush()
@@ -439,11 +417,11 @@ class Worker:
             bounced = self.intake.bounce_all()
             links = list(self._homes)
         for link in links:
-            self.control.send(link, Bounced(bounced.get(link, []), True, True))
+            self.control.send(link, m.Bounced(bounced.get(link, []), True, True))
 
     def exit_actor(self) -> None:
         """End this actor for good; those who wait for it hear so from the hub. Any thread."""
-        self.control.tell_provider(Goodbye("released"))
+        self.control.tell_provider(m.Goodbye("released"))
         self.exiting = self.leaving = True
         self.poller.wake()
         self.runner.wake()
@@ -451,4 +429,4 @@ class Worker:
     def loaded(self, error: bytes) -> None:
         """Tell the provider how the constructor ended."""
         assert self.spec is not None
-        self.control.tell_provider(ActorLoaded(self.spec.actor, error))
+        self.control.tell_provider(m.ActorLoaded(self.spec.actor, error))
