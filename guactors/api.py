@@ -58,8 +58,7 @@ def init(
     GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
     process. ``runtime_env``: what all calls run in, see docs/runtime-env.md. ``timeout``: seconds
     to reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has
-    not approved the key), VersionMismatch, UsageError (UnknownOption for what is impossible,
-    AlreadyInitialized unless ``ignore_reinit_error``).
+    not approved the key), VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
     """
     _check(others, logging_level, runtime_env)
     with _lock:

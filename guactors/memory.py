@@ -5,7 +5,6 @@ Owns: measuring, once for each call. Must never: decide what is done about it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def _held(pid: int) -> int:
         process = psutil.Process(pid)
         for one in (process, *process.children(recursive=True)):
             info = one.memory_info()
-            total += info.rss - (info.shared if sys.platform == "linux" else 0)
+            total += info.rss - getattr(info, "shared", 0)
     except psutil.Error:
         # It has ended meanwhile, and holds nothing.
         return total

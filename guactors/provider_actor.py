@@ -58,14 +58,7 @@ from guactors.provider_state import (
     TakeSample,
     TakeStack,
 )
-from guactors.runtime_actor import (
-    Deliver,
-    Happened,
-    Kill,
-    Limit,
-    Said,
-    Unlinked,
-)
+from guactors.runtime_actor import Deliver, Happened, Kill, Limit, Said, Unlinked
 from guactors.runtimes import open_workers
 from guactors.runtimes.base import (
     Ended,

@@ -423,8 +423,6 @@ class ProviderCore:
         self._ready_told = True
         return [Ready()]
 
-    # --- tests and statistics -------------------------------------------------------------------
-
     def check(self) -> None:
         """Raise InternalError if the state contradicts itself."""
         self._pool.check()

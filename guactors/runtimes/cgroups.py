@@ -19,7 +19,7 @@ from typing import Final
 from msgspec import Struct
 
 from guactors.messages import Limits
-from guactors.runtimes.process import counter
+from guactors.runtimes.counters import counter
 
 log = logging.getLogger("guactors.provider")
 
@@ -28,6 +28,7 @@ PERIOD: Final = 100_000
 LEAST_QUOTA: Final = 1000
 """The kernel takes no less."""
 _PREFIX: Final = "guactors-"
+_KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
 _MIB: Final = 2.0**20
 _CLOSE_WITHIN: Final = 0.5
 
@@ -203,7 +204,7 @@ def _remove(path: Path) -> bool:
     """Whether it is gone. What runs in it left the worker's process group, and ends here."""
     for pid in _processes(path):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, _KILL)
     try:
         path.rmdir()
     except FileNotFoundError:

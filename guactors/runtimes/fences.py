@@ -77,7 +77,9 @@ class NoFences(RlimitFences):
 def find_fences() -> Fences:
     """The strongest there are. GU_LIMITS (``cgroup``, ``rlimit``, ``none``) wants others."""
     wanted = os.environ.get("GU_LIMITS", "")
-    if sys.platform != "linux" or wanted == "none":
+    if sys.platform != "linux":
+        return NoFences()
+    if wanted == "none":
         return NoFences()
     if wanted != "rlimit":
         from guactors.runtimes.cgroups import find_cgroups

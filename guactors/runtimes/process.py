@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
+from guactors.runtimes.counters import counter
+
 assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 LINUX = sys.platform == "linux"
@@ -209,16 +211,3 @@ class OutOfMemoryWatch:
         return {
             path: value for path, key in self._counters if (value := counter(path, key)) is not None
         }
-
-
-def counter(path: str, key: str) -> int | None:
-    """A figure of a file of the kernel with ``KEY VALUE`` in each line, None where it has none."""
-    try:
-        text = Path(path).read_text()
-    except OSError:
-        return None
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if name == key and value.strip().isdigit():
-            return int(value)
-    return None

@@ -125,6 +125,27 @@ def test_a_reference_in_a_result_is_borrowed_from_whoever_sent_it() -> None:
     assert bench.sent("w-1", m.Release) == [m.Release([word])]
 
 
+def test_a_worker_that_lends_is_not_dialled_again_when_it_comes_back() -> None:
+    """The loans of a link end with it."""
+    bench = Bench()
+    id = bench.call()
+    bench.grant()
+    bench.reply("w-1", id, value(refs=[m.RefWord("c-9", 4)]))
+    bench.pass_time(1.0)
+    assert bench.told(m.ReturnLease)
+    later = bench.call()
+    bench.grant("l-2")
+    assert later in bench.calls("w-1")
+    assert bench.dialled == ["w-1"]
+    bench.reply("w-1", later)
+    bench.drop(id, later)
+    bench.pass_time(1.0)
+    assert bench.hung_up == ["w-1"]
+    bench.call()
+    bench.grant("l-3")
+    assert bench.dialled == ["w-1", "w-1"]
+
+
 def test_a_stream_is_read_in_order_and_repeats_nothing_after_a_retry() -> None:
     bench = Bench()
     id = bench.call(returns=-1, retries=1)

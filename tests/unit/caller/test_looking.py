@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from guactors import messages as m
 from guactors.caller.lookout import Lookout
-from guactors.caller.task_log import RECORD_BYTES, TaskLog
 from tests.unit.caller.bench import KEY, Bench, error, value
 
 EPOCH = 1_800_000_000.0
@@ -234,8 +233,8 @@ def test_calls_that_keep_no_record_are_nowhere() -> None:
 
 def test_what_has_no_room_is_counted_exactly() -> None:
     bench = Bench()
-    log = bench.core.log = bench.core.endings.log = TaskLog(10 * RECORD_BYTES)
-    log.now = lambda: bench.now
+    log = bench.core.log
+    log._most = 10
     bench.grant()
     for n in range(100):
         id = bench.call(name=f"f{n % 3}")
