@@ -101,7 +101,7 @@ class ActorBook:
         self.actors: dict[str, RemoteActor] = {}
         self.by_peer: dict[str, RemoteActor] = {}
         self.dirty: list[Target] = []
-        self.gather: Callable[[Task, str], bool] = lambda task, peer: True
+        self.gather: Callable[[Task], bool] = lambda task: True
         """Has brought here what a call depends on and a neighbour cannot reach; whether all can be
         told to it already."""
 
@@ -206,7 +206,7 @@ class ActorBook:
         while queue and queue[0].unmet == 0:
             if len(target.in_flight) >= WINDOW and queue[0].priority <= 0:
                 break
-            if not (self.objects.all_here or self.gather(queue[0], target.peer)):
+            if not (self.objects.all_here or self.gather(queue[0])):
                 break
             if not target.outbox:
                 self.dirty.append(target)

@@ -90,7 +90,8 @@ class CallerCore:
             self.objects, self.leases, self.endings, self._target, self._make_way
         )
         self.remote = RemoteValues(self.objects, self.endings, self._resubmit, lambda: self._now)
-        self.leases.gather = self.actors.gather = self.remote.gather
+        self.leases.gather = self.remote.gather
+        self.actors.gather = self.remote.gather_here
         self.answers = Answers(
             self.objects, self.leases, self.actors, self.endings, self.remote, self.log,
             retry_error,
@@ -159,6 +160,8 @@ class CallerCore:
     def _resubmit(self, task: Task, ready: bool) -> None:
         if type(task.home) is RemoteActor:
             self.actors.submit(task.home, task, self._now)
+            if task.home.state == "dead":
+                self.endings.finish(task)
         elif ready:
             self.leases.submit(task.home, task, self._now)
 
