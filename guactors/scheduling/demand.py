@@ -108,13 +108,18 @@ class _Heap(Generic[T]):
 class Queue:
     """Everybody with the same need."""
 
-    __slots__ = ("_callers", "_demands", "blocked", "blocked_since", "need", "recalling", "waiting")
+    __slots__ = (
+        "_callers", "_demands", "blocked", "blocked_since", "hindered", "need", "recalling",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, need: Need) -> None:
         self.need = need
         self.waiting = 0
         self.blocked = False
         """No room anywhere when last tried; true until some provider has more."""
+        self.hindered = False
+        """When last tried, room was kept for others; that may end though nobody has more."""
         self.blocked_since: float | None = None
         """Since when every try has failed."""
         self.recalling = False

@@ -127,7 +127,7 @@ class SchedulerState:
             self._news = True
         roomier, desk.roomier = desk.roomier, {}
         queues = desk.demands.queues
-        if not queues or (not roomier and all(queue.blocked for queue in queues.values())):
+        if not queues or not (roomier or any(map(_may_have_room, queues.values()))):
             return
         levels: dict[int, list[Queue]] = {}
         for queue in queues.values():
@@ -152,20 +152,21 @@ class SchedulerState:
         while level:
             queue = level[0] if len(level) == 1 else min(level, key=_turn)
             slots = desk.candidates(queue.need)
-            if queue.blocked:
+            if not _may_have_room(queue):
                 slots = [slot for slot in slots if slot.peer in roomier]
             closed = {slot.peer for need, slot in kept if contends(need, queue.need)}
             allowed = desk.permission.within_quota(queue.need, now)
             demand = desk.demands.head(queue)
             slot = choose(slots, queue.need, closed, demand.prefer) if allowed else None
             if slot is None:
+                queue.hindered = any(slot.peer in closed for slot in slots)
                 level.remove(queue)
                 if self._starves(queue, now) and level:
                     self._keep(queue, kept)
                 else:
                     stuck.append(queue)
                 continue
-            queue.blocked_since, queue.recalling = None, False
+            queue.blocked_since, queue.recalling, queue.hindered = None, False, False
             rules = self._actors if demand.is_actor else self._leases
             rules.start(demand, slot, now)
             if not queue.waiting:
@@ -413,6 +414,11 @@ class SchedulerState:
         e.SessionOver: _session_over,
         e.GridAsked: _grid_asked,
     }
+
+
+def _may_have_room(queue: Queue) -> bool:
+    """Whether it is worth a try where nobody has more room than before."""
+    return not queue.blocked or queue.hindered
 
 
 def _turn(queue: Queue) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

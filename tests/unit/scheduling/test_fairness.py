@@ -197,6 +197,18 @@ def test_room_for_a_big_need_is_kept_from_small_ones_of_lower_priority() -> None
     assert bench.one("p-1", m.StartLease).shape.resources == {"CPU": 4.0}
 
 
+def test_what_was_kept_for_a_big_need_goes_to_small_ones_when_it_is_wanted_no_more() -> None:
+    bench = grid(4.0, "c-1", "c-2")
+    held = bench.leases("c-1", count=4)
+    bench.demand("c-2", "big", priority=1, resources={"CPU": 4.0})
+    bench.demand("c-1", count=6)
+    bench.say("c-1", m.ReturnLease(held[0]))
+    assert not bench.heard("p-1", m.StartLease)
+    bench.demand("c-2", "big", count=0, priority=1, resources={"CPU": 4.0})
+    bench.pass_time(3.0)
+    assert len(bench.heard("p-1", m.StartLease)) == 1
+
+
 def test_room_is_kept_on_one_provider_only() -> None:
     bench = grid(2.0, "c-1", "c-2")
     bench.provider("p-2", cpus=2.0)

@@ -113,6 +113,19 @@ def test_leases_are_asked_back_for_a_group_that_waits_and_what_comes_free_is_kep
     assert states(bench)["g-1"] == "created"
 
 
+def test_what_was_kept_for_a_group_that_is_removed_goes_to_who_waits(bench: Bench) -> None:
+    bench.caller("c-2", "s-2")
+    leases = bench.leases("c-2", count=2)
+    bench.demand("c-2", count=3)
+    make(bench, group("g-1", CPU, CPU))
+    bench.pass_time(3.0)
+    bench.say("c-2", m.ReturnLease(leases[0]))
+    assert not bench.heard("p-1", m.StartLease)
+    bench.say("c-1", m.RemoveGroups(["g-1"]))
+    bench.pass_time(3.0)
+    assert len(bench.heard("p-1", m.StartLease)) == 1
+
+
 def test_a_group_that_can_never_be_does_not_stand_in_the_way_of_others(bench: Bench) -> None:
     bench.caller("c-2", "s-2")
     leases = bench.leases("c-2", count=2)
