@@ -40,7 +40,6 @@ from guactors.messages import (
     StackIs,
     StreamTaken,
     TakeBack,
-    Unused,
     Value,
     Welcome,
     WorkerReady,
@@ -306,8 +305,6 @@ class Control:
                 worker.brakes.on_taken(link, call, taken)
             case Fetch() | Release():
                 worker.for_session.append((link, message, buffers))
-            case Unused(blocks):
-                worker.sharing.on_unused(link, blocks)
             case Goodbye():
                 self._suspects.append(link)
             case _:
