@@ -15,6 +15,7 @@ from guactors.errors import GetTimeout, GuactorsError, SessionClosed
 from guactors.messages import RefWord
 from guactors.payload import Enclosed
 from guactors.refs import ObjectRef, pack_refs
+from guactors.waiting import Enough
 
 if TYPE_CHECKING:
     from guactors.session import Session
@@ -134,7 +135,7 @@ class SessionValues:
         found = self._ready(ids, count)
         if len(found) < count:
             self._watch(ids)
-            self._pump.wait(lambda: len(self._ready(ids, count)) == count, timeout)
+            self._pump.wait(Enough(ids, count, self._is_ready), timeout)
             found = self._ready(ids, count)
         if len(found) == 1:
             del ids[found[0]]
@@ -154,6 +155,12 @@ class SessionValues:
             if len(found) == count:
                 break
         return found
+
+    def _is_ready(self, id: int) -> bool:
+        if self._core.objects.entries[id].data is not None:
+            return True
+        stream = self._core.streams.get(id)
+        return stream is not None and bool(stream.items)
 
     def _watch(self, ids: Sequence[int]) -> None:
         """Have it said when one of them settles; fetch what is elsewhere."""
