@@ -1120,8 +1120,8 @@ class Unblocked(Message, frozen=True, tag=103):
 
 
 class Unused(Message, frozen=True, tag=97):
-    """Blocks of the receiver's arenas, given with results, that the sender uses no
-    more."""
+    """Data lane: blocks of the receiver's arenas, given with results, that the sender uses no
+    more. A call that follows can use them again."""
 
     blocks: list[BlockName]
 
@@ -1649,7 +1649,7 @@ WorkerToCaller = (
 
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
-    BlockChunk, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines,
+    BlockChunk, Unused, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines,
     SessionList, GroupList, Sources, Page, Findings,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from guactors.caller.spinning import Spinning
 from guactors.transport.poller import Poller
 
 
@@ -34,7 +33,10 @@ HOLD_OFF = 0.003
 LONGEST = 0.5
 """Longest sleep, a bound on the harm of a missed edge."""
 SPIN = 0.0002 if cpu_count() > 1 else 0.0
-"""Seconds to look again and again before sleeping, where that is quicker (``caller/spinning``)."""
+"""Seconds to look again and again before sleeping, while answers mostly come within that time. To
+sleep and be woken costs more than a small call: the processor goes idle, and comes back cold."""
+LEARN = 0.2
+"""Weight of the latest wait in the running mean that decides whether to spin."""
 BLOCK_AFTER = 0.001
 """Seconds of waiting after which the host process is told that it blocks."""
 POLL_CLOSE = 0.001
@@ -80,7 +82,7 @@ class Pump:
         self._bell.acquire()
         self._closing = False
         self._kicked = False
-        self._spinning = Spinning(SPIN)
+        self._usual = 0.0
         self._thread = threading.Thread(target=self._background, name=name, daemon=True)
 
     def start(self) -> None:
@@ -167,7 +169,7 @@ class Pump:
         wait, lock = self.poller.wait, self.lock
         now = began = time.monotonic()
         rounds = 0
-        spins = spun = host is None and self._spinning.choose()
+        spins = host is None and self._usual < SPIN
         try:
             while True:
                 timeout = LONGEST if delay is None or delay > LONGEST else delay
@@ -199,7 +201,8 @@ class Pump:
             with lock:
                 self._leader = 0
                 self._last_lead = now = time.monotonic()
-                self._spinning.learn(now - began, spun=spun)
+                # Bounded, so that a few quick answers after a slow one count again.
+                self._usual += LEARN * (min(now - began, 10 * SPIN) - self._usual)
                 for event in self._waiters:
                     event.set()
             if rounds > 3:

@@ -394,6 +394,8 @@ class Session:
         """Hand a call to the core; the lock must be held."""
         if self._closed or self.refused is not None:
             raise self._over()
+        if self._store.borrowing:
+            self._drop_released()  # the worker can write where the last result was
         if self.current_parent is not None:
             task.parent = self.current_parent()
         self.core.submit(home, task, time.monotonic())

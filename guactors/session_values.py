@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
@@ -19,6 +20,7 @@ from guactors.messages import RefWord
 from guactors.objects.base import LARGE, Held
 from guactors.payload import Enclosed
 from guactors.refs import ObjectRef, pack_refs
+from guactors.waiting import Enough
 
 if TYPE_CHECKING:
     from guactors.session import Session
@@ -154,7 +156,8 @@ class SessionValues:
         found = self._ready(ids, count, absent)
         if len(found) < count:
             self._watch(ids, local=local)
-            self._pump.wait(lambda: len(self._ready(ids, count, absent)) == count, timeout)
+            ready = partial(self._is_ready, absent=absent)
+            self._pump.wait(Enough(ids, count, ready), timeout)
             found = self._ready(ids, count, absent)
         if len(found) == 1:
             del ids[found[0]]
@@ -174,6 +177,12 @@ class SessionValues:
             if len(found) == count:
                 break
         return found
+
+    def _is_ready(self, id: int, absent: frozenset[type]) -> bool:
+        if type(self._core.objects.entries[id].data) not in absent:
+            return True
+        stream = self._core.streams.get(id)
+        return stream is not None and bool(stream.items)
 
     def _watch(self, ids: Sequence[int], *, local: bool) -> None:
         """Have it said when one of them settles; fetch what is lent to us, and ``local`` all."""

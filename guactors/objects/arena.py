@@ -157,6 +157,8 @@ class SeenArena(Mapping):
         self.path = path
         self.name = path.name
         self.users = 0
+        self.quiet_since: float | None = None
+        """When it was first seen after a block of it was last let go."""
         try:
             fd = os.open(path, os.O_RDONLY | FLAGS)
         except OSError as error:

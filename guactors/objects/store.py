@@ -47,6 +47,8 @@ class ObjectStore:
         self._given: dict[str, Counter[tuple[str, int]]] = {}
         self._notes: deque[Block] = deque()
         self._unused: dict[str, list[BlockName]] = {}
+        self._borrowed = 0
+        """Blocks of others that are held here."""
         self._stuck: list[Block] = []
         """Nobody here needs them; other processes did when it was last asked."""
         self._serials = itertools.count(secrets.randbits(48))
@@ -62,6 +64,7 @@ class ObjectStore:
             try:
                 self._settle()
                 self._drop_empty()
+                self._drop_seen()
                 if not (self._arenas or self._seen):
                     self._room.close()
             finally:
@@ -128,6 +131,7 @@ class ObjectStore:
             raise
         self._seen[word.arena] = arena
         arena.users += 1
+        self._borrowed += 1
         block = Block(arena, word.offset, word.serial, word.sizes, length)
         self._blocks[block.key] = block
         return block
@@ -235,9 +239,8 @@ class ObjectStore:
             self._unused.setdefault(giver, []).append(block.name())
         block.givers = []
         arena.users -= 1
-        if not arena.users:
-            del self._seen[arena.name]
-            arena.end()
+        arena.quiet_since = None
+        self._borrowed -= 1
 
     def _retry_stuck(self) -> None:
         stuck, self._stuck = self._stuck, []
@@ -332,6 +335,11 @@ class ObjectStore:
         self._blocks[block.key] = block
         return block.length if isinstance(old, OwnArena) else 0
 
+    def _drop_seen(self) -> None:
+        for arena in [arena for arena in self._seen.values() if not arena.users]:
+            del self._seen[arena.name]
+            arena.end()
+
     def _drop_empty(self) -> None:
         for arena in list(self._arenas):
             if not arena.space.used:
@@ -364,11 +372,24 @@ class ObjectStore:
                 else:
                     self._arenas.remove(arena)
                     arena.end()
+            self._forget_seen(now)
+
+    def _forget_seen(self, now: float) -> None:
+        """Unmap others' arenas of which nothing was used for a while: to map one anew for each
+        value costs more than to read it."""
+        for arena in list(self._seen.values()):
+            if arena.users:
+                continue
+            if arena.quiet_since is None:
+                arena.quiet_since = now
+            elif now - arena.quiet_since >= KEEP:
+                del self._seen[arena.name]
+                arena.end()
 
     @property
     def borrowing(self) -> bool:
         """Whether other processes' memory is in use here."""
-        return bool(self._seen)
+        return self._borrowed > 0
 
     @property
     def idle(self) -> bool:
@@ -388,6 +409,7 @@ class ObjectStore:
                 self._free_if_unused(block)
             self._unused.clear()
             self._drop_empty()
+            self._drop_seen()
             for arena in self._arenas:
                 arena.leave()
         self._room.close()
@@ -406,7 +428,7 @@ class ObjectStore:
                 assert used == arena.space.used, (used, arena.space.used)
             for seen in self._seen.values():
                 users = sum(block.arena is seen for block in self._blocks.values())
-                assert users == seen.users > 0
+                assert users == seen.users
 
 
 def _on_disk(block: Block) -> bool:

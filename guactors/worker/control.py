@@ -42,7 +42,6 @@ from guactors.messages import (
     StackIs,
     StreamTaken,
     TakeBack,
-    Unused,
     Value,
     Welcome,
     WorkerReady,
@@ -314,10 +313,6 @@ class Control:
                 worker.for_session.append((link, message, buffers))
             case ReadBlock():
                 worker.send(link, *worker.sharing.chunk(link, message))
-            case Unused(blocks):
-                worker.sharing.on_unused(link, blocks)
-                if worker.leaving:
-                    worker.poller.wake()
             case Goodbye():
                 self._suspects.append(link)
             case _:

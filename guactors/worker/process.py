@@ -269,6 +269,8 @@ class Worker:
             self.callers.met(link, message.peer)
             self.admission.met(link, listener)
             self.sharing.met(link, message)
+        elif type(message) is m.Unused:
+            self.sharing.on_unused(link, message.blocks)
         elif isinstance(message, m.Object):
             self.for_session.append((link, message, buffers))
 
@@ -335,6 +337,9 @@ class Worker:
         with self.lock:
             self.flush()
             self._send_data(link, [encode(message), *buffers])
+            if self.sharing.gave:
+                # What was read may be used again for what comes.
+                self.drain(time.monotonic())
         if threading.get_ident() != self.main_thread:
             # The send may have consumed the signal of an arrival.
             self.poller.wake()

@@ -25,6 +25,8 @@ class Sharing:
         self.store_id = pin().id
         self._links: set[str] = set()
         self._ticked = 0.0
+        self.gave = False
+        """Whether results in our memory were ever given away."""
 
     def met(self, link: str, hello: Hello) -> None:
         """A caller introduced itself."""
@@ -49,6 +51,7 @@ class Sharing:
         """A result, kept until the caller has no use for it."""
         from guactors.objects import process
 
+        self.gave = True
         return process.store().give(held, link)
 
     def chunk(self, link: str, ask: ReadBlock) -> tuple[BlockChunk, list[memoryview]]:

@@ -280,8 +280,12 @@ def test_a_killed_writer_leaves_what_others_hold(
     with pytest.raises(ObjectLost, match="is gone"):
         store.attach(lost)
     third("drop", "it")
+    third("close")
     del held
     store.settle()
+    assert kept.arena in in_use(store), "it stays mapped for what may come"
+    store.on_tick(10.0)
+    store.on_tick(10.0 + KEEP)
     assert kept.arena not in in_use(store), "the last one out removed the file"
 
 
@@ -297,6 +301,8 @@ def test_a_writer_that_ends_leaves_what_others_hold(
     assert view[0] == 7
     del held, view
     store.settle()
+    store.on_tick(10.0)
+    store.on_tick(10.0 + KEEP)
     assert not in_use(store)
 
 

@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
         "image_state", "image_state.*",
-        "inf", "listing", "options", "placing", "printing", "runtime_env",
+        "inf", "listing", "waiting", "options", "placing", "printing", "runtime_env",
         "runtime_env.description", "runtime_env.options", "trace", "util.scheduling_strategies",
         "actors.mailbox", "actors.supervision",
         "transport.frames", "transport.liveness", "transport.backoff",
