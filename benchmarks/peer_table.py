@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.ratios import aligned
+from benchmarks.table import aligned
 
 Samples = Mapping[str, Sequence[float]]
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.table import aligned
+
 MAIN = "main"
 GROUPS = "groups"
 CROWD = "crowd"
@@ -199,18 +201,6 @@ def shown(figure: Mapping[str, float] | None, form: str) -> tuple[str, str]:
         return "failed", ""
     spread = f"{form.format(figure['lowest'])} to {form.format(figure['highest'])}"
     return form.format(figure["median"]), spread if figure["samples"] > 1 else ""
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as a Markdown table; the first is its head."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    ruled = [lines[0], tuple("-" * width for width in widths), *lines[1:]]
-    return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in ruled
-    )
 
 
 def bars(verdicts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -134,6 +134,11 @@ def render(verdicts: Sequence[Mapping[str, Any]]) -> str:
             "-" if one["by_target"] is None else f"{one['by_target']:.2f}",
             VERDICTS[one["passed"]], row.elsewhere,
         ))  # fmt: skip
+    return aligned(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as a Markdown table; the first is its head."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     ruled = [lines[0], tuple("-" * width for width in widths), *lines[1:]]
     return "\n".join(

@@ -182,7 +182,7 @@ def placement_group(
 
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
-    """End it, and all that runs in it: tasks fail with PlacementGroupRemoved, actors are killed."""
+    """End it, and soon all that runs in it: tasks fail with PlacementGroupRemoved, actors die."""
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"it takes a placement group, not {type(placement_group).__name__}")
     session = _need_session("remove_placement_group()")

@@ -170,8 +170,17 @@ def test_a_placement_group_survives_a_hub_and_a_provider(grid: Grid) -> None:
     until(lambda: placement_group_table(group)["bundles_to_node_id"].get(0) not in (None, homes[0]))
     assert gu.get(place.options(scheduling_strategy=inside).remote(), timeout=20) != homes[0]
     remove_placement_group(group)
-    with pytest.raises(errors.ActorDied, match=group.id):
+    assert group.id in str(until(lambda: death_of(keeper)))
+
+
+def death_of(keeper: Any) -> errors.ActorDied | None:
+    """How a call to it ends: the removal of a group reaches those in it by way of their provider,
+    and a call that was faster still gets its answer."""
+    try:
         gu.get(keeper.add.remote(), timeout=30)
+    except errors.ActorDied as error:
+        return error
+    return None
 
 
 def test_a_killed_caller_leaves_nothing_running_but_detached_actors(
