@@ -1145,6 +1145,51 @@ class BlockChunk(Message, frozen=True, tag=181):
     checksum: Count = 0
 
 
+class KeepBlock(Message, frozen=True, tag=184):
+    """Caller to its depot on another machine, control lane: hold this block of your machine's
+    memory, as the value ``ref``. Answered by Placed."""
+
+    ref: RefWord
+    stored: Stored
+
+
+class BringValue(Message, frozen=True, tag=185):
+    """Caller to its depot, control lane: have the value ``ref`` come to your machine. ``sizes``: of
+    its parts; ``sources``: who has it or will, depots by their actor ids, the caller itself by an
+    empty one; ``spares``: whom to ask when these fail. Answered by Placed."""
+
+    ref: RefWord
+    sizes: Sizes
+    sources: Annotated[list[Id], Meta(max_length=64)]
+    spares: Annotated[list[Id], Meta(max_length=4096)] = []
+
+
+class Placed(Message, frozen=True, tag=186):
+    """Depot to its caller, control lane: where the value is on this machine; or ``why`` it is
+    not."""
+
+    ref: RefWord
+    stored: Stored | None = None
+    why: Text = ""
+
+
+class DropValues(Message, frozen=True, tag=187):
+    """Caller to its depot, control lane: these are needed no more."""
+
+    refs: list[RefWord]
+
+
+class ReadValue(Message, frozen=True, tag=188):
+    """Depot to depot, or to the caller that asked it to bring a value, control lane: send bytes
+    ``offset`` to ``offset + length`` of the value, now or when they are there. Answered by
+    BlockChunk, with the number ``request``."""
+
+    request: Count
+    ref: RefWord
+    offset: Count
+    length: Annotated[int, Meta(ge=1, le=64 << 20)]
+
+
 class Leaving(Message, frozen=True, tag=183):
     """Worker to caller, control lane: I end soon; fetch now what I keep for you."""
 
@@ -1640,16 +1685,16 @@ WorkerToProvider = (
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
-    | Object | StreamTaken
+    | Object | StreamTaken | KeepBlock | BringValue | DropValues | ReadValue | BlockChunk
 )  # fmt: skip
 WorkerToCaller = (
     Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object | BlockChunk
-    | Leaving
+    | Leaving | Placed | ReadValue
 )  # fmt: skip
 
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
-    BlockChunk, Unused, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList, AuditLines,
-    SessionList, GroupList, Sources, Page, Findings,
+    BlockChunk, Unused, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList,
+    AuditLines, SessionList, GroupList, Sources, Page, Findings,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

@@ -420,6 +420,7 @@ def run_provider_process(
         return 1
     finally:
         processes.close()
+        sweep(own_place(), at_once=True)
     return 0
 
 

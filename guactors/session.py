@@ -17,7 +17,7 @@ from guactors import values
 from guactors.actor_registry import ActorRegistry
 from guactors.caller.actors import RemoteActor
 from guactors.caller.core import CallerCore
-from guactors.caller.effects import Dial, Hangup, SendHub, SendPeer
+from guactors.caller.effects import Dial, Hangup, NeedDepot, SendHub, SendPeer
 from guactors.caller.lookout import Lookout
 from guactors.caller.tasks import Task
 from guactors.config import Timing
@@ -40,6 +40,7 @@ from guactors.messages import (
 from guactors.peer_links import PeerLinks
 from guactors.printing import LineFolder
 from guactors.pump import Host, Pump
+from guactors.session_depots import SessionDepots
 from guactors.session_questions import Questions
 from guactors.session_store import SessionStore
 from guactors.session_values import SessionValues
@@ -86,6 +87,7 @@ class Session:
         )
         self.lookout = Lookout(self.core, self.id, root=hello.root)
         self._store = SessionStore(self.core, shared=host is not None)
+        self._depots = SessionDepots(self)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()
         self.orphans: deque[RemoteActor] = deque()
@@ -279,6 +281,8 @@ class Session:
                 links.dial(effect.peer, effect.endpoints)
             elif type(effect) is Hangup:
                 links.hang_up(effect.peer)
+            elif type(effect) is NeedDepot:
+                self._depots.make(effect)
 
     def _to_neighbour(self, effect: SendPeer) -> None:
         if self.send_neighbour is not None:

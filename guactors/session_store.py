@@ -29,6 +29,8 @@ class SessionStore:
         """Whether workers' memory is in use here, which they want back soon."""
         objects.attach = self._attach
         core.remote.bringing.draft = self._draft
+        if not shared:
+            core.remote.depots.enable()
 
     def _attach(self, word: Stored, giver: str) -> Held:
         from guactors.objects import process

@@ -49,7 +49,7 @@ class SessionValues:
         objects = self._core.objects
         settled, objects.settled = objects.settled, []
         for id in settled:
-            if objects.kept_at and objects.is_away(id):
+            if not objects.all_here and objects.is_away(id):
                 continue  # it is on its way, and will be said again
             for future in self._futures.pop(id, ()):
                 self._resolve(future, id)

@@ -280,7 +280,7 @@ class ActorBook:
             over = self._owed(actor, Death("link_lost", "replaced by a restart"))
         actor.incarnation = message.incarnation
         actor.target = Target(message.worker, message.endpoints, message.provider)
-        self.objects.meet(message.worker, message.endpoints)
+        self.objects.places.meet(message.worker, message.endpoints, message.provider)
         actor.broken_at = 0.0
         self.by_peer[message.worker] = actor
         self.effects.append(Dial(message.worker, message.endpoints))

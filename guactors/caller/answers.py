@@ -106,7 +106,7 @@ class Answers:
         if task.missed == MOST_MISSED or task.cancelled:
             return False
         task.missed += 1
-        far = [id for id in task.deps if not self._objects.is_here(id)]
+        far = self._remote.missed(task)
         self._remote.fetch_for(task, far)
         if type(task.home) is RemoteActor or not far:
             self._again(task)

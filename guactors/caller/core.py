@@ -33,7 +33,6 @@ from guactors.errors import (
 )
 from guactors.messages import (
     ActorUpdate,
-    BlockChunk,
     Bounced,
     DeathReport,
     Define,
@@ -45,7 +44,6 @@ from guactors.messages import (
     LeaseGranted,
     LeaseLost,
     LeaseRecalled,
-    Leaving,
     Message,
     Object,
     RefWord,
@@ -89,9 +87,11 @@ class CallerCore:
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
         )
-        self.remote = RemoteValues(self.objects, self.endings, self._resubmit, lambda: self._now)
+        self.remote = RemoteValues(
+            self.objects, self.actors, self.endings, self._resubmit, lambda: self._now
+        )
         self.leases.gather = self.remote.gather
-        self.actors.gather = self.remote.gather_here
+        self.actors.gather = self.remote.gather_firmly
         self.answers = Answers(
             self.objects, self.leases, self.actors, self.endings, self.remote, self.log,
             retry_error,
@@ -230,6 +230,9 @@ class CallerCore:
         for task in self.actors.on_update(message, now):
             self.endings.end_stream(task)
             self.endings.finish(task)
+        actor = self.actors.actors.get(message.actor)
+        if actor is not None:
+            self.remote.on_actor(actor)
 
     def release_actor(self, actor: RemoteActor) -> None:
         """The last handle is gone: end the actor when its calls are answered."""
@@ -329,12 +332,8 @@ class CallerCore:
                 self.objects.on_release(peer, refs)
             case Object(request, value):
                 self.objects.fetches.on_object(peer, request, value, buffers)
-            case Leaving():
-                self.remote.on_leaving(peer)
-            case BlockChunk():
-                self.remote.on_chunk(peer, message, buffers)
             case _:
-                pass
+                self.remote.on_message(peer, message, buffers)
 
     def _target(self, peer: str) -> Target | None:
         lease = self.leases.by_peer.get(peer)

@@ -34,4 +34,11 @@ class Hangup(Struct, frozen=True):
     peer: str
 
 
-Effect = SendHub | SendPeer | Dial | Hangup
+class NeedDepot(Struct, frozen=True):
+    """Make an actor that keeps values at the provider, and tell ``Depots.made`` of it."""
+
+    store: str
+    provider: str
+
+
+Effect = SendHub | SendPeer | Dial | Hangup | NeedDepot

@@ -60,13 +60,15 @@ class Fetches:
         self._table.need(id)
 
     def answer(self, neighbour: str, request: int, entry: Entry, *, whole: bool = False) -> None:
-        """Send a value that is there, or have it come here first."""
+        """Send a value that is there, or have it come here first, or to the neighbour's machine."""
         far = whole or not self._table.within_reach(entry.id, neighbour)
-        if isinstance(entry.data, Away) and far:
+        if far and not whole and self._table.place(entry.id, neighbour):
+            self._wait(neighbour, request, entry)
+        elif far and isinstance(entry.data, Away):
             self._wait(neighbour, request, entry)
             self._table.bring(entry.id, entry.data)
         else:
-            self._send(neighbour, request, entry)
+            self._send(neighbour, request, entry, whole=whole)
 
     def _wait(self, neighbour: str, request: int, entry: Entry) -> None:
         entry.fetchers = [*(entry.fetchers or ()), (neighbour, request)]
@@ -91,6 +93,6 @@ class Fetches:
             return
         self._table.take_in(request, value, buffers, neighbour)
 
-    def _send(self, neighbour: str, request: int, entry: Entry) -> None:
-        value, frames = self._table.value(entry, neighbour)
+    def _send(self, neighbour: str, request: int, entry: Entry, *, whole: bool = False) -> None:
+        value, frames = self._table.value(entry, neighbour, whole=whole)
         self._table.effects.append(SendPeer(neighbour, Object(request, value), list(frames)))

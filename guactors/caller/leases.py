@@ -106,7 +106,7 @@ class LeaseBook:
             return
         demand.infeasible_since = 0.0
         target = Target(message.worker, message.endpoints, message.provider)
-        self.objects.meet(target.peer, message.endpoints)
+        self.objects.places.meet(target.peer, message.endpoints, message.provider)
         lease = Lease(message.lease, demand.key, target, now)
         demand.leases[lease.id] = lease
         self.by_id[lease.id] = lease

@@ -18,11 +18,11 @@ from guactors.caller.away import Away
 from guactors.caller.effects import Effect, SendPeer
 from guactors.caller.entries import Entry
 from guactors.caller.fetches import Fetches
+from guactors.caller.places import Places
 from guactors.caller.tasks import Buffers, Task
 from guactors.errors import ObjectLost, OwnerDied
 from guactors.messages import (
     BlockName,
-    Endpoint,
     Fetch,
     RefWord,
     Release,
@@ -38,12 +38,9 @@ class ObjectTable:
 
     def __init__(self, me: str, store: str = "") -> None:
         self.me = me
-        self.store = store
-        """The shared memory that this process can look into, empty for none."""
+        self.places = Places(store)
         self.attach: Callable[[Stored, str], Held] = _nowhere
         """Holds a value in shared memory; raises ObjectLost."""
-        self.stores: dict[str, str] = {}
-        """Neighbour -> the shared memory that it can look into."""
         self.kept_at: Counter[str] = Counter()
         """Neighbour -> values that it keeps for us."""
         self.remade: set[int] = set()
@@ -54,7 +51,13 @@ class ObjectTable:
         """Has a value that is away brought here."""
         self.on_left: Callable[[int], None] = lambda id: None
         """A value is away no longer, and not because it was lost."""
-        self.on_keeper_lost: Callable[[str], None] = lambda neighbour: None
+        self.on_neighbour_gone: Callable[[str], None] = lambda neighbour: None
+        self.on_dropped: Callable[[int], object] = lambda id: None
+        """A value that other machines have, or are to have, is wanted no more."""
+        self.keep: Callable[[int], object] = lambda id: None
+        """Has the machine where a value was made keep it beyond the life of its worker."""
+        self.place: Callable[[int, str], bool] = lambda id, neighbour: False
+        """Has a value copied to the neighbour's machine; whether that can be."""
         self.entries: dict[int, Entry] = {}
         self.settled: list[int] = []
         self.effects: list[Effect] = []
@@ -98,10 +101,10 @@ class ObjectTable:
         if entry is None or entry.data is not None:
             for inner in contains or ():
                 self.drop(inner)
-            if isinstance(data, Away):
+            if isinstance(data, Away) and data.giver:
                 self.effects.append(SendPeer(data.giver, Unused([data.name])))
             return
-        if isinstance(data, Away):
+        if isinstance(data, Away) and data.giver:
             self.kept_at[data.giver] += 1
         entry.data = data
         entry.buffers = buffers
@@ -115,8 +118,11 @@ class ObjectTable:
     def _news(self, entry: Entry) -> None:
         """Tell who waits for the value."""
         id = entry.id
-        if entry.wanted and isinstance(entry.data, Away):
-            self.bring(id, entry.data)
+        if isinstance(entry.data, Away):
+            if entry.wanted:
+                self.bring(id, entry.data)
+            elif entry.data.giver:
+                self.keep(id)
         if entry.watched:
             self.settled.append(id)
         if entry.dependents:
@@ -149,6 +155,8 @@ class ObjectTable:
         if isinstance(entry.data, Away):
             self._leave(entry)
             self.on_left(id)
+        if id in self.places.touched:
+            self.on_dropped(id)
         for inner in entry.contains or ():
             self.drop(inner)
         if entry.origin is not None:
@@ -280,7 +288,7 @@ class ObjectTable:
         contains = self.borrow(value.refs, neighbour) if value.refs else None
         data: bytes | Held | Away = value.data
         error = value.error
-        if value.stored is not None and giver and value.stored.store != self.store:
+        if value.stored is not None and giver and value.stored.store != self.places.store:
             data = Away(value.stored, giver)
         elif value.stored is not None:
             try:
@@ -302,9 +310,15 @@ class ObjectTable:
                 name = BlockName(value.stored.arena, value.stored.offset, value.stored.serial)
                 self.effects.append(SendPeer(neighbour, Unused([name])))
 
-    def value(self, entry: Entry, neighbour: str) -> tuple[Value, Buffers]:
-        """A ready entry as it travels to a neighbour, what it contains lent along; its frames."""
+    def value(self, entry: Entry, neighbour: str, *, whole: bool = False) -> tuple[Value, Buffers]:
+        """A ready entry as it travels to a neighbour, what it contains lent along; its frames.
+        ``whole``: not as a copy in the neighbour's memory."""
         refs = self.lend(entry.contains, neighbour) if entry.contains else []
+        copy = (
+            self.places.copy_for(entry.id, neighbour) if self.places.copies and not whole else None
+        )
+        if copy is not None:
+            return Value(b"", 0, entry.error, refs, copy), ()
         data, frames, stored = self.outgoing(entry.data or b"", entry.buffers, neighbour)
         return Value(data, len(frames), entry.error, refs, stored), frames
 
@@ -314,15 +328,9 @@ class ObjectTable:
         """A pickle as it travels to a neighbour: inline, in frames, or as a place in memory."""
         if isinstance(data, bytes):
             return data, buffers, None
-        if isinstance(data, Away) or self.stores.get(neighbour) == self.store:
+        if isinstance(data, Away) or self.places.of_peer.get(neighbour) == self.places.store:
             return b"", (), data.word
         return b"", data.parts(), None
-
-    def meet(self, neighbour: str, endpoints: Iterable[Endpoint]) -> None:
-        """A neighbour that is dialled there."""
-        store = next((endpoint.store for endpoint in endpoints if endpoint.store), "")
-        if store:
-            self.stores[neighbour] = store
 
     def lent(self) -> Counter[int]:
         """How often each object is lent."""
@@ -344,7 +352,7 @@ class ObjectTable:
 
     def on_neighbour_lost(self, neighbour: str) -> None:
         """Its loans are over; what we still had to fetch from it has no source left."""
-        self.stores.pop(neighbour, None)
+        self.places.forget(neighbour)
         for id, count in self._loans.pop(neighbour, Counter()).items():
             for _ in range(count):
                 self.drop(id)
@@ -357,8 +365,7 @@ class ObjectTable:
             if entry.fetching and entry.data is None:
                 entry.fetching = False
                 self.need(id)
-        if neighbour in self.kept_at:
-            self.on_keeper_lost(neighbour)
+        self.on_neighbour_gone(neighbour)
 
     # --- values on other machines -----------------------------------------------------------
 
@@ -374,15 +381,19 @@ class ObjectTable:
 
     @property
     def all_here(self) -> bool:
-        """Whether each value that is there at all is here, as it nearly always is."""
-        return not (self.kept_at or self.remade)
+        """Whether each value that is there at all is here, and all neighbours are on this machine
+        or may be sent it, as it nearly always is."""
+        return not (self.kept_at or self.remade or self.places.far)
 
-    def within_reach(self, id: int, neighbour: str) -> bool:
-        """Whether the neighbour can be told the value as it is: it is here, or in its memory."""
-        data = self.entries[id].data
-        if data is None:
-            return False
-        return not isinstance(data, Away) or self.stores.get(neighbour) == data.word.store
+    def within_reach(self, id: int, neighbour: str, *, firmly: bool = False) -> bool:
+        """See ``Places.reaches``."""
+        return self.places.reaches(self.entries[id], neighbour, firmly=firmly)
+
+    def kept_by_depots(self, id: int, word: Stored) -> None:
+        """A value that is away is where it was, or elsewhere, and no worker need keep it."""
+        entry = self.entries[id]
+        self._leave(entry)
+        entry.data = Away(word, "")
 
     def come(self, id: int, data: bytes | Held, *, error: bool = False) -> None:
         """A value that was away is here, or will never be (``error``)."""
@@ -408,6 +419,8 @@ class ObjectTable:
         """The giver need not keep it for us any longer."""
         away = entry.data
         assert isinstance(away, Away)
+        if not away.giver:
+            return
         self.kept_at[away.giver] -= 1
         if not self.kept_at[away.giver]:
             del self.kept_at[away.giver]
@@ -417,7 +430,7 @@ class ObjectTable:
         """Invariants, for tests."""
         kept: Counter[str] = Counter()
         for entry in self.entries.values():
-            if isinstance(entry.data, Away):
+            if isinstance(entry.data, Away) and entry.data.giver:
                 kept[entry.data.giver] += 1
         assert kept == self.kept_at, (kept, self.kept_at)
         for id, entry in self.entries.items():

@@ -25,7 +25,7 @@ from guactors.errors import ObjectLost
 from guactors.objects import locks
 from guactors.objects.layout import ALIGNMENT, HEADER, aligned
 from guactors.objects.space import Backing, Space, rounded
-from guactors.objects.sweeping import FLAGS, OPEN, WRITER, sweep_one
+from guactors.objects.sweeping import FLAGS, OPEN, WRITER, is_promised, promise, sweep_one
 
 _HEADER: Final = struct.Struct("<8sQQ40x")
 _MAGIC: Final = b"gu-block"
@@ -136,10 +136,17 @@ class OwnArena(Mapping):
         locks.release(self.fd, _byte(offset))
         return True
 
+    def promise(self) -> None:
+        """A process of another machine is to have something of it."""
+        if sys.platform != "win32":
+            promise(self.fd)
+
     def leave(self) -> None:
-        """Remove the file unless somebody else has it open: the last of them will. The mapping
-        stays."""
+        """Remove the file unless somebody else has it open: the last of them will. Nor if somebody
+        may come for what is in it: then it is swept in a while. The mapping stays."""
         locks.release(self.fd, OPEN)
+        if self.space.used and is_promised(self.fd):
+            return
         if locks.seize(self.fd, OPEN):
             with contextlib.suppress(OSError):
                 self.path.unlink()

@@ -27,12 +27,18 @@ class Held(Protocol):
     def parts(self) -> list[memoryview]:
         """The pickle and its buffers, read-only and in place; each view keeps them there."""
 
+    def body(self) -> memoryview:
+        """All that follows the block's header, as it travels to other machines."""
+
 
 class Draft(Protocol):
     """Memory for a value that comes in pieces; it is given back if it is dropped unfinished."""
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Bytes of the value, ``offset`` counted from the end of the block's header."""
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """What was written there."""
 
     def finish(self) -> Held:
         """All of it is written."""

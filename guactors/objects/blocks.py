@@ -22,11 +22,12 @@ class Block:
     """A block of an own arena, or of another process's.
 
     ``holds``: live :class:`Held` objects and views; ``loans``: times it was given away with a
-    result and has not come back; ``givers``: whom to tell that it is unused; ``used``: a number
-    that grows with each use."""
+    result and has not come back, ``far``: to another machine; ``givers``: whom to tell that it is
+    unused; ``used``: a number that grows with each use."""
 
     __slots__ = (
-        "arena", "givers", "holds", "length", "loans", "offset", "serial", "sizes", "used", "view",
+        "arena", "far", "givers", "holds", "length", "loans", "offset", "serial", "sizes", "used",
+        "view",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,7 @@ class Block:
         self.length = length
         self.holds = 0
         self.loans = 0
+        self.far = False
         self.givers: list[str] = []
         self.used = 0
         self.view: weakref.ref[Any] | None = None
@@ -69,6 +71,10 @@ class Block:
             views.append(whole[at : at + size])
             at += aligned(size)
         return views
+
+    def body(self, note: Note) -> memoryview:
+        """All that follows its header."""
+        return self.whole(note)[self.offset + HEADER : self.offset + self.length]
 
     def whole(self, note: Note) -> memoryview:
         """All memory of its arena, as ``parts`` sees it."""

@@ -43,6 +43,10 @@ class Held:
         """The pickle and its buffers, read-only and in place."""
         return self._store.parts(self._block)
 
+    def body(self) -> memoryview:
+        """All that follows the header."""
+        return self._store.body(self._block)
+
     def __repr__(self) -> str:
         return f"<Held {self.size} bytes in {self._block.arena.name}>"
 
@@ -61,6 +65,10 @@ class Draft:
         if not 0 <= offset <= block.length - HEADER - len(data):
             raise ValueError(f"{len(data)} bytes at {offset} do not lie in {block.length}")
         self._arena.write_at(block.offset + HEADER + offset, data)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """What was written there."""
+        return self._held.body()[offset : offset + length]
 
     def finish(self) -> Held:
         """Nobody could find it before."""

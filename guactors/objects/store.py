@@ -49,7 +49,7 @@ class ObjectStore:
         self._unused: dict[str, list[BlockName]] = {}
         self._borrowed = 0
         """Blocks of others that are held here."""
-        self._stuck: list[Block] = []
+        self._stuck: dict[tuple[str, int], Block] = {}
         """Nobody here needs them; other processes did when it was last asked."""
         self._serials = itertools.count(secrets.randbits(48))
         self._uses = itertools.count()
@@ -142,13 +142,23 @@ class ObjectStore:
             block.used = next(self._uses)
             return block.parts(self.note)
 
+    def body(self, block: Block) -> memoryview:
+        """All that follows the header of a block that is held."""
+        with self._lock:
+            block.used = next(self._uses)
+            return block.body(self.note)
+
     # --- giving away ------------------------------------------------------------------------------
 
-    def give(self, held: base.Held, taker: str) -> Stored:
-        """Keep a block until ``taker`` says that it is unused, or is lost."""
+    def give(self, held: base.Held, taker: str, *, far: bool = False) -> Stored:
+        """Keep a block until ``taker``, on another machine where it is ``far``, says that it is
+        unused, or is lost."""
         assert isinstance(held, Held)
         block = held._block
         with self._lock:
+            if far and isinstance(block.arena, OwnArena):
+                block.far = True
+                block.arena.promise()
             block.loans += 1
             self._given.setdefault(taker, Counter())[block.key] += 1
             return block.word(self.id)
@@ -163,8 +173,7 @@ class ObjectStore:
                 return None
             if block.serial != name.serial or offset + length > block.length - HEADER:
                 return None
-            start = block.offset + HEADER + offset
-            return block.whole(self.note)[start : start + length]
+            return block.body(self.note)[offset : offset + length]
 
     def takers(self) -> list[str]:
         """Who was given blocks that have not come back."""
@@ -218,7 +227,7 @@ class ObjectStore:
             if block.arena.erase(block.offset):
                 self._recycle(block)
             else:
-                self._stuck.append(block)
+                self._stuck[block.key] = block
             return
         del self._blocks[block.key]
         self._leave(block)
@@ -227,6 +236,7 @@ class ObjectStore:
         arena = block.arena
         assert isinstance(arena, OwnArena)
         del self._blocks[block.key]
+        self._stuck.pop(block.key, None)
         arena.space.give(block.offset, block.length)
         arena.quiet_since = None
 
@@ -243,8 +253,8 @@ class ObjectStore:
         self._borrowed -= 1
 
     def _retry_stuck(self) -> None:
-        stuck, self._stuck = self._stuck, []
-        for block in stuck:
+        stuck, self._stuck = self._stuck, {}
+        for block in stuck.values():
             if not (block.holds or block.loans):
                 self._free_if_unused(block)
 
@@ -398,14 +408,16 @@ class ObjectStore:
 
     def close(self) -> None:
         """Give everything back. What others still use of it, the last of them removes; what is
-        still looked at in this process stays until it is not."""
+        still looked at in this process stays until it is not, and for a while what was given to
+        other machines."""
         with self._lock:
             self.closed = True
             self._given.clear()
             self._settle()
             for block in list(self._blocks.values()):
+                wanted = block.viewed() or (block.far and block.loans)
                 block.loans = 0
-                block.holds = 1 if block.viewed() else 0
+                block.holds = 1 if wanted else 0
                 self._free_if_unused(block)
             self._unused.clear()
             self._drop_empty()

@@ -6,6 +6,10 @@ and launchers sweep, and have no store.
 Byte 0 of an arena is locked, together, by everybody who has it open; byte 1, alone, by the process
 that writes. Whoever can seize byte 1 knows that the writer is dead, whoever can seize byte 0 that
 nobody needs the file.
+
+The sticky bit says that values in it were promised to processes of other machines, the latest when
+the file's status was last changed. Of a dead process it stays for :data:`LINGER` seconds, in which
+a depot may come for them.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -25,6 +31,7 @@ WRITER: Final = 1
 SHORT: Final = "short"
 """The file by which a process tells the others that it found no memory."""
 FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+LINGER: Final = 3.0
 _NAME: Final = re.compile(r"[md]-[0-9a-f]{32}")
 """``m`` in memory, ``d`` on disk."""
 
@@ -41,18 +48,29 @@ def arenas_in(directory: Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
-def sweep(place: Place) -> int:
+def sweep(place: Place, *, at_once: bool = False) -> int:
     """Remove the arenas of dead processes that nobody uses, and the directories where nothing is
-    left; the number of arenas. For processes without a store."""
+    left; the number of arenas. ``at_once``: promised ones, too. For processes without a store."""
     swept = 0
     for directory in (place.directory, place.disk):
         for entry in list(arenas_in(directory)):
-            swept += sweep_one(Path(entry.path))
+            swept += sweep_one(Path(entry.path), at_once=at_once)
     remove_directories(place)
     return swept
 
 
-def sweep_one(path: Path) -> bool:
+def promise(fd: int) -> None:
+    """Others may come for what is in this arena, though its writer ends."""
+    os.fchmod(fd, 0o600 | stat.S_ISVTX)
+
+
+def is_promised(fd: int) -> bool:
+    """Whether they still may."""
+    status = os.fstat(fd)
+    return bool(status.st_mode & stat.S_ISVTX) and time.time() - status.st_ctime < LINGER
+
+
+def sweep_one(path: Path, *, at_once: bool = False) -> bool:
     """Remove the arena ``path`` if its writer is dead and nobody has it open. This process must not
     have it open."""
     try:
@@ -60,6 +78,8 @@ def sweep_one(path: Path) -> bool:
     except OSError:  # gone, or somebody else's file
         return False
     try:
+        if is_promised(fd) and not at_once:
+            return False
         if not (locks.seize(fd, WRITER) and locks.seize(fd, OPEN)):
             return False
         path.unlink()

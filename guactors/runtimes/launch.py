@@ -82,7 +82,7 @@ class NodeProcess:
             self._popen.wait()
         from guactors.objects import place, sweeping
 
-        sweeping.sweep(place.own_place())
+        sweeping.sweep(place.own_place(), at_once=True)
         for directory in self._config.scratch:
             # It does that itself, unless it was killed.
             if os.path.exists(directory):

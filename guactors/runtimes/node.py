@@ -247,7 +247,7 @@ class Node:
 
         from guactors.objects import place, sweeping
 
-        sweeping.sweep(place.own_place())
+        sweeping.sweep(place.own_place(), at_once=True)
 
         for directory in self._config.scratch:
             shutil.rmtree(directory, ignore_errors=True)

@@ -86,12 +86,12 @@ class AsyncRunner:
                         break
                     self._busy[group] += 1
                     items.append(item)
-        worker.serve_session()
+        served = worker.serve_session()
         assert self._loop is not None
         for item in items:
             task = self._loop.create_task(self._serve(item))
             self._tasks[item.link, item.call.id] = (item, task)
-        if items:
+        if items or served:
             self._look_again()
 
     def _look_again(self) -> None:

@@ -21,14 +21,17 @@ from guactors.messages import (
     AskStack,
     Bind,
     Bounced,
+    BringValue,
     Call,
     CallerToWorker,
     CancelCall,
+    DropValues,
     Expel,
     Fault,
     Fetch,
     Goodbye,
     Hello,
+    KeepBlock,
     Keeping,
     Leave,
     LoadActor,
@@ -38,6 +41,7 @@ from guactors.messages import (
     Pong,
     ProviderToWorker,
     ReadBlock,
+    ReadValue,
     Release,
     StackIs,
     StreamTaken,
@@ -309,7 +313,7 @@ class Control:
                 worker.poller.wake()
             case StreamTaken(call, taken):
                 worker.brakes.on_taken(link, call, taken)
-            case Fetch() | Release():
+            case Fetch() | Release() | KeepBlock() | BringValue() | DropValues() | ReadValue():
                 worker.for_session.append((link, message, buffers))
             case ReadBlock():
                 worker.send(link, *worker.sharing.chunk(link, message))

@@ -97,6 +97,8 @@ class Worker:
         self.main_thread = threading.get_ident()
         self.runner: Runner
         self._homes: dict[str, Listener] = {}
+        self._greeted: set[str] = set()
+        """Links whose data lane is up."""
         self._backlog: dict[str, deque[tuple[Lane, list[Frame]]]] = {}
         self._drained_at = 0.0
         self._transport = open_transport(config.identity)
@@ -266,12 +268,13 @@ class Worker:
             self.callers.granted(link, message.resources)
         elif type(message) is m.Hello:
             self._homes[link] = listener
+            self._greeted.add(link)
             self.callers.met(link, message.peer)
             self.admission.met(link, listener)
             self.sharing.met(link, message)
         elif type(message) is m.Unused:
             self.sharing.on_unused(link, message.blocks)
-        elif isinstance(message, m.Object):
+        elif isinstance(message, m.Object | m.BlockChunk):
             self.for_session.append((link, message, buffers))
 
     def finish(
@@ -305,8 +308,8 @@ class Worker:
         listener = self._homes.get(link)
         if listener is None:
             return
-        if self._backlog and link in self._backlog:
-            self._backlog[link].append((Lane.DATA, frames))
+        if link not in self._greeted or (self._backlog and link in self._backlog):
+            self._backlog.setdefault(link, deque()).append((Lane.DATA, frames))
             return
         try:
             listener.send(link, Lane.DATA, frames)  # type: ignore[arg-type]
@@ -352,8 +355,12 @@ class Worker:
         with session.lock:
             return session.core.objects.lend([ref.id for ref in refs], link)
 
-    def serve_session(self) -> None:
-        """Hand the session what arrived for it. Without the lock."""
+    def serve_session(self) -> bool:
+        """Hand the session what arrived for it; whether there was anything. Without the lock."""
+        if not self.for_session:
+            return False
+        # What it sends may consume the signal of an arrival on the data lane.
+        self.poller.wake()
         while self.for_session:
             link, message, buffers = self.for_session.popleft()
             if link in self.admission.expelled:
@@ -363,8 +370,7 @@ class Worker:
                 session.on_neighbour(link, message, buffers)
             elif isinstance(message, m.Fetch):
                 self.send(link, self.control.unknown(message), ())
-            elif isinstance(message, m.Release):
-                continue
+        return True
 
     def bind(self, message: m.Bind) -> None:
         """The provider says whom this worker is for. The session comes last: with it, calls begin
@@ -392,6 +398,7 @@ class Worker:
         """A caller is gone, and with it the interest in its calls."""
         with self.lock:
             self._homes.pop(link, None)
+            self._greeted.discard(link)
             self._backlog.pop(link, None)
             self.intake.forget(link)
             self.admission.forget(link)

@@ -52,7 +52,7 @@ class Sharing:
         from guactors.objects import process
 
         self.gave = True
-        return process.store().give(held, link)
+        return process.store().give(held, link, far=link not in self._links)
 
     def chunk(self, link: str, ask: ReadBlock) -> tuple[BlockChunk, list[memoryview]]:
         """Bytes of a result that the caller was given, in place."""

@@ -35,6 +35,9 @@ def main() -> None:
             elif order == "write":
                 held[rest[0]] = process.store().write([bytes([rest[2]]) * rest[1]])
                 answer = msgspec.to_builtins(held[rest[0]].word)
+            elif order == "give":
+                process.store().give(held.pop(rest[0]), "caller", far=True)
+                process.store().settle()
             elif order == "close":
                 process.close()
             elif order == "tick":

@@ -16,7 +16,7 @@ import pytest
 
 from guactors.errors import ObjectLost, StoreFull
 from guactors.messages import BlockName, Stored
-from guactors.objects import process
+from guactors.objects import process, sweeping
 from guactors.objects.place import own_place, place_at
 from guactors.objects.room import Bounds, Room
 from guactors.objects.store import KEEP, ObjectStore
@@ -250,6 +250,70 @@ def test_what_another_process_holds_is_not_recycled(
     other("drop", "it")
     store.on_tick(1.0)
     assert store.write([b"c" * MIB]).word.offset == word.offset
+
+
+def test_what_is_used_again_while_another_holds_it_is_recycled_once(
+    store: ObjectStore, others: Callable[[], Other]
+) -> None:
+    other = others()
+    held = store.write([b"a" * MIB])
+    word = held.word
+    other("attach", "it", word)
+    del held
+    store.settle()
+    for _ in range(2):
+        again = store.attach(word)
+        del again
+        store.settle()
+    other("drop", "it")
+    again = store.attach(word)
+    del again
+    store.settle()
+    store.check()
+    kept = store.write([b"b" * MIB])
+    store.on_tick(1.0)
+    store.check()
+    assert bytes(kept.parts()[0][:1]) == b"b"
+    assert store.attach(kept.word) is not kept
+
+
+@pytest.mark.parametrize("how", ["killed", "closed"])
+def test_what_was_promised_to_another_machine_stays_for_a_while(
+    store: ObjectStore, others: Callable[[], Other], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = others()
+    first = msgspec.convert(other("write", "first", MIB, 1), Stored)
+    second = msgspec.convert(other("write", "second", MIB, 2), Stored)
+    other("give", "first")
+    other("give", "second")
+    if how == "killed":
+        other.kill()
+    else:
+        other("close")
+        other.end()
+    sweep(own_place())
+    held = store.attach(first)
+    store.on_tick(1.0)
+    assert bytes(held.parts()[0][:1]) == b"\x01"
+    monkeypatch.setattr(sweeping, "LINGER", 0.0)
+    sweep(own_place())
+    assert store.attach(second).size, "somebody still has the arena"
+    del held
+    store.settle()
+    store.on_tick(2.0)
+    store.on_tick(2.0 + KEEP)
+    assert not in_use(store)
+
+
+def test_what_nobody_came_for_is_swept(store: ObjectStore, others: Callable[[], Other]) -> None:
+    other = others()
+    word = msgspec.convert(other("write", "it", MIB, 1), Stored)
+    other("give", "it")
+    other.kill()
+    assert sweep(own_place()) == 0
+    assert sweep(own_place(), at_once=True) == 1
+    with pytest.raises(ObjectLost, match="is gone"):
+        store.attach(word)
 
 
 def test_a_killed_reader_holds_nothing(store: ObjectStore, others: Callable[[], Other]) -> None:

@@ -15,6 +15,7 @@ import guactors as gu
 from guactors import errors
 from guactors.objects import place
 from guactors.objects.sweeping import arenas_in
+from guactors.refs import current_session
 from tests import leaks
 from tests.command import ended, eventually
 
@@ -127,7 +128,17 @@ def test_streams() -> None:
     assert [int(gu.get(ref)[-1]) for ref in stream.remote()] == [0, 1, 2]
 
 
-def test_a_value_that_died_with_its_worker_is_made_again() -> None:
+def end_depots() -> None:
+    """They are gone, and what they kept with them."""
+    session = current_session()
+    assert session is not None
+    for handle in session._depots._handles:
+        gu.kill(handle)
+        with pytest.raises(errors.ActorDied):
+            gu.get(handle.__ray_ready__.remote(), timeout=30)
+
+
+def test_a_value_that_died_with_its_machine_is_made_again() -> None:
     @gu.remote(num_returns=2)
     def made(start: int) -> tuple[int, np.ndarray]:
         return os.getpid(), np.arange(start, start + COUNT)
@@ -136,12 +147,13 @@ def test_a_value_that_died_with_its_worker_is_made_again() -> None:
     pid = gu.get(pid_ref)
     gu.wait([ref], fetch_local=False)
     os.kill(pid, signal.SIGKILL)
+    end_depots()
     eventually(lambda: ended(pid), "the worker is dead")
     assert gu.get(ref)[0] == 7
     assert gu.get(total.remote(ref)) == TOTAL + 7 * COUNT
 
 
-def test_a_chain_that_died_with_its_worker_is_made_again() -> None:
+def test_a_chain_that_died_with_its_machine_is_made_again() -> None:
     @gu.remote(num_returns=2)
     def doubled(array: np.ndarray) -> tuple[int, np.ndarray]:
         return os.getpid(), array * 2
@@ -150,16 +162,39 @@ def test_a_chain_that_died_with_its_worker_is_made_again() -> None:
     pid_ref, second = doubled.remote(first)
     pid = gu.get(pid_ref)
     os.kill(pid, signal.SIGKILL)
+    end_depots()
     assert gu.get(total.remote(second)) == 2 * TOTAL
     assert gu.get(first)[-1] == COUNT - 1
 
 
-def test_a_value_of_a_dead_actor_is_lost_and_says_so() -> None:
+def test_a_value_outlives_its_worker() -> None:
+    @gu.remote(num_returns=2, max_retries=0)
+    def made() -> tuple[int, np.ndarray]:
+        return os.getpid(), np.ones(COUNT)
+
+    pid_ref, ref = made.remote()
+    os.kill(gu.get(pid_ref), signal.SIGKILL)
+    assert gu.get(total.remote(ref)) == COUNT
+    assert gu.get(ref).sum() == COUNT
+
+
+def test_a_value_outlives_its_actor() -> None:
     shelf = Shelf.remote()
     ref = shelf.make.remote(COUNT)
     gu.wait([ref], fetch_local=False)
     gu.kill(shelf)
-    with pytest.raises((errors.ObjectLost, errors.ActorKilled), match="gone"):
+    assert gu.get(ref, timeout=30).sum() == COUNT
+
+
+def test_a_value_of_an_actor_whose_machine_died_is_lost_and_says_so() -> None:
+    shelf = Shelf.remote()
+    ref = shelf.make.remote(COUNT)
+    gu.wait([ref], fetch_local=False)
+    gu.kill(shelf)
+    kept = current_session().core.objects.places.copies  # type: ignore[union-attr]
+    eventually(lambda: ref._id in kept, "a depot has it")
+    end_depots()
+    with pytest.raises(errors.ObjectLost, match="gone"):
         gu.get(ref, timeout=30)
 
 

@@ -6,21 +6,30 @@ Owns: the rounds of service, and who is told when a value is there. Must never: 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from guactors.caller.away import Away
-from guactors.caller.effects import Dial, Hangup, SendHub
+from guactors.caller.effects import Dial, Hangup, NeedDepot, SendHub
 from guactors.caller.tasks import Task
 from guactors.errors import GuactorsError
 from guactors.hub_line import HubLine, Prove
-from guactors.messages import Challenge, Define, Fault, Hello, Message
+from guactors.messages import (
+    ActorSpec,
+    Challenge,
+    CreateActor,
+    Define,
+    Fault,
+    Hello,
+    Message,
+    Shape,
+)
 from guactors.transport.base import Frame
 from tests.sim import hub
 from tests.sim.clock import Alarm
 from tests.sim.ledger import Violation
 from tests.sim.links import Links
-from tests.sim.memory import Local
 from tests.sim.network import SimLink, SimListener, SimTransport
 from tests.sim.program import FUNCTIONS
 
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 RETRY_FULL = 0.001
+DEPOT = "Depot"
 Neighbour = Callable[[str, Message, Sequence[Frame]], None]
 
 
@@ -66,7 +76,12 @@ class SimCaller:
         self._next_tick = 0.0
         timing = world.timing
         self.core = world.caller_core(self.peer, linger=timing.linger, retry_error=_wants_retry)
-        self.core.remote.bringing.draft = Local
+        memory, host = world.memory, transport.host
+        self.core.objects.attach = lambda word, giver: memory.attach(self.peer, host, word)
+        self.core.remote.bringing.draft = lambda sizes: memory.draft(self.peer, host, sizes)
+        self.core.objects.places.spread_from = 1
+        if neighbour is None:
+            self.core.remote.depots.enable()
         for fn in FUNCTIONS:
             self.core.blobs[fn] = Define(fn, "program", b"code")
         self.links = Links(transport, hello, self._on_peer, self._on_lost)
@@ -138,6 +153,8 @@ class SimCaller:
                 links.dial(effect.peer, effect.endpoints)
             elif isinstance(effect, Hangup):
                 links.hang_up(effect.peer)
+            elif isinstance(effect, NeedDepot):
+                self._make_depot(effect)
             elif (
                 not links.send(effect.peer, effect.message, effect.buffers)
                 and self._neighbour is not None
@@ -150,6 +167,16 @@ class SimCaller:
                 continue  # it is on its way
             for told in self._waiters.pop(id, ()):
                 told(id)
+
+    def _make_depot(self, need: NeedDepot) -> None:
+        actors, shape = self.core.actors, Shape({}, provider=need.provider)
+        spec = ActorSpec(
+            self._world.fresh("actor"), self.session, self.peer, DEPOT, shape, {}
+        )  # fmt: skip
+        actor = actors.add(spec.actor, DEPOT)
+        actor.handles = 1
+        actors.create(actor, CreateActor(1, spec, pickle.dumps((0.001, "value"))))
+        self.core.remote.depots.made(need.store, actor)
 
     def _on_peer(self, peer: str, message: Message, buffers: Sequence[Frame]) -> None:
         self.core.on_peer(peer, message, buffers, self._clock.now)
@@ -219,6 +246,7 @@ class SimCaller:
         if self.closed:
             return
         self.closed = True
+        self._world.memory.gone(self.peer)
         self.core.close()
         self._carry_out()
         self.hub.close()

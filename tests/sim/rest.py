@@ -43,7 +43,7 @@ def unrest(world: World) -> list[str]:
             if d.told
         ]
         found += _miscounted(driver.caller)
-    found += world.memory.left()
+    found += world.memory.left(set(world.workers))
     found += _hub(world)
     for provider in world.living_providers():
         found += _provider(provider)

@@ -23,7 +23,7 @@ from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.worker.backpressure import Brakes
 from guactors.worker.intake import Intake, Item
 from guactors.worker.outbox import BATCH, Outbox
-from tests.sim.caller import SimCaller
+from tests.sim.caller import DEPOT, SimCaller
 from tests.sim.doorway import Doorway
 from tests.sim.network import LANES, SimLink, SimListener, SimTransport
 from tests.sim.program import Program, UserError
@@ -88,7 +88,13 @@ class SimWorker:
         """Its machine is gone: nobody is left to break its links."""
         self.dead = self._doorway.closed = self.transport.dead = True
         self._world.workers.pop(self.id, None)
-        self._world.memory.worker_gone(self.id)
+        self._forget_memory()
+
+    def _forget_memory(self) -> None:
+        memory = self._world.memory
+        memory.gone(self.id)
+        if self.session is not None:
+            memory.gone(self.session.peer)
 
     def vanish(self, death: Death | None = None) -> None:
         """The process is gone, from one moment to the next."""
@@ -98,7 +104,7 @@ class SimWorker:
         self._world.note(f"worker {self.id} is gone")
         self.transport.close()
         self._world.workers.pop(self.id, None)
-        self._world.memory.worker_gone(self.id)
+        self._forget_memory()
         self._reap(self.id, death or Death("exited", exit_code=1))
 
     def _exit(self) -> None:
@@ -175,12 +181,13 @@ class SimWorker:
                 self._doorway.send(link, m.Bounced(self._intake.take_back(link, count)))
             case m.StreamTaken(call, taken):
                 self.brakes.on_taken(link, call, taken)
-            case m.Fetch() | m.Release():
+            case (
+                m.Fetch() | m.Release() | m.KeepBlock() | m.BringValue() | m.DropValues()
+                | m.ReadValue()
+            ):  # fmt: skip
                 self._for_session(link, message, buffers)
             case m.ReadBlock():
                 self._read(link, message)
-            case m.Unused(blocks):
-                self._world.memory.unused(self.id, link, blocks)
             case m.Goodbye():
                 self._doorway.suspects.append(link)
 
@@ -270,8 +277,10 @@ class SimWorker:
                 self._on_calls(link, message.calls, buffers, now)
             elif isinstance(message, m.Hello):
                 self._doorway.greet(link, message.peer, Lane.DATA)
-            elif isinstance(message, m.Object):
+            elif isinstance(message, m.Object | m.BlockChunk):
                 self._for_session(link, message, buffers)
+            elif isinstance(message, m.Unused):
+                self._world.memory.unused(self.id, link, message.blocks)
 
     def _on_calls(
         self, link: str, calls: list[m.Call], buffers: Sequence[Frame], now: float
@@ -447,6 +456,8 @@ class SimWorker:
         if self.dead or self.spec is None:
             return
         self._loading = False
+        if self.spec.class_name == DEPOT:
+            self.open_session()
         error = pickle.dumps(UserError("constructor"), 5) if ends == "raise" else b""
         self._tell_provider(m.ActorLoaded(self.spec.actor, error))
         self._places = max(1, self.spec.max_concurrency)

@@ -66,7 +66,7 @@ class World:
         self.timing = Timing()
         self.versions = Versions("0", "3.11.7")
         self.ledger = Ledger(self)
-        self.memory = Memory()
+        self.memory = Memory(self.clock.after)
         self.keys = Keys(self) if keyed else None
         self.hub: SimHub | None = None
         self.providers: dict[str, SimProvider] = {}

@@ -136,6 +136,6 @@ def test_an_item_that_comes_twice_is_dropped(bench: Large) -> None:
 def test_a_neighbour_that_left_shares_no_more(bench: Large) -> None:
     bench.call()
     bench.lease("w-1")
-    assert bench.core.objects.stores == {"w-1": STORE}
+    assert bench.core.objects.places.of_peer == {"w-1": STORE}
     bench.lose("w-1")
-    assert bench.core.objects.stores == {}
+    assert bench.core.objects.places.of_peer == {}
