@@ -565,11 +565,13 @@ class Proof(Message, frozen=True, tag=8):
 
 class SetDemand(Message, frozen=True, tag=20):
     """I could use ``count`` leases' worth of work of this shape now. Absolute and repeatable: the
-    last one counts. ``key`` names the demand within the caller."""
+    last one counts. ``key`` names the demand within the caller. ``prefer``: providers that have
+    what the work needs, the one with most of it first; where they have no room, others do."""
 
     key: Id
     shape: Shape
     count: Count
+    prefer: Annotated[list[Id], Meta(max_length=8)] = []
 
 
 class ReturnLease(Message, frozen=True, tag=21):

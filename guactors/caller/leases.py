@@ -10,8 +10,9 @@ while another lease is free; what was sent too early is taken back.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from itertools import islice
 from math import ceil
 
 from guactors.caller.effects import Dial, Effect, Hangup, SendHub, SendPeer
@@ -28,6 +29,10 @@ DEEPEST = 256
 WORTH_A_LEASE = 0.010
 """Seconds of queued work that justify asking for one lease more."""
 MOST_DEMAND = 10_000
+LOOKED_AT = 16
+"""Calls at the head of a queue whose values say where more leases should be."""
+MOST_NEAR = 8
+"""Providers that are named to the hub."""
 TAKE_BACK_AFTER = 0.010
 """A call may wait so long behind another before a dry lease takes it over."""
 
@@ -317,7 +322,19 @@ class LeaseBook:
             count < demand.told and (not demand.queue or 2 * count < demand.told)
         ):
             demand.told = count
-            self.effects.append(SendHub(SetDemand(demand.key, demand.shape, count)))
+            wanted = SetDemand(demand.key, demand.shape, count, self._near(demand))
+            self.effects.append(SendHub(wanted))
+
+    def _near(self, demand: Demand) -> list[str]:
+        """Providers whose machines have what the next calls need, the most of it first."""
+        objects = self.objects
+        if objects.all_here:
+            return []
+        sizes: Counter[str] = Counter()
+        for task in islice(demand.queue, LOOKED_AT):
+            for id in task.deps:
+                objects.places.weigh(objects.entries[id], sizes)
+        return [provider for provider, _ in sizes.most_common(MOST_NEAR)]
 
     def _list(self, demand: Demand, lease: Lease) -> None:
         if not lease.listed and not lease.recalled and not lease.target.blocked:

@@ -6,6 +6,7 @@ Owns: these tables. Must never: move anything (``depots`` do), or know what a va
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -50,7 +51,8 @@ class Places:
         if not store:
             return
         self.of_peer[neighbour] = store
-        self.providers[store] = provider
+        if provider:
+            self.providers[store] = provider
         if self.spreads and store != self.store:
             self.far = True
 
@@ -70,6 +72,19 @@ class Places:
         """Where the neighbour finds the value in its own memory."""
         copies = self.copies.get(id)
         return copies.get(self.of_peer.get(neighbour, "")) if copies else None
+
+    def weigh(self, entry: Entry, sizes: Counter[str]) -> None:
+        """Add the value's bytes to those of each provider whose machine has it."""
+        data = entry.data
+        if data is None or isinstance(data, bytes):
+            return
+        stores = set(self.copies.get(entry.id, ()))
+        if isinstance(data, Away):
+            stores.add(data.word.store)
+        for store in sorted(stores):
+            provider = self.providers.get(store)
+            if provider:
+                sizes[provider] += data.size
 
     def reaches(self, entry: Entry, neighbour: str, *, firmly: bool = False) -> bool:
         """Whether the neighbour can be told the value as things are: it is in its memory, or here

@@ -70,6 +70,7 @@ class LeaseRules:
         elif demand.need != need:
             demand.count, demand.infeasible = message.count, False
             desk.demands.move(demand, need, message.shape)
+        demand.prefer = _weights(message.prefer)
         if message.count != demand.count:
             demand.count = message.count
         if demand.given_up:
@@ -277,3 +278,10 @@ def _describe(death: DeathReport) -> str:
     if death.stderr_tail:
         text += f"\nlast words on stderr:\n{death.stderr_tail}"
     return text
+
+
+def _weights(prefer: list[str]) -> dict[str, float] | None:
+    """As ``choose`` wants them: the first weighs most."""
+    if not prefer:
+        return None
+    return {provider: float(len(prefer) - place) for place, provider in enumerate(prefer)}

@@ -132,6 +132,15 @@ def test_a_result_goes_from_machine_to_machine() -> None:
     assert gu.get(ref, timeout=30)[-1] == COUNT - 1
 
 
+def test_calls_go_where_their_values_are() -> None:
+    names = {id: name for name, id in nodes().items()}
+    for name in NAMES:
+        ref = numbers.options(**at(name)).remote(COUNT)
+        gu.wait([ref], fetch_local=False, timeout=30)
+        where, _ = gu.get(total.options(num_cpus=0.5).remote(ref), timeout=30)
+        assert names[where] == name
+
+
 def test_actors_and_nested_references() -> None:
     made = Shelf.options(**at("one")).remote()
     ref = made.make.remote(COUNT)

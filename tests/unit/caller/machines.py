@@ -177,7 +177,9 @@ class Machines:
         if peer[0] == "d":
             death = m.DeathReport("exited", "killed")
             for core in self.cores.values():
-                core.on_hub(m.ActorUpdate(f"a-{peer[2:]}", "dead", 0, death=death), self.now)
+                for actor in list(core.actors.actors):
+                    if actor[2:].split(".")[0] == peer[2:]:
+                        core.on_hub(m.ActorUpdate(actor, "dead", 0, death=death), self.now)
         else:
             lease = m.LeaseLost(f"l-{peer[2:]}", m.DeathReport("exited", "killed"))
             self.core.on_hub(lease, self.now)
@@ -227,7 +229,8 @@ class Machines:
 
     def _make_depot(self, store: str) -> None:
         number = store[2:]
-        actor = self.core.actors.add(f"a-{number}", "Depot")
+        made = sum(actor.split(".")[0] == f"a-{number}" for actor in self.core.actors.actors)
+        actor = self.core.actors.add(f"a-{number}.{made}" if made else f"a-{number}", "Depot")
         if store not in self.broken:
             self.dead.discard(f"d-{number}")
             core = self._add(f"d-{number}", store)
@@ -237,11 +240,13 @@ class Machines:
             self._tell_alive(self.core, actor.id)
 
     def _tell_alive(self, core: CallerCore, actor: str) -> None:
-        peer = f"d-{actor[2:]}"
-        if peer in self.cores:
-            places = self._endpoints(peer, int(actor[2:]))
+        number = actor[2:].split(".", maxsplit=1)[0]
+        peer = f"d-{number}"
+        latest = [one for one in self.core.actors.actors if one[2:].split(".")[0] == number][-1]
+        if peer in self.cores and actor == latest:
+            places = self._endpoints(peer, int(number))
             core.on_hub(m.ActorUpdate(actor, "alive", 0, peer, places), self.now)
-        elif peer in self.dead:
+        elif peer in self.dead or actor != latest:
             core.on_hub(m.ActorUpdate(actor, "dead", 0, death=m.DeathReport("exited")), self.now)
 
     def _say(self, sender: str, receiver: str, message: m.Message, buffers: Buffers) -> None:

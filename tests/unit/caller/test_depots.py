@@ -10,9 +10,10 @@ import pytest
 from guactors import messages as m
 from guactors.caller.away import Away
 from guactors.caller.depots import BARRED, IDLE, PATIENCE
+from guactors.caller.tasks import Task
 from guactors.errors import ObjectLost
 from guactors.objects.pulling import CHUNK
-from tests.unit.caller.machines import CALLER, Machines
+from tests.unit.caller.machines import CALLER, FN, Machines
 
 BIG = 3 * CHUNK + 7
 MEDIUM = CHUNK + CHUNK // 2
@@ -103,7 +104,7 @@ def test_many_machines_get_a_value_from_each_other(seed: int) -> None:
     assert len({machines.where(call) for call in calls}) == 9
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_a_machine_that_is_lost_on_the_way_costs_only_what_it_owed(seed: int) -> None:
     machines = Machines(6, seed)
     id, data = machines.put(BIG)
@@ -204,3 +205,17 @@ def test_a_copy_that_a_worker_does_not_find_is_not_believed() -> None:
     assert machines.call_at(call).deps[0].stored is not None
     machines.answer(call)
     assert machines.core.objects.entries[call].data == b"small"
+
+
+def test_the_hub_is_told_where_the_values_are() -> None:
+    machines = Machines(3)
+    small, _ = machines.made(1, MEDIUM)
+    big, _ = machines.made(2, BIG)
+    machines.core.remote.depots.place(small, "s-3")
+    machines.run()
+    id = machines.core.objects.new()
+    demand = machines.core.demand(m.Shape({"GPU": 1.0}))
+    machines.core.submit(demand, Task(id, fn=FN, name="f", deps=[small, big]), machines.now)
+    machines.run()
+    told = [one for one in machines.to_hub if isinstance(one, m.SetDemand) and one.count][-1]
+    assert told.prefer == ["p-2", "p-1", "p-3"]

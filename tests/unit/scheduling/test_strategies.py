@@ -126,3 +126,16 @@ def test_weights_decide_among_those_that_meet_the_same_labels() -> None:
     assert choose(slots, need, prefer={"p-2": 1e9}) is slots[0]
     assert choose(slots, need, {"p-1"}, {"p-1": 1e6}) is slots[0]
     assert all(feasible(slot, need) for slot in slots)
+
+
+def test_a_lease_goes_where_its_caller_has_what_it_needs(bench: Bench) -> None:
+    for number in (1, 2, 3):
+        bench.provider(f"p-{number}", cpus=1.0)
+    bench.caller("c-1")
+    shape = Shape({"CPU": 1.0})
+    bench.say("c-1", m.SetDemand("k", shape, 1, ["p-9", "p-3", "p-2"]))
+    assert bench.heard("p-3", m.StartLease)
+    bench.say("c-1", m.SetDemand("k", shape, 2, ["p-3", "p-2"]))
+    assert bench.heard("p-2", m.StartLease), "the second choice has room"
+    bench.say("c-1", m.SetDemand("k", shape, 3, ["p-3"]))
+    assert bench.heard("p-1", m.StartLease), "and in the end any"
