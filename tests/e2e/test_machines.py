@@ -134,10 +134,11 @@ def test_a_result_goes_from_machine_to_machine() -> None:
 
 def test_calls_go_where_their_values_are() -> None:
     names = {id: name for name, id in nodes().items()}
-    for name in NAMES:
+    for number, name in enumerate(NAMES, 1):
         ref = numbers.options(**at(name)).remote(COUNT)
         gu.wait([ref], fetch_local=False, timeout=30)
-        where, _ = gu.get(total.options(num_cpus=0.5).remote(ref), timeout=30)
+        # Each with an amount of its own, for which there is no worker yet.
+        where, _ = gu.get(total.options(num_cpus=0.1 * number).remote(ref), timeout=30)
         assert names[where] == name
 
 
