@@ -60,7 +60,7 @@ class Answers:
             task = target.in_flight.get(reply.id)
             if task is None or task.attempt != reply.attempt:
                 position += sum(value.buffers for value in reply.values)
-                self._objects.refuse(peer, reply.values)
+                self._objects.travel.refuse(peer, reply.values)
                 ended.append(None)
                 continue
             del target.in_flight[reply.id]

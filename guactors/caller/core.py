@@ -26,11 +26,7 @@ from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
 from guactors.caller.task_log import DEPENDENCY_FAILED, TaskLog
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
-from guactors.errors import (
-    Death,
-    GuactorsError,
-    TaskCancelled,
-)
+from guactors.errors import Death, GuactorsError, TaskCancelled
 from guactors.messages import (
     ActorUpdate,
     Bounced,

@@ -63,7 +63,7 @@ class Endings:
                 if value.stored is None and not value.refs:
                     objects.settle(id, value.data, buffers[position:end])
                 else:
-                    objects.take_in(id, value, buffers[position:end], peer, peer)
+                    objects.travel.take_in(id, value, buffers[position:end], peer, peer)
                 position = end
                 id += 1
         if task.returns == STREAM:
@@ -87,7 +87,7 @@ class Endings:
         """The next item of a stream; one that a retry repeats is dropped."""
         stream = self.streams.get(message.call)
         id = self.objects.new()
-        self.objects.take_in(id, message.value, buffers, peer, peer)
+        self.objects.travel.take_in(id, message.value, buffers, peer, peer)
         if stream is None or stream.finished or message.index < stream.received:
             self.objects.drop(id)
             if stream is not None and stream.window and message.index == 0:

@@ -91,8 +91,8 @@ class Fetches:
                 contains = self._table.borrow(value.refs, neighbour) if value.refs else None
                 self._table.settle(request, held, error=value.error, contains=contains)
             return
-        self._table.take_in(request, value, buffers, neighbour)
+        self._table.travel.take_in(request, value, buffers, neighbour)
 
     def _send(self, neighbour: str, request: int, entry: Entry, *, whole: bool = False) -> None:
-        value, frames = self._table.value(entry, neighbour, whole=whole)
+        value, frames = self._table.travel.value(entry, neighbour, whole=whole)
         self._table.effects.append(SendPeer(neighbour, Object(request, value), list(frames)))

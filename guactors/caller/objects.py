@@ -20,15 +20,14 @@ from guactors.caller.entries import Entry
 from guactors.caller.fetches import Fetches
 from guactors.caller.places import Places
 from guactors.caller.tasks import Buffers, Task
+from guactors.caller.travel import Travel
 from guactors.errors import ObjectLost, OwnerDied
 from guactors.messages import (
-    BlockName,
     Fetch,
     RefWord,
     Release,
     Stored,
     Unused,
-    Value,
 )
 from guactors.objects.base import Held
 
@@ -67,6 +66,7 @@ class ObjectTable:
         self._loans: dict[str, Counter[int]] = {}
         self.captured: dict[bytes, list[int]] = {}
         """Function -> objects that its code refers to, held till the session ends."""
+        self.travel = Travel(self)
         self.fetches = Fetches(self)
 
     # --- making and dropping ---------------------------------------------------------------
@@ -280,57 +280,6 @@ class ObjectTable:
             if loans is not None and id is not None and loans[id] > 0:
                 loans[id] -= 1
                 self.drop(id)
-
-    def take_in(
-        self, id: int, value: Value, buffers: Buffers, neighbour: str, giver: str = ""
-    ) -> None:
-        """Settle with a value that came from a neighbour. ``giver``: who gave it away for good."""
-        contains = self.borrow(value.refs, neighbour) if value.refs else None
-        data: bytes | Held | Away = value.data
-        error = value.error
-        if value.stored is not None and giver and value.stored.store != self.places.store:
-            data = Away(value.stored, giver)
-        elif value.stored is not None:
-            try:
-                data, buffers = self.attach(value.stored, giver), ()
-            except ObjectLost as lost:
-                if giver:
-                    data, buffers = Away(value.stored, giver), ()
-                    self.missed.append((id, str(lost)))
-                else:
-                    data, buffers, error = pickle.dumps(lost, 5), (), True
-        self.settle(id, data, buffers, error=error, contains=contains)
-
-    def refuse(self, neighbour: str, values: Iterable[Value]) -> None:
-        """Values that nobody waits for: what came with them goes back."""
-        for value in values:
-            if value.refs:
-                self.effects.append(SendPeer(neighbour, Release(value.refs)))
-            if value.stored is not None:
-                name = BlockName(value.stored.arena, value.stored.offset, value.stored.serial)
-                self.effects.append(SendPeer(neighbour, Unused([name])))
-
-    def value(self, entry: Entry, neighbour: str, *, whole: bool = False) -> tuple[Value, Buffers]:
-        """A ready entry as it travels to a neighbour, what it contains lent along; its frames.
-        ``whole``: not as a copy in the neighbour's memory."""
-        refs = self.lend(entry.contains, neighbour) if entry.contains else []
-        copy = (
-            self.places.copy_for(entry.id, neighbour) if self.places.copies and not whole else None
-        )
-        if copy is not None:
-            return Value(b"", 0, entry.error, refs, copy), ()
-        data, frames, stored = self.outgoing(entry.data or b"", entry.buffers, neighbour)
-        return Value(data, len(frames), entry.error, refs, stored), frames
-
-    def outgoing(
-        self, data: bytes | Held | Away, buffers: Buffers, neighbour: str
-    ) -> tuple[bytes, Buffers, Stored | None]:
-        """A pickle as it travels to a neighbour: inline, in frames, or as a place in memory."""
-        if isinstance(data, bytes):
-            return data, buffers, None
-        if isinstance(data, Away) or self.places.of_peer.get(neighbour) == self.places.store:
-            return b"", (), data.word
-        return b"", data.parts(), None
 
     def lent(self) -> Counter[int]:
         """How often each object is lent."""

@@ -63,10 +63,10 @@ class Target:
     def _laden(self, task: Task, objects: ObjectTable, now: float) -> Call:
         """A call with values, references or a deadline."""
         deps: list[Value] = []
-        args, frames, stored = objects.outgoing(task.args, task.buffers, self.peer)
+        args, frames, stored = objects.travel.outgoing(task.args, task.buffers, self.peer)
         self.buffers.extend(frames)
         for id in task.deps:
-            dep, dep_frames = objects.value(objects.entries[id], self.peer)
+            dep, dep_frames = objects.travel.value(objects.entries[id], self.peer)
             deps.append(dep)
             self.buffers.extend(dep_frames)
         refs = objects.lend(task.lent, self.peer) if task.lent else []

@@ -426,22 +426,6 @@ class ObjectStore:
                 arena.leave()
         self._room.close()
 
-    def check(self) -> None:
-        """Invariants, for tests."""
-        with self._lock:
-            for key, block in self._blocks.items():
-                assert key == block.key
-                assert block.holds >= 0 <= block.loans
-            for arena in self._arenas:
-                arena.space.check()
-                used = sum(
-                    rounded(block.length) for block in self._blocks.values() if block.arena is arena
-                )
-                assert used == arena.space.used, (used, arena.space.used)
-            for seen in self._seen.values():
-                users = sum(block.arena is seen for block in self._blocks.values())
-                assert users == seen.users
-
 
 def _on_disk(block: Block) -> bool:
     return block.arena.name.startswith("d")

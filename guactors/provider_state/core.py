@@ -399,8 +399,8 @@ class ProviderCore:
         for worker in self._pool.surplus(now):
             effects += self._watch.ask_to_leave(worker, now, IDLE_PATIENCE)
         effects += [self._start(worker) for worker in self._pool.to_start(now)]
-        if self._envs.crowded(now):
-            effects += self._envs.surplus(self._orders.used_parts(), now)
+        envs = self._envs
+        effects += envs.surplus(self._orders.used_parts(), now) if envs.crowded(now) else []
         return effects + self._readiness()
 
     def _start(self, worker: str) -> StartWorker:

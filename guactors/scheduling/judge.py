@@ -60,9 +60,7 @@ class Judge:
         caller = desk.callers.get(demand.caller)
         if group is not None and (caller is None or sees(caller, group)):
             if group.state != REMOVED:
-                if not desk.bundles_for(need):
-                    text = f"no bundle of {group.id} could hold it: it has {_bundles(group)}"
-                    self._refuse(demand, text, "Unschedulable")
+                self._judge_bundles(demand, group, now)
                 return
             self._refuse(demand, f"its placement group {group.id} is gone: {group.reason}", GONE)
             return
@@ -73,6 +71,21 @@ class Judge:
             desk.agenda.put(later, lambda then: self._again(demand, then))
             return
         self._refuse(demand, _unknown(need.wish.group), GONE)
+
+    def _judge_bundles(self, demand: Demand, group: Group, now: float) -> None:
+        """Whether one of them could ever hold it, and on a provider where its caller may work."""
+        bundles = self._desk.bundles_for(demand.need)
+        if not bundles:
+            text = f"no bundle of {group.id} could hold it: it has {_bundles(group)}"
+            self._refuse(demand, text, "Unschedulable")
+            return
+        slots = [bundle.slot for bundle in bundles if bundle.slot is not None]
+        if len(slots) < len(bundles) or demand.caller not in self._desk.callers:
+            return
+        denied = self._desk.permission.explain(demand.need, slots, now)
+        if denied is not None:
+            demand.infeasible = True
+            self._deny(demand, denied)
 
     def lets_in(self, demand: Demand) -> bool:
         """Whether the group in which it is to be met is there for its caller; refuses it if not."""

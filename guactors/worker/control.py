@@ -64,6 +64,7 @@ from guactors.transport.base import (
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.transport.poller import Poller
 from guactors.versions import own_versions
+from guactors.worker.keeping import keeps
 from guactors.worker.outbox import PATIENCE
 from guactors.worker.stack import dump
 
@@ -234,7 +235,7 @@ class Control:
                     worker.on_link_gone(self._suspects.pop())
                 worker.serve_session()
                 worker.sharing.tick(time.monotonic())
-                if self._kept and not worker.keeps():
+                if self._kept and not keeps(worker):
                     self._kept = False
                     self.tell_provider(Keeping(False))
 
@@ -403,7 +404,7 @@ class Control:
             case Leave(graceful, if_unused):
                 if not graceful:
                     os._exit(0)
-                if if_unused and worker.keeps():
+                if if_unused and keeps(worker):
                     self._kept = True
                     self.tell_provider(Keeping(True))
                     return

@@ -39,6 +39,7 @@ from guactors.worker.control import MOST_FAULTS, Control
 from guactors.worker.environment import Setup
 from guactors.worker.execution import Code
 from guactors.worker.intake import DRAIN_EVERY, Intake, Item
+from guactors.worker.keeping import hand_over
 from guactors.worker.outbox import BATCH, PATIENCE, Outbox
 from guactors.worker.printing import name_streams
 from guactors.worker.serving import keep_borrowed
@@ -50,10 +51,6 @@ if TYPE_CHECKING:
     from guactors.worker.runners import Runner
 
 DRAIN = 256
-HAND_OVER = 50.0
-"""Seconds that callers have to fetch what is theirs when this process is to end."""
-NAP = 0.5
-"""Longest wait of the main thread, as those that run calls have it."""
 SWITCH_INTERVAL = 0.001
 """Seconds after which a running call lets the control thread have the interpreter: Python's default
 of 5 ms is as much as an urgent message may take in all."""
@@ -150,24 +147,10 @@ class Worker:
         try:
             while runner is not None:
                 runner = runner.run()
-            self._hand_over()
+            hand_over(self)
         finally:
             self._close()
         return self.exit_status
-
-    def _hand_over(self) -> None:
-        """Have callers elsewhere fetch what they have here, before that ends with this process."""
-        takers = self.sharing.takers()
-        if not takers:
-            return
-        self.control.tell_provider(m.Keeping(True))
-        for link in takers:
-            self.control.send(link, m.Leaving())
-        latest = time.monotonic() + HAND_OVER
-        while self.sharing.takers() and time.monotonic() < latest:
-            with self.lock:
-                self.drain(time.monotonic())
-            self.poller.wait(NAP)
 
     def _close(self) -> None:
         set_session_factory(None)
@@ -192,18 +175,10 @@ class Worker:
 
         config = self.config
         hello = m.Hello(
-            fresh("caller"),
-            "caller",
-            own_versions(),
-            os.getpid(),
-            host_id(),
-            self.session_id,
-            False,
-            config.worker,
-            self.namespace,
-            transport=config.identity.client_public,
+            fresh("caller"), "caller", own_versions(), os.getpid(), host_id(), self.session_id,
+            False, config.worker, self.namespace, transport=config.identity.client_public,
             store=self.sharing.store_id,
-        )
+        )  # fmt: skip
         host = BlockingHost(self)
         session = Session(self._transport, config.hub, hello, config.timing, echo=False, host=host)
         host.session = session
@@ -383,16 +358,6 @@ class Worker:
         self.namespace = message.namespace
         self.session_id = message.session
         self.poller.wake()
-
-    def keeps(self) -> bool:
-        """Whether others need what is here: values of theirs, or references."""
-        if self.sharing.takers():
-            return True
-        session = present_session()
-        if session is None:
-            return False
-        with session.lock:
-            return session.core.objects.lends()
 
     def on_link_gone(self, link: str) -> None:
         """A caller is gone, and with it the interest in its calls."""

@@ -19,6 +19,7 @@ from guactors.messages import BlockName, Stored
 from guactors.objects import process, sweeping
 from guactors.objects.place import own_place, place_at
 from guactors.objects.room import Bounds, Room
+from guactors.objects.space import rounded
 from guactors.objects.store import KEEP, ObjectStore
 from guactors.objects.sweeping import arenas_in, sweep
 
@@ -81,7 +82,7 @@ def small(tmp_path: Path) -> Iterator[ObjectStore]:
     place = place_at(Path(f"/dev/shm/guactors-small-{os.getpid()}"), tmp_path / "disk")
     store = ObjectStore(Room(place, Bounds(4 * MIB, 8 * MIB)))
     yield store
-    store.check()
+    check(store)
     store.close()
     assert not place.directory.exists()
     assert not place.disk.exists()
@@ -89,6 +90,19 @@ def small(tmp_path: Path) -> Iterator[ObjectStore]:
 
 def block(word: Stored) -> BlockName:
     return BlockName(word.arena, word.offset, word.serial)
+
+
+def check(store: ObjectStore) -> None:
+    """What must hold at any time."""
+    for key, block in store._blocks.items():
+        assert key == block.key
+        assert block.holds >= 0 <= block.loans
+    for arena in store._arenas:
+        arena.space.check()
+        used = sum(rounded(x.length) for x in store._blocks.values() if x.arena is arena)
+        assert used == arena.space.used, (used, arena.space.used)
+    for seen in store._seen.values():
+        assert sum(x.arena is seen for x in store._blocks.values()) == seen.users
 
 
 def in_use(store: ObjectStore) -> list[str]:
@@ -128,7 +142,7 @@ def test_what_was_given_away_stays_until_it_comes_back(store: ObjectStore) -> No
     word = store.give(held, "caller")
     del held
     store.settle()
-    store.check()
+    check(store)
     store.given_back("stranger", [block(word)])
     assert bytes(store.attach(word).parts()[0][:1]) == b"x"
     store.settle()
@@ -136,7 +150,7 @@ def test_what_was_given_away_stays_until_it_comes_back(store: ObjectStore) -> No
     with pytest.raises(ObjectLost):
         store.attach(word)
     store.given_back("caller", [block(word)])
-    store.check()
+    check(store)
 
 
 def test_a_lost_taker_gives_everything_back(store: ObjectStore) -> None:
@@ -146,7 +160,7 @@ def test_a_lost_taker_gives_everything_back(store: ObjectStore) -> None:
     for word in words:
         with pytest.raises(ObjectLost):
             store.attach(word)
-    store.check()
+    check(store)
 
 
 def test_an_empty_arena_is_kept_for_a_while(store: ObjectStore) -> None:
@@ -269,10 +283,10 @@ def test_what_is_used_again_while_another_holds_it_is_recycled_once(
     again = store.attach(word)
     del again
     store.settle()
-    store.check()
+    check(store)
     kept = store.write([b"b" * MIB])
     store.on_tick(1.0)
-    store.check()
+    check(store)
     assert bytes(kept.parts()[0][:1]) == b"b"
     assert store.attach(kept.word) is not kept
 

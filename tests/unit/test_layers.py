@@ -49,8 +49,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "hub_keys", "env_client", "image_client", "looking", "provider_disk", "provider_envs",
         "provider_fetch", "provider_images", "provider_look", "provider_policy", "grid_client",
         "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
-        "refs", "remote_function", "session", "session_questions", "session_store",
-        "session_values", "actor_making",
+        "refs", "remote_function", "session", "session_questions", "session_depots",
+        "session_store", "session_values", "actor_making",
         "actor_registry",
         "worker", "worker.*",
     ),
@@ -65,6 +65,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 UPWARDS = {
     ("remote_function", "api"): "the first call starts a grid, as in Ray",
     ("remote_actor", "api"): "the first call starts a grid, as in Ray",
+    ("session_depots", "api"): "a depot opens the session of its process",
 }
 """The arrows that may point the wrong way, each inside a function."""
 

@@ -132,6 +132,24 @@ def test_a_revoked_grant_takes_the_group_unless_it_may_finish(
     assert latest(bench, "g-1").state == state
 
 
+def test_who_may_not_work_in_his_group_any_more_is_told(bench: KeyedBench) -> None:
+    serial = bench.grant()
+    bench.come(APP, "c-1", "s-1")
+    make(bench, "g-1", CPU)
+    bench.demand("c-1", place=INSIDE)
+    [start] = bench.start_leases()
+    bench.done(m.RevokeGrant(0, OWNER.public.text, serial, "finish"))
+    assert not bench.heard("c-1", m.DemandInfeasible), "it may have started"
+    death = m.DeathReport("refused", "no grant")
+    bench.say("p-1", m.LeaseEnded(start.lease, death))
+    refused = bench.one("c-1", m.DemandInfeasible)
+    assert refused.kind == "PermissionDenied"
+    assert "no grant" in refused.reason
+    bench.grant()
+    bench.demand("c-1", place=INSIDE)
+    assert bench.start_leases(), "with a new grant it goes on"
+
+
 def test_a_provider_cannot_make_groups_up() -> None:
     """What it tells a hub of must bear the hub's own mark."""
     bench = KeyedBench()
