@@ -138,8 +138,7 @@ class OwnArena(Mapping):
 
     def promise(self) -> None:
         """A process of another machine is to have something of it."""
-        if sys.platform != "win32":
-            promise(self.fd)
+        promise(self.fd)
 
     def leave(self) -> None:
         """Remove the file unless somebody else has it open: the last of them will. Nor if somebody

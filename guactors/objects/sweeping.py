@@ -18,6 +18,7 @@ import contextlib
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,8 @@ def sweep(place: Place, *, at_once: bool = False) -> int:
 
 def promise(fd: int) -> None:
     """Others may come for what is in this arena, though its writer ends."""
-    os.fchmod(fd, 0o600 | stat.S_ISVTX)
+    if sys.platform != "win32":
+        os.fchmod(fd, 0o600 | stat.S_ISVTX)
 
 
 def is_promised(fd: int) -> bool:

@@ -297,8 +297,8 @@ class ProviderCore:
             case m.Retiring():
                 effects = self._orders.retiring(known, now)
             case m.Refusal(who, action, what, reason, detail):
-                told = m.Report(who, action, what, reason, detail, known.session)
-                effects = self._line.tell(told, now)
+                report = m.Report(who, action, what, reason, detail, known.session)
+                effects = self._line.tell(report, now)
             case m.StackIs():
                 effects = self._lookout.on_stack(worker, message)
             case m.Goodbye(reason):
@@ -315,8 +315,7 @@ class ProviderCore:
         self, worker: str, stream: int, name: str, lines: tuple[str, ...], dropped: int
     ) -> list[Effect]:
         """Lines it printed; ``dropped`` before them are lost, as are all while the hub is away."""
-        known = self._pool.workers.get(worker)
-        if known is None:
+        if (known := self._pool.workers.get(worker)) is None:
             return []
         return pass_on(known, self._line, self.config.name, stream, name, lines, dropped)
 
