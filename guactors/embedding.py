@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from guactors.home import host_id, new_run_dir
 from guactors.ids import fresh
 from guactors.machine import detect_resources, find_gpus, find_labels, memory_threshold
 from guactors.messages import Endpoint, Hello
+from guactors.objects.base import LARGE
+from guactors.objects.place import MEMORY_BOUND
 from guactors.runtimes.launch import NodeProcess, launch_node
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def open_session(
     num_gpus: float | None,
     resources: dict[str, float],
     labels: dict[str, str],
+    object_store_memory: int | None,
     namespace: str | None,
     key: str | None,
     signers: Sequence[str],
@@ -44,10 +47,11 @@ def open_session(
     """A session that the hub has welcomed. Raises as ``init``."""
     keys = [_signer(one) for one in signers]
     if address is not None:
-        if num_cpus is not None or num_gpus is not None or resources or labels:
+        described = (num_cpus, num_gpus, object_store_memory) != (None, None, None)
+        if described or resources or labels:
             raise UsageError(
-                "num_cpus, num_gpus, resources and labels describe an embedded grid; a grid that "
-                "is joined has its own"
+                "num_cpus, num_gpus, object_store_memory, resources and labels describe an "
+                "embedded grid; a grid that is joined has its own"
             )
         from guactors.grid_file import find_hub
 
@@ -57,18 +61,61 @@ def open_session(
         return session
     if key is not None:
         raise UsageError("key= says who you are to a hub elsewhere: give its address too")
+    restore = _bound_store(object_store_memory)
+    try:
+        session = _embedded(
+            num_cpus, num_gpus, resources, labels,
+            lambda endpoints: _connect(
+                endpoints, Credentials(), namespace, echo, fold, timeout
+            ),
+            max(timeout, 30.0),
+        )  # fmt: skip
+    except BaseException:
+        restore()
+        raise
+    session.code_signers = keys
+    session.on_close.append(restore)
+    return session
+
+
+def _embedded(
+    num_cpus: float | None,
+    num_gpus: float | None,
+    resources: dict[str, float],
+    labels: dict[str, str],
+    connect: Callable[[list[Endpoint]], Session],
+    timeout: float,
+) -> Session:
     run_dir = new_run_dir()
     provider = _provider(num_cpus, num_gpus, resources, labels, str(run_dir))
-    node = _launch(provider, run_dir, max(timeout, 30.0))
+    node = _launch(provider, run_dir, timeout)
     try:
-        session = _connect(node.hub_endpoints, Credentials(), namespace, echo, fold, timeout)
+        session = connect(node.hub_endpoints)
     except BaseException:
         _remove(node, run_dir)
         raise
-    session.code_signers = keys
     session.provider = provider.provider
     session.on_close.append(lambda: _remove(node, run_dir))
     return session
+
+
+def _bound_store(bytes_: int | None) -> Callable[[], None]:
+    """Have this process and those it starts use so much shared memory at the most; what takes that
+    back."""
+    if bytes_ is None:
+        return lambda: None
+    if isinstance(bytes_, bool) or not isinstance(bytes_, int) or bytes_ < LARGE:
+        raise UsageError(f"object_store_memory={bytes_!r} is not a number of bytes from {LARGE:,}")
+    before = os.environ.get(MEMORY_BOUND)
+    os.environ[MEMORY_BOUND] = str(bytes_)
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(MEMORY_BOUND, None)
+        else:
+            os.environ[MEMORY_BOUND] = before
+
+    return restore
 
 
 def _join_form(address: str) -> str:

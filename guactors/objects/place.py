@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 
 from guactors.home import home, host_id
 
+MEMORY_BOUND: Final = "GU_OBJECT_MEMORY"
+"""The variable with the most bytes of a store."""
 _SHARED_MEMORY: Final = Path("/dev/shm")
 
 

@@ -18,7 +18,7 @@ from guactors.errors import UsageError
 from guactors.home import private_directory
 from guactors.machine import memory_limit, total_memory
 from guactors.objects.arena import OwnArena
-from guactors.objects.place import Place, own_place
+from guactors.objects.place import MEMORY_BOUND, Place, own_place
 from guactors.objects.sweeping import SHORT, arenas_in, remove_directories
 
 MEMORY_SHARE: Final = 0.3
@@ -145,7 +145,7 @@ class Room:
 
 def own_room() -> Room:
     """The room of this user and this home."""
-    return Room(own_place(), Bounds(_bytes("GU_OBJECT_MEMORY"), _bytes("GU_OBJECT_DISK")))
+    return Room(own_place(), Bounds(_bytes(MEMORY_BOUND), _bytes("GU_OBJECT_DISK")))
 
 
 def _bytes(variable: str) -> int:

@@ -299,6 +299,35 @@ print(gu.get(kept).sum() == 1 << 17)
     assert out.split() == ["put", "True", "get", "True", "True"]
 
 
+def test_init_bounds_the_store_of_its_grid(own_home: Callable[..., str]) -> None:
+    out = own_home(
+        """
+gu.shutdown()
+with gu.init(num_cpus=1, object_store_memory=10 << 20):
+    try:
+        gu.put(np.ones(40 << 17))
+    except errors.StoreFull as error:
+        print("put", f"{10 << 20:,}" in str(error))
+    @gu.remote
+    def big(): return np.ones(40 << 17)
+    try:
+        gu.get(big.remote())
+    except errors.StoreFull:
+        print("get")
+print(os.environ.get("GU_OBJECT_MEMORY"))
+with gu.init(num_cpus=1):
+    print(gu.get(gu.put(np.ones(40 << 17))).sum() == 40 << 17)
+for wrong in (0, 10.5, "1GB"):
+    try:
+        gu.init(object_store_memory=wrong)
+    except errors.UsageError as error:
+        print(repr(wrong) in str(error))
+""",
+        GU_OBJECT_DISK=str(10 * MIB),
+    )
+    assert out.split() == ["put", "True", "get", "None", "True", "True", "True", "True"]
+
+
 @pytest.fixture
 def short() -> Iterator[Path]:
     """For the sockets of a grid that cannot remove them."""

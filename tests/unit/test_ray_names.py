@@ -76,7 +76,7 @@ def test_errors_of_several_bases_survive_the_way() -> None:
     ("name", "hint"),
     [
         ("num_cpu", "did you mean num_cpus"),
-        ("object_store_memory", "there are"),
+        ("object_store_memry", "did you mean object_store_memory"),
         ("x", "there are"),
     ],
 )
