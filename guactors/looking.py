@@ -33,6 +33,9 @@ BRIEF: Final[dict[str, tuple[str, ...]]] = {
         "lease_id", "state", "job_id", "node_id", "worker_id", "required_resources", "age_s",
     ),
     "workers": ("worker_id", "state", "pid", "node_name", "job_id", "actor_id", "class_name"),
+    "placement-groups": (
+        "placement_group_id", "state", "name", "creator_job_id", "strategy", "bundles", "node_ids",
+    ),
     "demand": ("required_resources", "waiting", "kind", "priority", "infeasible"),
 }  # fmt: skip
 """The columns of a listing that are shown unless all are asked for; of others, all."""

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 SendNeighbour = Callable[[str, Message, Sequence[Frame]], None]
 MOST_RELEASED = 256
 """References that may wait to be dropped."""
+CLOCK_SET = 0.1
+"""Seconds by which the clock is wrong only where somebody has set it."""
 RETRY_FULL = 0.001
 """Seconds until a message that found its link full is tried again."""
 
@@ -105,6 +107,7 @@ class Session:
         self._folder = LineFolder(fold=fold)
         self._echo = echo
         self._next_tick = 0.0
+        self._epoch = 0.0
         self._closed = False
         self.refused: GuactorsError | None = None
         """Why the hub wants no more of us."""
@@ -301,9 +304,17 @@ class Session:
         elif isinstance(message, ToQuestion) or (isinstance(message, Fault) and message.request):
             self.questions.on_answer(message)
         elif isinstance(message, Inquiry):
-            self._hub.send(self.lookout.answer(message, time.time() - time.monotonic()))
+            self._hub.send(self.lookout.answer(message, self._clock()))
         else:
             self.core.on_hub(message, time.monotonic())
+
+    def _clock(self) -> float:
+        """What turns our seconds into those of the epoch; the same each time, unless somebody sets
+        the machine's clock: the same moment is to be shown the same way."""
+        clock = time.time() - time.monotonic()
+        if abs(clock - self._epoch) > CLOCK_SET:
+            self._epoch = clock
+        return self._epoch
 
     def _write(self, lines: list[tuple[int, str]]) -> None:
         for stream, line in lines:

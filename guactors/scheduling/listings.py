@@ -1,4 +1,4 @@
-"""What the scheduler can tell to those who look inside: actors, leases, demand.
+"""What the scheduler can tell to those who look inside: actors, leases, demand, placement groups.
 
 Owns: the columns of these listings, and :data:`LISTINGS`, in which every listing of the scheduler
 has its line. Must never: change anything, or show a caller what is not its principal's.
@@ -19,6 +19,7 @@ from guactors.scheduling.actors import MOST_DEAD, ActorRecord
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
 from guactors.scheduling.events import WORKER
+from guactors.scheduling.groups import Group
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need
 from guactors.scheduling.resources import LIGHT, STEP, Units
@@ -35,6 +36,12 @@ DEMAND_COLUMNS: Final = (
     "required_resources", "waiting", "kind", "priority", "labels", "runtime", "image", "callers",
     "infeasible",
 )  # fmt: skip
+GROUP_COLUMNS: Final = (
+    "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
+    "node_ids", "is_detached", "reason",
+)  # fmt: skip
+MOST_TEXT: Final = 1000
+"""Characters of a cell."""
 _STATES: Final = {
     "pending": "PENDING_CREATION", "alive": "ALIVE", "restarting": "RESTARTING", "dead": "DEAD",
 }  # fmt: skip
@@ -90,7 +97,7 @@ def _actor(record: ActorRecord) -> Row:
         record.incarnation,
         spec.detached,
         dict(spec.shape.resources),
-        None if death is None else f"{death.cause}: {death.detail}".rstrip(": ")[:1000],
+        None if death is None else f"{death.cause}: {death.detail}".rstrip(": ")[:MOST_TEXT],
     )
 
 
@@ -153,9 +160,35 @@ def _demand_row(is_actor: bool, need: Need, wanted: list[Demand]) -> Row:
     )
 
 
+def _groups(desk: Desk, caller: Caller) -> Listing:
+    known = chain(list(desk.groups.live.values()), list(desk.groups.gone.values()))
+    return Listing(GROUP_COLUMNS, (_group(one) for one in known if sees(caller, one)))
+
+
+def _group(group: Group) -> Row:
+    spec = group.spec
+    bundles = (
+        "{" + ", ".join(f"{name}: {amount:g}" for name, amount in sorted(one.items())) + "}"
+        for one in spec.bundles
+    )
+    return (
+        group.id,
+        group.state.upper(),
+        spec.name or None,
+        spec.namespace,
+        spec.session,
+        spec.strategy,
+        ", ".join(bundles)[:MOST_TEXT],
+        ", ".join(home or "-" for home in group.homes())[:MOST_TEXT] or None,
+        spec.detached,
+        group.reason[:MOST_TEXT] or None,
+    )
+
+
 LISTINGS: Final[dict[str, Callable[[Desk, Caller], Listing]]] = {
     "actors": _actors,
     "demand": _demand,
     "leases": _leases,
+    "placement-groups": _groups,
 }
 """By name; a new listing of the scheduler is a line here."""

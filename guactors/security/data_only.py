@@ -321,6 +321,9 @@ def _label(name: str, args: tuple[Any, ...]) -> str:
     if name.startswith("cloudpickle."):
         inner = next((arg for arg in args if type(arg) is str), "")
         return f"{inner or 'code'}, which is sent as code"
+    if name == "builtins.getattr" and len(args) == 2:
+        # Early releases of Python 3.11 make members of enumerations so.
+        return f"{_name_of(args[0])}.{args[1]}"
     return name
 
 

@@ -20,6 +20,7 @@ import guactors as gu
 from guactors.errors import ActorDied, UsageError, WorkerDied
 from guactors.runtimes.spy import find_spy
 from guactors.util import state
+from guactors.util.placement_group import placement_group, remove_placement_group
 from tests import leaks
 from tests.command import eventually, refused
 from tests.command import gu as command
@@ -287,6 +288,8 @@ class Sleeper:
         time.sleep(3600)
 
 gu.init("auto")
+from guactors.util.placement_group import placement_group
+group = placement_group([{"room": 1}], strategy="SPREAD", name="wide")
 gu.get([quick.remote(n) for n in range(300)])
 try:
     gu.get(bad.remote())
@@ -347,6 +350,7 @@ def test_gu_list_tasks(program: str) -> None:
         ("objects", {"state": "PENDING", "name": "Sleeper.nap"}),
         ("sessions", {"name": "driver", "callers": 1}),
         ("leases", {"state": "GRANTED", "required_resources": {"CPU": 2.0}}),
+        ("placement-groups", {"name": "wide", "state": "PENDING", "bundles": "{room: 1}"}),
         ("demand", {"kind": "lease", "required_resources": {"CPU": 2.0}, "infeasible": False}),
     ],
 )
@@ -354,6 +358,14 @@ def test_gu_list(program: str, what: str, some: dict[str, Any]) -> None:
     rows = records(program, "list", what, "--detail")
     assert any(row.items() >= some.items() for row in rows), rows
     assert command("list", what, GU_HOME=program).stdout.splitlines()
+
+
+def test_placement_groups_in_python(grid: None) -> None:
+    group = placement_group([{"CPU": 1}], name="one")
+    assert group.wait(20)
+    (row,) = state.list_placement_groups(filters=[("name", "=", "one")], detail=True)
+    assert (row.placement_group_id, row.state, row.bundles) == (group.id, "CREATED", "{CPU: 1}")
+    remove_placement_group(group)
 
 
 def test_gu_list_says_what_is_wrong(program: str) -> None:

@@ -59,6 +59,8 @@ def bench() -> KeyedBench:
         bench.come(app, peer, session)
         bench.leases(peer)
         bench.actor(spec(f"a-{peer}", peer, session))
+        group = m.GroupSpec(f"g-{peer}", session, peer, [{"CPU": 1.0}, {"CPU": 0.5}], "PACK")
+        bench.say(peer, m.CreateGroups([group]))
     return bench
 
 
@@ -68,10 +70,23 @@ def test_an_app_hears_of_its_own_the_owner_of_all(bench: KeyedBench) -> None:
     assert sources(bench, "tasks", "c-owner") == ["c-1", "c-2"]
     for what, column, own in (
         ("actors", "job_id", "s-1"), ("leases", "caller_id", "c-1"),
-        ("sessions", "session_id", "s-1"),
+        ("sessions", "session_id", "s-1"), ("placement-groups", "creator_job_id", "s-1"),
     ):  # fmt: skip
         assert [row[column] for row in rows(bench, what, "c-1")] == [own], what
         assert len(rows(bench, what, "c-owner")) == 2, what
+
+
+def test_a_placement_group_as_it_is_listed(bench: KeyedBench) -> None:
+    (row,) = rows(bench, "placement-groups", "c-1")
+    assert row == {
+        "placement_group_id": "g-c-1", "state": "CREATED", "name": None, "ray_namespace": "",
+        "creator_job_id": "s-1", "strategy": "PACK", "bundles": "{CPU: 1}, {CPU: 0.5}",
+        "node_ids": "p-1, p-1", "is_detached": False, "reason": None,
+    }  # fmt: skip
+    bench.say("c-1", m.RemoveGroups(["g-c-1"]))
+    (row,) = rows(bench, "placement-groups", "c-1")
+    assert (row["state"], row["node_ids"]) == ("REMOVED", None)
+    assert "removed by c-1" in row["reason"]
 
 
 def test_providers_are_told_of_which_sessions_the_asker_may_hear(bench: KeyedBench) -> None:
