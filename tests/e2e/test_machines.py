@@ -48,6 +48,8 @@ def grid(
             grid.add_provider(name)
         yield grid
     found = leaks.settle(before, home, run_root, leaks.KINDS)
+    stores = [place._place_of(grid.root / name).directory for name in (*NAMES, "four")]
+    found += [f"shared memory: {directory}" for directory in stores if directory.exists()]
     if found:
         pytest.fail("the grid left behind:\n  " + "\n  ".join(found), pytrace=False)
 
@@ -215,3 +217,4 @@ def test_a_machine_that_is_lost_while_others_pull_from_it(grid: KeyedGrid, run_r
     assert gu.get(ref, timeout=60)[-1] == COUNT - 1
     for directory in own:
         shutil.rmtree(directory)  # its sockets, which went with the machine
+    grid.add_provider("four")  # it sweeps what is left in shared memory
