@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any
+from typing import Any, Protocol
 
 from guactors.messages import BlockName, Stored
 from guactors.objects.arena import HEADER, OwnArena, SeenArena, aligned
@@ -73,3 +73,45 @@ class Block:
             views.append(whole[at : at + size])
             at += aligned(size)
         return views
+
+
+class Keeper(Protocol):
+    """What a :class:`Held` needs of the store that it came from."""
+
+    id: str
+
+    def note(self, block: Block) -> None:
+        """One hold less. From any thread, at any moment."""
+
+    def parts(self, block: Block) -> list[memoryview]:
+        """The parts of a block that is held."""
+
+
+class Held:
+    """See ``objects.base.Held``."""
+
+    __slots__ = ("__weakref__", "_store", "block")
+
+    def __init__(self, block: Block, store: Keeper) -> None:
+        self.block = block
+        self._store = store
+
+    def __del__(self) -> None:
+        self._store.note(self.block)
+
+    @property
+    def word(self) -> Stored:
+        """How it is spoken of to other processes of the same store."""
+        return self.block.word(self._store.id)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.block.sizes)
+
+    def parts(self) -> list[memoryview]:
+        """The pickle and its buffers, read-only and in place."""
+        return self._store.parts(self.block)
+
+    def __repr__(self) -> str:
+        return f"<Held {self.size} bytes in {self.block.arena.name}>"

@@ -22,7 +22,7 @@ from guactors.errors import ObjectLost, StoreFull
 from guactors.messages import BlockName, Stored
 from guactors.objects import base
 from guactors.objects.arena import OwnArena, SeenArena, block_size
-from guactors.objects.blocks import Block
+from guactors.objects.blocks import Block, Held
 from guactors.objects.room import Room
 from guactors.objects.space import rounded
 
@@ -30,36 +30,11 @@ ARENA: Final = 64 << 20
 """Bytes of address space of an arena; memory is taken as it is used."""
 KEEP: Final = 5.0
 """Seconds for which free memory waits for its next use."""
-
-
-class Held:
-    """See ``objects.base.Held``."""
-
-    __slots__ = ("__weakref__", "_block", "_store")
-
-    def __init__(self, block: Block, store: ObjectStore) -> None:
-        self._block = block
-        self._store = store
-
-    def __del__(self) -> None:
-        self._store.note(self._block)
-
-    @property
-    def word(self) -> Stored:
-        """How it is spoken of to other processes of the same store."""
-        return self._block.word(self._store.id)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all parts."""
-        return sum(self._block.sizes)
-
-    def parts(self) -> list[memoryview]:
-        """The pickle and its buffers, read-only and in place."""
-        return self._store.parts(self._block)
-
-    def __repr__(self) -> str:
-        return f"<Held {self.size} bytes in {self._block.arena.name}>"
+SOON: Final = 4 << 20
+"""Bytes of others' memory from which they are to hear at once that it is unused: a word for each
+value would cost them more than writing a small one elsewhere."""
+SOON_SHARE: Final = 1 / 16
+"""Most of all memory of the store that this may be."""
 
 
 class ObjectStore:
@@ -76,7 +51,11 @@ class ObjectStore:
         self._notes: deque[Block] = deque()
         self._unused: dict[str, list[BlockName]] = {}
         self._borrowed = 0
-        """Blocks of others that are held here."""
+        """Bytes of others' memory that are held here, or of which they do not know yet that they
+        are not."""
+        self._untold = 0
+        """Of these, the bytes of which they do not know."""
+        self._soon: float | None = None
         self._stuck: list[Block] = []
         """Nobody here needs them; other processes did when it was last asked."""
         self._serials = itertools.count(secrets.randbits(48))
@@ -151,7 +130,7 @@ class ObjectStore:
             raise
         self._seen[word.arena] = arena
         arena.users += 1
-        self._borrowed += 1
+        self._borrowed += length
         block = Block(arena, word.offset, word.serial, word.sizes, length)
         self._blocks[block.key] = block
         return block
@@ -167,7 +146,7 @@ class ObjectStore:
     def give(self, held: base.Held, taker: str) -> Stored:
         """Keep a block until ``taker`` says that it is unused, or is lost."""
         assert isinstance(held, Held)
-        block = held._block
+        block = held.block
         with self._lock:
             block.loans += 1
             self._given.setdefault(taker, Counter())[block.key] += 1
@@ -200,11 +179,18 @@ class ObjectStore:
 
     # --- letting go -------------------------------------------------------------------------------
 
+    def let_go(self) -> None:
+        """Carry out what ended objects noted; who is to hear of it hears at the next ``settle``."""
+        with self._lock:
+            self._settle()
+
     def settle(self) -> dict[str, list[BlockName]]:
         """Carry out what ended objects noted; whom to tell of which blocks."""
         with self._lock:
             self._settle()
             unused, self._unused = self._unused, {}
+            self._borrowed -= self._untold
+            self._untold = 0
         return unused
 
     def _settle(self) -> None:
@@ -239,10 +225,13 @@ class ObjectStore:
         arena.let_go(block.offset)
         for giver in block.givers:
             self._unused.setdefault(giver, []).append(block.name())
+        if block.givers:
+            self._untold += block.length
+        else:
+            self._borrowed -= block.length
         block.givers = []
         arena.users -= 1
         arena.quiet_since = None
-        self._borrowed -= 1
 
     def _retry_stuck(self) -> None:
         stuck, self._stuck = self._stuck, []
@@ -390,8 +379,11 @@ class ObjectStore:
 
     @property
     def borrowing(self) -> bool:
-        """Whether other processes' memory is in use here."""
-        return self._borrowed > 0
+        """Whether so much of other processes' memory is in use here, or was and they do not know,
+        that they are to hear of each end of a use at once."""
+        if self._soon is None and self._borrowed:
+            self._soon = min(SOON, SOON_SHARE * self._room.most(disk=False))
+        return self._soon is not None and self._borrowed >= self._soon
 
     @property
     def idle(self) -> bool:

@@ -16,7 +16,8 @@ from guactors.config import WorkerConfig
 PRELOAD = (
     "cloudpickle",
     "guactors.api",
-    "guactors.objects.process",
+    "guactors.objects.room",
+    "guactors.objects.store",
     "guactors.worker.blocking",
     "guactors.worker.process",
     "guactors.worker.runners",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from guactors.messages import BlockName, Hello, Stored
+from guactors.objects import process
 from guactors.objects.base import Held
 from guactors.objects.place import pin
 
@@ -37,8 +38,6 @@ class Sharing:
 
     def lost(self, link: str) -> None:
         """The caller is gone; what it got and uses is locked by it."""
-        from guactors.objects import process
-
         self._links.discard(link)
         store = process.present()
         if store is not None:
@@ -46,40 +45,31 @@ class Sharing:
 
     def give(self, held: Held, link: str) -> Stored:
         """A result, kept until the caller has no use for it."""
-        from guactors.objects import process
-
         self.gave = True
         return process.store().give(held, link)
 
     def on_unused(self, link: str, names: Sequence[BlockName]) -> None:
         """The caller has no use for these."""
-        from guactors.objects import process
-
         store = process.present()
         if store is not None:
             store.given_back(link, names)
 
     def settle(self) -> None:
         """Let go of what ended objects held."""
-        from guactors.objects import process
-
         store = process.present()
         if store is not None and store.restless:
-            store.settle()
+            # Not more: whom else this process borrows from, its session tells.
+            store.let_go()
 
     def tick(self, now: float) -> None:
         """Give back what was unused for a while."""
         if now - self._ticked < TICK:
             return
         self._ticked = now
-        from guactors.objects import process
-
         store = process.present()
         if store is not None and not store.idle:
             store.on_tick(now)
 
     def close(self) -> None:
         """End the store of this process."""
-        from guactors.objects import process
-
         process.close()
