@@ -25,6 +25,15 @@ PRELOAD = (
 """Imported once, before workers are forked (``runtimes/zygote.py``)."""
 
 
+def prepare() -> None:
+    """Find out what every worker would find out for itself, and find the same."""
+    from guactors.objects.place import pin
+    from guactors.versions import own_versions
+
+    pin()
+    own_versions()
+
+
 def run_worker(config: WorkerConfig, lifeline: int) -> int:
     """Entry of a worker process; returns its exit status. ``lifeline``: a descriptor that becomes
     readable when the provider is gone."""
