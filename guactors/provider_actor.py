@@ -78,6 +78,8 @@ log = logging.getLogger("guactors.provider")
 
 BATCH = 256
 """Messages of the hub read in a row before others get their turn."""
+ROUNDS = 4
+"""Times that the sources are read in a row, each because of what followed from the last one."""
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -116,7 +118,6 @@ class ProviderActor(Actor):
         self._disk = Disk(config, self._hub.send, self._told)
         self._images = self._disk.images
         self._dumps = Dumps(config.run_dir, self._told)
-        self._readers = self._crew.filenos()
         self._report = report
         self._done = done
         self._hub_up = False
@@ -131,15 +132,12 @@ class ProviderActor(Actor):
 
     def _begin(self) -> None:
         """Start the warm workers, dial the hub."""
-        for fd in self._readers:
-            asyncio.get_running_loop().add_reader(fd, self._nudge)
+        self._crew.watch()
         self._turn(self._core.start(self.context.now()))
 
     def on_stop(self, cause: Cause) -> None:
         """Whatever the reason: no process, socket or descriptor stays."""
         self._hub.drop()
-        for fd in self._readers:
-            asyncio.get_running_loop().remove_reader(fd)
         self._crew.close()
         self._disk.close()
         self._dumps.close()
@@ -158,6 +156,8 @@ class ProviderActor(Actor):
                 self._pumping = False
             case Tick():
                 self._timer, self._wake_at = None, float("inf")
+                self._hub.doubt()
+                self._crew.doubt()
                 effects = core.on_tick(now)
             case Said(worker, said):
                 effects = core.on_worker_message(worker, said, now)
@@ -201,17 +201,21 @@ class ProviderActor(Actor):
             self.context.self_ref.tell(Pump())
 
     def _turn(self, effects: Sequence[Effect]) -> None:
-        """Do these, read all sources, and sleep until somebody has news or it is time."""
+        """Do these, read the sources that may have news, and sleep until one has or it is time."""
         self._perform(effects)
-        # Every source must be seen empty after the last send, or its descriptor may stay silent.
-        busy = [self._read_hub(), self._read_workers()]
-        if any(busy):
-            self._nudge()
+        self._hub.flush()
+        for _ in range(ROUNDS):
+            if not (self._hub.fresh or self._crew.fresh):
+                break
+            self._read_hub()
+            self._read_workers()
         self._sleep()
+        if self._hub.fresh or self._crew.fresh:
+            self._nudge()
 
     def _sleep(self) -> None:
         now = self.context.now()
-        waits = [self._hub.flush(), self._crew.wake_after()]
+        waits = [self._hub.retry_after(), self._crew.wake_after()]
         times = [now + wait for wait in waits if wait is not None]
         wake = self._core.next_wake(now)
         if wake is not None:
@@ -224,23 +228,24 @@ class ProviderActor(Actor):
             self._wake_at = at
             self._timer = self.context.schedule(max(0.0, at - now), Tick())
 
-    def _read_hub(self) -> bool:
-        state = self._hub.state()
+    def _read_hub(self) -> None:
+        state = self._hub.state() if self._hub.fresh else None
         if state is None:
-            return False
+            return
         if state is LinkState.UP and not self._hub_up:
             self._hub_up = True
             self._images.hub_up()
             info, link = self._machine.info(), self._hub.key()
             self._perform(self._core.on_hub_up(info, self.context.now(), link))
         heard = self._hear_hub()
-        # What it said last counts, so the end comes after it.
-        if not heard and self._hub.state() is LinkState.DOWN:
-            down = self._hub.down()
-            self._lose_hub(down.cause, down.detail)
+        if self._hub.state() is LinkState.DOWN:
+            # What it said last counts, so the end comes after it.
+            self._hub.doubt()
+            if not heard:
+                down = self._hub.down()
+                self._lose_hub(down.cause, down.detail)
         elif self._hub.congested():
             self._lose_hub("lost", "the hub does not read what it is sent")
-        return heard > 0
 
     def _hear_hub(self) -> int:
         heard = 0
@@ -264,14 +269,12 @@ class ProviderActor(Actor):
         self._drop_hub()
         self._perform(self._core.on_hub_down(cause, detail, self.context.now()))
 
-    def _read_workers(self) -> bool:
+    def _read_workers(self) -> None:
         if self._crew.disturbed():
             self._perform(self._core.on_disturbed(self.context.now()))
-        heard = self._crew.read_links()
-        happened, left = self._crew.read_processes()
-        for event in left:
+        self._crew.read_links()
+        for event in self._crew.read_processes():
             self._perform(self._on_process_event(event))
-        return heard or happened
 
     def _on_process_event(self, event: ProcessEvent) -> Sequence[Effect]:
         match event:

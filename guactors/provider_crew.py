@@ -6,6 +6,7 @@ when a worker starts or ends; ``provider_state`` does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -31,8 +32,10 @@ _DECODER: Decoder[Message] = Decoder(WorkerToProvider)
 
 
 class Crew:
-    """``doors``: of the listener. ``nudge``: called when the descriptors should be looked at
-    again."""
+    """``doors``: of the listener. ``nudge``: called when there may be news.
+
+    A descriptor speaks of what came since its source was last seen empty, and a send in between may
+    swallow its word: then it must be looked at again."""
 
     def __init__(
         self,
@@ -47,19 +50,53 @@ class Crew:
         self._processes = processes
         self._listener = listener
         self._nudge = nudge
+        self._link_news = True
+        self._process_news = True
+        """Whether the listener, or the processes, may have something to read."""
+        self._readers: tuple[int, ...] = ()
         self._keepers: dict[str, ActorRef] = {}
         self._greeted: dict[tuple[LinkKey, Lane], str] = {}
 
-    def filenos(self) -> tuple[int, ...]:
-        """Readable when there may be news."""
-        return (*self._listener.filenos(), *self._processes.filenos())
+    def watch(self) -> None:
+        """Hear of news from now on; inside the running loop."""
+        loop = asyncio.get_running_loop()
+        links, processes = self._listener.filenos(), self._processes.filenos()
+        for fd in links:
+            loop.add_reader(fd, self._on_link_news)
+        for fd in processes:
+            loop.add_reader(fd, self._on_process_news)
+        self._readers = (*links, *processes)
+
+    def _on_link_news(self) -> None:
+        self._link_news = True
+        self._nudge()
+
+    def _on_process_news(self) -> None:
+        self._process_news = True
+        self._nudge()
+
+    def doubt(self) -> None:
+        """Have both looked at again though they said nothing."""
+        self._link_news = self._process_news = True
+
+    def _look_again(self) -> None:
+        """Something was sent, or asked of a process, and the word of earlier news may be lost."""
+        self.doubt()
+        self._nudge()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there may be something to read."""
+        return self._link_news or self._process_news
 
     def wake_after(self) -> float | None:
         """Seconds until there is news without a readable descriptor."""
         return self._processes.wake_after()
 
     def close(self) -> None:
-        """End every worker; blocks for up to two seconds."""
+        """End every worker; blocks for up to two seconds. Inside the running loop."""
+        for fd in self._readers:
+            asyncio.get_running_loop().remove_reader(fd)
         self._processes.close()
 
     # --- keepers --------------------------------------------------------------------------------
@@ -90,7 +127,7 @@ class Crew:
             labels=config.labels,
             python=python,
         )
-        parts = (birth, self._processes, self._listener, self._nudge)
+        parts = (birth, self._processes, self._listener, self._look_again)
         self._keepers[worker] = context.spawn(RuntimeActor, *parts, name=worker, mailbox_size=None)
 
     def drop(self, worker: str, context: ActorContext) -> None:
@@ -113,21 +150,23 @@ class Crew:
 
     def disturbed(self) -> bool:
         """As ``Listener.disturbed``."""
-        return self._listener.disturbed()
+        return self._link_news and self._listener.disturbed()
 
-    def read_links(self) -> bool:
-        """Hand what workers sent to their keepers; whether there was anything."""
-        for count in range(BATCH):
+    def read_links(self) -> None:
+        """Hand what workers sent to their keepers."""
+        if not self._link_news:
+            return
+        for _ in range(BATCH):
             got = self._listener.receive()
             if got is None:
-                return count > 0
+                self._link_news = False
+                return
             key, lane, frames = got
             worker = self._greeted.get((key, lane))
             if worker is not None:
                 self.tell(worker, Arrived(frames))
             else:
                 self._introduce(key, lane, frames)
-        return True
 
     def _introduce(self, key: LinkKey, lane: Lane, frames: Sequence[Frame]) -> None:
         """The first message on each lane of a link must be the Hello of a worker of ours; the core
@@ -153,17 +192,19 @@ class Crew:
         except SendError as error:
             log.info("and it is gone: %r", error)
 
-    def read_processes(self) -> tuple[bool, list[ProcessEvent]]:
-        """Hand what happened to their keepers; whether there was anything, and what is left of
-        workers that have no keeper any more."""
+    def read_processes(self) -> list[ProcessEvent]:
+        """Hand what happened to their keepers; what is left of workers that have none any more."""
+        if not self._process_news:
+            return []
         events = self._processes.events()
+        self._process_news = bool(events)
         left = []
         for event in events:
             if event.worker in self._keepers:
                 self.tell(event.worker, event)
             else:
                 left.append(event)
-        return bool(events), left
+        return left
 
 
 def _describe(message: Message) -> str:

@@ -32,6 +32,9 @@ class HubLink:
         self._link: Link | None = None
         self._readers: tuple[int, ...] = ()
         self._waiting: dict[Lane, deque[bytes]] = {lane: deque() for lane in _LANES}
+        self.fresh = False
+        """Whether there may be something to read: the link said so, or something was sent since it
+        was last seen empty, which may have swallowed its word."""
         self.dropped_output = 0
         """Output messages that found the link full."""
 
@@ -44,12 +47,22 @@ class HubLink:
             return Down("unreachable", str(error))
         self._readers = self._link.filenos()
         for fd in self._readers:
-            asyncio.get_running_loop().add_reader(fd, self._wake)
+            asyncio.get_running_loop().add_reader(fd, self._on_news)
+        self.fresh = True
         return None
+
+    def _on_news(self) -> None:
+        self.fresh = True
+        self._wake()
+
+    def doubt(self) -> None:
+        """Have it looked at again though it said nothing."""
+        self.fresh = self._link is not None
 
     def drop(self) -> None:
         """Close the link, if there is one; what waits is lost."""
         link, self._link = self._link, None
+        self.fresh = False
         if link is None:
             return
         for fd in self._readers:
@@ -76,7 +89,10 @@ class HubLink:
         if self._link is None:
             return None
         got = self._link.receive()
-        return None if got is None else _DECODER.decode(got[1])[0]
+        if got is None:
+            self.fresh = False
+            return None
+        return _DECODER.decode(got[1])[0]
 
     # --- sending --------------------------------------------------------------------------------
 
@@ -88,11 +104,14 @@ class HubLink:
             if self._waiting[lane] or not self._try(lane, encode(message)):
                 self._keep(lane, message)
 
-    def flush(self) -> float | None:
-        """Send what waits; seconds until the next try is worth it, None when nothing waits."""
+    def flush(self) -> None:
+        """Send what waits."""
         for lane, waiting in self._waiting.items():
             while waiting and self._try(lane, waiting[0]):
                 waiting.popleft()
+
+    def retry_after(self) -> float | None:
+        """Seconds until the next ``flush`` is worth it, None when nothing waits."""
         return RETRY if any(self._waiting.values()) else None
 
     def congested(self) -> bool:
@@ -108,6 +127,7 @@ class HubLink:
     def _try(self, lane: Lane, frame: bytes) -> bool:
         if self._link is None:
             return True
+        self.fresh = True
         try:
             self._link.send(lane, [frame])
         except LinkFull:

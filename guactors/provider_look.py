@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from guactors.provider_state import TakeStack
 from guactors.runtimes import spy
-from guactors.worker.stack import SIGNAL, dump_path
+from guactors.worker.stack import SIGNAL, dump_path, written_by
 
 
 class StackTaken(Struct, frozen=True):
@@ -45,7 +45,7 @@ class Dumps:
             threads, fault = await spy.by_spy(effect.pid)
             self._told(StackTaken(effect.number, threads, "py-spy", fault))
         elif SIGNAL is not None:
-            path = dump_path(self._run_dir, effect.worker)
+            path = written_by(effect.pid, dump_path(self._run_dir, effect.worker))
             threads = await spy.by_signal(effect.pid, SIGNAL, path)
             self._told(StackTaken(effect.number, threads, "signal"))
 

@@ -6,17 +6,12 @@ Must never: make the store where no large value comes or goes, for few need what
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
-
 from guactors.caller.core import CallerCore
 from guactors.caller.effects import SendPeer
 from guactors.messages import Stored, Unused
+from guactors.objects import process
 from guactors.objects.base import Draft, Held
 from guactors.objects.place import unpin
-
-if TYPE_CHECKING:
-    from guactors.objects.store import ObjectStore
 
 
 class SessionStore:
@@ -26,26 +21,24 @@ class SessionStore:
         objects = self._objects = core.objects
         self._shared = shared
         self.borrowing = False
-        """Whether workers' memory is in use here, which they want back soon."""
+        """Whether so much of the workers' memory is in use here that they want it back soon."""
         objects.attach = self._attach
         core.remote.bringing.draft = self._draft
         if not shared:
             core.remote.depots.enable()
 
     def _attach(self, word: Stored, giver: str) -> Held:
-        from guactors.objects import process
-
-        self.borrowing = True
-        return process.store().attach(word, giver)
+        store = process.store()
+        held = store.attach(word, giver)
+        self.borrowing = store.borrowing
+        return held
 
     def _draft(self, sizes: list[int]) -> Draft:
-        from guactors.objects import process
-
         return process.store().draft(sizes)
 
     def tell_unused(self) -> None:
         """Let go of what ended objects held, and have their givers know. The lock is held."""
-        store = _present()
+        store = process.present()
         if store is not None and store.restless:
             for giver, names in store.settle().items():
                 self._objects.effects.append(SendPeer(giver, Unused(names)))
@@ -53,7 +46,7 @@ class SessionStore:
 
     def on_tick(self, now: float) -> None:
         """Give back what was unused for a while."""
-        store = _present()
+        store = process.present()
         if store is not None and not store.idle and not self._shared:
             store.on_tick(now)
         self.tell_unused()
@@ -62,14 +55,5 @@ class SessionStore:
         """The session ends, and with it the store of a process that has no other use for it."""
         if self._shared:
             return
-        if _present() is not None:
-            from guactors.objects import process
-
-            process.close()
+        process.close()
         unpin()
-
-
-def _present() -> ObjectStore | None:
-    # Another thread may be in the middle of importing it.
-    ask = getattr(sys.modules.get("guactors.objects.process"), "present", None)
-    return ask() if ask is not None else None

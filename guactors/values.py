@@ -17,7 +17,9 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from guactors.arrays import is_plain, without_bytes
 from guactors.errors import GuactorsError, NotSerializable, PermissionDenied, TaskError
+from guactors.objects import process
 from guactors.objects.base import LARGE, Held
 
 OUT_OF_BAND = 32 * 1024
@@ -80,8 +82,6 @@ def _copied(
 ) -> Packed:
     """The value apart from what it was made of: the user may change an array before it has left."""
     if large and len(data) + sum(buffer.nbytes for buffer in buffers) >= large:
-        from guactors.objects import process
-
         return Packed(process.store().write([data, *buffers]), (), refs)
     return Packed(data, [bytes(buffer) for buffer in buffers] if buffers else (), refs)
 
@@ -102,7 +102,9 @@ def pack(value: Any, what: Callable[[], str], *, large: int = 0) -> Packed:
         buffers.append(raw)
         return False
 
-    if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not value.dtype.hasobject:
+    if is_plain(value):
+        if value.nbytes >= OUT_OF_BAND and (known := without_bytes(value)) is not None:
+            return _copied(known, (pickle.PickleBuffer(value).raw(),), (), large=large)
         data = pickle.dumps(value, 5, buffer_callback=keep)
         return _copied(data, buffers, (), large=large)
     refs: list[Any] = []

@@ -136,6 +136,20 @@ class Depots:
             self._say(depot, DropValues([ref]))
             self._uncopied(id, store)
 
+    def recheck(self, id: int, store: str) -> bool:
+        """A worker there did not find the value where it was: the depot may have moved it, and is
+        asked; whether it is."""
+        depot = self._depots.get(store)
+        if depot is None or (ref := depot.kept.pop(id, None)) is None:
+            return depot is not None and id in depot.asked
+        copies = self._places.copies[id]
+        del copies[store]
+        if not copies:
+            del self._places.copies[id]
+        depot.asked[id] = ref
+        self._put(depot, id)
+        return True
+
     def _usable(self, store: str) -> bool:
         places = self._places
         return places.spreads and store in places.providers and store not in places.barred
@@ -274,6 +288,9 @@ class Depots:
 
     def _copied(self, id: int, store: str, word: Stored) -> None:
         self._places.copies.setdefault(id, {})[store] = word
+        away = self._objects.entries[id].data
+        if isinstance(away, Away) and not away.giver and away.word.store == store:
+            self._objects.kept_by_depots(id, word)
         self._spread_of(id).on_whole(store)
         for other in self._then.pop(id, ()):
             if not self._ask(id, other):
@@ -294,8 +311,12 @@ class Depots:
             self._refused(id, other, why)
         entry = self._objects.entries.get(id)
         data = entry.data if entry is not None else None
-        if isinstance(data, Away) and data.word.store == store and data.giver:
-            self.lost(id, why)
+        if isinstance(data, Away) and data.word.store == store:
+            copies = self._places.copies.get(id)
+            if not copies:
+                self.lost(id, why)
+            elif not data.giver:
+                self._objects.kept_by_depots(id, next(iter(copies.values())))
         self._go_on(id, store)
 
     def _go_on(self, id: int, store: str) -> None:

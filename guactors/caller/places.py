@@ -98,7 +98,9 @@ class Places:
         if store and store in self.copies.get(entry.id, ()):
             return True
         if isinstance(data, Away):
-            return not (firmly and self.spreads) and store == data.word.store
+            # What depots keep is among the copies; what a worker keeps may end with it.
+            stays = bool(data.giver) and not (firmly and self.spreads)
+            return stays and store == data.word.store
         return not (
             self.spreads
             and store not in ("", self.store)

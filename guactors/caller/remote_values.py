@@ -106,12 +106,14 @@ class RemoteValues:
                 self._bring(id, away)
 
     def missed(self, task: Task) -> list[int]:
-        """A worker could not reach what it needs where we said it is; what is not here of that."""
+        """A worker could not reach what it needs where we said it is; what is not here of that, and
+        no depot may have elsewhere."""
         objects = self._objects
         store = objects.places.of_peer.get(task.peer, "")
-        for id in dict.fromkeys(task.deps):
-            self.depots.distrust(id, store)
-        return [id for id in dict.fromkeys(task.deps) if not objects.is_here(id)]
+        asked = [id for id in dict.fromkeys(task.deps) if self.depots.recheck(id, store)]
+        return [
+            id for id in dict.fromkeys(task.deps) if not objects.is_here(id) and id not in asked
+        ]
 
     def _place(self, id: int, neighbour: str) -> bool:
         return self.depots.place(id, self._objects.places.of_peer.get(neighbour, ""))

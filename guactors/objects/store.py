@@ -22,16 +22,17 @@ from guactors.errors import ObjectLost, StoreFull
 from guactors.messages import BlockName, Stored
 from guactors.objects import base
 from guactors.objects.arena import OwnArena, SeenArena
+from guactors.objects.arenas import KEEP, Arenas
 from guactors.objects.blocks import Block
 from guactors.objects.held import Draft, Held
 from guactors.objects.layout import HEADER, block_size
 from guactors.objects.room import Room
-from guactors.objects.space import rounded
 
-ARENA: Final = 64 << 20
-"""Bytes of address space of an arena; memory is taken as it is used."""
-KEEP: Final = 5.0
-"""Seconds for which free memory waits for its next use."""
+SOON: Final = 4 << 20
+"""Bytes of others' memory from which they are to hear at once that it is unused: a word for each
+value would cost them more than writing a small one elsewhere."""
+SOON_SHARE: Final = 1 / 16
+"""Most of all memory of the store that this may be."""
 
 
 class ObjectStore:
@@ -41,14 +42,18 @@ class ObjectStore:
         self.id = room.id
         self._room = room
         self._lock = threading.Lock()
-        self._arenas: list[OwnArena] = []
+        self._arenas = Arenas(room)
         self._seen: dict[str, SeenArena] = {}
         self._blocks: dict[tuple[str, int], Block] = {}
         self._given: dict[str, Counter[tuple[str, int]]] = {}
         self._notes: deque[Block] = deque()
         self._unused: dict[str, list[BlockName]] = {}
         self._borrowed = 0
-        """Blocks of others that are held here."""
+        """Bytes of others' memory that are held here, or of which they do not know yet that they
+        are not."""
+        self._untold = 0
+        """Of these, the bytes of which they do not know."""
+        self._soon: float | None = None
         self._stuck: dict[tuple[str, int], Block] = {}
         """Nobody here needs them; other processes did when it was last asked."""
         self._serials = itertools.count(secrets.randbits(48))
@@ -63,7 +68,7 @@ class ObjectStore:
         if self.closed and self._lock.acquire(blocking=False):
             try:
                 self._settle()
-                self._drop_empty()
+                self._arenas.drop_empty()
                 self._drop_seen()
                 if not (self._arenas or self._seen):
                     self._room.close()
@@ -131,7 +136,7 @@ class ObjectStore:
             raise
         self._seen[word.arena] = arena
         arena.users += 1
-        self._borrowed += 1
+        self._borrowed += length
         block = Block(arena, word.offset, word.serial, word.sizes, length)
         self._blocks[block.key] = block
         return block
@@ -154,7 +159,7 @@ class ObjectStore:
         """Keep a block until ``taker``, on another machine where it is ``far``, says that it is
         unused, or is lost."""
         assert isinstance(held, Held)
-        block = held._block
+        block = held.block
         with self._lock:
             if far and isinstance(block.arena, OwnArena):
                 block.far = True
@@ -207,11 +212,18 @@ class ObjectStore:
 
     # --- letting go -------------------------------------------------------------------------------
 
+    def let_go(self) -> None:
+        """Carry out what ended objects noted; who is to hear of it hears at the next ``settle``."""
+        with self._lock:
+            self._settle()
+
     def settle(self) -> dict[str, list[BlockName]]:
         """Carry out what ended objects noted; whom to tell of which blocks."""
         with self._lock:
             self._settle()
             unused, self._unused = self._unused, {}
+            self._borrowed -= self._untold
+            self._untold = 0
         return unused
 
     def _settle(self) -> None:
@@ -247,10 +259,13 @@ class ObjectStore:
         arena.let_go(block.offset)
         for giver in block.givers:
             self._unused.setdefault(giver, []).append(block.name())
+        if block.givers:
+            self._untold += block.length
+        else:
+            self._borrowed -= block.length
         block.givers = []
         arena.users -= 1
         arena.quiet_since = None
-        self._borrowed -= 1
 
     def _retry_stuck(self) -> None:
         stuck, self._stuck = self._stuck, {}
@@ -262,45 +277,20 @@ class ObjectStore:
 
     def _place(self, length: int) -> tuple[OwnArena, int]:
         """An arena with free bytes. Raises StoreFull."""
-        found = self._fit(length, disk=False)
+        found = self._arenas.fit(length, disk=False)
         if found is None:
-            found = self._grow(length, disk=False)
+            found = self._arenas.grow(length, disk=False)
         if found is None:
-            self._drop_empty()
+            self._arenas.drop_empty()
             self._room.ask_for_memory()
-            found = self._grow(length, disk=False)
+            found = self._arenas.grow(length, disk=False)
         if found is None and self._spill(length):
-            found = self._fit(length, disk=False) or self._grow(length, disk=False)
+            found = self._arenas.find(length, disk=False)
         if found is None:
-            found = self._on_disk(length)
+            found = self._arenas.find(length, disk=True)
         if found is None:
             raise StoreFull(self._room.complaint(length))
         return found
-
-    def _on_disk(self, length: int) -> tuple[OwnArena, int] | None:
-        return self._fit(length, disk=True) or self._grow(length, disk=True)
-
-    def _fit(self, length: int, *, disk: bool) -> tuple[OwnArena, int] | None:
-        for arena in self._arenas:
-            if arena.disk is not disk:
-                continue
-            offset = arena.space.take(length)
-            if offset is None:
-                continue
-            if self._room.reserve(arena, offset, length):
-                arena.quiet_since = None
-                return arena, offset
-            arena.space.give(offset, length)
-        return None
-
-    def _grow(self, length: int, *, disk: bool) -> tuple[OwnArena, int] | None:
-        arena = self._room.new_arena(max(ARENA, rounded(length)), rounded(length), disk=disk)
-        if arena is None:
-            return None
-        self._arenas.append(arena)
-        offset = arena.space.take(length)
-        assert offset is not None
-        return arena, offset
 
     def _spill(self, wanted: int) -> bool:
         """Move values that nobody looks at to the disk, those unused for longest first, until
@@ -322,7 +312,7 @@ class ObjectStore:
 
     def _move_to_disk(self, block: Block) -> int:
         """Bytes that this freed in an arena of ours."""
-        place = self._on_disk(block.length)
+        place = self._arenas.find(block.length, disk=True)
         if place is None:
             return 0
         target, offset = place
@@ -350,38 +340,17 @@ class ObjectStore:
             del self._seen[arena.name]
             arena.end()
 
-    def _drop_empty(self) -> None:
-        for arena in list(self._arenas):
-            if not arena.space.used:
-                self._arenas.remove(arena)
-                arena.end()
-
-    def _quiet(self, now: float) -> list[OwnArena]:
-        """Arenas of which nothing was taken or freed for a while."""
-        quiet = []
-        for arena in self._arenas:
-            if arena.quiet_since is None:
-                arena.quiet_since = now
-            elif now - arena.quiet_since >= KEEP:
-                quiet.append(arena)
-        return quiet
-
     def on_tick(self, now: float) -> None:
         """Give back what was unused for a while; make way where others need memory."""
         with self._lock:
             self._settle()
             self._retry_stuck()
-            quiet = self._quiet(now)
+            quiet = self._arenas.quiet(now)
             short = self._room.others_need_memory()
             if short:
                 self._spill(short)
                 quiet = list(self._arenas)
-            for arena in quiet:
-                if arena.space.used:
-                    arena.give_back()
-                else:
-                    self._arenas.remove(arena)
-                    arena.end()
+            self._arenas.give_back(quiet)
             self._forget_seen(now)
 
     def _forget_seen(self, now: float) -> None:
@@ -398,8 +367,11 @@ class ObjectStore:
 
     @property
     def borrowing(self) -> bool:
-        """Whether other processes' memory is in use here."""
-        return self._borrowed > 0
+        """Whether so much of other processes' memory is in use here, or was and they do not know,
+        that they are to hear of each end of a use at once."""
+        if self._soon is None and self._borrowed:
+            self._soon = min(SOON, SOON_SHARE * self._room.most(disk=False))
+        return self._soon is not None and self._borrowed >= self._soon
 
     @property
     def idle(self) -> bool:
@@ -420,7 +392,7 @@ class ObjectStore:
                 block.holds = 1 if wanted else 0
                 self._free_if_unused(block)
             self._unused.clear()
-            self._drop_empty()
+            self._arenas.drop_empty()
             self._drop_seen()
             for arena in self._arenas:
                 arena.leave()

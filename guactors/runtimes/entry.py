@@ -54,10 +54,16 @@ def load_entry(name: str) -> Entry:
 
 def preload_entry(name: str) -> None:
     """Import what the entry will need, also what it names in ``PRELOAD`` of its module because it
-    imports it late: once, before the workers are forked."""
+    imports it late, and let its ``prepare()`` do what else is the same for all: once, before the
+    workers are forked."""
     module = importlib.import_module(name.partition(":")[0])
     for late in getattr(module, "PRELOAD", ()):
         importlib.import_module(late)
+    getattr(module, "prepare", _nothing)()
+
+
+def _nothing() -> None:
+    """What most entries have to prepare."""
 
 
 def take_streams(stdin: int, stdout: int, stderr: int) -> None:

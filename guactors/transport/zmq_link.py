@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import zmq
+from zmq import backend
 from zmq.utils import z85
 
 from guactors.config import Identity
@@ -62,7 +63,9 @@ _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 
-Socket = zmq.Socket[bytes]
+Socket = backend.Socket
+"""The plain one: its subclass ``zmq.Socket`` spends more time on options we never use than the
+calls themselves take, and so much at its making that a worker's start shows it."""
 
 
 def new_keypair() -> tuple[str, str]:
@@ -85,19 +88,14 @@ def library() -> tuple[str, str, bool]:
 
 
 class _ZmqPort:
-    """One socket, its monitor, and its hot methods bound once; see ``links.Port``.
-
-    The methods of the backend class are bound: those of its subclass spend more time on options we
-    never use than the calls themselves take.
-    """
+    """One socket, its monitor, and its hot methods bound once; see ``links.Port``."""
 
     def __init__(self, sock: Socket, events: int, max_frame: int) -> None:
         self.sock = sock
-        self._monitor: Socket = sock.get_monitor_socket(events)
-        base: Any = super(zmq.Socket, sock)
-        self._put: Callable[..., Any] = base.send
-        self._recv: Callable[..., Any] = base.recv
-        self._get: Callable[[int], int] = base.get
+        self._monitor = _monitor(sock, events)
+        self._put: Callable[..., Any] = sock.send
+        self._recv: Callable[..., Any] = sock.recv
+        self._get: Callable[[int], Any] = sock.get
         self._max_frame = max_frame
         self.user = ""
         self._dry = False
@@ -161,15 +159,17 @@ class _ZmqPort:
 
     def events(self) -> list[tuple[int, int]]:
         found = []
-        while int(self._monitor.get(zmq.EVENTS)) & _POLLIN:
-            found.append(struct.unpack("=hi", self._monitor.recv_multipart(_NOBLOCK)[0]))
+        monitor = self._monitor
+        while int(monitor.get(_EVENTS)) & _POLLIN:
+            found.append(struct.unpack("=hi", monitor.recv(_NOBLOCK)))
+            monitor.recv(_NOBLOCK)  # whose address it is
         return found
 
     def filenos(self) -> tuple[int, ...]:
         return int(self.sock.get(zmq.FD)), int(self._monitor.get(zmq.FD))
 
     def close(self, linger: int) -> None:
-        self.sock.disable_monitor()
+        self.sock.monitor(None, 0)
         self._monitor.close(0)
         self.sock.close(linger)
 
@@ -227,7 +227,7 @@ class _Doorkeeper:
     (ZAP_ENFORCE_DOMAIN). It ends with its context.
     """
 
-    def __init__(self, context: zmq.Context[Socket]) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.doors: dict[bytes, Doors] = {}
         self._context = context
         self._thread: threading.Thread | None = None
@@ -236,7 +236,7 @@ class _Doorkeeper:
         """Start the thread, also again should it have died."""
         if self._thread is None or not self._thread.is_alive():
             sock = self._context.socket(zmq.REP)
-            sock.linger = 0
+            sock.setsockopt(zmq.LINGER, 0)
             sock.bind(_ZAP_ADDRESS)
             self._thread = threading.Thread(
                 target=self._serve, args=(sock,), name="guactors-zap", daemon=True
@@ -248,7 +248,7 @@ class _Doorkeeper:
         if self._thread is not None:
             self.ensure()
 
-    def _serve(self, sock: Socket) -> None:
+    def _serve(self, sock: zmq.Socket[bytes]) -> None:
         try:
             while True:
                 sock.send_multipart(zap.answer(sock.recv_multipart(), self.doors, _z85_text))
@@ -275,7 +275,7 @@ class ZmqTransport:
         self._identity = identity
         self._high_water = high_water
         self._max_message = max_message
-        self._context: zmq.Context[Socket] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
         self._doorkeeper = _Doorkeeper(self._context)
         self._made: set[PortLink | PortListener] = set()
@@ -370,45 +370,55 @@ class ZmqTransport:
     def _socket(self, kind: int, place: str, limit: int) -> Socket:
         if self._closed:
             raise PeerGone("this transport is closed")
-        sock = self._context.socket(kind)
-        sock.set_hwm(self._high_water)
-        sock.setsockopt(zmq.LINGER, LINGER_MS)
-        sock.setsockopt(zmq.MAXMSGSIZE, limit)
+        sock = Socket(self._context, kind)
+        sock.set(zmq.SNDHWM, self._high_water)
+        sock.set(zmq.RCVHWM, self._high_water)
+        sock.set(zmq.LINGER, LINGER_MS)
+        sock.set(zmq.MAXMSGSIZE, limit)
         if place.startswith(f"{addresses.TCP}["):
-            sock.setsockopt(zmq.IPV6, 1)
+            sock.set(zmq.IPV6, 1)
         if place.startswith(addresses.TCP):
             # The kernels keep watch, which a stopped process cannot: it must not lose its links.
-            sock.setsockopt(zmq.TCP_KEEPALIVE, 1)
-            sock.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_SECONDS)
-            sock.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_SECONDS)
-            sock.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_TRIES)
-            sock.setsockopt(zmq.TCP_MAXRT, KEEPALIVE_SECONDS * (KEEPALIVE_TRIES + 1) * 1000)
+            sock.set(zmq.TCP_KEEPALIVE, 1)
+            sock.set(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_SECONDS)
+            sock.set(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_SECONDS)
+            sock.set(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_TRIES)
+            sock.set(zmq.TCP_MAXRT, KEEPALIVE_SECONDS * (KEEPALIVE_TRIES + 1) * 1000)
         return sock
 
     def _router(self, place: str, limit: int, domain: bytes) -> Socket:
         sock = self._socket(zmq.ROUTER, place, limit)
-        sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        sock.setsockopt(zmq.BACKLOG, _BACKLOG)
+        sock.set(zmq.ROUTER_MANDATORY, 1)
+        sock.set(zmq.BACKLOG, _BACKLOG)
         if place.startswith(addresses.TCP):
-            sock.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
-            sock.setsockopt(zmq.CURVE_SERVER, 1)
-            sock.setsockopt(zmq.CURVE_PUBLICKEY, self._server[0].encode())
-            sock.setsockopt(zmq.CURVE_SECRETKEY, self._server[1].encode())
-            sock.setsockopt(zmq.ZAP_DOMAIN, domain)
-            sock.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+            sock.set(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
+            sock.set(zmq.CURVE_SERVER, 1)
+            sock.set(zmq.CURVE_PUBLICKEY, self._server[0].encode())
+            sock.set(zmq.CURVE_SECRETKEY, self._server[1].encode())
+            sock.set(zmq.ZAP_DOMAIN, domain)
+            sock.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
         return sock
 
     def _dealer(self, route: bytes, endpoint: Endpoint, limit: int) -> Socket:
         sock = self._socket(zmq.DEALER, endpoint.control, limit)
-        sock.setsockopt(zmq.ROUTING_ID, route)
-        sock.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
-        sock.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
-        sock.setsockopt(zmq.CONNECT_TIMEOUT, int(HANDSHAKE_SECONDS * 1000))
+        sock.set(zmq.ROUTING_ID, route)
+        sock.set(zmq.RECONNECT_IVL, _NEVER_MS)
+        sock.set(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
+        sock.set(zmq.CONNECT_TIMEOUT, int(HANDSHAKE_SECONDS * 1000))
         if endpoint.control.startswith(addresses.TCP):
-            sock.setsockopt(zmq.CURVE_SERVERKEY, endpoint.server_key.encode())
-            sock.setsockopt(zmq.CURVE_PUBLICKEY, self._identity.client_public.encode())
-            sock.setsockopt(zmq.CURVE_SECRETKEY, self._identity.client_secret.encode())
+            sock.set(zmq.CURVE_SERVERKEY, endpoint.server_key.encode())
+            sock.set(zmq.CURVE_PUBLICKEY, self._identity.client_public.encode())
+            sock.set(zmq.CURVE_SECRETKEY, self._identity.client_secret.encode())
         return sock
+
+
+def _monitor(sock: Socket, events: int) -> Socket:
+    """A socket that tells what becomes of the connections of ``sock``."""
+    place = f"inproc://monitor.s-{int(sock.get(zmq.FD))}"
+    sock.monitor(place, events)
+    monitor = Socket(sock.context, zmq.PAIR)
+    monitor.connect(place)
+    return monitor
 
 
 def _z85_text(key: bytes) -> str:
@@ -426,4 +436,4 @@ def _bind(sock: Socket, place: str) -> str:
         sock.bind(place if ipc else places.resolve(place))
     except zmq.ZMQError as fault:
         raise OSError(fault.errno, f"cannot listen on {place}: {fault.strerror}") from fault
-    return place if ipc else str(sock.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip("\0")
+    return place if ipc else bytes(sock.get(zmq.LAST_ENDPOINT)).decode().rstrip("\0")

@@ -16,12 +16,22 @@ from guactors.config import WorkerConfig
 PRELOAD = (
     "cloudpickle",
     "guactors.api",
-    "guactors.objects.process",
+    "guactors.objects.room",
+    "guactors.objects.store",
     "guactors.worker.blocking",
     "guactors.worker.process",
     "guactors.worker.runners",
 )
 """Imported once, before workers are forked (``runtimes/zygote.py``)."""
+
+
+def prepare() -> None:
+    """Find out what every worker would find out for itself, and find the same."""
+    from guactors.objects.place import pin
+    from guactors.versions import own_versions
+
+    pin()
+    own_versions()
 
 
 def run_worker(config: WorkerConfig, lifeline: int) -> int:

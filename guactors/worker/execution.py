@@ -18,6 +18,7 @@ from guactors import values
 from guactors.context import ActorExit, Running, running
 from guactors.errors import CallTimeout, GuactorsError, ObjectLost, TaskCancelled, VersionMismatch
 from guactors.messages import Bind, Call, Define, LoadActor, RefWord, Reply, Stored, Value
+from guactors.objects import process
 from guactors.objects.base import Held
 from guactors.payload import PROGRAM
 from guactors.transport.base import Frame
@@ -195,8 +196,6 @@ def arguments(item: Item) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _found(data: bytes, stored: Stored | None, item: Item) -> bytes | Held:
     if stored is None:
         return data
-    from guactors.objects import process
-
     try:
         return process.store().attach(stored)
     except ObjectLost:

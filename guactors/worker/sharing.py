@@ -11,6 +11,7 @@ from zlib import crc32
 
 from guactors.caller.away import FROM
 from guactors.messages import BlockChunk, BlockName, Hello, ReadBlock, Stored
+from guactors.objects import process
 from guactors.objects.base import LARGE, Held
 from guactors.objects.place import pin
 
@@ -40,8 +41,6 @@ class Sharing:
 
     def lost(self, link: str) -> None:
         """The caller is gone; what it got and uses is locked by it."""
-        from guactors.objects import process
-
         self._links.discard(link)
         store = process.present()
         if store is not None:
@@ -49,15 +48,11 @@ class Sharing:
 
     def give(self, held: Held, link: str) -> Stored:
         """A result, kept until the caller has no use for it."""
-        from guactors.objects import process
-
         self.gave = True
         return process.store().give(held, link, far=link not in self._links)
 
     def chunk(self, link: str, ask: ReadBlock) -> tuple[BlockChunk, list[memoryview]]:
         """Bytes of a result that the caller was given, in place."""
-        from guactors.objects import process
-
         store = process.present()
         if store is None:
             return BlockChunk(ask.request, ask.offset), []
@@ -68,40 +63,31 @@ class Sharing:
 
     def takers(self) -> list[str]:
         """Callers elsewhere that have values here; one that shares the memory holds its own."""
-        from guactors.objects import process
-
         store = process.present()
         return [] if store is None else [x for x in store.takers() if x not in self._links]
 
     def on_unused(self, link: str, names: Sequence[BlockName]) -> None:
         """The caller has no use for these."""
-        from guactors.objects import process
-
         store = process.present()
         if store is not None:
             store.given_back(link, names)
 
     def settle(self) -> None:
         """Let go of what ended objects held."""
-        from guactors.objects import process
-
         store = process.present()
         if store is not None and store.restless:
-            store.settle()
+            # Not more: whom else this process borrows from, its session tells.
+            store.let_go()
 
     def tick(self, now: float) -> None:
         """Give back what was unused for a while."""
         if now - self._ticked < TICK:
             return
         self._ticked = now
-        from guactors.objects import process
-
         store = process.present()
         if store is not None and not store.idle:
             store.on_tick(now)
 
     def close(self) -> None:
         """End the store of this process."""
-        from guactors.objects import process
-
         process.close()

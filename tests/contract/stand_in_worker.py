@@ -13,6 +13,16 @@ from pathlib import Path
 
 from guactors.config import WorkerConfig
 
+_prepared: list[int] = []
+
+
+def prepare() -> None:
+    _prepared.append(os.getpid())
+
+
+def do_prepared(config: WorkerConfig, lifeline: int) -> None:
+    print("prepared", _prepared == [os.getppid()])
+
 
 def run_worker(config: WorkerConfig, lifeline: int) -> int:
     body = config.worker.split("-")[1]

@@ -188,7 +188,7 @@ def test_a_view_outlives_the_store(store: ObjectStore) -> None:
 
 def test_what_was_unused_for_longest_goes_to_disk(small: ObjectStore) -> None:
     held = [small.write([bytes([i]) * MIB]) for i in range(3)]
-    small.parts(held[0]._block)
+    small.parts(held[0].block)
     more = [small.write([bytes([i]) * MIB]) for i in range(3, 7)]
     where = [one.word.arena[0] for one in held + more]
     assert where.count("m") == 3, "a block takes a page more than its value"
@@ -248,6 +248,51 @@ def test_another_process_reads_in_place(store: ObjectStore, others: Callable[[],
     word = other("write", "theirs", 300_000, 99)
     theirs = store.attach(msgspec.convert(word, Stored))
     assert theirs.parts()[0][:1] == b"c"
+
+
+def borrowed(other: Other, count: int) -> list[Stored]:
+    return [msgspec.convert(other("write", f"{i}", MIB, i), Stored) for i in range(count)]
+
+
+def test_others_need_not_hear_at_once_of_a_little(
+    store: ObjectStore, others: Callable[[], Other]
+) -> None:
+    words = borrowed(others(), 5)
+    held, much = [], []
+    for word in words:
+        held.append(store.attach(word, "w-1"))
+        much.append(store.borrowing)
+    assert much == [False, False, False, True, True]
+    del held
+    store.let_go()
+    assert store.borrowing, "they do not know, though this process's other keeper let go"
+    told = store.settle()
+    assert {name.serial for name in told["w-1"]} == {word.serial for word in words}
+    assert not store.borrowing
+    assert not store.settle()
+
+
+def test_a_little_is_less_where_there_is_little(
+    gu_home: Path, others: Callable[[], Other], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GU_OBJECT_MEMORY", str(16 * MIB))
+    (word,) = borrowed(others(), 1)
+    held = process.store().attach(word, "w-1")
+    assert process.store().borrowing
+    del held
+    process.store().settle()
+    assert not process.store().borrowing
+    process.close()
+
+
+def test_what_a_lender_knows_already_is_not_told(
+    store: ObjectStore, others: Callable[[], Other]
+) -> None:
+    held = [store.attach(word) for word in borrowed(others(), 5)]
+    assert store.borrowing
+    del held
+    assert not store.settle()
+    assert not store.borrowing
 
 
 def test_what_another_process_holds_is_not_recycled(

@@ -52,6 +52,16 @@ def test_a_worker_finds_a_clean_house(watch: Watch, tmp_path: Path) -> None:
     ]
 
 
+def test_what_all_workers_would_do_is_done_once_before_they_are_forked(tmp_path: Path) -> None:
+    workers = open_workers(ENTRY, method="fork")
+    watch = Watch(workers)
+    for worker in ("w-prepared-1", "w-prepared-2"):
+        workers.start(config_for(worker, tmp_path))
+        watch.ended(worker)
+        assert watch.lines(worker, 1) == ["prepared True"]
+    workers.close()
+
+
 def test_what_a_shell_ignores_for_us_is_not_ignored_in_workers(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -148,6 +148,16 @@ def test_memory_is_used_again() -> None:
     assert in_use() < 100 * MIB
 
 
+def test_results_come_back_a_few_at_a_time() -> None:
+    """They are not told of one by one, and still the same few MiB are written to."""
+    places = set()
+    for _ in range(60):
+        array = gu.get(ones.remote(COUNT))
+        places.add(array.__array_interface__["data"][0])
+        del array
+    assert 2 < len(places) < 15
+
+
 def test_memory_goes_back_to_the_system() -> None:
     big = gu.put(np.zeros(20 * COUNT))
     assert in_use() >= 20 * MIB

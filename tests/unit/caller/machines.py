@@ -157,8 +157,8 @@ class Machines:
         raise AssertionError(f"call {id} is nowhere")
 
     def call_at(self, id: int) -> m.Call:
-        """The call as its worker got it."""
-        for message in self.to_worker[self.where(id)]:
+        """The call as its worker got it the latest time."""
+        for message in reversed(self.to_worker[self.where(id)]):
             if isinstance(message, m.Calls):
                 for call in message.calls:
                     if call.id == id:

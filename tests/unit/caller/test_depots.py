@@ -193,14 +193,14 @@ def test_dropped_while_it_is_on_its_way() -> None:
     assert not machines.core.remote.depots._depots["s-1"].asked
 
 
-def test_a_copy_that_a_worker_does_not_find_is_not_believed() -> None:
+def test_a_copy_that_its_depot_forgot_is_brought_again() -> None:
     machines = Machines(1)
     id, _ = machines.put(MEDIUM)
     call = machines.call(deps=[id], retries=1)
-    gone = pickle.dumps(ObjectLost("it is gone"))
-    reply = m.Reply(call, [m.Value(gone, 0, True)], 0, "ObjectLost", True)
-    machines._say("w-1", CALLER, m.Replies([reply]), [])
-    machines.run()
+    machines.cores["d-1"].objects.entries.clear()
+    machines.cores["d-1"].objects._borrowed.clear()
+    machines.cores["d-1"].remote.replicas._kept.clear()
+    miss(machines, call)
     assert machines.read == {(CALLER, "d-1"): 2 * MEDIUM}
     assert machines.call_at(call).deps[0].stored is not None
     machines.answer(call)
@@ -219,3 +219,59 @@ def test_the_hub_is_told_where_the_values_are() -> None:
     machines.run()
     told = [one for one in machines.to_hub if isinstance(one, m.SetDemand) and one.count][-1]
     assert told.prefer == ["p-2", "p-1", "p-3"]
+
+
+def spill(machines: Machines, id: int, number: int) -> None:
+    """The depot moves the value to its disk."""
+    core = machines.cores[f"d-{number}"]
+    entry = core.objects.entries[core.objects.find(m.RefWord(CALLER, id)) or 0]
+    old = entry.data
+    assert not isinstance(old, bytes | Away | None)
+    fresh = machines.block(f"s-{number}", old.size)
+    fresh.bytes[:] = old.body()
+    del machines.memory[old.word.store, old.word.serial]
+    entry.data = fresh  # type: ignore[assignment]
+
+
+def miss(machines: Machines, call: int) -> None:
+    """The worker says that it did not find what the call needs."""
+    worker = machines.where(call)
+    attempt = machines.core.leases.by_peer[worker].target.in_flight[call].attempt
+    gone = pickle.dumps(ObjectLost("it is gone"))
+    reply = m.Reply(call, [m.Value(gone, 0, True)], attempt, "ObjectLost", True)
+    machines._say(worker, CALLER, m.Replies([reply]), [])
+    machines.run()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_depot_moved_is_found_again_and_not_copied_again(seed: int) -> None:
+    machines = Machines(1, seed)
+    id, block = machines.made(1, MEDIUM)
+    content = bytes(block.bytes)
+    call = machines.call(deps=[id])
+    spill(machines, id, 1)
+    miss(machines, call)
+    told = machines.call_at(call).deps[0].stored
+    assert told is not None
+    assert bytes(machines.memory["s-1", told.serial].bytes) == content
+    assert not machines.read, "it never left its machine"
+    machines.answer(call)
+    want(machines, id)
+    assert here(machines, id) == content[:MEDIUM]
+
+
+def test_what_a_depot_moved_and_lost_comes_from_elsewhere_or_is_lost() -> None:
+    machines = Machines(2)
+    id, block = machines.made(1, MEDIUM)
+    machines.core.remote.depots.place(id, "s-2")
+    machines.run()
+    machines.end("d-1")
+    call = machines.call(deps=[id])
+    while machines.where(call) != "w-2":
+        machines.answer(call)
+        call = machines.call(deps=[id])
+    spill(machines, id, 2)
+    miss(machines, call)
+    assert machines.call_at(call).deps[0].stored is not None
+    want(machines, id)
+    assert here(machines, id) == bytes(block.bytes[:MEDIUM])

@@ -4,6 +4,7 @@ interpreter."""
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from guactors.runtimes import spy
 from guactors.worker import stack
-from guactors.worker.stack import SIGNAL, dump, dump_path, listen
+from guactors.worker.stack import SIGNAL, dump, dump_path, listen, written_by
 from tests.command import eventually
 
 
@@ -79,7 +80,9 @@ def test_a_dump_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 HELD = """
-import re, sys
+import os, re, sys
+if sys.argv[2] == "named" and hasattr(os, "memfd_create"):
+    del os.memfd_create
 from guactors.worker.stack import listen
 listen(sys.argv[1])
 print("here", flush=True)
@@ -88,10 +91,13 @@ re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter for hours
 
 
 @pytest.mark.skipif(SIGNAL is None, reason="no such signals on this system")
-def test_a_signal_brings_the_stack_of_a_process_that_holds_its_interpreter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["named", "nameless"])
+def test_a_signal_brings_the_stack_of_a_process_that_holds_its_interpreter(
+    tmp_path: Path, where: str
+) -> None:
     path = dump_path(str(tmp_path), "w-1")
     process: subprocess.Popen[str] = subprocess.Popen(
-        [sys.executable, "-c", HELD, path], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HELD, path, where], stdout=subprocess.PIPE, text=True
     )
     with process:
         try:
@@ -100,15 +106,19 @@ def test_a_signal_brings_the_stack_of_a_process_that_holds_its_interpreter(tmp_p
 
             def in_the_match() -> bool:
                 assert SIGNAL is not None
-                (text,) = asyncio.run(spy.by_signal(process.pid, SIGNAL, path))
+                file = written_by(process.pid, path)
+                (text,) = asyncio.run(spy.by_signal(process.pid, SIGNAL, file))
                 assert text.startswith("Current thread")
-                return "line 6" in text
+                return "line 8" in text
 
             for _ in range(2):
                 eventually(in_the_match, "the dump shows the line that calls the C function")
         finally:
             process.kill()
-    assert Path(path).stat().st_mode & 0o777 == 0o600
+    if where == "named" or not hasattr(os, "memfd_create"):
+        assert Path(path).stat().st_mode & 0o777 == 0o600
+    else:
+        assert not Path(path).exists()
 
 
 def test_a_process_that_is_gone_or_does_not_listen_brings_nothing(tmp_path: Path) -> None:
