@@ -50,12 +50,11 @@ def init(
 
     ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid that
     ``gu up`` started here, None for GU_ADDRESS and, where that is unset (or with ``local``), an
-    embedded grid with ``num_cpus`` (default: all), ``num_gpus``, further ``resources`` and the
-    ``labels`` of its provider, and ``object_store_memory`` bytes of shared memory at the most
-    (default: 30 % of the machine's), removed at exit or at the end of ``with init():``.
-
-    ``key``: the key file, or the name of the app key, that says who you are to a hub elsewhere
-    (default: GU_KEY, then an app key ``default`` that is made at first and must be approved there).
+    embedded grid with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the
+    ``labels`` of its provider and ``object_store_memory`` bytes for large values (default: 30 % of
+    memory), removed at exit or at the end of ``with init():``. ``key``: the key file, or the name of
+    the app key, that says who you are to a hub elsewhere (default: GU_KEY, then an app key
+    ``default`` that is made at first and must be approved there).
     ``signer``: key files, or names of signer keys, that sign the functions and classes you send.
     ``log_to_driver``: show what workers print. ``log_dedup`` (default: on, unless
     GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
@@ -69,15 +68,11 @@ def init(
             if ignore_reinit_error:
                 return GridContext()
             raise AlreadyInitialized("init() was called before; call shutdown() first")
-        from guactors.embedding import open_session
+        from guactors.embedding import Offer, open_session
 
         session = open_session(
             None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
-            resources=resources or {},
-            labels=labels or {},
-            object_store_memory=object_store_memory,
+            Offer(num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory),
             namespace=namespace,
             key=key,
             signers=[signer] if isinstance(signer, str) else signer,

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from guactors.config import HubConfig, NodeConfig, ProviderConfig, Timing
 from guactors.credentials import Credentials
 from guactors.errors import UsageError
@@ -29,14 +31,24 @@ if TYPE_CHECKING:
     from guactors.session import Session
 
 
+class Offer(Struct, frozen=True):
+    """What an embedded grid is to have; what is not said is found out."""
+
+    cpus: float | None
+    gpus: float | None
+    resources: dict[str, float]
+    labels: dict[str, str]
+    memory: int | None
+
+    def said(self) -> bool:
+        """Whether anything is."""
+        return self != Offer(None, None, {}, {}, None)
+
+
 def open_session(
     address: str | None,
+    offer: Offer,
     *,
-    num_cpus: float | None,
-    num_gpus: float | None,
-    resources: dict[str, float],
-    labels: dict[str, str],
-    object_store_memory: int | None,
     namespace: str | None,
     key: str | None,
     signers: Sequence[str],
@@ -47,8 +59,7 @@ def open_session(
     """A session that the hub has welcomed. Raises as ``init``."""
     keys = [_signer(one) for one in signers]
     if address is not None:
-        described = (num_cpus, num_gpus, object_store_memory) != (None, None, None)
-        if described or resources or labels:
+        if offer.said():
             raise UsageError(
                 "num_cpus, num_gpus, object_store_memory, resources and labels describe an "
                 "embedded grid; a grid that is joined has its own"
@@ -61,15 +72,13 @@ def open_session(
         return session
     if key is not None:
         raise UsageError("key= says who you are to a hub elsewhere: give its address too")
-    restore = _bound_store(object_store_memory)
+    restore = _bound_store(offer.memory)
     try:
         session = _embedded(
-            num_cpus, num_gpus, resources, labels,
-            lambda endpoints: _connect(
-                endpoints, Credentials(), namespace, echo, fold, timeout
-            ),
+            offer,
+            lambda endpoints: _connect(endpoints, Credentials(), namespace, echo, fold, timeout),
             max(timeout, 30.0),
-        )  # fmt: skip
+        )
     except BaseException:
         restore()
         raise
@@ -79,15 +88,10 @@ def open_session(
 
 
 def _embedded(
-    num_cpus: float | None,
-    num_gpus: float | None,
-    resources: dict[str, float],
-    labels: dict[str, str],
-    connect: Callable[[list[Endpoint]], Session],
-    timeout: float,
+    offer: Offer, connect: Callable[[list[Endpoint]], Session], timeout: float
 ) -> Session:
     run_dir = new_run_dir()
-    provider = _provider(num_cpus, num_gpus, resources, labels, str(run_dir))
+    provider = _provider(offer, str(run_dir))
     node = _launch(provider, run_dir, timeout)
     try:
         session = connect(node.hub_endpoints)
@@ -170,22 +174,16 @@ def _connect(
     return session
 
 
-def _provider(
-    num_cpus: float | None,
-    num_gpus: float | None,
-    extra: dict[str, float],
-    labels: dict[str, str],
-    run_dir: str,
-) -> ProviderConfig:
-    resources = {**detect_resources(), **extra}
-    if num_cpus is not None:
-        resources["CPU"] = float(num_cpus)
+def _provider(offer: Offer, run_dir: str) -> ProviderConfig:
+    resources = {**detect_resources(), **offer.resources}
+    if offer.cpus is not None:
+        resources["CPU"] = float(offer.cpus)
     gpus = find_gpus()
-    if num_gpus is not None:
-        resources["GPU"] = float(num_gpus)
+    if offer.gpus is not None:
+        resources["GPU"] = float(offer.gpus)
     named = {"GPU": [gpu.id for gpu in gpus]} if len(gpus) >= resources.get("GPU", 0.0) else {}
     return ProviderConfig(
-        fresh("provider"), "local", [], resources, run_dir, {**find_labels(gpus), **labels},
+        fresh("provider"), "local", [], resources, run_dir, {**find_labels(gpus), **offer.labels},
         memory_threshold=memory_threshold(), devices=named,
     )  # fmt: skip
 
