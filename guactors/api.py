@@ -52,8 +52,8 @@ def init(
     ``gu up`` started here, None for GU_ADDRESS and, where that is unset (or with ``local``), an
     embedded grid with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the
     ``labels`` of its provider and ``object_store_memory`` bytes for large values (default: 30 % of
-    memory), removed at exit or at the end of ``with init():``. ``key``: the key file, or the name of
-    the app key, that says who you are to a hub elsewhere (default: GU_KEY, then an app key
+    memory), removed at exit or at the end of ``with init():``. ``key``: the key file, or the name
+    of the app key, that says who you are to a hub elsewhere (default: GU_KEY, then an app key
     ``default`` that is made at first and must be approved there).
     ``signer``: key files, or names of signer keys, that sign the functions and classes you send.
     ``log_to_driver``: show what workers print. ``log_dedup`` (default: on, unless
