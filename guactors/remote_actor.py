@@ -196,19 +196,43 @@ class ActorClass:
         return f"<remote class {self.__name__}>"
 
 
+class Hold:
+    """What keeps an actor alive: the last one of the process that made it ends it, after its queued
+    calls. A handle has it, and each of its methods, for ``C.remote().m.remote()`` has a method only
+    when the call is made. ``owner``: whether this process made it."""
+
+    __slots__ = ("_actor", "_owner", "_session")
+
+    def __init__(self, session: Session, actor: RemoteActor, *, owner: bool) -> None:
+        self._session = session
+        self._actor = actor
+        self._owner = owner
+        actor.handles += 1
+
+    def __del__(self) -> None:
+        self._actor.handles -= 1
+        if self._owner and self._actor.handles == 0 and not self._session.closed:
+            self._session.actors.handle_gone(self._actor)
+
+
 class ActorHandle:
     """An actor as its users see it; every method of the class has ``.remote(...)``."""
 
     def __init__(
-        self, session: Session, actor: RemoteActor, info: HandleInfo, *, owner: bool
+        self,
+        session: Session,
+        actor: RemoteActor,
+        info: HandleInfo,
+        *,
+        owner: bool = False,
+        hold: Hold | None = None,
     ) -> None:
         self._session = session
         self._actor = actor
         self._info = info
-        self._owner = owner
-        self._again = partial(ActorHandle, session, actor, info, owner=owner)
+        self._hold = hold or Hold(session, actor, owner=owner)
+        self._again = partial(ActorHandle, session, actor, info, hold=self._hold)
         """Another one like it, for a method that outlives it."""
-        actor.handles += 1
         actor.unordered = info.unordered
         actor.most_pending = info.most_pending
 
@@ -222,12 +246,6 @@ class ActorHandle:
         # Found as a plain attribute from the next call on.
         self.__dict__[name] = made
         return made
-
-    def __del__(self) -> None:
-        # The last handle of the process that made the actor ends it, after its queued calls.
-        self._actor.handles -= 1
-        if self._owner and self._actor.handles == 0 and not self._session.closed:
-            self._session.actors.handle_gone(self._actor)
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._session.actors.share(self._actor)

@@ -20,6 +20,7 @@ from guactors.refs import current_session
 from guactors.transport import open_transport
 from guactors.transport.base import Lane
 from tests import leaks
+from tests.command import ended, eventually
 
 pytestmark = [pytest.mark.usefixtures("grid"), pytest.mark.may_keep(*leaks.KINDS)]
 
@@ -221,6 +222,15 @@ def test_async_calls_are_cancelled_and_timed_out() -> None:
 def test_streams_of_actors() -> None:
     assert [gu.get(r) for r in Counter.remote().count.remote(4)] == [0, 1, 2, 3]
     assert [gu.get(r) for r in Async.remote().count.remote(4)] == [0, 1, 2, 3]
+
+
+def test_a_method_keeps_its_actor() -> None:
+    pid = Counter.remote().pid
+    number = gu.get(pid.remote())
+    threading.Event().wait(0.3)  # in which an actor that nobody holds would end
+    assert gu.get(pid.options(name="again").remote()) == number
+    del pid
+    eventually(lambda: ended(number), "the last method is gone, and the actor with it")
 
 
 def test_a_timed_out_call_that_waits_in_the_queue_never_runs() -> None:
