@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import guactors as gu
@@ -73,7 +74,10 @@ class Shelf:
 
 
 def file_of(array: np.ndarray) -> int:
-    start = array.__array_interface__["data"][0]
+    return file_at(array.__array_interface__["data"][0])
+
+
+def file_at(start: int) -> int:
     for line in Path("/proc/self/maps").read_text().splitlines():
         low, high = (int(part, 16) for part in line.split()[0].split("-"))
         if low <= start < high:
@@ -117,6 +121,33 @@ def test_values_survive_the_round(value: object) -> None:
 
     assert pickle.dumps(gu.get(same.remote(value))) == pickle.dumps(value)
     assert pickle.dumps(gu.get(same.remote(gu.put(value)))) == pickle.dumps(value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
+def test_columns_of_a_table_are_the_same_memory_in_all_processes() -> None:
+    @gu.remote
+    def made() -> pa.Table:
+        texts = [f"text {i}" for i in range(COUNT // 8)]
+        return pa.table({"n": np.arange(COUNT // 8), "text": texts})
+
+    @gu.remote
+    def files(table: pa.Table) -> list[int]:
+        return [file_at(buffer.address) for buffer in buffers_of(table)]
+
+    ref = made.remote()
+    table = gu.get(ref)
+    assert table.column("text")[COUNT // 8 - 1].as_py() == f"text {COUNT // 8 - 1}"
+    mine = [file_at(buffer.address) for buffer in buffers_of(table)]
+    assert len(mine) == 3
+    assert len(set(mine)) == 1
+    assert mine[0] > 0
+    assert gu.get(files.remote(ref)) == mine
+    assert gu.get(gu.put(table)).equals(table)
+
+
+def buffers_of(table: pa.Table) -> list[pa.Buffer]:
+    chunks = [chunk for column in table.columns for chunk in column.chunks]
+    return [buffer for chunk in chunks for buffer in chunk.buffers() if buffer is not None]
 
 
 def test_the_caller_may_change_what_it_gave() -> None:
