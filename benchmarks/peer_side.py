@@ -73,6 +73,10 @@ def main(name: str, seconds: float) -> None:
     # Whatever a library prints must not come between the answers.
     sys.stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    # As in an activated environment: some start their own programs by name, and import what is
+    # sent to them by name, too.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    os.environ["PYTHONPATH"] = os.getcwd()
     with tempfile.TemporaryDirectory(prefix="gu-peer-", ignore_cleanup_errors=True) as directory:
         os.environ.setdefault("GU_HOME", os.path.join(directory, "home"))
         peer = KINDS[name](Path(directory))
