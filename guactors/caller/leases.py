@@ -5,7 +5,8 @@ which pipelining depth and demand follow. Must never: touch actors, or keep a cl
 
 Depth: an unknown function goes out one call at a time; a known one fills about :data:`IN_FLIGHT`
 seconds of a worker's time. Short calls are thereby batched, long ones never queue behind each other
-while another lease is free; what was sent too early is taken back.
+while another lease is free; what was sent too early is taken back, and what got behind a call that
+takes its time waits for another lease.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ MOST_NEAR = 8
 """Providers that are named to the hub."""
 TAKE_BACK_AFTER = 0.010
 """A call may wait so long behind another before a dry lease takes it over."""
+OVERDUE = 2 * PREFETCH_BELOW
+"""Seconds without an answer after which calls do not wait behind the one that runs."""
 
 
 class Lease:
-    """A worker that runs our tasks of one shape."""
+    """A worker that runs our tasks of one shape. ``slow``: what it runs takes so long that nothing
+    is sent behind it."""
 
-    __slots__ = ("id", "idle_since", "key", "listed", "recalled", "taking_back", "target")
+    __slots__ = ("id", "idle_since", "key", "listed", "recalled", "slow", "taking_back", "target")
 
     def __init__(self, id: str, key: str, target: Target, now: float) -> None:
         self.id = id
@@ -48,6 +52,7 @@ class Lease:
         self.target = target
         self.idle_since = now
         self.recalled = False
+        self.slow = False
         self.listed = False
         self.taking_back = False
 
@@ -135,6 +140,7 @@ class LeaseBook:
         """Calls were answered; refill the worker."""
         target = lease.target
         demand = self.demands[lease.key]
+        lease.slow = False
         if not target.in_flight:
             lease.idle_since = now
             if lease.recalled:
@@ -216,6 +222,10 @@ class LeaseBook:
                         self.give_back(lease)
             if not demand.queue and any(not x.target.in_flight for x in demand.leases.values()):
                 self._help_others(demand, now)
+            for lease in demand.leases.values():
+                if _overdue(lease, now):
+                    lease.slow = True
+                    self._take_back(lease, len(lease.target.in_flight) - 1)
 
     def next_wake(self, now: float) -> float | None:
         """When the next idle lease is due, or None."""
@@ -223,9 +233,11 @@ class LeaseBook:
         for demand in self.demands.values():
             busy = idle = False
             for lease in demand.leases.values():
-                if lease.target.in_flight:
-                    busy = busy or len(lease.target.in_flight) > 1
-                else:
+                if len(lease.target.in_flight) > 1:
+                    busy = True
+                    if not (lease.taking_back or lease.slow):
+                        wakes.append(_moved(lease) + OVERDUE)
+                elif not lease.target.in_flight:
                     idle = True
                     wakes.append(lease.idle_since + self.linger)
             if busy and idle:
@@ -266,7 +278,7 @@ class LeaseBook:
             # A task whose worker died goes out alone, so that the next death names the culprit.
             depth = 1 if queue[0].attempt else self.depth(queue[0].fn)
             room = depth - len(target.in_flight)
-            if room <= 0 or lease.recalled or target.blocked:
+            if room <= 0 or lease.recalled or target.blocked or self._takes_time(lease):
                 ready.popleft()
                 lease.listed = False
                 continue
@@ -287,6 +299,12 @@ class LeaseBook:
             extra = max(1, min(waiting, worth))  # a coarse clock measures zero
             if extra > 1 or not demand.leases or self._stuck(demand):
                 self._tell(demand, min(len(demand.leases) + extra, MOST_DEMAND))
+
+    def _takes_time(self, lease: Lease) -> bool:
+        """Whether it runs a call that nothing is to wait behind: a long one, or one of which nobody
+        knows how long it is."""
+        flight = lease.target.in_flight
+        return lease.slow or (len(flight) == 1 and self.depth(next(iter(flight.values())).fn) == 1)
 
     def _can_go(self, task: Task, demand: Demand, lease: Lease, now: float) -> bool:
         """Whether a call with values on other machines may go to this lease. If one of those
@@ -356,3 +374,16 @@ class LeaseBook:
         for effect in lease.target.flush():
             self.effects.append(effect)
         self.effects.append(SendPeer(lease.target.peer, TakeBack(count)))
+
+
+def _moved(lease: Lease) -> float:
+    """When it last answered, or got the call that it runs."""
+    first = next(iter(lease.target.in_flight.values()))
+    return max(first.sent_at, lease.target.last_reply)
+
+
+def _overdue(lease: Lease, now: float) -> bool:
+    """Whether calls have waited for too long behind the one that it runs."""
+    if lease.taking_back or lease.slow or lease.target.blocked:
+        return False
+    return len(lease.target.in_flight) > 1 and now - _moved(lease) >= OVERDUE

@@ -6,6 +6,7 @@ import pytest
 
 from guactors import messages as m
 from guactors.caller.doubts import MOST_SPARED
+from guactors.caller.leases import OVERDUE
 from guactors.caller.tasks import shape_key
 from guactors.errors import (
     CallTimeout,
@@ -17,6 +18,7 @@ from guactors.errors import (
 )
 from tests.unit.caller.bench import FN, KEY, ONE, Bench, endpoints, error, value
 
+OTHER = b"o" * 16
 DEATH = m.DeathReport("signal", signal=9, worker="w-1")
 
 
@@ -103,6 +105,40 @@ def test_a_recalled_lease_runs_what_runs_and_goes_back() -> None:
     assert bench.told(m.ReturnLease) == [m.ReturnLease("l-1")]
     bench.grant("l-2", "w-2")
     assert bench.calls("w-2") == ids[1:]
+
+
+def test_nothing_waits_behind_a_call_of_unknown_length() -> None:
+    bench = Bench()
+    bench.core.leases.service[FN] = 0.0001
+    bench.core.blobs[OTHER] = m.Define(OTHER, "long", b"code")
+    long = bench.call(fn=OTHER)
+    bench.grant()
+    assert bench.calls("w-1") == [long]
+    short = [bench.call() for _ in range(3)]
+    assert not bench.calls("w-1")
+    assert bench.told(m.SetDemand)[-1].count == 2
+    bench.grant("l-2", "w-2")
+    assert bench.calls("w-2") == short
+
+
+def test_calls_do_not_wait_long_behind_one_that_takes_its_time() -> None:
+    bench = Bench()
+    bench.core.leases.service[FN] = 0.001
+    ids = [bench.call() for _ in range(3)]
+    bench.grant()
+    assert bench.calls("w-1") == ids
+    bench.told(m.SetDemand)
+    bench.pass_time(OVERDUE / 2)
+    assert not bench.sent("w-1", m.TakeBack)
+    bench.pass_time(OVERDUE)
+    assert bench.sent("w-1", m.TakeBack) == [m.TakeBack(2)]
+    bench.pass_time(OVERDUE * 5)
+    assert not bench.sent("w-1", m.TakeBack), "once is enough"
+    bench.says("w-1", m.Bounced(ids[1:]))
+    assert not bench.calls("w-1"), "they would be behind it again"
+    assert bench.told(m.SetDemand)
+    bench.reply("w-1", ids[0])
+    assert bench.calls("w-1") == ids[1:2], "it goes on, and nobody else came"
 
 
 def test_a_blocked_worker_gets_nothing_until_it_goes_on() -> None:
