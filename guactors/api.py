@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from guactors.context import RuntimeContext, runtime_context
 from guactors.errors import AlreadyInitialized, NotInitialized, UnknownOption, UsageError
-from guactors.refs import ObjectRef, ObjectRefGenerator, current_session, set_current_session
+from guactors.refs import (
+    ObjectRef,
+    ObjectRefGenerator,
+    check_session,
+    current_session,
+    set_current_session,
+)
 from guactors.remote_actor import ActorClass, ActorHandle, find_actor, method
 from guactors.remote_function import RemoteFunction
 
@@ -211,17 +217,24 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     Raises the first failed one's error as its own type, GetTimeout after ``timeout`` seconds (0:
     only what is there already)."""
     if type(refs) is ObjectRef:
-        return refs._session.values.get_one(refs._id, timeout)
+        session = refs._session
+        if session.closed:
+            check_session(refs, session)
+        return session.values.get_one(refs._id, timeout)
     if isinstance(refs, ObjectRefGenerator):
         raise TypeError("get() takes no generator; iterate over it and get() each ref")
     if not isinstance(refs, list | tuple):
         raise TypeError(f"get() takes a ref or a list of refs, not {type(refs).__name__}")
+    if not refs:
+        return []
+    owner: Session | None = getattr(refs[0], "_session", None)
     for ref in refs:
         if type(ref) is not ObjectRef:
             raise TypeError(f"get() takes refs; the list has a {type(ref).__name__}")
-    if not refs:
-        return []
-    return refs[0]._session.values.get_many([ref._id for ref in refs], timeout)
+        if ref._session is not owner or owner.closed:
+            check_session(ref, owner)
+    assert owner is not None
+    return owner.values.get_many([ref._id for ref in refs], timeout)
 
 
 def put(value: Any) -> ObjectRef:
@@ -266,13 +279,14 @@ def _waited_for(refs: list[Any]) -> tuple[Session, list[int]]:
     try:
         ids = [ref._id for ref in refs]
         session: Session = refs[0]._session
-        if session.values.left == ids:
+        if session.values.left == ids and not session.closed:
             return session, ids
     except AttributeError:
         pass  # said below
     for ref in refs:
         if not isinstance(ref, ObjectRef | ObjectRefGenerator):
             raise TypeError(f"wait() takes refs; the list has a {type(ref).__name__}")
+        check_session(ref, session)
     if len(set(ids)) < len(refs):
         raise ValueError("wait() takes each ref once")
     return session, ids

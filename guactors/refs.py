@@ -10,7 +10,7 @@ import pickle
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from guactors.errors import NotInitialized
+from guactors.errors import NotInitialized, SessionClosed
 from guactors.values import note_reference
 
 if TYPE_CHECKING:
@@ -67,6 +67,17 @@ class TaskID(str):
         return bytes.fromhex(self)
 
 
+def check_session(ref: ObjectRef | ObjectRefGenerator, session: Session | None) -> None:
+    """Raise SessionClosed unless ``ref`` is of this session, and that goes on: another one has
+    other objects of the same numbers."""
+    own = ref._session
+    if own is not session or own.closed:
+        over = "that has ended" if own.closed else "other than the present one"
+        raise SessionClosed(
+            f"{ref!r} is of a session {over}: make the value again, or get() it before shutdown()"
+        )
+
+
 class ObjectRef:
     """A value that is, or will be, somewhere. ``get`` it, ``await`` it, or pass it on."""
 
@@ -105,6 +116,7 @@ class ObjectRef:
 
     def future(self) -> concurrent.futures.Future[Any]:
         """A future that ends as the object does."""
+        check_session(self, self._session)
         return self._session.values.future(self._id)
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -113,6 +125,7 @@ class ObjectRef:
         return asyncio.wrap_future(self.future()).__await__()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        check_session(self, present_session())
         note_reference(self)
         word = self._session.values.word(self._id)
         return _rebuild_ref, (word.owner, word.object)

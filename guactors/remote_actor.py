@@ -14,7 +14,7 @@ from guactors import values
 from guactors.actor_making import Parts, make_actor
 from guactors.assigned import placed
 from guactors.caller.tasks import STREAM
-from guactors.errors import NameTaken, NoSuchActor, NotInitialized, UsageError
+from guactors.errors import NameTaken, NoSuchActor, NotInitialized, SessionClosed, UsageError
 from guactors.ids import fresh
 from guactors.messages import ActorSpec, FindActor
 from guactors.options import (
@@ -35,7 +35,7 @@ from guactors.payload import (
     encode,
 )
 from guactors.refs import ObjectRef, current_session
-from guactors.remote_function import KINDS, pack_call, returns_of, submit
+from guactors.remote_function import KINDS, numbers, pack_call, returns_of, submit
 from guactors.security.code_signing import signatures_for
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ class ActorClass:
         )
         info = self._info(concurrency)
         packed, deps = pack_call(args, kwargs, f"{self.__name__}()", large=0)
+        numbers(deps, session)  # which looks whose they are
         shape = placed(shape_of(options, 0.0), options)
         shape = session.environments.shape(shape, options.get("runtime_env"))
         spec = ActorSpec(
@@ -278,6 +279,7 @@ class ActorMethod:
 
     __slots__ = (
         "_actor", "_handle", "_how", "_info", "_label", "_name", "_options", "_plain", "_revive",
+        "_session",
     )  # fmt: skip
 
     def __init__(
@@ -288,6 +290,7 @@ class ActorMethod:
         # Weak, because the handle keeps its methods: a cycle would delay the handle's end.
         self._handle: Any = weakref.ref(handle)
         self._revive = handle._again
+        self._session = handle._session
         self._actor = handle._actor
         self._name = name
         self._info = info
@@ -317,6 +320,10 @@ class ActorMethod:
         session = current_session()
         if session is None:
             raise NotInitialized(f"{self._label}: the session has ended; call init() again")
+        if session is not self._session:
+            raise SessionClosed(
+                f"{self._label}: the handle is of a session that has ended; get a new one"
+            )
         how = self._how
         if self._plain and not (args or kwargs):
             id = session.submit_plain(

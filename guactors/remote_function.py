@@ -19,7 +19,7 @@ from guactors.messages import Define
 from guactors.objects.base import LARGE
 from guactors.options import TASK, check_options, max_calls_of, shape_of, window_of
 from guactors.payload import PROGRAM
-from guactors.refs import ObjectRef, ObjectRefGenerator
+from guactors.refs import ObjectRef, ObjectRefGenerator, check_session
 from guactors.security.code_signing import signatures_for
 from guactors.values import Packed, Placeholder
 
@@ -65,6 +65,13 @@ def pack_call(
     return values.pack_arguments(args, kwargs, what, large=large), deps
 
 
+def numbers(deps: list[ObjectRef], session: Session) -> list[int]:
+    """Of references that are arguments. Raises SessionClosed for those of another session."""
+    for ref in deps:
+        check_session(ref, session)
+    return [ref.id for ref in deps]
+
+
 def submit(
     session: Session,
     home: Any,
@@ -97,7 +104,7 @@ def submit(
             name=name,
             args=packed.data,
             buffers=packed.buffers,
-            deps=[ref.id for ref in deps] if deps else (),
+            deps=numbers(deps, session) if deps else (),
             lent=[ref.id for ref in packed.refs] if packed.refs else (),
             returns=STREAM if returns == GATHERED else returns,
             gather=returns == GATHERED,

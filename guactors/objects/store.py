@@ -142,16 +142,22 @@ class ObjectStore:
         return block
 
     def parts(self, block: Block) -> list[memoryview]:
-        """The parts of a block that is held."""
+        """The parts of a block that is held. Raises ObjectLost once the store has ended."""
         with self._lock:
+            self._check_there(block)
             block.used = next(self._uses)
             return block.parts(self.note)
 
     def body(self, block: Block) -> memoryview:
-        """All that follows the header of a block that is held."""
+        """All that follows the header of a block that is held; raises as ``parts``."""
         with self._lock:
+            self._check_there(block)
             block.used = next(self._uses)
             return block.body(self.note)
+
+    def _check_there(self, block: Block) -> None:
+        if self.closed and self._blocks.get(block.key) is not block:
+            raise ObjectLost("the store that held the value was closed")
 
     # --- giving away ------------------------------------------------------------------------------
 

@@ -35,6 +35,11 @@ def main() -> None:
             elif order == "write":
                 held[rest[0]] = process.store().write([bytes([rest[2]]) * rest[1]])
                 answer = msgspec.to_builtins(held[rest[0]].word)
+            elif order == "draft":
+                held[rest[0]] = process.store().draft([rest[1]])
+                held[rest[0]].write(0, bytes(rest[1] // 2))
+                block = held[rest[0]]._held.block
+                answer = msgspec.to_builtins(block.word(process.store().id))
             elif order == "give":
                 process.store().give(held.pop(rest[0]), "caller", far=True)
                 process.store().settle()

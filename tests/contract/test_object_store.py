@@ -364,6 +364,29 @@ def test_what_was_promised_to_another_machine_stays_for_a_while(
     assert not in_use(store)
 
 
+def test_a_writer_killed_in_the_middle_leaves_nothing_that_could_be_read(
+    store: ObjectStore, others: Callable[[], Other]
+) -> None:
+    other = others()
+    word = msgspec.convert(other("draft", "it", MIB), Stored)
+    with pytest.raises(ObjectLost, match="recycled"):
+        store.attach(word)
+    other.kill()
+    with pytest.raises(ObjectLost):
+        store.attach(word)
+    sweep(own_place())
+    assert word.arena not in in_use(store)
+
+
+def test_a_value_is_not_looked_at_when_its_store_has_ended(gu_home: Path) -> None:
+    held = process.store().write([b"a" * MIB])
+    process.close()
+    with pytest.raises(ObjectLost, match="closed"):
+        held.parts()
+    with pytest.raises(ObjectLost, match="closed"):
+        held.body()
+
+
 def test_what_nobody_came_for_is_swept(store: ObjectStore, others: Callable[[], Other]) -> None:
     other = others()
     word = msgspec.convert(other("write", "it", MIB, 1), Stored)

@@ -218,3 +218,76 @@ def test_an_idle_grid_uses_no_processor(embedded: Any) -> None:
     before, began = used(), time.monotonic()
     threading.Event().wait(2.0)
     assert (used() - before) / (time.monotonic() - began) < 0.1
+
+
+@gu.remote
+class Counter:
+    def add(self, _: object = None) -> int:
+        return 1
+
+
+@gu.remote
+def same(value: Any) -> Any:
+    return value
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["inline", "shared"])
+def test_refs_and_handles_of_an_earlier_session_are_refused(
+    permanent_threads: None, large: bool
+) -> None:
+    """Another session has other objects of the same numbers."""
+    value = b"x" * (1 << 20 if large else 10)
+    with gu.init(num_cpus=1):
+        old, pending, counter = gu.put(value), nap.remote(60), Counter.remote()
+        assert gu.get(counter.add.remote()) == 1
+        method = counter.add
+    for use in (
+        lambda: gu.get(old),
+        lambda: gu.get([old]),
+        lambda: gu.wait([old]),
+        lambda: gu.wait([pending]),
+        old.future,
+    ):
+        with pytest.raises(errors.SessionClosed, match="ended"):
+            use()
+    with gu.init(num_cpus=1):
+        mine = [gu.put(number) for number in range(3)]
+        for use in (
+            lambda: gu.get(old),
+            lambda: gu.get([*mine, old]),
+            lambda: gu.get([old, *mine]),
+            lambda: gu.wait([*mine, old]),
+            lambda: gu.put([old]),
+            lambda: same.remote(old),
+            lambda: same.remote({"deep": [old]}),
+            lambda: Counter.remote(old),
+            counter.add.remote,
+            lambda: method.remote(mine[0]),
+        ):
+            with pytest.raises(errors.SessionClosed, match="ended"):
+                use()
+        assert gu.get(mine) == [0, 1, 2]
+        gu.cancel(pending)
+        assert gu.get(same.remote(mine)) == mine
+
+
+def test_containers_of_refs_may_be_huge_and_contain_themselves(embedded: Any) -> None:
+    refs = [gu.put(number) for number in range(20_000)]
+    box = gu.put([gu.put(refs)])
+    assert gu.get(gu.get(gu.get(box)[0])[-1]) == 19_999
+    assert len(gu.get(same.remote(refs))) == 20_000
+    ring: list[Any] = [refs[7]]
+    ring.append(ring)
+    for back in (gu.get(gu.put(ring)), gu.get(same.remote(ring))):
+        assert back[1] is back
+        assert gu.get(back[0]) == 7
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(errors.NotSerializable, match="deep"):
+        gu.put(deep)
+    with pytest.raises(errors.NotSerializable, match="deep"):
+        same.remote(deep)
+    while deep:
+        deep = deep[0]  # or its end would recurse, too
+    assert gu.get(same.remote(1)) == 1
