@@ -276,10 +276,10 @@ def wait(
 def _waited_for(refs: list[Any]) -> tuple[Session, list[int]]:
     """The session and the numbers of refs that are refs, each once; raises TypeError or ValueError.
     A loop waits for what the last round left, whose refs were looked at then."""
+    session: Session | None = getattr(refs[0], "_session", None)
     try:
         ids = [ref._id for ref in refs]
-        session: Session = refs[0]._session
-        if session.values.left == ids and not session.closed:
+        if session is not None and session.values.left == ids and not session.closed:
             return session, ids
     except AttributeError:
         pass  # said below
@@ -289,6 +289,7 @@ def _waited_for(refs: list[Any]) -> tuple[Session, list[int]]:
         check_session(ref, session)
     if len(set(ids)) < len(refs):
         raise ValueError("wait() takes each ref once")
+    assert session is not None
     return session, ids
 
 
