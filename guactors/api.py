@@ -218,7 +218,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     only what is there already)."""
     if type(refs) is ObjectRef:
         session = refs._session
-        if session.closed:
+        if session._closed:  # a property would cost as much as all the rest
             check_session(refs, session)
         return session.values.get_one(refs._id, timeout)
     if isinstance(refs, ObjectRefGenerator):
@@ -231,7 +231,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     for ref in refs:
         if type(ref) is not ObjectRef:
             raise TypeError(f"get() takes refs; the list has a {type(ref).__name__}")
-        if ref._session is not owner or owner.closed:
+        if ref._session is not owner or owner._closed:
             check_session(ref, owner)
     assert owner is not None
     return owner.values.get_many([ref._id for ref in refs], timeout)
