@@ -75,7 +75,10 @@ class SessionValues:
     def get_one(self, id: int, timeout: float | None) -> Any:
         """The value of one object; raises its error, or GetTimeout."""
         entry = self._core.objects.entries[id]
-        if type(entry.data) in _ABSENT:
+        data = entry.data
+        if type(data) is bytes and not entry.error:
+            return values.unpack(data, entry.buffers)  # mostly, and at a third less
+        if type(data) in _ABSENT:
             if entry.origin is not None or entry.data is not None:
                 self._await([id], timeout)
             else:
@@ -142,6 +145,9 @@ class SessionValues:
 
     def _value(self, id: int) -> Any:
         entry = self._core.objects.entries[id]
+        data = entry.data
+        if type(data) is bytes and not entry.error:
+            return values.unpack(data, entry.buffers)
         if entry.error:
             raise values.unpack_error(_here(entry))
         return values.unpack(_here(entry), entry.buffers)
