@@ -37,6 +37,7 @@ IDLE: Final = 30.0
 PATIENCE: Final = 20.0
 """Seconds within which a depot has to be there."""
 MOST_FAILURES: Final = 3
+"""Depots of a machine that may end one after the other before they kept anything."""
 BARRED: Final = 60.0
 """Seconds for which none is asked for where none could be had, or so many ended at once."""
 HERE: Final = ""
@@ -65,7 +66,8 @@ class Depots:
         self._actors = actors
         self._now = now
         self._depots: dict[str, Depot] = {}
-        self._spread = objects.places.spread
+        self._spread: dict[int, Spread] = {}
+        """Value -> the machines that have it, or are to have it."""
         self._tasks: dict[tuple[int, str], list[Task]] = {}
         """Value and memory -> calls that wait for it there."""
         self._then: dict[int, dict[str, None]] = {}
@@ -125,6 +127,7 @@ class Depots:
             if ref is not None:
                 self._say(depot, DropValues([ref]))
         self._places.forget_value(id)
+        self._spread.pop(id, None)
         self._then.pop(id, None)
         keys = [key for key in self._tasks if key[0] == id]
         return [task for key in keys for task in self._tasks.pop(key)]

@@ -13,7 +13,6 @@ from typing import Final
 from guactors.caller.away import FROM, Away
 from guactors.caller.entries import Entry
 from guactors.messages import Endpoint, Stored
-from guactors.objects.pulling import Spread
 
 SPREAD_FROM: Final = FROM
 """Bytes from which a value goes to another machine once, and not with each call."""
@@ -30,8 +29,6 @@ class Places:
         """Shared memory -> a provider of its machine."""
         self.copies: dict[int, dict[str, Stored]] = {}
         """Value -> shared memory -> where it is there, kept by a depot."""
-        self.spread: dict[int, Spread] = {}
-        """Value -> the machines that have it, or are to have it."""
         self.touched: set[int] = set()
         """Values that depots were ever asked for."""
         self.refused: set[tuple[int, str]] = set()
@@ -63,7 +60,6 @@ class Places:
     def forget_value(self, id: int) -> None:
         """Nobody wants it any more."""
         self.copies.pop(id, None)
-        self.spread.pop(id, None)
         self.touched.discard(id)
         if self.refused:
             self.refused = {one for one in self.refused if one[0] != id}

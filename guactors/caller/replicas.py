@@ -85,10 +85,6 @@ class Replicas:
             self._waiting[id] = [one for one in questions if one[0] != peer]
         self._early = [one for one in self._early if one[1] != peer]
 
-    def keeps(self, id: int) -> bool:
-        """Whether somebody wants the value here."""
-        return any(id in mine for mine in self._kept.values())
-
     def _take(self, peer: str, ref: RefWord) -> int:
         mine = self._kept.setdefault(peer, {})
         id = self._objects.find(ref)

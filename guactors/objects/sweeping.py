@@ -33,6 +33,7 @@ SHORT: Final = "short"
 """The file by which a process tells the others that it found no memory."""
 FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 LINGER: Final = 3.0
+"""Seconds for which what was promised stays without its writer."""
 _NAME: Final = re.compile(r"[md]-[0-9a-f]{32}")
 """``m`` in memory, ``d`` on disk."""
 

@@ -176,7 +176,7 @@ def test_copies_go_with_the_last_reference() -> None:
     machines.core.objects.drop(id)
     machines.run()
     assert not any(machines.cores[f"d-{n}"].objects.entries for n in (1, 2))
-    assert not machines.core.objects.places.spread
+    assert not machines.core.remote.depots._spread
     machines.pass_time(IDLE + 1)
     kills = [one for one in machines.to_hub if isinstance(one, m.KillActor)]
     assert sorted(one.actor for one in kills) == ["a-1", "a-2"]
