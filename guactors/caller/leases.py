@@ -273,6 +273,9 @@ class LeaseBook:
         rest."""
         queue, ready = demand.queue, demand.ready
         while queue and ready:
+            if ready[0].target.in_flight:
+                # The next one's turn. One that is idle again keeps its turn: its caches are warm.
+                ready.rotate(-1)
             lease = ready[0]
             target = lease.target
             # A task whose worker died goes out alone, so that the next death names the culprit.
@@ -284,7 +287,6 @@ class LeaseBook:
                 continue
             if len(ready) > 1:
                 room = min(room, max(1, len(queue) // len(ready)))
-                ready.rotate(-1)
             if not target.outbox:
                 self.dirty.append(target)
             for _ in range(min(room, len(queue))):
@@ -292,6 +294,8 @@ class LeaseBook:
                 if task.deps and not self._can_go(task, demand, lease, now):
                     continue
                 target.add(task, self.objects, self.blobs, now)
+            if not target.in_flight:
+                ready.rotate(-1)  # what it got waits for values of other machines
         if queue:
             service = self.service.get(queue[0].fn)
             waiting = len(queue)
@@ -316,7 +320,9 @@ class LeaseBook:
         if all(objects.within_reach(id, lease.target.peer) for id in task.deps):
             return True
         for other in demand.ready:
-            if other is lease or other.recalled or other.target.blocked or other.target.in_flight:
+            if other is lease or other.recalled or other.target.blocked or self._takes_time(other):
+                continue
+            if len(other.target.in_flight) >= self.depth(task.fn):
                 continue
             if all(objects.within_reach(id, other.target.peer) for id in task.deps):
                 if not other.target.outbox:

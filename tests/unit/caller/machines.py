@@ -132,11 +132,14 @@ class Machines:
         return id
 
     def made(self, number: int, size: int, **options: Any) -> tuple[int, Block]:
-        """A call whose result stays with worker ``number``: the first that has one to answer."""
-        id = self.call(**options)
-        worker = self.where(id)
-        assert worker == f"w-{number}", worker
-        return id, self.answer(id, size)
+        """A call whose result stays with worker ``number``; others are busy meanwhile."""
+        held = []
+        while self.where(id := self.call(**options)) != f"w-{number}":
+            held.append(id)
+        block = self.answer(id, size)
+        for other in held:
+            self.answer(other)
+        return id, block
 
     def answer(self, id: int, size: int = 0) -> Block:
         """The call ended; with a ``size`` its result stays where it was made."""
