@@ -32,7 +32,7 @@ HOLD_OFF = 0.003
 """Seconds without a waiting thread before the background thread polls."""
 LONGEST = 0.5
 """Longest sleep, a bound on the harm of a missed edge."""
-SPIN = 0.0003 if cpu_count() > 1 else 0.0
+SPIN = 0.0004 if cpu_count() > 1 else 0.0
 """Seconds to look again and again before sleeping, while answers mostly come within that time. To
 sleep and be woken costs more than a small call: the processor goes idle, and comes back cold."""
 LEARN = 0.2
