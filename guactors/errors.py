@@ -10,6 +10,7 @@
     │   ├── UnknownOption          an option nobody knows (also ValueError, TypeError)
     │   ├── NameTaken              an actor of that name exists (also ValueError)
     │   ├── NoSuchActor            no live actor has that name (also ValueError)
+    │   ├── ProgramNotStarted      a program that does not exist, or cannot be run
     │   └── NoSuchGroup            no live placement group has that name (also ValueError)
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
@@ -27,6 +28,7 @@
     │   │   │   └── ActorOutOfMemory  for its memory (also OutOfMemory)
     │   │   └── ActorUnavailable   it restarts; this call was lost (at most once)
     │   ├── ProviderLost           the machine is gone
+    │   ├── InstanceLost           the container or virtual machine that ran it is gone
     │   ├── ObjectLost             the memory that held a value is gone
     │   │   └── OwnerDied          the process that held it is gone
     │   ├── HubUnreachable         nobody answers at the hub's address
@@ -41,6 +43,7 @@
     │   │   ├── TaskUnschedulable  a task
     │   │   └── ActorUnschedulable an actor
     │   ├── RuntimeEnvSetupError   what it was to run in could not be set up
+    │   ├── RuntimeMissing         a runtime that does not work on this machine
     │   ├── StoreFull              no room for a large value, in memory or on disk
     │   └── MailboxFull            back-pressure: try later
     │       └── TooManyPending     a handle's max_pending_calls are under way
@@ -91,6 +94,18 @@ class NoSuchActor(UsageError, ValueError):
 
 class NoSuchGroup(UsageError, ValueError):
     """No live placement group of that name is in the namespace."""
+
+
+class ProgramNotStarted(UsageError):
+    """A program does not exist or cannot be run; ``code`` is what a shell would exit with: 127 or
+    126."""
+
+    def __init__(self, message: str = "", code: int = 127) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.code)
 
 
 class TaskError(GuactorsError):
@@ -239,6 +254,11 @@ class ProviderLost(PeerLost):
     """The provider that ran the work is gone."""
 
 
+class InstanceLost(PeerLost):
+    """The instance of a runtime (a container, a virtual machine) is gone: it was killed, it hangs,
+    or what ran it is gone."""
+
+
 class ObjectLost(PeerLost):
     """The value was lost with the memory, or the machine, that held it."""
 
@@ -294,6 +314,10 @@ class ActorUnschedulable(Unschedulable):
 class RuntimeEnvSetupError(Refused):
     """The ``runtime_env`` could not be set up on the provider; the message has the last lines that
     the tool said, or what the setup hook raised."""
+
+
+class RuntimeMissing(Refused):
+    """A runtime does not work on this machine; the message says why, and what to do."""
 
 
 class StoreFull(Refused):

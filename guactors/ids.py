@@ -37,6 +37,7 @@ KINDS = {
     "actor": "a",
     "link": "k",
     "group": "g",
+    "instance": "i",
 }
 
 

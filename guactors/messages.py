@@ -101,10 +101,14 @@ class EnvPlace(Word, frozen=True):
 
 
 class Limits(Word, frozen=True):
-    """What a worker may take at most, 0 for no limit. ``cpu``: processors; ``memory``: bytes."""
+    """What a worker or an instance may take at most, 0 for no limit. ``cpu``: processors;
+    ``memory``, ``disk``: bytes; ``pids``: processes and threads; ``wall``: seconds that it runs."""
 
     cpu: Amount = 0.0
     memory: Count = 0
+    pids: Count = 0
+    disk: Count = 0
+    wall: Amount = 0.0
 
 
 class Placing(Word, frozen=True):

@@ -20,9 +20,9 @@ import msgspec
 from guactors.config import HubConfig, NodeConfig, ProviderConfig
 from guactors.messages import Endpoint
 from guactors.runtimes import open_workers, process
-from guactors.runtimes.base import Report
 from guactors.runtimes.entry import LENGTH_BYTES, read_exactly
 from guactors.runtimes.node import Node
+from guactors.runtimes.workers import Report
 
 _COMMON = ("asyncio", "cloudpickle", "guactors.actors.system", "guactors.transport.zmq_link")
 """Imported before the forks: shared pages. What only one kind of process needs it imports itself,

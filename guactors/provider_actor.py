@@ -60,7 +60,8 @@ from guactors.provider_state import (
 )
 from guactors.runtime_actor import Deliver, Happened, Kill, Limit, Said, Unlinked
 from guactors.runtimes import open_workers
-from guactors.runtimes.base import (
+from guactors.runtimes.entry import WORKER_ENTRY
+from guactors.runtimes.workers import (
     Ended,
     OutputLines,
     ProcessEvent,
@@ -68,7 +69,6 @@ from guactors.runtimes.base import (
     Started,
     WorkerProcesses,
 )
-from guactors.runtimes.entry import WORKER_ENTRY
 from guactors.transport import open_transport
 from guactors.transport.base import LinkState, Listener, Transport
 from guactors.transport.doors import KeySet

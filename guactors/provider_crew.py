@@ -18,7 +18,7 @@ from guactors.errors import ProtocolError
 from guactors.ids import LinkKey
 from guactors.messages import Fault, Hello, Message, WorkerToProvider
 from guactors.runtime_actor import Arrived, Linked, RuntimeActor
-from guactors.runtimes.base import ProcessEvent, WorkerProcesses
+from guactors.runtimes.workers import ProcessEvent, WorkerProcesses
 from guactors.transport.base import Frame, Lane, Listener, SendError
 from guactors.transport.doors import KeySet
 from guactors.transport.frames import Decoder, encode

@@ -20,7 +20,7 @@ from guactors.config import WorkerConfig
 from guactors.errors import ProtocolError
 from guactors.ids import LinkKey
 from guactors.messages import Fault, Limits, Message, WorkerToProvider
-from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started, WorkerProcesses
+from guactors.runtimes.workers import Ended, OutputLines, ProcessEvent, Started, WorkerProcesses
 from guactors.transport.base import Frame, Lane, LinkFull, Listener, PeerGone
 from guactors.transport.frames import Decoder, encode, lane_of
 

@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,12 +69,21 @@ def unpack(entries: Entries, gate: Gate, destination: Path) -> None:
             raise
 
 
-class _Writer:
-    """Writes below one open directory."""
+def unpack_over(entries: Entries, gate: Gate, root: int) -> None:
+    """Write the members below the open directory ``root``, over what is there: files and links are
+    replaced, directories stay. Raises ImageRefused; what was written until then stays as well."""
+    with disk.refusing(gate.what):
+        _Writer(root, gate, over=True).write(entries)
 
-    def __init__(self, root: int, gate: Gate) -> None:
+
+class _Writer:
+    """Writes below one open directory; ``over`` what is there, or where nothing is."""
+
+    def __init__(self, root: int, gate: Gate, *, over: bool = False) -> None:
         self._root = root
         self._gate = gate
+        self._over = over
+        self._named: set[tuple[str, ...]] = set()
         self._tree = Tree()
         self._open: list[tuple[str, int]] = []
         """The directories from the root to where the last member was written."""
@@ -94,11 +104,13 @@ class _Writer:
             return
         if member.kind is Kind.DIRECTORY:
             self._enter(placed.path)
+            self._named.add(placed.path)
             return
         *above, name = placed.path
         directory = self._enter(tuple(above))
-        if placed.replaces:
-            os.unlink(name, dir_fd=directory)
+        if placed.replaces or self._over:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
         node = placed.node.itself
         if node.kind is Kind.SYMLINK:
             os.symlink(_inside(node.target, len(above)), name, dir_fd=directory)
@@ -155,11 +167,13 @@ class _Writer:
     def _finish(self) -> None:
         """Modes and times of directories: writing into one would change the time again."""
         for path, node in self._tree.walk():
-            if node.kind is Kind.DIRECTORY:
+            # What no member names was there before, or is made as the default is.
+            if node.kind is Kind.DIRECTORY and (path in self._named or not self._over):
                 fd = self._enter(path)
                 _set_mode(fd, node.mode & _MASK | 0o700)
                 os.utime(fd, (node.mtime, node.mtime))
-        _set_mode(self._root, 0o755)
+        if not self._over:
+            _set_mode(self._root, 0o755)
 
 
 def _set_mode(fd: int, mode: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from guactors.runtimes.base import WorkerProcesses
+from guactors.runtimes.workers import WorkerProcesses
 
 __all__ = ["open_workers"]
 

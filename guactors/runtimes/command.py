@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import site
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -57,13 +58,18 @@ def _is_library(entry: str) -> bool:
 def environment() -> dict[str, str]:
     """Our environment without secrets, in which a child finds this very package even if our own
     import path was set up by hand."""
-    found = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    found = without_secrets(os.environ)
     root = str(Path(__file__).resolve().parents[2])
     by_hand = {os.path.abspath(entry) for entry in sys.path} - set(site.getsitepackages())
     if root in by_hand:
         old = found.get("PYTHONPATH")
         found["PYTHONPATH"] = os.pathsep.join([root, old] if old else [root])
     return found
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """A copy of it."""
+    return {name: value for name, value in environ.items() if name not in SECRETS}
 
 
 def holds_secrets() -> bool:

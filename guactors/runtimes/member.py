@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 from guactors.runtimes import process
-from guactors.runtimes.base import Report
+from guactors.runtimes.workers import Report
 
 Body = Callable[[Report], object]
 """Runs a hub or a provider until it is told to stop."""

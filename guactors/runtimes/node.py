@@ -32,8 +32,8 @@ from guactors.errors import InternalError
 from guactors.ids import fresh
 from guactors.messages import Endpoint
 from guactors.runtimes import process
-from guactors.runtimes.base import Report
 from guactors.runtimes.member import Member
+from guactors.runtimes.workers import Report
 
 RunHub = Callable[[HubConfig, Report], object]
 RunProvider = Callable[[ProviderConfig, Report], object]

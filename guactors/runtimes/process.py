@@ -109,6 +109,13 @@ def next_dead_child(known: Iterable[int]) -> int | None:
     return found.si_pid if found is not None else None
 
 
+def has_ended(pid: int) -> bool:
+    """Whether this child has ended; it is not reaped."""
+    if hasattr(os, "waitid"):
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    return _is_zombie(pid)
+
+
 def _is_zombie(pid: int) -> bool:
     import psutil
 

@@ -1,221 +1,105 @@
 """A native program as a task: started on a provider, its output streamed, nothing of it left over.
 
-Owns: the program's process group from start to end. Must never: know the grid; ``gu run`` submits
-:func:`run_program` like any other generator.
-
-The program leads a process group of its own, so that ``kill 0`` in a script means the script. A
-worker that is killed could not clean up after it; therefore a guardian, a shell in a session of its
-own, holds the other end of a pipe and kills the group when that end closes without a word.
+Owns: the instance around one program, from start to end. Must never: know the grid; ``gu run``
+submits :func:`run_program` like any other generator.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import queue
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import IO, Self
+import time
+from collections.abc import Generator, Iterator
+from functools import cache
+from typing import Any, Final
 
-import psutil
+from guactors.errors import InternalError, ProgramNotStarted
+from guactors.ids import fresh
+from guactors.messages import Limits
+from guactors.runtimes.base import Command, Exit, Spec
+from guactors.runtimes.instance import Instance, Running
+from guactors.runtimes.native.driver import NativeRuntime
 
 Chunk = tuple[str, bytes | int]
 """``("out", bytes)``, ``("err", bytes)``, and last ``("exit", code)``; a code below zero is minus
 the signal that ended the program."""
 
-CHUNK_BYTES = 65536
-QUEUED_CHUNKS = 16
-"""Per program: a reader of a fast program waits rather than fill the worker's memory."""
-GRACE = 1.0
+GRACE: Final = 1.0
 """Seconds between asking a cancelled program to end and killing it."""
-POLL = 0.1
-"""Longest time in which a cancel() or the program's end goes unnoticed, in seconds."""
-DRY = 2.0
-"""Seconds that output may still come after the end of the program and its group."""
-NOT_FOUND = 127
-NOT_EXECUTABLE = 126
-
-_WINDOWS_OWN_GROUP = 0x200  # subprocess.CREATE_NEW_PROCESS_GROUP, which exists only there
-_GUARDIAN = """
-read group
-read done && exit
-test -z "$group" || kill -9 "-$group"
-test -z "$1" || rm -rf "$1"
-"""
+NOT_FOUND: Final = 127
+NOT_EXECUTABLE: Final = 126
+_STREAMS: Final = {1: "out", 2: "err"}
 
 
-def run_program(argv: list[str], env: dict[str, str], cwd: str) -> Iterator[Chunk]:
+def run_program(
+    argv: list[str], env: dict[str, str], cwd: str, limits: Limits | None = None
+) -> Iterator[Chunk]:
     """Run ``argv`` and yield its output as it comes, then its exit code (see :data:`Chunk`).
 
     ``env`` is added to the worker's environment. An empty ``cwd`` is a fresh directory that is
     removed afterwards. Standard input is empty. A program that cannot be started exits with 127
-    (not found) or 126, as in a shell, and one line on "err". When the generator is closed or
-    interrupted, and when the program ends, what is left of its process group is ended too."""
-    with _directory(cwd) as directory, _Guardian("" if cwd else directory) as guardian:
-        try:
-            program = _start(argv, {**os.environ, **env}, directory)
-        except OSError as error:
-            where = "" if os.path.isdir(directory) else f": no directory {directory}"
-            yield "err", f"gu run: {argv[0]}: {error.strerror}{where}\n".encode()
-            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        else:
-            guardian.watch(program.pid)
-            try:
-                yield from _output(program)
-            finally:
-                _end(program)
-            code = program.returncode
+    (not found) or 126, as in a shell, and one line on "err"; one that its limits ended says so
+    there. When the generator is closed or interrupted, and when the program ends, all that it
+    started is ended too."""
+    yield from run_in({}, Command(tuple(argv), env, cwd, main=True), limits)
+
+
+def run_in(
+    options: dict[str, Any], command: Command, limits: Limits | None = None, image: str = ""
+) -> Iterator[Chunk]:
+    """As :func:`run_program`, in an instance with these options of the native runtime."""
+    runtime = shared()
+    directory = tempfile.mkdtemp(prefix="gu-run-")
+    runtime.guardian.watch("directory", directory)
+    spec = Spec(fresh("instance"), "", directory, image, limits or Limits(), options=options)
+    try:
+        with Instance(spec, runtime.create(spec)) as instance:
+            instance.start()
+            code = yield from _run(instance, command)
+    finally:
+        # A program may well leave directories here that it forbade itself to enter.
+        shutil.rmtree(directory, ignore_errors=True)
+        runtime.guardian.forget("directory", directory)
     # Last of all: who hears the end may end this process at once.
     yield "exit", code
 
 
-@contextmanager
-def _directory(cwd: str) -> Iterator[str]:
-    if cwd:
-        yield os.path.expanduser(cwd)
-        return
-    scratch = tempfile.mkdtemp(prefix="gu-run-")
+def _run(instance: Instance, command: Command) -> Generator[Chunk, None, int]:
     try:
-        yield scratch
-    finally:
-        # A program may well leave directories here that it forbade itself to enter.
-        shutil.rmtree(scratch, ignore_errors=True)
+        running = instance.exec(command)
+    except ProgramNotStarted as error:
+        yield "err", f"gu run: {error}\n".encode()
+        return error.code
+    try:
+        for found in running.output():
+            if not isinstance(found, Exit):
+                yield _STREAMS[found.stream], found.data
+                continue
+            if found.detail:
+                yield "err", f"gu run: {found.detail}\n".encode()
+            return found.code or 0 if found.signal is None else -found.signal
+    except BaseException:
+        _ask_to_end(running)
+        raise
+    raise InternalError(f"the end of {command.argv[0]} was never told")
 
 
-def _start(argv: list[str], env: dict[str, str], directory: str) -> subprocess.Popen[bytes]:
-    windows = sys.platform == "win32"
-    return subprocess.Popen(
-        argv,
-        bufsize=0,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=directory,
-        env=env,
-        creationflags=_WINDOWS_OWN_GROUP if windows else 0,
-        process_group=None if windows else 0,
-    )
+def _ask_to_end(running: Running) -> None:
+    running.signal(signal.SIGTERM)
+    until = time.monotonic() + GRACE
+    while (left := until - time.monotonic()) > 0 and not isinstance(running.read(left), Exit):
+        continue
 
 
-def _output(program: subprocess.Popen[bytes]) -> Iterator[Chunk]:
-    """Chunks of both streams until the program has ended and they are dry. What it left in the
-    background is killed first, for it holds them open."""
-    chunks: queue.Queue[Chunk | None] = queue.Queue(QUEUED_CHUNKS)
-    assert program.stdout is not None
-    assert program.stderr is not None
-    for name, stream in (("out", program.stdout), ("err", program.stderr)):
-        # Daemons: a reader may wait for a descendant that left the group and kept the stream.
-        threading.Thread(target=_read, args=(name, stream, chunks), daemon=True).start()
-    open_streams = 2
-    patience = math.inf
-    while open_streams:
-        if patience == math.inf and program.poll() is not None:
-            _kill_rest(program)
-            patience = DRY
-        try:
-            chunk = _wait(chunks)
-        except queue.Empty:
-            patience -= POLL
-            if patience <= 0:
-                return
-            continue
-        if chunk is None:
-            open_streams -= 1
-        else:
-            yield chunk
-    while program.poll() is None:  # in slices: an interrupt must get through
-        with suppress(subprocess.TimeoutExpired):
-            program.wait(POLL)
+@cache
+def shared() -> NativeRuntime:
+    """The runtime of this process's programs."""
+    return NativeRuntime()
 
 
-def _wait(chunks: queue.Queue[Chunk | None]) -> Chunk | None:
-    """The next chunk; raises queue.Empty after POLL. Its name tells the worker that a call may be
-    interrupted here, unlike elsewhere in this package (``worker/runners.py``)."""
-    return chunks.get(timeout=POLL)
-
-
-def _read(name: str, stream: IO[bytes], chunks: queue.Queue[Chunk | None]) -> None:
-    with stream:
-        while data := stream.read(CHUNK_BYTES):
-            chunks.put((name, data))
-    chunks.put(None)
-
-
-def _end(program: subprocess.Popen[bytes]) -> None:
-    if program.poll() is None:
-        _signal(program, signal.SIGTERM)
-        try:
-            program.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            _kill_rest(program)
-    _kill_rest(program)
-    program.wait()
-
-
-def _kill_rest(program: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        _signal(program, signal.SIGTERM)
-    else:
-        _signal(program, signal.SIGKILL)
-
-
-def _signal(program: subprocess.Popen[bytes], number: int) -> None:
-    if sys.platform != "win32":
-        try:
-            os.killpg(program.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return  # nobody of the group is left, or zombies only
-    else:  # no groups to signal there, and every end is a hard one
-        with suppress(psutil.NoSuchProcess):
-            family = psutil.Process(program.pid).children(recursive=True)
-            program.terminate()
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-
-
-class _Guardian:
-    """Kills the watched group, and removes ``scratch`` if that is not empty, when this process ends
-    without leaving the ``with`` block. Only where there is a shell; elsewhere it does nothing."""
-
-    def __init__(self, scratch: str) -> None:
-        self._scratch = scratch
-        self._watching = False
-        self._shell: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        if sys.platform != "win32":
-            self._shell = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARDIAN, "guardian", self._scratch],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                start_new_session=True,
-            )
-        return self
-
-    def watch(self, group: int) -> None:
-        self._watching = True
-        self._say(f"{group}\n")
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._shell is not None:
-            self._say("done\n" if self._watching else "\ndone\n")
-            assert self._shell.stdin is not None
-            self._shell.stdin.close()
-            self._shell.wait()
-
-    def _say(self, line: str) -> None:
-        if self._shell is not None:
-            assert self._shell.stdin is not None
-            try:
-                self._shell.stdin.write(line.encode())
-            except BrokenPipeError:
-                return  # somebody killed the guardian: the program is not worse off than without
+def forget() -> None:
+    """Give up what its programs share."""
+    if shared.cache_info().currsize:
+        shared().close()
+        shared.cache_clear()

@@ -22,11 +22,11 @@ from guactors.config import WorkerConfig
 from guactors.errors import Death
 from guactors.messages import Limits
 from guactors.runtimes import process
-from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started
 from guactors.runtimes.channel import Fork, Forked, ForkFailed, FromZygote, Reaped, Signal
 from guactors.runtimes.entry import WORKER_ENTRY
 from guactors.runtimes.fences import find_fences
 from guactors.runtimes.output import Lines, StreamSplitter
+from guactors.runtimes.workers import Ended, OutputLines, ProcessEvent, Started
 from guactors.runtimes.zygote_handle import ZygoteHandle
 
 UNUSED_MOST = 60.0
@@ -52,7 +52,7 @@ class _Worker:
 
 
 class PythonWorkers:
-    """:class:`~guactors.runtimes.base.WorkerProcesses` by fork. ``entry``: what a worker runs.
+    """:class:`~guactors.runtimes.workers.WorkerProcesses` by fork. ``entry``: what a worker runs.
 
     There is a zygote for each interpreter that workers are started with. One that dies takes its
     workers with it; the next ``start`` brings up a new one."""

@@ -27,11 +27,11 @@ from guactors.config import WorkerConfig
 from guactors.errors import Death
 from guactors.messages import Limits
 from guactors.runtimes import tree
-from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started
 from guactors.runtimes.command import FOREIGN, environment, foreign_module, python_module
 from guactors.runtimes.entry import LENGTH_BYTES, WORKER_ENTRY, Birth
 from guactors.runtimes.fences import find_fences
 from guactors.runtimes.output import Lines, StreamSplitter
+from guactors.runtimes.workers import Ended, OutputLines, ProcessEvent, Started
 
 _READ = 65536
 _CHUNKS_AHEAD = 64
@@ -69,7 +69,8 @@ class _Worker:
 
 
 class SpawnedWorkers:
-    """:class:`~guactors.runtimes.base.WorkerProcesses` by ``python -m``. ``entry``: what runs."""
+    """:class:`~guactors.runtimes.workers.WorkerProcesses` by ``python -m``. ``entry``: what is
+    run."""
 
     def __init__(self, entry: str = WORKER_ENTRY) -> None:
         self._entry = entry

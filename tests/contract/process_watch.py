@@ -12,7 +12,7 @@ import psutil
 
 from guactors.config import Identity, WorkerConfig
 from guactors.messages import Endpoint
-from guactors.runtimes.base import Ended, OutputLines, ProcessEvent, Started, WorkerProcesses
+from guactors.runtimes.workers import Ended, OutputLines, ProcessEvent, Started, WorkerProcesses
 
 DEADLINE = 15.0
 E = TypeVar("E", Started, Ended, OutputLines)

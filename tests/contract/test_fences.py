@@ -12,6 +12,7 @@ import pytest
 
 from guactors.messages import Limits
 from guactors.runtimes import open_workers
+from guactors.runtimes.cgroup_places import Places
 from guactors.runtimes.cgroups import CgroupFences, find_cgroups
 from guactors.runtimes.fences import NoFences, RlimitFences, find_fences
 from tests.contract.process_watch import Watch, await_true, config_for, gone, read_pid
@@ -175,7 +176,7 @@ def test_version_2_writes_what_the_kernel_reads(
             (path / name).write_text("")
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    fences = CgroupFences(tmp_path, tmp_path)
+    fences = CgroupFences(Places(dict.fromkeys(("cpu", "memory"), tmp_path), unified=True))
     fences.put("w-1", 4_000_000, Limits(0.5, 1 << 26))
     (group,) = tmp_path.glob("guactors-*")
     written = {name: (group / name).read_text() for name in names}

@@ -6,16 +6,24 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from guactors.runtimes import program
+from guactors.runtimes.base import CHUNK
 from guactors.runtimes.program import Chunk, run_program
 from tests.command import ended, eventually
 
 pytestmark = pytest.mark.needs("posix", "sh")
+
+
+@pytest.fixture(autouse=True)
+def guarded() -> Iterator[None]:
+    yield
+    program.forget()
 
 
 def outcome(chunks: list[Chunk]) -> tuple[bytes, bytes, int]:
@@ -47,7 +55,7 @@ def test_a_signal_is_a_negative_code() -> None:
 
 
 def test_bytes_arrive_unchanged_whatever_they_are() -> None:
-    size = 3 * program.CHUNK_BYTES + 17
+    size = 3 * CHUNK + 17
     out, err, code = sh(f"head -c {size} /dev/urandom | tee copy; cat copy >&2")
     assert (len(out), out, code) == (size, err, 0)
 

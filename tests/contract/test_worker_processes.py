@@ -1,4 +1,4 @@
-"""One suite over every adapter of the worker process port (``runtimes/base.py``)."""
+"""One suite over every adapter of the worker process port (``runtimes/workers.py``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from guactors.runtimes import open_workers
-from guactors.runtimes.base import Ended, Started
+from guactors.runtimes.workers import Ended, Started
 from tests.contract.process_watch import Watch, await_true, config_for, gone, read_pid
 
 ENTRY = "tests.contract.stand_in_worker:run_worker"

@@ -14,9 +14,9 @@ import msgspec
 
 from guactors.config import HubConfig, NodeConfig, ProviderConfig
 from guactors.runtimes import open_workers
-from guactors.runtimes.base import OutputLines, Report
 from guactors.runtimes.entry import LENGTH_BYTES, read_exactly
 from guactors.runtimes.node import Node
+from guactors.runtimes.workers import OutputLines, Report
 from tests.contract.process_watch import config_for
 
 

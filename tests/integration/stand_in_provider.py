@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from guactors.runtimes import open_workers
-from guactors.runtimes.base import OutputLines, Started
+from guactors.runtimes.workers import OutputLines, Started
 from tests.contract.process_watch import config_for
 
 

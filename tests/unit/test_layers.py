@@ -23,7 +23,7 @@ PACKAGE = ROOT / "guactors"
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("accelerators", "group_sizes", "ids", "errors", "messages", "config", "payload"),
-    "ports": ("transport.base", "runtimes.base", "store.base", "objects.base"),
+    "ports": ("transport.base", "runtimes.base", "runtimes.workers", "store.base", "objects.base"),
     "thinking": (
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from guactors.errors import PermissionDenied, UsageError
+from guactors.runtimes import program
 from guactors.worker import native
 
 pytestmark = pytest.mark.needs("posix")
@@ -42,6 +43,7 @@ def environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(kept)
+    program.forget()
 
 
 def output(root: Path, argv: Any, env: Any = None, cwd: Any = "") -> tuple[str, int]:
@@ -66,10 +68,11 @@ def test_a_program_of_the_image_runs_in_its_directory(image: Path, name: str) ->
 
 
 def test_secrets_of_the_worker_are_not_handed_on(image: Path) -> None:
-    output(image, ["bin/hello"])
-    assert "SECRET" not in os.environ
-    assert os.environ["LC_ALL"] == "C"
-    assert "PATH" in os.environ
+    (image / "bin" / "env").write_text("#!/bin/sh\nexec env\n")
+    (image / "bin" / "env").chmod(0o755)
+    found = output(image, ["bin/env"])[0].splitlines()
+    assert not [line for line in found if "s3cret" in line]
+    assert "LC_ALL=C" in found
 
 
 @pytest.mark.parametrize(
@@ -87,9 +90,8 @@ def test_nothing_else_runs(image: Path, name: str) -> None:
 def test_a_sibling_with_the_same_beginning_is_outside(image: Path, tmp_path: Path) -> None:
     sibling = tmp_path / "image2"
     sibling.mkdir()
-    with pytest.raises(PermissionDenied, match="outside"):
-        native.inside(str(image), "../image2")
-    assert native.inside(str(image), "") == str(image)
+    with pytest.raises(PermissionDenied, match="leads out"):
+        output(image, ["../image2"])
 
 
 def test_the_image_itself_may_be_reached_by_a_link(image: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Programs of the machine itself: :class:`~guactors.runtimes.native.driver.NativeRuntime`."""
