@@ -5,10 +5,13 @@ Owns: their names and help texts. Must never: act on them.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
 import typer
+
+from guactors.messages import Limits
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Address = Annotated[
@@ -21,6 +24,8 @@ Address = Annotated[
     ),
 ]
 
+_SIZES = ("memory", "disk")
+"""Limits that are bytes."""
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -33,6 +38,22 @@ def parse_size(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is no size; write it like 512MiB or 4GB")
     number, unit, binary = match.groups()
     return int(float(number) * (_BINARY if binary else _UNITS)[unit.lower()])
+
+
+def parse_limits(texts: list[str]) -> dict[str, float]:
+    """``["memory=64MiB", "cpu=0.5", ...]`` as a dict. Raises typer.BadParameter."""
+    limits = {}
+    for name, value in parse_pairs(texts, "--limit").items():
+        if name not in Limits.__struct_fields__:
+            known = ", ".join(Limits.__struct_fields__)
+            raise typer.BadParameter(f"{name!r} is no limit; there are {known}")
+        try:
+            limits[name] = float(parse_size(value) if name in _SIZES else value)
+        except ValueError:
+            raise typer.BadParameter(f"--limit {name}: {value!r} is no number") from None
+        if not 0 < limits[name] < math.inf:
+            raise typer.BadParameter(f"--limit {name}: it must be above 0, not {value}")
+    return limits
 
 
 def parse_pairs(texts: list[str], option: str) -> dict[str, str]:

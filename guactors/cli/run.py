@@ -17,11 +17,11 @@ import typer
 import guactors as gu
 from guactors.cli.console import USAGE, fail, waiting
 from guactors.cli.image_choice import local, open_store
-from guactors.cli.options import Address, parse_pairs, parse_size
+from guactors.cli.options import Address, parse_limits, parse_pairs, parse_size
 from guactors.errors import InternalError, Stopped, TaskError
 from guactors.grid_file import AUTO
 from guactors.refs import ObjectRef, ObjectRefGenerator
-from guactors.remote_function import image_program
+from guactors.remote_function import RemoteFunction, image_program
 from guactors.runtimes.program import Chunk, run_program
 
 RUNTIMES = ("native",)
@@ -48,6 +48,14 @@ def run(
     cwd: Annotated[
         str, typer.Option(help="Directory there.", show_default="a fresh one, removed afterwards")
     ] = "",
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="The most it may take, all its processes together: cpu (processors), memory and "
+            "disk (sizes), pids (processes), wall (seconds). May be repeated.",
+        ),
+    ] = None,
     address: Address = None,
     key: Annotated[
         str | None,
@@ -61,27 +69,31 @@ def run(
 ) -> None:
     """Run a program on a provider. Streams its output and ends with its exit status: 128 plus the
     number for a signal, 127 if there is no such program there. With an image, the program and its
-    directory are paths inside it."""
+    directory are paths inside it. One that its limits end says so on standard error."""
     if runtime not in RUNTIMES:
         fail(f"no runtime {runtime!r}; there is {', '.join(RUNTIMES)}", USAGE)
     variables = parse_pairs(env or [], "--env")
+    limits = parse_limits(limit or [])
     options: dict[str, object] = {"num_cpus": cpus, "priority": priority, "max_retries": 0}
     if memory:
         options["memory"] = parse_size(memory)
     if on:
         options["provider"] = on
     options["name"] = os.path.basename(program[0]) or program[0]
-    if image:
-        chosen = local(open_store(), image)
-        task = image_program(options | {"runtime": runtime, "image": chosen})
-    else:
-        task = gu.remote(run_program).options(**options)
+    task = _task(options, runtime, image)
     gu.init(address or os.environ.get("GU_ADDRESS") or AUTO, key=key, log_to_driver=False)
     try:
-        status = _follow(task.remote(program, variables, cwd))
+        status = _follow(task.remote(program, variables, cwd, limits))
     finally:
         gu.shutdown()
     raise SystemExit(status)
+
+
+def _task(options: dict[str, object], runtime: str, image: str) -> RemoteFunction:
+    if image:
+        chosen = local(open_store(), image)
+        return image_program(options | {"runtime": runtime, "image": chosen})
+    return gu.remote(run_program).options(**options)
 
 
 def _follow(stream: ObjectRefGenerator) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,6 @@ from typing import Final
 from guactors.errors import InternalError
 from guactors.messages import Limits
 from guactors.runtimes.cgroup_places import (
-    CONTROLLERS,
     Places,
     group_name,
     number,
@@ -40,28 +39,30 @@ _ENTER: Final = 'echo 0 > "$0" && exec "$@"'
 
 
 class Group:
-    """``name``: its own among those of this process. ``counts``: it is made in every hierarchy that
-    there is, else only in those that limits need. Raises OSError where the kernel does not want."""
+    """``name``: its own among those of this process. It is made in the hierarchies that its limits
+    need and in those of ``also``, as far as they are there. Raises OSError where the kernel does
+    not want."""
 
-    def __init__(self, places: Places, name: str, limits: Limits, *, counts: bool = True) -> None:
+    def __init__(self, places: Places, name: str, limits: Limits, also: Sequence[str] = ()) -> None:
         self._places = places
+        self._name = group_name(name)
         self._limits = limits
         self.paths: dict[str, Path] = {}
-        wanted = CONTROLLERS if counts else _needed(limits)
         try:
-            for controller in wanted:
+            for controller in dict.fromkeys((*_needed(limits), *also)):
                 if controller in places.bases:
-                    self._make(controller, group_name(name))
+                    self._make(controller)
             self._limit(limits)
         except OSError:
             self.remove()
             raise
 
-    def _make(self, controller: str, name: str) -> None:
-        path = self._places.bases[controller] / name
+    def _make(self, controller: str) -> Path:
+        path = self._places.bases[controller] / self._name
         if path not in self.paths.values():
             path.mkdir()
         self.paths[controller] = path
+        return path
 
     def _limit(self, limits: Limits) -> None:
         unified = self._places.unified
@@ -122,7 +123,7 @@ class Group:
             write(self._any() / "cgroup.freeze", "1")
             self._await_frozen(lambda: counter(str(self._any() / "cgroup.events"), "frozen") == 1)
             return
-        path = self.paths["freezer"]
+        path = self.paths.get("freezer") or self._make("freezer")
         while late := self.pids() - set(processes(path)):
             for pid in late:
                 self._join(path, pid)
@@ -140,7 +141,7 @@ class Group:
     @property
     def can_freeze(self) -> bool:
         """Whether the kernel lets us."""
-        return "freezer" in self.paths
+        return "freezer" in self._places.bases
 
     def signal(self, sent: int) -> None:
         """To all in it."""
@@ -152,8 +153,9 @@ class Group:
 
     def remove(self) -> None:
         """End all that is in it, and it. Raises InternalError if something does not end."""
-        if "freezer" in self.paths:
+        if self._places.unified and self.paths:
             write_if_there(self._any() / "cgroup.freeze", "0")
+        elif "freezer" in self.paths:
             write_if_there(self.paths["freezer"] / "freezer.state", "THAWED")
         left = self._all()
         until = time.monotonic() + _END_WITHIN

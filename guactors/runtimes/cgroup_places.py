@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -37,10 +38,20 @@ class Places(Struct, frozen=True):
         return "cgroup-v2" if self.unified else "cgroup-v1"
 
 
-def find_places(
-    mount: Path = Path("/sys/fs/cgroup"), cgroups: Path = Path("/proc/self/cgroup")
-) -> Places | None:
-    """Those that can hold processor time and memory, None if there are none."""
+_MOUNT: Final = Path("/sys/fs/cgroup")
+
+
+def find_places(mount: Path = _MOUNT, cgroups: Path = Path("/proc/self/cgroup")) -> Places | None:
+    """Those that can hold processor time and memory, None if there are none. Which groups this
+    process is in may change, and is looked at each time."""
+    try:
+        return _find_places(mount, cgroups.read_text())
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4)
+def _find_places(mount: Path, cgroups: str) -> Places | None:
     own = _own_groups(cgroups)
     unified = own.get("")
     if unified is not None and (mount / "cgroup.controllers").exists():
@@ -123,14 +134,10 @@ def number(path: Path) -> int | None:
         return None
 
 
-def _own_groups(cgroups: Path) -> dict[str, str]:
+def _own_groups(cgroups: str) -> dict[str, str]:
     """By controller, empty for version 2: the path of our group."""
-    try:
-        lines = cgroups.read_text().splitlines()
-    except OSError:
-        return {}
     found = {}
-    for line in lines:
+    for line in cgroups.splitlines():
         serial, controllers, path = [*line.split(":", 2), "", ""][:3]
         if serial == "0" and not controllers:
             found[""] = path

@@ -32,7 +32,7 @@ class CgroupFences:
     def put(self, worker: str, pid: int, limits: Limits) -> None:
         """See the port."""
         self._tidy()
-        group = self._groups[worker] = Group(self._places, worker, limits, counts=False)
+        group = self._groups[worker] = Group(self._places, worker, limits)
         try:
             group.add(pid)
         except OSError:

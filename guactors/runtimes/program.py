@@ -6,15 +6,16 @@ submits :func:`run_program` like any other generator.
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
-from guactors.errors import InternalError, ProgramNotStarted
+from guactors.errors import InternalError, ProgramNotStarted, UsageError
 from guactors.ids import fresh
 from guactors.messages import Limits
 from guactors.runtimes.base import Command, Exit, Spec
@@ -33,16 +34,16 @@ _STREAMS: Final = {1: "out", 2: "err"}
 
 
 def run_program(
-    argv: list[str], env: dict[str, str], cwd: str, limits: Limits | None = None
+    argv: list[str], env: dict[str, str], cwd: str, limits: Mapping[str, float] | None = None
 ) -> Iterator[Chunk]:
     """Run ``argv`` and yield its output as it comes, then its exit code (see :data:`Chunk`).
 
     ``env`` is added to the worker's environment. An empty ``cwd`` is a fresh directory that is
     removed afterwards. Standard input is empty. A program that cannot be started exits with 127
-    (not found) or 126, as in a shell, and one line on "err"; one that its limits ended says so
-    there. When the generator is closed or interrupted, and when the program ends, all that it
-    started is ended too."""
-    yield from run_in({}, Command(tuple(argv), env, cwd, main=True), limits)
+    (not found) or 126, as in a shell, and one line on "err"; one that its ``limits`` ended (see
+    :func:`limits_from`) says so there. When the generator is closed or interrupted, and when the
+    program ends, all that it started is ended too."""
+    yield from run_in({}, Command(tuple(argv), env, cwd, main=True), limits_from(limits))
 
 
 def run_in(
@@ -52,7 +53,8 @@ def run_in(
     runtime = shared()
     directory = tempfile.mkdtemp(prefix="gu-run-")
     runtime.guardian.watch("directory", directory)
-    spec = Spec(fresh("instance"), "", directory, image, limits or Limits(), options=options)
+    given = {"root": directory, "counted": False, **options}
+    spec = Spec(fresh("instance"), "", directory, image, limits or Limits(), options=given)
     try:
         with Instance(spec, runtime.create(spec)) as instance:
             instance.start()
@@ -90,6 +92,21 @@ def _ask_to_end(running: Running) -> None:
     until = time.monotonic() + GRACE
     while (left := until - time.monotonic()) > 0 and not isinstance(running.read(left), Exit):
         continue
+
+
+def limits_from(given: Mapping[str, float] | None) -> Limits:
+    """``{"cpu": processors, "memory": bytes, "pids": processes, "disk": bytes, "wall": seconds}``,
+    each above 0 or missing. Raises UsageError."""
+    found: dict[str, float] = {}
+    for name, value in (given or {}).items():
+        if name not in Limits.__struct_fields__:
+            known = ", ".join(Limits.__struct_fields__)
+            raise UsageError(f"{name!r} is no limit of a program; there are {known}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise UsageError(f"the limit {name!r} is a number above 0, not {value!r}")
+        found[name] = float(value) if name in {"cpu", "wall"} else max(1, int(value))
+    return Limits(**found)  # type: ignore[arg-type]
 
 
 @cache

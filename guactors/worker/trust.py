@@ -120,9 +120,9 @@ class Trust:
             )
         from guactors.worker import native
 
-        def run_program(argv: Any, env: Any, cwd: Any = "") -> Any:
+        def run_program(argv: Any, env: Any, cwd: Any = "", limits: Any = None) -> Any:
             try:
-                return native.run(self.root, argv, env, cwd)
+                return native.run(self.root, argv, env, cwd, limits)
             except PermissionDenied as refusal:
                 detail = f"no program was run {self._place}: {refusal}"
             raise self._refusal("image", f"program {argv[0]!r}", detail)

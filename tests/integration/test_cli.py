@@ -167,6 +167,10 @@ def test_doctor_finds_the_grid(grid: dict[str, str]) -> None:
         ["run"],
         ["run", "--runtime", "docker", "--", "ls"],
         ["run", "--env", "X", "--", "ls"],
+        ["run", "--limit", "wall", "--", "ls"],
+        ["run", "--limit", "time=3", "--", "ls"],
+        ["run", "--limit", "memory=-1", "--", "ls"],
+        ["run", "--limit", "cpu=many", "--", "ls"],
         ["provider", "--hub", "auto", "--memory", "much"],
         ["peers", "--nonesuch"],
     ],
@@ -277,6 +281,20 @@ def test_run_where_and_with_what(grid: dict[str, str], tmp_path: Path) -> None:
     args = ("--on", name, "--priority", "5", "--cpus", "0.5", "--env", "A=b c")
     done = gu("run", *args, "--cwd", str(tmp_path), "--", "sh", "-c", 'pwd; echo "$A"')
     assert done.stdout == f"{tmp_path}\nb c\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "script", "words"),
+    [
+        ("wall=0.5", "sleep 60", "wall limit of 0.5 s"),
+        ("disk=4MiB", "head -c 9000000 /dev/zero > big; sleep 60", "disk limit is 4.0 MiB"),
+    ],
+)
+def test_run_holds_a_program_to_its_limits(
+    grid: dict[str, str], limit: str, script: str, words: str
+) -> None:
+    done = gu("run", "--limit", limit, "--", "sh", "-c", script, status=128 + signal.SIGKILL)
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

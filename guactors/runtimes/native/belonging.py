@@ -26,6 +26,8 @@ from guactors.runtimes.native.guardian import Kind
 MARK: Final = "GU_INSTANCE"
 """The variable that says whose a process is, where no group does."""
 _KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
+_STOP: Final = getattr(signal, "SIGSTOP", signal.SIGTERM)
+_CONTINUE: Final = getattr(signal, "SIGCONT", signal.SIGTERM)
 _STOPPED: Final = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 _WITHIN: Final = 2.0
 _NAP: Final = 0.001
@@ -102,7 +104,7 @@ class Grouped:
         if self._group.can_freeze:
             self._group.thaw()
         else:
-            self._group.signal(signal.SIGCONT)
+            self._group.signal(_CONTINUE)
 
     def _pids(self) -> set[int]:
         return self._group.pids()
@@ -218,12 +220,15 @@ class Marked:
         return found
 
 
-def find_belonging(instance: str, limits: Limits) -> Belonging:
-    """The strongest there is. GU_LIMITS (``cgroup``, ``rlimit``, ``none``) wants others."""
+def find_belonging(instance: str, limits: Limits, *, counted: bool = True) -> Belonging:
+    """The strongest there is. GU_LIMITS (``cgroup``, ``rlimit``, ``none``) wants others. Not
+    ``counted``: without all that is only for ``stats``."""
     if sys.platform == "linux" and os.environ.get("GU_LIMITS", "") not in {"rlimit", "none"}:
         places = find_places()
         if places is not None:
-            return Grouped(Group(places, instance, limits))
+            tracked = "pids" if "pids" in places.bases else "memory"
+            also = (tracked, "memory", "cpuacct") if counted else (tracked,)
+            return Grouped(Group(places, instance, limits, also))
     return Marked(instance, limits)
 
 
@@ -235,7 +240,7 @@ def _stand_still(pids: object) -> None:
     while late := pids() - stopped:
         for pid in late:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+                os.kill(pid, _STOP)
         stopped |= late
     for pid in stopped:
         while _runs(pid):
@@ -253,6 +258,8 @@ def _runs(pid: int) -> bool:
 
 def _bytes_moved(pids: set[int]) -> tuple[int | None, int | None]:
     """Read from and written to disks by those that live, None where the system does not say."""
+    if sys.platform == "darwin":
+        return None, None
     read = written = 0
     for pid in pids:
         try:

@@ -6,7 +6,8 @@ that make its sandbox. Must never: hand a secret of this process on.
 Without a sandbox a program is a process of this machine like any other: an image says *which*
 program runs, not what it may do (``Probe.facts["isolation"]``).
 
-``Spec.options``: ``root``, a directory in which the image is unpacked already; ``sandbox``,
+``Spec.options``: ``root``, the directory of the instance, into which its image is unpacked already;
+``counted``, False where nobody asks what the instance has used; ``sandbox``,
 ``bubblewrap``: its programs see no network, no other process, of the machine's files only programs
 and libraries, and of an image's nothing else.
 """
@@ -122,7 +123,9 @@ class NativeInstance:
             raise UsageError(f"there is no sandbox {self._sandbox!r}: there is 'bubblewrap'")
         if self._sandbox and not find_bubblewrap():
             raise RuntimeMissing("the sandbox needs bubblewrap: install the package bubblewrap")
-        self._belonging = find_belonging(spec.instance, spec.limits)
+        self._belonging = find_belonging(
+            spec.instance, spec.limits, counted=spec.options.get("counted", True)
+        )
         self._watched = self._belonging.watched()
         for kind, value in self._watched:
             guardian.watch(kind, value)
