@@ -30,6 +30,16 @@ CANCEL_WITHIN = 5.0
 """Seconds given to the far side to say that the program is gone."""
 
 
+LimitWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="The most it may take, all its processes together: cpu (processors), memory and disk "
+        "(sizes), pids (processes), wall (seconds). May be repeated.",
+    ),
+]
+
+
 def run(
     program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]...", show_default=False)],
     runtime: Annotated[str, typer.Option(help=f"One of {', '.join(RUNTIMES)}.")] = RUNTIMES[0],
@@ -48,14 +58,7 @@ def run(
     cwd: Annotated[
         str, typer.Option(help="Directory there.", show_default="a fresh one, removed afterwards")
     ] = "",
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="The most it may take, all its processes together: cpu (processors), memory and "
-            "disk (sizes), pids (processes), wall (seconds). May be repeated.",
-        ),
-    ] = None,
+    limit: LimitWords = None,
     address: Address = None,
     key: Annotated[
         str | None,
@@ -93,7 +96,8 @@ def _task(options: dict[str, object], runtime: str, image: str) -> RemoteFunctio
     if image:
         chosen = local(open_store(), image)
         return image_program(options | {"runtime": runtime, "image": chosen})
-    return gu.remote(run_program).options(**options)
+    program: RemoteFunction = gu.remote(run_program).options(**options)
+    return program
 
 
 def _follow(stream: ObjectRefGenerator) -> int:
