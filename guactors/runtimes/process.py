@@ -25,6 +25,9 @@ assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 LINUX = sys.platform == "linux"
 
+GUARDIAN = b"\0guardian\0"
+"""The end of a guardian's command line, see ``native/guardian.py``."""
+_GUARDIAN_WITHIN = 3.0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _OOM_COUNTERS = (
@@ -169,11 +172,12 @@ def children() -> list[int]:
 
 def end_children() -> None:
     """SIGKILL every child and its group, and whatever comes to us as an orphan meanwhile, and reap
-    them all. Only for a process all of whose children are ours."""
+    them all. Only for a process all of whose children are ours. Guardians, which are cleaning up
+    after somebody, get a moment to finish."""
     for _ in range(64):
-        found = children()
+        found = [pid for pid in children() if not _is_guardian(pid)]
         if not found:
-            return
+            break
         for pid in found:
             if os.getpgid(pid) != os.getpgid(0):
                 kill_group(pid)
@@ -181,6 +185,17 @@ def end_children() -> None:
                 os.kill(pid, signal.SIGKILL)
         for pid in found:
             reap(pid, block=True)
+    for pid in children():
+        if reap_within(pid, _GUARDIAN_WITHIN) is None:
+            kill_group(pid)
+            reap(pid, block=True)
+
+
+def _is_guardian(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(GUARDIAN)
+    except OSError:
+        return False
 
 
 def close_all_but(keep: Iterable[int]) -> None:

@@ -21,10 +21,12 @@ import guactors as gu
 from guactors import errors
 from guactors.grid_file import GridFile, read_grid_file
 from guactors.integrations import Executor
+from guactors.runtimes.program import run_program
 from guactors.util import placement_group_table
 from guactors.util.placement_group import placement_group, remove_placement_group
 from guactors.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from tests import leaks
+from tests.command import ended
 
 pytestmark = [pytest.mark.usefixtures("grid"), pytest.mark.may_keep(*leaks.KINDS)]
 
@@ -151,6 +153,28 @@ def test_a_dead_provider_s_tasks_run_elsewhere_and_its_actors_restart(grid: Grid
     with pytest.raises(errors.ActorDied):
         gu.get(mortal.nap.remote(0), timeout=30)
     assert gu.get(stays.add.remote(), timeout=30) == 1
+
+
+@pytest.mark.parametrize("victim", ["worker", "provider"])
+def test_a_program_ends_with_what_runs_it(grid: Grid, victim: str) -> None:
+    """Its own daemon too, its directory, and its groups in the kernel."""
+    script = "setsid sleep 63.5 & cat /proc/self/cgroup; echo end $PPID $$ $! $PWD; wait"
+    stream = gu.remote(run_program).options(max_retries=0).remote(["sh", "-c", script], {}, "")
+    said = b""
+    while b"end" not in said or not said.endswith(b"\n"):
+        kind, data = gu.get(next(stream))
+        assert kind == "out"
+        said += data
+    *groups, end = said.decode().splitlines()
+    pids, directory = [int(word) for word in end.split()[1:4]], end.split()[4]
+    above = {one.pid for one in psutil.Process(pids[0]).parents()}
+    provider = next(pid for pid in grid.file.pids.values() if pid in above)
+    os.kill(pids[0] if victim == "worker" else provider, signal.SIGKILL)
+    with pytest.raises(errors.PeerLost):
+        gu.get(list(stream))
+    until(lambda: all(map(ended, pids)) and not os.path.exists(directory))
+    names = {line.rpartition("/")[2] for line in groups if "/guactors-" in line}
+    until(lambda: not [path for name in names for path in Path("/sys/fs/cgroup").glob(f"*/{name}")])
 
 
 def test_a_placement_group_survives_a_hub_and_a_provider(grid: Grid) -> None:
