@@ -121,7 +121,7 @@ class Workspace:
             except FileNotFoundError:
                 if todo and not make:
                     raise UsageError(
-                        f"{path!r}: there is no {'/'.join([*found, part])!r}"
+                        f"{path!r} leads to nothing: there is no {'/'.join([*found, part])!r}"
                     ) from None
                 target = ""
             except OSError:
