@@ -98,7 +98,8 @@ class ProviderConfig(Struct, frozen=True):
     ``patient``: go on dialling a hub that never answered. ``env_quota``: bytes of environments that
     it keeps for later. ``memory_threshold``: the share of memory in use above which a worker is
     ended, 0 for never. ``devices``: ids of what is counted one by one, by resource name; without,
-    those of ``accelerators.VISIBLE`` are counted from 0."""
+    those of ``accelerators.VISIBLE`` are counted from 0. ``runtimes``: what it runs besides
+    ``python`` and ``native``."""
 
     provider: str
     name: str
@@ -119,6 +120,7 @@ class ProviderConfig(Struct, frozen=True):
     env_quota: int = 10 << 30
     memory_threshold: float = 0.0
     devices: dict[str, list[str]] = {}
+    runtimes: list[str] = []
 
     def __repr__(self) -> str:
         return f"ProviderConfig({self.provider!r}, {self.name!r}, {self.seal!r})"

@@ -735,13 +735,15 @@ class Output(Message, frozen=True, tag=38):
 
 
 class Offer(Message, frozen=True, tag=50):
-    """After Hello: what the provider has, and what already runs there."""
+    """After Hello: what the provider has, and what already runs there. ``runtimes``: those that it
+    has besides ``python`` and ``native``."""
 
     resources: Amounts
     labels: Labels
     leases: list[LeaseReport]
     actors: list[ActorReport]
     info: MachineInfo
+    runtimes: list[Name] = []
 
 
 class LeaseStarted(Message, frozen=True, tag=51):
@@ -909,11 +911,12 @@ class WorkerReady(Message, frozen=True, tag=80):
 class Bind(Message, frozen=True, tag=81):
     """Provider -> worker: you now work for this session (once in a worker's life). ``signers``: the
     keys of which one must have signed what is unpickled as code; None: nobody need have.
-    ``root``: the directory of the unpacked image it works in. ``runtime``: empty is ``python``; in
-    ``native`` it runs programs of that image and no Python of the session's. ``env``: what it
-    takes on first. ``devices``: what it may use of those that are counted one by one (``GPU``), by
-    their ids; a name with none: it must see none of them. ``group``: the placement group it works
-    in; ``capture`` as in Placing."""
+    ``runtime``: empty is ``python``; in others it runs programs of the ``image`` and no Python of
+    the session's, each held to ``limits``. ``root``: where that image is: for ``native`` the
+    directory it is unpacked in, else the store. ``env``: what it takes on first. ``devices``: what
+    it may use of those that are counted one by one (``GPU``), by their ids; a name with none: it
+    must see none of them. ``group``: the placement group it works in; ``capture`` as in
+    Placing."""
 
     session: Id
     namespace: Name
@@ -926,6 +929,8 @@ class Bind(Message, frozen=True, tag=81):
     devices: dict[Name, list[Name]] = {}
     group: Id = ""
     capture: bool = False
+    image: Name = ""
+    limits: Limits | None = None
 
 
 class LoadActor(Message, frozen=True, tag=82):

@@ -59,7 +59,7 @@ class ImageMissing(Struct, frozen=True):
 
 
 class RootReady(Struct, frozen=True):
-    """The worker's image is unpacked at ``root``."""
+    """The worker's image is unpacked at ``root``, or in the store there."""
 
     worker: str
     root: str
@@ -136,8 +136,8 @@ class Images:
         match effect:
             case NeedImage(image):
                 self._run(self._need(image))
-            case PrepareRoot(worker, image):
-                self._preparing[worker] = self._run(self._prepare(worker, image))
+            case PrepareRoot(worker, image, unpack):
+                self._preparing[worker] = self._run(self._prepare(worker, image, unpack=unpack))
             case RemoveRoot(worker):
                 self._run(self._remove(worker))
 
@@ -211,9 +211,9 @@ class Images:
                 raise ImageTrouble("image", f"{image} is an image, and no archive of files")
             unpack_image(store, image, target)
 
-    async def _prepare(self, worker: str, image: str) -> None:
+    async def _prepare(self, worker: str, image: str, *, unpack: bool) -> None:
         try:
-            pin, root = await asyncio.to_thread(self._unpack, worker, image)
+            pin, root = await asyncio.to_thread(self._place, worker, image, unpack=unpack)
         except ImageTrouble as trouble:
             self._tell(RootFailed(worker, trouble.reason, trouble.detail))
         except ImageRefused as error:
@@ -226,17 +226,18 @@ class Images:
         finally:
             self._preparing.pop(worker, None)
 
-    def _unpack(self, worker: str, image: str) -> tuple[Pin, Path]:
+    def _place(self, worker: str, image: str, *, unpack: bool) -> tuple[Pin, Path]:
         """In a thread."""
         from guactors.images.unpack import unpack_image
 
         store = self._store()
-        root = private_directory(self._roots) / worker
+        root = private_directory(self._roots) / worker if unpack else self._directory
         if not store.has(image):
             raise ImageTrouble("gone", f"the image {image} had to make room for another one")
         pin = store.pin(image)
         try:
-            unpack_image(store, image, root)
+            if unpack:
+                unpack_image(store, image, root)
         except BaseException:
             pin.close()
             raise

@@ -35,6 +35,8 @@ from guactors.provider_state.workers import (
     order_key,
 )
 
+_ON_THE_MACHINE = ("python", "native")
+"""Runtimes that run what is in an image as files of this machine."""
 MOST_ACTORS = 1000
 """Actors whose callers are remembered before the actor itself is told of."""
 
@@ -55,7 +57,9 @@ class Binder:
         for worker, first in self._pool.match(now):
             self._devices.hand_over(order_key(_job(worker).order), worker.worker)
             if isinstance(worker.state, Preparing):
-                effects.append(PrepareRoot(worker.worker, _job(worker).binding.image))
+                binding = _job(worker).binding
+                unpack = binding.runtime in _ON_THE_MACHINE
+                effects.append(PrepareRoot(worker.worker, binding.image, unpack))
             else:
                 effects += self._employ(worker, "", now, first=first)
         return effects
@@ -72,7 +76,7 @@ class Binder:
         # Each time: a hub that is new since the last one did not believe it for an idle worker.
         effects = self._vouch([worker], now)
         if first:
-            if job.binding.limits is not None:
+            if job.binding.limits is not None and job.binding.runtime == "python":
                 effects.append(LimitWorker(worker.worker, job.binding.limits))
             effects.append(SendWorker(worker.worker, _bind(job, keys, root)))
         elif keys:
@@ -160,5 +164,6 @@ def _bind(job: Job, keys: list[str], root: str) -> Bind:
     devices = {kind: list(ids) for kind, ids in binding.devices}
     return Bind(
         binding.session, namespace, lease, keys, signers, root, runtime, job.env, devices,
-        binding.group, binding.capture,
+        binding.group, binding.capture, binding.image,
+        binding.limits if runtime else None,
     )  # fmt: skip

@@ -104,7 +104,7 @@ class ProviderCore:
         parts = (
             self._pool, self._watch, self._line, self._permits, self._shelf, self._envs, devices,
         )  # fmt: skip
-        self._orders = Orders(config.name, *parts, wall)
+        self._orders = Orders(config.name, *parts, wall, config.runtimes)
         self._binder = self._orders.binder
         self._review = Review(self._pool, self._orders.gate, self._permits, self._watch, wall)
         self._lookout = Lookout(config, self._pool)
@@ -144,6 +144,7 @@ class ProviderCore:
             inventory.lease_reports(self._pool),
             self._orders.actor_reports(),
             self._info,
+            self.config.runtimes,
         )
         blocked = inventory.blocked_leases(self._pool)
         return [

@@ -49,12 +49,14 @@ class SendWorker(Struct, frozen=True):
 
 
 class PrepareRoot(Struct, frozen=True):
-    """Unpack the image into a directory for this worker. Answered by on_root_ready or
+    """Unpack the image into a directory for this worker; or (not ``unpack``) have it in the store
+    for it. Answered by on_root_ready with the directory, or with that of the store, or by
     on_root_failed, also where the worker has ended meanwhile. The image must stay whole until
     RemoveRoot."""
 
     worker: str
     image: str
+    unpack: bool = True
 
 
 class RemoveRoot(Struct, frozen=True):

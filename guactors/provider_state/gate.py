@@ -12,7 +12,7 @@ signed it: nothing is fetched for who may not run it in any case.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from msgspec import Struct
@@ -37,8 +37,8 @@ WARRANT_PATIENCE = 5.0
 """Seconds that an order waits for its session's warrant."""
 QUOTA_PATIENCE = 1.0
 """Seconds that an order waits for the quota."""
-OFFERED = ("python", "native")
-"""Runtimes of this machine."""
+BASIC = ("python", "native")
+"""Runtimes of every machine."""
 
 
 class Waiting(Struct, frozen=True):
@@ -69,7 +69,7 @@ Outcome = Job | Refused | Undecided
 
 class Gate:
     """``holdings``: what the principal of a session holds here. ``wall`` turns monotonic seconds
-    into epoch seconds."""
+    into epoch seconds. ``runtimes``: of this machine, besides the basic ones."""
 
     def __init__(
         self,
@@ -78,7 +78,9 @@ class Gate:
         envs: Envs,
         holdings: Callable[[str], Usage],
         wall: Callable[[float], float],
+        runtimes: Collection[str] = (),
     ) -> None:
+        self._runtimes = (*BASIC, *runtimes)
         self.waiting: dict[str, Waiting] = {}
         self.parts: dict[str, tuple[str, ...]] = {}
         """By order that waits: the parts of its environment."""
@@ -107,7 +109,7 @@ class Gate:
         if not self._permits.knows(session) and now < waiting.since + WARRANT_PATIENCE:
             return Undecided([])
         work = work_of(order_shape(order))
-        refused = _offered(work)
+        refused = self._offered(work)
         if refused is not None:
             return refused
         if work.image:
@@ -139,6 +141,19 @@ class Gate:
             cause = "start_failed" if failure.reason == "failed" else "refused"
             return Refused(cause, failure.reason, failure.detail)
         return Undecided(self._shelf.want(work.image) if fetch else [])
+
+    def _offered(self, work: Work) -> Refused | None:
+        if work.runtime not in self._runtimes:
+            has = " and ".join(self._runtimes)
+            detail = f"this provider has the runtimes {has}, not {work.runtime!r}"
+            return Refused("refused", Reason.RUNTIME.value, detail)
+        if work.runtime != "python" and not work.image:
+            detail = (
+                f"the runtime {work.runtime} needs an image: programs of this machine are not for "
+                "others"
+            )
+            return Refused("refused", Reason.IMAGE.value, detail)
+        return None
 
     def work(self, job: Job) -> Work:
         """What was admitted, with everybody who ever signed its image."""
@@ -192,16 +207,6 @@ class Gate:
             for patience in (QUOTA_PATIENCE, WARRANT_PATIENCE)
         ]
         return min((time for time in times if time > now), default=None)
-
-
-def _offered(work: Work) -> Refused | None:
-    if work.runtime not in OFFERED:
-        detail = f"this provider has the runtimes {' and '.join(OFFERED)}, not {work.runtime!r}"
-        return Refused("refused", Reason.RUNTIME.value, detail)
-    if work.runtime == "native" and not work.image:
-        detail = "the runtime native needs an image: programs of this machine are not for others"
-        return Refused("refused", Reason.IMAGE.value, detail)
-    return None
 
 
 def _wrong_runtime(work: Work, learned: Learned) -> Refused | None:

@@ -6,7 +6,7 @@ Owns: what is said to the hub and to workers about leases and actors. Must never
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from msgspec.structs import replace
@@ -84,6 +84,7 @@ class Orders:
         envs: Envs,
         devices: DeviceBook,
         wall: Callable[[float], float],
+        runtimes: Collection[str] = (),
     ) -> None:
         self._provider = provider
         self._pool = pool
@@ -94,7 +95,7 @@ class Orders:
         self._envs = envs
         self._preparing: set[str] = set()
         """Leases whose room the hub was told to give away meanwhile."""
-        self.gate = Gate(permits, shelf, envs, partial(holdings, pool, permits), wall)
+        self.gate = Gate(permits, shelf, envs, partial(holdings, pool, permits), wall, runtimes)
         self._devices = devices
         self.binder = Binder(pool, line, permits, devices)
         self.last_failure = ""

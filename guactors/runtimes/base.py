@@ -95,6 +95,16 @@ class Spec(Struct, frozen=True):
     options: dict[str, Any] = {}
 
 
+class Where(Struct, frozen=True):
+    """What the programs of a worker run in. ``root``: the directory of the unpacked ``image``, or
+    of the store that has it, see ``Bind``."""
+
+    runtime: str = "python"
+    root: str = ""
+    image: str = ""
+    limits: Limits | None = None
+
+
 class Size(Struct, frozen=True):
     """Of a terminal, in characters."""
 

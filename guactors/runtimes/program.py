@@ -7,6 +7,7 @@ submits :func:`run_program` like any other generator.
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import signal
 import tempfile
@@ -15,12 +16,15 @@ from collections.abc import Generator, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
+import msgspec
+
 from guactors.errors import InternalError, ProgramNotStarted, UsageError
 from guactors.ids import fresh
 from guactors.messages import Limits
-from guactors.runtimes.base import Command, Exit, Spec
+from guactors.runtimes.base import Command, Exit, Runtime, Spec
 from guactors.runtimes.instance import Instance, Running
 from guactors.runtimes.native.driver import NativeRuntime
+from guactors.runtimes.native.guardian import Guardian
 
 Chunk = tuple[str, bytes | int]
 """``("out", bytes)``, ``("err", bytes)``, and last ``("exit", code)``; a code below zero is minus
@@ -31,6 +35,7 @@ GRACE: Final = 1.0
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 _STREAMS: Final = {1: "out", 2: "err"}
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def run_program(
@@ -43,18 +48,22 @@ def run_program(
     (not found) or 126, as in a shell, and one line on "err"; one that its ``limits`` ended (see
     :func:`limits_from`) says so there. When the generator is closed or interrupted, and when the
     program ends, all that it started is ended too."""
-    yield from run_in({}, Command(tuple(argv), env, cwd, main=True), limits_from(limits))
+    command = Command(tuple(argv), env, cwd, main=True)
+    yield from run_in(programs_of_machine(), command, limits_from(limits))
 
 
 def run_in(
-    options: dict[str, Any], command: Command, limits: Limits | None = None, image: str = ""
+    runtime: Runtime,
+    command: Command,
+    limits: Limits,
+    image: str = "",
+    options: Mapping[str, Any] = _NOTHING,
 ) -> Iterator[Chunk]:
-    """As :func:`run_program`, in an instance with these options of the native runtime."""
-    runtime = shared()
+    """As :func:`run_program`, in an instance of this runtime with these options."""
     directory = tempfile.mkdtemp(prefix="gu-run-")
-    runtime.guardian.watch("directory", directory)
+    guardian().watch("directory", directory)
     given = {"root": directory, "counted": False, **options}
-    spec = Spec(fresh("instance"), "", directory, image, limits or Limits(), options=given)
+    spec = Spec(fresh("instance"), str(os.getpid()), directory, image, limits, options=given)
     try:
         with Instance(spec, runtime.create(spec)) as instance:
             instance.start()
@@ -62,7 +71,7 @@ def run_in(
     finally:
         # A program may well leave directories here that it forbade itself to enter.
         shutil.rmtree(directory, ignore_errors=True)
-        runtime.guardian.forget("directory", directory)
+        guardian().forget("directory", directory)
     # Last of all: who hears the end may end this process at once.
     yield "exit", code
 
@@ -109,14 +118,29 @@ def limits_from(given: Mapping[str, float] | None) -> Limits:
     return Limits(**found)  # type: ignore[arg-type]
 
 
+def least(one: Limits, other: Limits | None) -> Limits:
+    """The smaller of each limit that either has."""
+    if other is None:
+        return one
+    pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
+    return Limits(*(min(pair) or max(pair) for pair in pairs))
+
+
 @cache
-def shared() -> NativeRuntime:
-    """The runtime of this process's programs."""
-    return NativeRuntime()
+def guardian() -> Guardian:
+    """Of this process's programs."""
+    return Guardian()
+
+
+@cache
+def programs_of_machine() -> NativeRuntime:
+    """The runtime that this process's programs share."""
+    return NativeRuntime(guardian=guardian())
 
 
 def forget() -> None:
-    """Give up what its programs share."""
-    if shared.cache_info().currsize:
-        shared().close()
-        shared.cache_clear()
+    """Give up what they share."""
+    if guardian.cache_info().currsize:
+        guardian().close()
+    guardian.cache_clear()
+    programs_of_machine.cache_clear()

@@ -39,6 +39,8 @@ class Wish(NamedTuple):
 
 
 NO_WISH = Wish()
+EVERYWHERE = frozenset({"", "native"})
+"""Runtimes of every provider; empty is ``python``."""
 
 
 class Need(NamedTuple):
@@ -127,6 +129,7 @@ class Slot:
     labels: dict[str, str] = field(default_factory=dict)
     key: str = ""
     """Its public key, empty for one of the hub's own machine."""
+    runtimes: frozenset[str] = EVERYWHERE
     leases: set[str] = field(default_factory=set)
     actors: set[str] = field(default_factory=set)
     bundles: dict[Bundle, None] = field(default_factory=dict)
@@ -152,6 +155,7 @@ def feasible(slot: Slot, need: Need) -> bool:
     return (
         (not need.provider or need.provider in (slot.peer, slot.name))
         and (not need.python or slot.python == need.python)
+        and need.runtime in slot.runtimes
         and tier(slot, need) >= 0
         and slot.pool.holds(need.total)
         and slot.pool.holds(need.hold)
@@ -222,6 +226,11 @@ def explain(slots: Collection[Slot], need: Need) -> str:
             f"the caller runs Python {need.python} and the providers run Python {versions}: "
             "pickles do not cross minor versions, use the same one on both sides"
         )
+    able = [slot for slot in same if need.runtime in slot.runtimes]
+    if not able:
+        names = ", ".join(sorted({"python", *(n for slot in same for n in slot.runtimes if n)}))
+        return f"no provider has the runtime {need.runtime!r}, they have {names}"
+    same = able
     if need.labels:
         labelled = [slot for slot in same if tier(slot, need) >= 0]
         if not labelled:

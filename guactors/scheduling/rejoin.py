@@ -29,7 +29,7 @@ from guactors.scheduling.events import Decision
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lookups import Lookups
-from guactors.scheduling.placement import Slot, actor_need, lease_need
+from guactors.scheduling.placement import EVERYWHERE, Slot, actor_need, lease_need
 from guactors.security.marks import lease_mark
 
 WORTH_TELLING = 300.0
@@ -58,6 +58,7 @@ class Rejoin:
         slot.pool.resize(message.resources)
         slot.forced = True
         slot.labels = dict(message.labels)
+        slot.runtimes = EVERYWHERE | set(message.runtimes)
         desk.roomier[slot.peer] = slot
         for session, end in desk.ended_sessions.items():
             if now - end.at < WORTH_TELLING:

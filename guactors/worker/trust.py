@@ -6,7 +6,7 @@ allowed, or keep an allowance after its signer was taken off the list.
 
 Without ``signers`` the session trusts its callers, and pickles are opened as they come. With them,
 what a caller sends is either signed code or data (``security/data_types``): arguments, values that
-nested calls fetch, and errors. In the runtime ``native`` no code of the session is opened at all.
+nested calls fetch, and errors. In a runtime but ``python`` no code of the session is opened at all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from guactors import values
 from guactors.errors import PermissionDenied
 from guactors.messages import Bind, Refusal
 from guactors.payload import PROGRAM
+from guactors.runtimes.base import Where
 from guactors.worker.complaints import Complaints
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 FUNCTION: Final = "function"
 CLASS: Final = "class"
 PYTHON: Final = "python"
-NATIVE: Final = "native"
 ARGUMENTS: Final = "the arguments"
 CALLABLE: Final = "__call__"
 """The only method that may be called although its name begins with an underscore."""
@@ -45,7 +45,7 @@ class Trust:
         self._good: set[bytes] = set()
         self.signers: frozenset[str] | None = None
         self.runtime = PYTHON
-        self.root = ""
+        self.where = Where()
         self.strict = False
         """Whether anything is refused at all."""
 
@@ -53,7 +53,7 @@ class Trust:
         """The rules from here on; what was allowed before is judged again."""
         self.signers = None if message.signers is None else frozenset(message.signers)
         self.runtime = message.runtime or PYTHON
-        self.root = message.root
+        self.where = Where(self.runtime, message.root, message.image, message.limits)
         self.strict = self.signers is not None or self.runtime != PYTHON
         self._good = set()
         if self.strict:
@@ -111,18 +111,19 @@ class Trust:
 
     def program(self) -> Callable[..., Any]:
         """The function that runs a program of the session's image. Raises PermissionDenied."""
-        if self.runtime != NATIVE or not self.root:
+        if self.runtime == PYTHON or not self.where.root:
             raise self._refusal(
                 "runtime",
                 PROGRAM.decode(),
                 f"no program was run {self._place}: its session runs in the runtime "
-                f"{self.runtime!r}; programs of an image need 'native' and an image",
+                f"{self.runtime!r}; programs of an image need an image and a runtime such as "
+                "'native'",
             )
-        from guactors.worker import native
+        from guactors.worker import programs
 
         def run_program(argv: Any, env: Any, cwd: Any = "", limits: Any = None) -> Any:
             try:
-                return native.run(self.root, argv, env, cwd, limits)
+                return programs.run(self.where, argv, env, cwd, limits)
             except PermissionDenied as refusal:
                 detail = f"no program was run {self._place}: {refusal}"
             raise self._refusal("image", f"program {argv[0]!r}", detail)

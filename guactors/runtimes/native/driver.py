@@ -48,9 +48,13 @@ class NativeRuntime:
 
     name = "native"
 
-    def __init__(self, images: Callable[[], ImageStore] | None = None) -> None:
+    def __init__(
+        self,
+        images: Callable[[], ImageStore] | None = None,
+        guardian: Guardian | None = None,
+    ) -> None:
         self._images = images
-        self.guardian = Guardian()
+        self._guardian = guardian or Guardian()
         places = find_places() if sys.platform == "linux" else None
         held = {Capability.CPU, Capability.MEMORY} if places is not None else set()
         if places is not None and "pids" in places.bases:
@@ -76,7 +80,7 @@ class NativeRuntime:
 
     def create(self, spec: Spec) -> NativeInstance:
         """A directory with nothing running."""
-        return NativeInstance(spec, self._root(spec), self.guardian)
+        return NativeInstance(spec, self._root(spec), self._guardian)
 
     def restore(self, spec: Spec, path: str) -> NativeInstance:
         """Nothing is ever saved."""
@@ -92,7 +96,7 @@ class NativeRuntime:
 
     def close(self) -> None:
         """The guardian goes."""
-        self.guardian.close()
+        self._guardian.close()
 
     def _root(self, spec: Spec) -> Path:
         given = spec.options.get("root")

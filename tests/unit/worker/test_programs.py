@@ -12,7 +12,8 @@ import pytest
 
 from guactors.errors import PermissionDenied, UsageError
 from guactors.runtimes import program
-from guactors.worker import native
+from guactors.runtimes.base import Where
+from guactors.worker import programs
 
 pytestmark = pytest.mark.needs("posix")
 
@@ -49,7 +50,9 @@ def environment() -> Iterator[None]:
 def output(root: Path, argv: Any, env: Any = None, cwd: Any = "") -> tuple[str, int]:
     """What it printed, and its exit code."""
     out, code = b"", -1
-    for kind, data in native.run(str(root), argv, {} if env is None else env, cwd):
+    for kind, data in programs.run(
+        Where("native", str(root), "i"), argv, {} if env is None else env, cwd
+    ):
         if kind == "exit":
             code = int(data)
         elif kind == "out":
@@ -134,4 +137,4 @@ def test_other_variables_are_the_callers(image: Path, name: str) -> None:
 )  # fmt: skip
 def test_what_is_no_program_is_said_to_be_none(image: Path, argv: Any, env: Any, cwd: Any) -> None:
     with pytest.raises(UsageError):
-        native.run(str(image), argv, env, cwd)
+        programs.run(Where("native", str(image), "i"), argv, env, cwd)
