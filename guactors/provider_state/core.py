@@ -113,9 +113,7 @@ class ProviderCore:
         self._info = m.MachineInfo()
         self._groups: dict[str, m.GroupSpec] = {}
         """What hubs asked it to keep in mind."""
-        self._ready_told = False
-        self._worker_was_ready = False
-        self._stopping = False
+        self._ready_told = self._worker_was_ready = self._stopping = False
 
     # --- the provider itself --------------------------------------------------------------------
 

@@ -15,13 +15,14 @@ from guactors.messages import (
     EndSession,
     LeaseEnded,
     LeaseStarted,
+    Limits,
     Offer,
     Report,
     StopActor,
     StopLease,
     Vouch,
 )
-from guactors.provider_state import ImageFacts, NeedImage, PrepareRoot, RemoveRoot
+from guactors.provider_state import ImageFacts, LimitWorker, NeedImage, PrepareRoot, RemoveRoot
 from tests.unit.provider.authority import Guarded, policy_bytes, revoked, wide
 from tests.unit.provider.bench import Bench
 from tests.unit.security.grant_samples import IMAGE, NOW, OTHER_IMAGE, OTHER_SIGNER, SIGNER
@@ -87,6 +88,26 @@ def test_it_is_fetched_then_unpacked_and_then_the_worker_is_bound(runtime: str) 
     assert bind.runtime == ("native" if runtime == "native" else "")
     assert len(bench.said(LeaseStarted)) == 1
     assert len(bench.said(Vouch)) == 1
+
+
+def test_a_runtime_that_takes_images_as_they_are_has_them_in_the_store() -> None:
+    bench = Guarded(warm=0, runtimes=["docker"])
+    bench.show(wide(runtimes=["docker"]))
+    bench.lease(image=IMAGE, runtime="docker", limits=Limits(0.5, 1 << 26))
+    arrives(bench)
+    (worker,) = bench.all_up()
+    assert only(bench, PrepareRoot) == [PrepareRoot(worker, IMAGE, unpack=False)]
+    unpacked(bench, worker)
+    (bind,) = bench.told(worker, Bind)
+    assert (bind.runtime, bind.image, bind.limits) == ("docker", IMAGE, Limits(0.5, 1 << 26))
+    assert only(bench, LimitWorker) == [], "its instance is held to them, and not who keeps that"
+
+
+@pytest.mark.parametrize("runtime", ["native", "docker"])
+def test_programs_of_the_machine_are_not_for_others(runtime: str) -> None:
+    bench = Bench(runtimes=["docker"])
+    bench.lease(runtime=runtime)
+    assert refusal(bench).reason == "image"
 
 
 def test_an_actor_goes_the_same_way() -> None:

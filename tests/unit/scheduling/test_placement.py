@@ -101,6 +101,7 @@ def test_full_away_unoffered_and_closed_providers_are_passed_over() -> None:
         (need(resources={"CPU": 8.0, "GPU": 2.0}), "no single provider has all of 8 CPU, 2 GPU"),
         (need(provider="moon"), "no provider is called 'moon'; there are: p-1-name, p-2-name"),
         (need(labels={"room": "den"}), "no provider has the labels room=den"),
+        (need(runtime="qemu"), "no provider has the runtime 'qemu', they have native, python"),
         (need("3.12"), "the caller runs Python 3.12 and the providers run Python 3.11"),
     ],
 )
@@ -108,6 +109,14 @@ def test_a_refusal_names_the_numbers(wanted: Need, words: str) -> None:
     slots = [slot("p-1", CPU=4.0, GPU=2.0), slot("p-2", CPU=8.0)]
     assert not any(feasible(one, wanted) for one in slots)
     assert words in explain(slots, wanted)
+
+
+def test_a_runtime_is_where_it_was_offered() -> None:
+    plain, able = slot("p-1", CPU=4.0), slot("p-2", CPU=4.0)
+    able.runtimes |= {"docker"}
+    for runtime in ("", "python", "native"):
+        assert feasible(plain, need(runtime=runtime))
+    assert [feasible(one, need(runtime="docker")) for one in (plain, able)] == [False, True]
 
 
 def test_a_refusal_without_providers() -> None:
