@@ -1,0 +1,408 @@
+"""A driver that runs: its process and pipes, and the thread that hears it.
+
+Owns: the process, from its start until nothing of it and of what it started is left; who waits for
+which answer. Must never: wait for a driver without a deadline, hold more of what it says than it
+has credit for, or go on with one that broke the rules.
+
+Threads: any. One thread reads both pipes, and neither waits for a reader nor sends: so a driver
+that keeps the rules is never held up in its own writing while it should read.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+assert sys.platform != "win32", "needs process groups and poll"
+
+from msgspec import Raw
+
+from guactors.errors import GuactorsError, InstanceLost, ProtocolError, RuntimeMissing
+from guactors.messages import Limits
+from guactors.runtimes import process
+from guactors.runtimes.base import Stats
+from guactors.runtimes.command import without_secrets
+from guactors.runtimes.external import words
+from guactors.runtimes.external.conversation import Conversation, error_of, readable
+from guactors.runtimes.external.manifest import Driver, runs_on
+from guactors.runtimes.external.program import Program
+from guactors.runtimes.external.words import Ended, Failure, Gone, Lines, Ok, Room, Said
+from guactors.runtimes.native.belonging import MARK, find_belonging
+from guactors.runtimes.native.guardian import Guardian
+
+_READ: Final = 65536
+_TAIL: Final = 4096
+_LOOK: Final = 0.2
+"""Seconds between two looks at the process where no descriptor tells of its end."""
+_NAP: Final = 0.005
+_SIGNALS: Final = {int(one): one.name for one in signal.Signals}
+
+
+class _Answer:
+    """What somebody waits for."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.there = threading.Condition(lock)
+        self.found: Ok | Failure | None = None
+
+
+class Channel:
+    """To the running driver ``driver`` of the instance ``instance``, whose group is held to
+    ``limits``. Raises RuntimeMissing where it cannot be started or does not say hello."""
+
+    def __init__(self, driver: Driver, instance: str, limits: Limits, guardian: Guardian) -> None:
+        self.driver = driver
+        self.instance = instance
+        self.lock = threading.Lock()
+        self.talk = Conversation(driver.name, frozenset(driver.manifest.capabilities))
+        self.lost = ""
+        """Why it is not there any more."""
+        self._programs: dict[int, Program] = {}
+        self._waiting: dict[int, _Answer] = {}
+        self._lines = Lines()
+        self._tail = b""
+        self._guardian = guardian
+        self._sending = threading.Lock()
+        self._ending = threading.Lock()
+        self._belongs = threading.Lock()
+        self._reaped = self._closed = False
+        if not runs_on(driver.manifest.platforms):
+            names = ", ".join(driver.manifest.platforms)
+            raise RuntimeMissing(f"the driver {driver.name!r} is for {names}: not this machine")
+        self._belonging = find_belonging(instance, limits)
+        self._watched = self._belonging.watched()
+        for kind, value in self._watched:
+            guardian.watch(kind, value)
+        try:
+            self._popen = self._start()
+        except BaseException:
+            self._end_all()
+            raise
+        self._stop, self._stopper = os.pipe()
+        self._thread = threading.Thread(
+            target=self._hear, name=f"driver of {instance}", daemon=True
+        )
+        self._thread.start()
+        self._greet()
+
+    def _greet(self) -> None:
+        try:
+            self.answer_to(self.post(self.talk.hello), "hello")
+        except GuactorsError as error:
+            self.close()
+            raise RuntimeMissing(str(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        driver, command = self.driver, self.driver.manifest.command
+        env = without_secrets(os.environ) | {MARK: self.instance}
+        try:
+            with self._belonging.birth() as before:
+                popen = subprocess.Popen(
+                    [*before, *command],
+                    bufsize=0,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd=driver.path.parent,
+                    env=env,
+                    process_group=0,
+                )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise RuntimeMissing(
+                f"the driver {driver.name!r} does not start: {command[0]}: {said}: see 'command' "
+                f"in {driver.path}"
+            ) from None
+        self._guardian.watch("group", str(popen.pid))
+        self._belonging.born(popen.pid)
+        assert popen.stdin is not None
+        os.set_blocking(popen.stdin.fileno(), False)
+        return popen
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def ask(self, verb: str, extra: float = 0.0, **body: Any) -> Raw:
+        """The answer to a request. ``extra``: seconds that it may take longer than the verb does.
+        Raises what the driver answers, InstanceLost where it does not."""
+        return self.answer_to(self.request(verb, **body), verb, extra)
+
+    def request(self, verb: str, **body: Any) -> int:
+        """Send a request: the number that ``answer_to`` wants."""
+        return self.post(lambda: self.talk.ask(verb, body))
+
+    def exec(self, body: dict[str, Any], *, tty: bool, stdin: bool) -> Program:
+        """Start a program. Raises as ``ask``."""
+        made: list[Program] = []
+
+        def make() -> tuple[int, bytes]:
+            number, program, line = self.talk.exec(body)
+            made.append(Program(self, program, tty=tty, stdin=stdin))
+            self._programs[program] = made[0]
+            return number, line
+
+        number = self.post(make)
+        try:
+            self.answer_to(number, "exec")
+        except GuactorsError:
+            with self.lock:
+                self._programs.pop(made[0].number, None)
+            raise
+        return made[0]
+
+    def post(self, make: Callable[[], tuple[int, bytes]]) -> int:
+        """Send what ``make`` makes, which is called with the lock."""
+        with self.lock:
+            self.check()
+            number, line = make()
+            self._waiting[number] = _Answer(self.lock)
+        self.send(line)
+        return number
+
+    def answer_to(self, number: int, verb: str, extra: float = 0.0) -> Raw:
+        """What the driver says to a request that was sent."""
+        seconds = self.driver.deadline(verb) + extra
+        with self.lock:
+            answer = self._waiting[number]
+            try:
+                answer.there.wait_for(lambda: answer.found is not None or self.lost, seconds)
+            finally:
+                del self._waiting[number]
+            found = answer.found
+            if found is None:
+                self.check()
+        if found is None:
+            self.lose(f"did not answer {verb!r} within {seconds:g} s")
+            raise InstanceLost(self.lost)
+        if isinstance(found, Ok):
+            return found.result
+        if found.kind in {"lost", "failed"}:
+            self.lose(f"says of {verb}: {readable(found.message)}")
+            raise InstanceLost(self.lost)
+        raise error_of(self.driver.name, verb, found)
+
+    def read(self, kind: type[words.T], raw: Raw) -> words.T:
+        """What an answer holds; a driver whose answer holds something else is lost."""
+        try:
+            return words.read_result(kind, raw)
+        except ProtocolError as error:
+            self.lose(f"broke the protocol: {readable(str(error))}")
+            raise InstanceLost(self.lost) from error
+
+    def check(self) -> None:
+        """Raise InstanceLost where the driver is not there. The lock is held."""
+        if self.lost:
+            raise InstanceLost(self.lost)
+
+    def send(self, line: bytes) -> None:
+        """To its standard input. Raises InstanceLost where it does not take it in time."""
+        if not line:
+            return
+        seconds = self.driver.deadline("send")
+        until = time.monotonic() + seconds
+        if not self._sending.acquire(timeout=seconds):
+            self.lose(f"does not read its standard input for {seconds:g} s")
+            raise InstanceLost(self.lost)
+        try:
+            taken = self._write(line, until)
+        finally:
+            self._sending.release()
+        if not taken:
+            self.lose(f"does not read its standard input for {seconds:g} s")
+        with self.lock:
+            self.check()
+
+    def _write(self, line: bytes, until: float) -> bool:
+        """False if it did not take it. What it does not read because it is gone, it need not."""
+        stdin = self._popen.stdin
+        assert stdin is not None
+        left = memoryview(line)
+        while left and not self.lost:
+            try:
+                left = left[os.write(stdin.fileno(), left) :]
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(stdin.fileno(), select.POLLOUT)
+                poll.poll(_LOOK * 1000)
+                if time.monotonic() > until:
+                    return False
+            except (OSError, ValueError):
+                self._wait_for_loss()
+        return True
+
+    def _wait_for_loss(self) -> None:
+        """Nobody reads it: who hears it knows soon why."""
+        self._thread.join(_LOOK)
+        if not self.lost:
+            self.lose("closed its standard input")
+
+    # --- hearing --------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        assert self._popen.stdout is not None
+        assert self._popen.stderr is not None
+        out, err = self._popen.stdout.fileno(), self._popen.stderr.fileno()
+        end = os.pidfd_open(self._popen.pid) if hasattr(os, "pidfd_open") else -1
+        poll = select.poll()
+        for fd in (out, err, self._stop, end):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        try:
+            while not self.lost:
+                ready = {fd for fd, _ in poll.poll(None if end >= 0 else _LOOK * 1000)}
+                if self._stop in ready:
+                    break
+                if err in ready and not self._hear_words(err):
+                    poll.unregister(err)
+                if out in ready:
+                    self._hear_lines(out)
+                elif end in ready or (end < 0 and process.has_ended(self._popen.pid)):
+                    self.lose(self._how_it_ended())
+        finally:
+            if end >= 0:
+                os.close(end)
+            if not self.lost:
+                self.lose("is not listened to any more, which is a bug of guactors")
+
+    def _hear_words(self, fd: int) -> bytes:
+        """Of its standard error: what is said there is only for people."""
+        if not select.select([fd], [], [], 0)[0]:
+            return b""
+        data = os.read(fd, _READ)
+        self._tail = (self._tail + data)[-_TAIL:]
+        return data
+
+    def _hear_lines(self, fd: int) -> None:
+        data = os.read(fd, _READ)
+        try:
+            if not data:
+                self.lose(self._how_it_ended())
+            for line in self._lines.feed(data):
+                if not self.lost:
+                    self._on_line(line)
+        except ProtocolError as error:
+            self.lose(f"broke the protocol: {readable(str(error))}")
+
+    def _on_line(self, line: bytes) -> None:
+        with self.lock:
+            heard = self.talk.receive(line)
+            match heard:
+                case Ok() | Failure():
+                    answer = self._waiting.get(heard.id)
+                    if answer is not None:
+                        answer.found = heard
+                        answer.there.notify_all()
+                case Said() | Room():
+                    if (program := self._programs.get(heard.program)) is not None:
+                        program.on_news(heard)
+                case Ended():
+                    if (program := self._programs.pop(heard.program, None)) is not None:
+                        program.on_end(heard)
+        if isinstance(heard, Gone):
+            self.lose(f"says that its instance is gone: {readable(heard.message)}")
+
+    def _how_it_ended(self) -> str:
+        """Its process may end a moment after its output does."""
+        assert self._popen.stderr is not None
+        until = time.monotonic() + _LOOK
+        with self._ending:
+            while not (ended := self._reaped or process.has_ended(self._popen.pid)):
+                if time.monotonic() > until:
+                    break
+                time.sleep(_NAP)
+            self._end()
+        self._hear_words(self._popen.stderr.fileno())
+        code = self._popen.returncode
+        if not ended:
+            return "closed its standard output"
+        return f"was ended by {_SIGNALS.get(-code, -code)}" if code < 0 else f"ended, status {code}"
+
+    # --- its end --------------------------------------------------------------------------------
+
+    def lose(self, why: str) -> None:
+        """It is not there any more, or must not be: it ends, with all that it started."""
+        reason, detail = self.why()
+        with self.lock:
+            if self.lost:
+                return
+            tail = readable(self._tail.decode(errors="replace"))
+            said = detail or (f"its last words: {tail}" if tail else "")
+            self.lost = f"the driver {self.driver.name!r} of {self.instance} {why}"
+            if said:
+                self.lost += f"; {said}"
+            self._tell_all(reason or "lost", detail or self.lost)
+        with self._ending:
+            if not self._reaped:
+                process.kill_group(self._popen.pid)
+        with self._belongs:
+            self._belonging.signal(signal.SIGKILL)
+
+    def why(self) -> tuple[str, str]:
+        """Reason and detail of a violent end; empty if it was none of ours."""
+        with self._belongs:
+            memory = self._belonging.out_of_memory()
+        return ("memory_limit", memory) if memory else ("", "")
+
+    def stats(self) -> Stats:
+        """Of the driver and all that it started."""
+        with self._belongs:
+            return self._belonging.stats()
+
+    def _tell_all(self, reason: str, detail: str) -> None:
+        for answer in self._waiting.values():
+            answer.there.notify_all()
+        for program in self._programs.values():
+            program.on_loss(reason, detail)
+        self._programs.clear()
+
+    def close(self) -> None:
+        """Nothing of it is left when this returns. Idempotent; one thread at a time calls it."""
+        if self._closed:
+            return
+        self._closed = True
+        with self.lock:
+            self.lost = self.lost or f"the instance {self.instance} was closed"
+            self._tell_all("", "")
+        os.write(self._stopper, b"x")
+        try:
+            with self._ending:
+                self._end()
+        finally:
+            self._thread.join()
+            self._close_pipes()
+            self._end_all()
+
+    def _end(self) -> None:
+        """``_ending`` is held."""
+        if self._reaped:
+            return
+        process.kill_group(self._popen.pid)
+        ended = process.reap(self._popen.pid, block=True)
+        self._popen.returncode = os.waitstatus_to_exitcode(ended[0]) if ended else 0
+        self._reaped = True
+        self._guardian.forget("group", str(self._popen.pid))
+
+    def _close_pipes(self) -> None:
+        with self._sending:
+            for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
+                assert pipe is not None
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        os.close(self._stop)
+        os.close(self._stopper)
+
+    def _end_all(self) -> None:
+        with self._belongs:
+            self._belonging.end()
+        for kind, value in self._watched:
+            self._guardian.forget(kind, value)
