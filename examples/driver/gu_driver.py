@@ -231,14 +231,19 @@ class Driver:
         """Stop everyone, and those that they start meanwhile."""
         stopped: set[int] = set()
         until = time.monotonic() + 2.0
-        while late := {pid for pid, state in self.family().items() if state not in "TtZX"}:
-            for pid in late - stopped:
+        while True:
+            found = self.family()
+            for pid in found.keys() - stopped:
                 send(pid, signal.SIGSTOP)
-            stopped |= late
+            # D: asleep in the kernel, as one is whose child was stopped between vfork and exec. It
+            # runs no program before the signal stops it.
+            if found.keys() <= stopped and all(state in "TtDZX" for state in found.values()):
+                return
+            stopped |= found.keys()
             if time.monotonic() > until:
                 for pid in stopped:
                     send(pid, signal.SIGCONT)
-                raise Refused("usage", f"{len(late)} processes do not stand still: try again")
+                raise Refused("usage", "not everything stands still: try again")
             time.sleep(0.001)
 
     def do_resume(self, _: Message) -> None:

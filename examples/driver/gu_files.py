@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
-import tempfile
 from contextlib import suppress
-from typing import IO, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from gu_programs import Refused
+
+if TYPE_CHECKING:
+    import tarfile
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -24,14 +25,14 @@ class Transfer:
     """One under way. ``directory``: where ``name`` appears at the end, if that is a file; where an
     archive is unpacked, if ``name`` is empty; -1 for one that is read."""
 
-    def __init__(self, file: IO[bytes], directory: int = -1, name: str = "") -> None:
+    def __init__(
+        self, file: IO[bytes], directory: int = -1, name: str = "", part: str = ""
+    ) -> None:
         self.file = file
         self.directory = directory
         self.name = name
-
-    @property
-    def part(self) -> str:
-        return f".{self.name[:64]}.{self.directory}.gu-part"
+        self.part = part
+        """What it is called until then."""
 
 
 class Files:
@@ -48,14 +49,14 @@ class Files:
             return
         if not parts or path.endswith("/"):
             raise Refused("usage", f"{path!r} is the name of no file")
-        made = Transfer(self._spool(), self._enter(parts[:-1], path, make=True), parts[-1])
-        made.file.close()
+        directory = self._enter(parts[:-1], path, make=True)
+        part = f".{parts[-1][:64]}.{number}.gu-part"
         try:
-            made.file = os.fdopen(os.open(made.part, WRITE, 0o644, dir_fd=made.directory), "wb")
+            fd = os.open(part, WRITE, 0o644, dir_fd=directory)
         except OSError:
-            os.close(made.directory)
+            os.close(directory)
             raise
-        self._transfers[number] = made
+        self._transfers[number] = Transfer(os.fdopen(fd, "wb"), directory, parts[-1], part)
 
     def put_data(self, number: int, data: bytes) -> None:
         self._known(number).file.write(data)
@@ -68,7 +69,7 @@ class Files:
                 os.rename(
                     found.part, found.name, src_dir_fd=found.directory, dst_dir_fd=found.directory
                 )
-                found.name = ""
+                found.part = ""
             else:
                 found.file.seek(0)
                 unpack(cast("BinaryIO", found.file), found.directory)
@@ -80,6 +81,10 @@ class Files:
         above = self._enter(parts[:-1], path)
         try:
             if tar:
+                # Imported where they are used: most instances never see an archive, and all of them
+                # wait for their driver to start.
+                import tarfile
+
                 file = self._spool()
                 with tarfile.open(fileobj=file, mode="w|") as archive:
                     pack(archive, above, parts[-1] if parts else "", path)
@@ -100,7 +105,7 @@ class Files:
             return
         found.file.close()
         if found.directory >= 0:
-            if found.name:
+            if found.part:
                 os.unlink(found.part, dir_fd=found.directory)
             os.close(found.directory)
 
@@ -111,6 +116,8 @@ class Files:
     # --- helpers --------------------------------------------------------------------------------
 
     def _spool(self) -> IO[bytes]:
+        import tempfile
+
         return tempfile.TemporaryFile(dir=os.path.dirname(self.root))
 
     def _known(self, number: int) -> Transfer:
@@ -175,6 +182,8 @@ def pack(archive: tarfile.TarFile, above: int, name: str, path: str) -> None:
 
 
 def add(archive: tarfile.TarFile, above: int, name: str, inside: str) -> None:
+    import tarfile
+
     found = os.lstat(name, dir_fd=above)
     member = tarfile.TarInfo(inside)
     member.mode, member.mtime = stat.S_IMODE(found.st_mode), int(found.st_mtime)
@@ -193,6 +202,8 @@ def add(archive: tarfile.TarFile, above: int, name: str, inside: str) -> None:
 def unpack(file: BinaryIO, root: int) -> None:
     """An archive below an open directory: directories, files and links; anything else is refused.
     A member whose name leads out spoils all of it, so names are looked at first."""
+    import tarfile
+
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             members = archive.getmembers()

@@ -26,7 +26,11 @@ from guactors.runtimes.native.guardian import Kind
 MARK: Final = "GU_INSTANCE"
 """The variable that says whose a process is, where no group does."""
 _KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
-_STOPPED: Final = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+_STOPPED: Final = {
+    psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_DISK_SLEEP,
+}  # fmt: skip
+"""Asleep in the kernel is as good as stopped, for the signal waits there: a parent whose child was
+stopped between vfork and exec would never come out."""
 _WITHIN: Final = 2.0
 _NAP: Final = 0.001
 
