@@ -52,6 +52,7 @@ class _Answer:
     def __init__(self, lock: threading.Lock) -> None:
         self.there = threading.Condition(lock)
         self.found: Ok | Failure | None = None
+        self.given_up = False
 
 
 class Channel:
@@ -73,7 +74,7 @@ class Channel:
         self._sending = threading.Lock()
         self._ending = threading.Lock()
         self._belongs = threading.Lock()
-        self._reaped = self._closed = False
+        self._reaped = self._closing = self._closed = False
         if not runs_on(driver.manifest.platforms):
             names = ", ".join(driver.manifest.platforms)
             raise RuntimeMissing(f"the driver {driver.name!r} is for {names}: not this machine")
@@ -175,7 +176,9 @@ class Channel:
         with self.lock:
             answer = self._waiting[number]
             try:
-                answer.there.wait_for(lambda: answer.found is not None or self.lost, seconds)
+                answer.there.wait_for(
+                    lambda: answer.found is not None or answer.given_up or self.lost, seconds
+                )
             finally:
                 del self._waiting[number]
             found = answer.found
@@ -201,6 +204,8 @@ class Channel:
 
     def check(self) -> None:
         """Raise InstanceLost where the driver is not there. The lock is held."""
+        if self._closing:
+            raise InstanceLost(f"the instance {self.instance} was closed")
         if self.lost:
             raise InstanceLost(self.lost)
 
@@ -219,8 +224,8 @@ class Channel:
             self._sending.release()
         if not taken:
             self.lose(f"does not read its standard input for {seconds:g} s")
-        with self.lock:
-            self.check()
+        if self.lost:
+            raise InstanceLost(self.lost)
 
     def _write(self, line: bytes, until: float) -> bool:
         """False if it did not take it. What it does not read because it is gone, it need not."""
@@ -360,10 +365,25 @@ class Channel:
 
     def _tell_all(self, reason: str, detail: str) -> None:
         for answer in self._waiting.values():
+            answer.given_up = True
             answer.there.notify_all()
         for program in self._programs.values():
             program.on_loss(reason, detail)
         self._programs.clear()
+
+    def say_goodbye(self) -> None:
+        """Whoever waits for the driver is told that it was closed, and it may end what it has."""
+        with self.lock:
+            if self.lost or self._closing:
+                return
+            self._closing = True
+            self._tell_all("", "")
+            number, line = self.talk.ask("close", {})
+            self._waiting[number] = _Answer(self.lock)
+        # Whatever it answers: all of it that is on this machine is ended by ``close``.
+        with suppress(GuactorsError):
+            self.send(line)
+            self.answer_to(number, "close")
 
     def close(self) -> None:
         """Nothing of it is left when this returns. Idempotent; one thread at a time calls it."""

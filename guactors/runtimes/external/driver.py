@@ -13,7 +13,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -253,10 +252,7 @@ class ExternalInstance:
     def close(self) -> None:
         """What the driver does not end is ended with it."""
         try:
-            if not self._channel.lost:
-                # Whatever it answers: all of it that is on this machine ends below.
-                with suppress(GuactorsError):
-                    self._channel.ask("close")
+            self._channel.say_goodbye()
         finally:
             self._channel.close()
 

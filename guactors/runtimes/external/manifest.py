@@ -41,7 +41,7 @@ _LONGEST: Final = 86400.0
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """A pipe in the place of a manifest must not stop us."""
 
-Word = Annotated[str, Meta(min_length=1, max_length=4096)]
+Word = Annotated[str, Meta(max_length=4096)]
 Short = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
@@ -154,8 +154,8 @@ def _faults(found: Manifest) -> Iterable[str]:
         yield f"name {found.name!r}: is that of a runtime of guactors: choose another"
     if found.protocol != PROTOCOL:
         yield f"protocol {found.protocol}: this guactors speaks {PROTOCOL}"
-    if any("\0" in word for word in found.command):
-        yield "command: a zero byte"
+    if not found.command[0] or any("\0" in word for word in found.command):
+        yield "command: no program, or a zero byte"
     unknown = sorted(set(found.capabilities) - set(Capability) - VERBS)
     if unknown:
         yield f"capabilities: nobody knows {', '.join(unknown)}"

@@ -36,7 +36,7 @@ DEADLINES: Final = {
     "put": 60.0, "put_data": 60.0, "put_end": 300.0, "put_drop": 60.0,
     "get": 300.0, "get_data": 60.0, "get_drop": 60.0,
     "pause": 10.0, "resume": 10.0, "save": 600.0, "stats": 10.0, "stop": 10.0, "forget": 10.0,
-    "close": 10.0, "reap": 60.0, "send": 10.0,
+    "close": 5.0, "reap": 60.0, "send": 10.0,
 }  # fmt: skip
 """Seconds until an answer must be there. ``stop``: more than its grace; ``forget``: until the exit
 of the program; ``send``: for the driver to take a line from its standard input."""
