@@ -20,6 +20,8 @@ import subprocess
 import sys
 from typing import Any
 
+assert sys.platform != "win32", "needs POSIX"
+
 from gu_driver import Driver, Message
 from gu_files import Files
 from gu_programs import Refused

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+assert sys.platform != "win32", "needs POSIX"
+
 from gu_files import Files
 from gu_programs import Program, Refused, descendants
 

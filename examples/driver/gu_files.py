@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
+
+assert sys.platform != "win32", "needs POSIX"
 
 from gu_programs import Refused
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import errno
-import fcntl
 import os
 import selectors
 import signal
 import struct
 import subprocess
-import termios
+import sys
 from typing import TYPE_CHECKING, Any
+
+assert sys.platform != "win32", "needs POSIX"
+
+import fcntl
+import termios
 
 if TYPE_CHECKING:
     from gu_driver import Driver

@@ -7,6 +7,9 @@ beside it. Start it by its manifest, ``machine.gu-driver.json``.
 from __future__ import annotations
 
 import os
+import sys
+
+assert sys.platform != "win32", "needs POSIX"
 
 from gu_driver import Driver
 

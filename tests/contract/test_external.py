@@ -144,6 +144,7 @@ def test_it_is_for_another_machine(make: Make) -> None:
         ("gone:exec", "says that its instance is gone: the machine room is on fire"),
         ("mute:exec", "closed its standard output"),
         ("leaves:exec", "ended, status 0"),
+        ("wanders:exec", "broke the protocol"),
         ("answers:exec", "broke the protocol"),
         ("fails:exec", "no more room"),
     ],

@@ -1,8 +1,7 @@
-"""A driver that runs: its process and pipes, and the thread that hears it.
+"""The line to a driver that runs, and the thread that hears it.
 
-Owns: the process, from its start until nothing of it and of what it started is left; who waits for
-which answer. Must never: wait for a driver without a deadline, hold more of what it says than it
-has credit for, or go on with one that broke the rules.
+Owns: who waits for which answer, and when a driver is lost. Must never: wait for one without a
+deadline, hold more of what it says than it has credit for, or go on with one that broke the rules.
 
 Threads: any. One thread reads both pipes, and neither waits for a reader nor sends: so a driver
 that keeps the rules is never held up in its own writing while it should read.
@@ -12,8 +11,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,29 +18,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-assert sys.platform != "win32", "needs process groups and poll"
+assert sys.platform != "win32", "needs poll"
 
 from msgspec import Raw
 
 from guactors.errors import GuactorsError, InstanceLost, ProtocolError, RuntimeMissing
 from guactors.messages import Limits
-from guactors.runtimes import process
-from guactors.runtimes.base import Stats
-from guactors.runtimes.command import without_secrets
 from guactors.runtimes.external import words
 from guactors.runtimes.external.conversation import Conversation, error_of, readable
-from guactors.runtimes.external.manifest import Driver, runs_on
+from guactors.runtimes.external.executable import LOOK, Executable
+from guactors.runtimes.external.manifest import Driver
 from guactors.runtimes.external.program import Program
 from guactors.runtimes.external.words import Ended, Failure, Gone, Lines, Ok, Room, Said
-from guactors.runtimes.native.belonging import MARK, find_belonging
 from guactors.runtimes.native.guardian import Guardian
 
 _READ: Final = 65536
 _TAIL: Final = 4096
-_LOOK: Final = 0.2
-"""Seconds between two looks at the process where no descriptor tells of its end."""
-_NAP: Final = 0.005
-_SIGNALS: Final = {int(one): one.name for one in signal.Signals}
 
 
 class _Answer:
@@ -70,28 +60,22 @@ class Channel:
         self._waiting: dict[int, _Answer] = {}
         self._lines = Lines()
         self._tail = b""
-        self._guardian = guardian
         self._sending = threading.Lock()
-        self._ending = threading.Lock()
-        self._belongs = threading.Lock()
-        self._reaped = self._closing = self._closed = False
-        if not runs_on(driver.manifest.platforms):
-            names = ", ".join(driver.manifest.platforms)
-            raise RuntimeMissing(f"the driver {driver.name!r} is for {names}: not this machine")
-        self._belonging = find_belonging(instance, limits)
-        self._watched = self._belonging.watched()
-        for kind, value in self._watched:
-            guardian.watch(kind, value)
-        try:
-            self._popen = self._start()
-        except BaseException:
-            self._end_all()
-            raise
+        self._closing = self._closed = False
+        self.executable = Executable(driver, instance, limits, guardian)
         self._stop, self._stopper = os.pipe()
         self._thread = threading.Thread(
             target=self._hear, name=f"driver of {instance}", daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system allows no more threads
+            os.close(self._stop)
+            os.close(self._stopper)
+            self.executable.close()
+            raise RuntimeMissing(
+                f"nobody can listen to the driver {driver.name!r}: {error}"
+            ) from error
         self._greet()
 
     def _greet(self) -> None:
@@ -103,33 +87,6 @@ class Channel:
         except BaseException:
             self.close()
             raise
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        driver, command = self.driver, self.driver.manifest.command
-        env = without_secrets(os.environ) | {MARK: self.instance}
-        try:
-            with self._belonging.birth() as before:
-                popen = subprocess.Popen(
-                    [*before, *command],
-                    bufsize=0,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    cwd=driver.path.parent,
-                    env=env,
-                    process_group=0,
-                )
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise RuntimeMissing(
-                f"the driver {driver.name!r} does not start: {command[0]}: {said}: see 'command' "
-                f"in {driver.path}"
-            ) from None
-        self._guardian.watch("group", str(popen.pid))
-        self._belonging.born(popen.pid)
-        assert popen.stdin is not None
-        os.set_blocking(popen.stdin.fileno(), False)
-        return popen
 
     # --- asking ---------------------------------------------------------------------------------
 
@@ -219,79 +176,63 @@ class Channel:
             self.lose(f"does not read its standard input for {seconds:g} s")
             raise InstanceLost(self.lost)
         try:
-            taken = self._write(line, until)
+            taken = self.executable.write(line, until, lambda: not self.lost)
+        except OSError:
+            # Nobody reads it any more: who hears it knows soon why.
+            self._thread.join(LOOK)
+            self.lose("closed its standard input")
+        else:
+            if not taken:
+                self.lose(f"does not read its standard input for {seconds:g} s")
         finally:
             self._sending.release()
-        if not taken:
-            self.lose(f"does not read its standard input for {seconds:g} s")
         if self.lost:
             raise InstanceLost(self.lost)
-
-    def _write(self, line: bytes, until: float) -> bool:
-        """False if it did not take it. What it does not read because it is gone, it need not."""
-        stdin = self._popen.stdin
-        assert stdin is not None
-        left = memoryview(line)
-        while left and not self.lost:
-            try:
-                left = left[os.write(stdin.fileno(), left) :]
-            except BlockingIOError:
-                poll = select.poll()
-                poll.register(stdin.fileno(), select.POLLOUT)
-                poll.poll(_LOOK * 1000)
-                if time.monotonic() > until:
-                    return False
-            except (OSError, ValueError):
-                self._wait_for_loss()
-        return True
-
-    def _wait_for_loss(self) -> None:
-        """Nobody reads it: who hears it knows soon why."""
-        self._thread.join(_LOOK)
-        if not self.lost:
-            self.lose("closed its standard input")
 
     # --- hearing --------------------------------------------------------------------------------
 
     def _hear(self) -> None:
-        assert self._popen.stdout is not None
-        assert self._popen.stderr is not None
-        out, err = self._popen.stdout.fileno(), self._popen.stderr.fileno()
-        end = os.pidfd_open(self._popen.pid) if hasattr(os, "pidfd_open") else -1
+        out, err = self.executable.output, self.executable.errors
+        end = os.pidfd_open(self.executable.pid) if hasattr(os, "pidfd_open") else -1
         poll = select.poll()
         for fd in (out, err, self._stop, end):
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
         try:
             while not self.lost:
-                ready = {fd for fd, _ in poll.poll(None if end >= 0 else _LOOK * 1000)}
+                ready = {fd for fd, _ in poll.poll(None if end >= 0 else LOOK * 1000)}
                 if self._stop in ready:
                     break
-                if err in ready and not self._hear_words(err):
+                if err in ready and not self._hear_words():
                     poll.unregister(err)
                 if out in ready:
-                    self._hear_lines(out)
-                elif end in ready or (end < 0 and process.has_ended(self._popen.pid)):
-                    self.lose(self._how_it_ended())
+                    self._hear_lines(os.read(out, _READ))
+                elif end in ready or (end < 0 and self.executable.has_ended()):
+                    self._hear_end()
         finally:
             if end >= 0:
                 os.close(end)
-            if not self.lost:
+            if not self.lost and not self._closed:
                 self.lose("is not listened to any more, which is a bug of guactors")
 
-    def _hear_words(self, fd: int) -> bytes:
+    def _hear_words(self) -> bytes:
         """Of its standard error: what is said there is only for people."""
-        if not select.select([fd], [], [], 0)[0]:
+        err = self.executable.errors
+        if not select.select([err], [], [], 0)[0]:
             return b""
-        data = os.read(fd, _READ)
+        data = os.read(err, _READ)
         self._tail = (self._tail + data)[-_TAIL:]
         return data
 
-    def _hear_lines(self, fd: int) -> None:
-        data = os.read(fd, _READ)
+    def _hear_end(self) -> None:
+        how = self.executable.how_it_ended()
+        self._hear_words()
+        self.lose(how)
+
+    def _hear_lines(self, data: bytes) -> None:
+        if not data:
+            self._hear_end()
         try:
-            if not data:
-                self.lose(self._how_it_ended())
             for line in self._lines.feed(data):
                 if not self.lost:
                     self._on_line(line)
@@ -316,22 +257,6 @@ class Channel:
         if isinstance(heard, Gone):
             self.lose(f"says that its instance is gone: {readable(heard.message)}")
 
-    def _how_it_ended(self) -> str:
-        """Its process may end a moment after its output does."""
-        assert self._popen.stderr is not None
-        until = time.monotonic() + _LOOK
-        with self._ending:
-            while not (ended := self._reaped or process.has_ended(self._popen.pid)):
-                if time.monotonic() > until:
-                    break
-                time.sleep(_NAP)
-            self._end()
-        self._hear_words(self._popen.stderr.fileno())
-        code = self._popen.returncode
-        if not ended:
-            return "closed its standard output"
-        return f"was ended by {_SIGNALS.get(-code, -code)}" if code < 0 else f"ended, status {code}"
-
     # --- its end --------------------------------------------------------------------------------
 
     def lose(self, why: str) -> None:
@@ -346,22 +271,12 @@ class Channel:
             if said:
                 self.lost += f"; {said}"
             self._tell_all(reason or "lost", detail or self.lost)
-        with self._ending:
-            if not self._reaped:
-                process.kill_group(self._popen.pid)
-        with self._belongs:
-            self._belonging.signal(signal.SIGKILL)
+        self.executable.kill()
 
     def why(self) -> tuple[str, str]:
         """Reason and detail of a violent end; empty if it was none of ours."""
-        with self._belongs:
-            memory = self._belonging.out_of_memory()
+        memory = self.executable.out_of_memory()
         return ("memory_limit", memory) if memory else ("", "")
-
-    def stats(self) -> Stats:
-        """Of the driver and all that it started."""
-        with self._belongs:
-            return self._belonging.stats()
 
     def _tell_all(self, reason: str, detail: str) -> None:
         for answer in self._waiting.values():
@@ -394,35 +309,9 @@ class Channel:
             self.lost = self.lost or f"the instance {self.instance} was closed"
             self._tell_all("", "")
         os.write(self._stopper, b"x")
-        try:
-            with self._ending:
-                self._end()
-        finally:
-            self._thread.join()
-            self._close_pipes()
-            self._end_all()
-
-    def _end(self) -> None:
-        """``_ending`` is held."""
-        if self._reaped:
-            return
-        process.kill_group(self._popen.pid)
-        ended = process.reap(self._popen.pid, block=True)
-        self._popen.returncode = os.waitstatus_to_exitcode(ended[0]) if ended else 0
-        self._reaped = True
-        self._guardian.forget("group", str(self._popen.pid))
-
-    def _close_pipes(self) -> None:
-        with self._sending:
-            for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
-                assert pipe is not None
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        self.executable.kill()
+        self._thread.join()
         os.close(self._stop)
         os.close(self._stopper)
-
-    def _end_all(self) -> None:
-        with self._belongs:
-            self._belonging.end()
-        for kind, value in self._watched:
-            self._guardian.forget(kind, value)
+        with self._sending:
+            self.executable.close()

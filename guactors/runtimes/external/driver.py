@@ -17,6 +17,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+assert sys.platform != "win32", "needs poll"
+
 from guactors.errors import GuactorsError, RuntimeMissing, UsageError
 from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Probe, Process, Spec, Stats
@@ -229,7 +231,7 @@ class ExternalInstance:
 
     def stats(self) -> Stats:
         """What the driver counts, and what it does not, of its processes, where all are its."""
-        found = self._channel.stats() if self._host else Stats()
+        found = self._channel.executable.stats() if self._host else Stats()
         if self._host:
             found = _joined(Stats(disk=self.disk_used()), found)
         if "stats" not in self._channel.talk.capabilities:

@@ -7,10 +7,13 @@ credit for what was not read.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+assert sys.platform != "win32", "needs poll"
 
 from guactors.errors import InstanceLost
 from guactors.runtimes.base import Exit, Output, Size

@@ -6,10 +6,13 @@ open in the driver, whatever ends it here.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
+
+assert sys.platform != "win32", "needs poll"
 
 from guactors.errors import GuactorsError, InstanceLost
 from guactors.runtimes.external import words

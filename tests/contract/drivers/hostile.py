@@ -92,6 +92,17 @@ def misbehave(number: int, program: int) -> None:
         case "leaves":
             leave_children()
             os._exit(0)
+        case "wanders":
+            if (child := os.fork()) == 0:
+                os.setpgid(0, 0)
+                hang()
+            if os.fork() == 0:
+                hang()
+            while os.getpgrp() != child:
+                with contextlib.suppress(PermissionError, ProcessLookupError):
+                    os.setpgid(0, child)
+            os.write(1, b"!\n")
+            hang()
         case "answers":
             tell(type="ok", id=number, result={"credit": "plenty", "data": 7, "memory": -1})
         case "fails":
