@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -52,6 +53,8 @@ ROOTFS, SCRATCH, STATE, MEMORY, VSOCK = "rootfs", "scratch", "state", "memory", 
 MEMORY_MIB: Final = 256
 DISK: Final = 1 << 30
 AGENT_WITHIN: Final = 15.0
+_EXPLAINED_WITHIN: Final = 0.2
+_NAP: Final = 0.005
 _MIB: Final = 1 << 20
 _numbers = count(1)
 
@@ -260,15 +263,18 @@ class FirecrackerInstance:
 
     def exec(self, command: Command) -> Process:
         """By the agent."""
-        return self.agent.exec(command)
+        with self._explained():
+            return self.agent.exec(command)
 
     def put(self, path: str, data: Iterable[bytes], *, tar: bool) -> None:
         """By the agent."""
-        self.agent.put(path, data, tar=tar)
+        with self._explained():
+            self.agent.put(path, data, tar=tar)
 
     def get(self, path: str, *, tar: bool) -> Iterator[bytes]:
         """By the agent."""
-        return self.agent.get(path, tar=tar)
+        with self._explained():
+            yield from self.agent.get(path, tar=tar)
 
     def pause(self) -> None:
         """All processors stand still."""
@@ -307,7 +313,8 @@ class FirecrackerInstance:
 
     def stats(self) -> Stats:
         """Time and memory as the machine sees them, the rest as the guest does."""
-        found, inside = self._vmm.stats(), self.agent.stats()
+        with self._explained():
+            found, inside = self._vmm.stats(), self.agent.stats()
         return Stats(
             found.cpu_seconds, found.memory, found.memory_peak, self._scratch_used(), inside.read,
             inside.written, inside.received, inside.sent, inside.processes,
@@ -323,7 +330,8 @@ class FirecrackerInstance:
 
     def stop(self, grace: float) -> None:
         """By the agent."""
-        self.agent.stop(grace)
+        with self._explained():
+            self.agent.stop(grace)
 
     def close(self) -> None:
         """The agent's stream, the process, and its sockets."""
@@ -334,6 +342,19 @@ class FirecrackerInstance:
             (Path(self._spec.directory) / name).unlink(missing_ok=True)
 
     # --- helpers --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A stream that breaks is mostly a process that ended, and that says more."""
+        try:
+            yield
+        except InstanceLost as error:
+            until = time.monotonic() + _EXPLAINED_WITHIN
+            while not (why := self.lost()) and time.monotonic() < until:
+                time.sleep(_NAP)
+            if why:
+                raise InstanceLost(why) from error
+            raise
 
     def _change(self, what: str, wanted: list[Request]) -> None:
         try:

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+assert sys.platform == "linux", "Firecracker is for Linux"
+
 import msgspec
 from msgspec import Meta, Struct
 
@@ -134,7 +136,6 @@ def copy_sparse(source: int, start: int, target: int, to: int, size: int) -> Non
 
 
 def _next_data(fd: int, at: int) -> int | None:
-    assert sys.platform == "linux"
     try:
         return os.lseek(fd, at, os.SEEK_DATA)
     except OSError as error:
@@ -144,7 +145,6 @@ def _next_data(fd: int, at: int) -> int | None:
 
 
 def _next_hole(fd: int, at: int) -> int:
-    assert sys.platform == "linux"
     return os.lseek(fd, at, os.SEEK_HOLE)
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
+
+assert sys.platform == "linux", "Firecracker is for Linux"
 
 from guactors.errors import InstanceLost, ProtocolError
 from guactors.runtimes.firecracker.api import connect_unix
