@@ -272,7 +272,7 @@ def test_it_does_not_end_a_program(make: Make) -> None:
 
 
 def test_who_waits_is_told_when_another_closes_it(make: Make) -> None:
-    instance = make("silent:exec").started()
+    instance = make("silent:exec", deadlines={"close": SOON}).started()
     threading.Timer(0.2, instance.close).start()
     with pytest.raises(InstanceLost, match="was closed"):
         instance.exec(Command(("x",)))
