@@ -6,8 +6,10 @@ Owns: one Bench per adapter and way of running it. Must never: know a case.
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -178,9 +180,28 @@ def sandboxed(directory: Path) -> Bench:
     return Bench(NativeRuntime(), directory, options={"sandbox": "bubblewrap"})
 
 
+def external(directory: Path) -> Bench:
+    """The driver of the examples, by this interpreter."""
+    from guactors.runtimes.external.driver import ExternalRuntime
+    from guactors.runtimes.external.manifest import read_driver
+
+    example = Path(__file__).parents[2] / "examples" / "driver"
+    manifest = json.loads((example / "machine.gu-driver.json").read_text())
+    manifest["command"] = [sys.executable, "-S", str(example / "machine.py")]
+    path = directory / "machine.gu-driver.json"
+    path.write_text(json.dumps(manifest))
+    runtime = ExternalRuntime(read_driver(path))
+    found = runtime.probe()
+    if not found.usable:
+        runtime.close()
+        raise RuntimeMissing(found.reason)
+    return Bench(runtime, directory)
+
+
 BENCHES: dict[str, Callable[[Path], Bench]] = {
     "native": native,
     "native, no cgroups": marked,
     "native, sandbox": sandboxed,
+    "external": external,
 }
 SIZE = Size(31, 97)

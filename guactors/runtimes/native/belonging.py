@@ -28,7 +28,11 @@ MARK: Final = "GU_INSTANCE"
 _KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
 _STOP: Final = getattr(signal, "SIGSTOP", signal.SIGTERM)
 _CONTINUE: Final = getattr(signal, "SIGCONT", signal.SIGTERM)
-_STOPPED: Final = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+_STOPPED: Final = {
+    psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_DISK_SLEEP,
+}  # fmt: skip
+"""Asleep in the kernel is as good as stopped, for the signal waits there: a parent whose child was
+stopped between vfork and exec would never come out."""
 _WITHIN: Final = 2.0
 _NAP: Final = 0.001
 

@@ -30,7 +30,7 @@ from guactors.runtimes.native.belonging import MARK, find_belonging
 from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.native.images import clean_environment, program_in
 from guactors.runtimes.native.sandbox import confine, find_bubblewrap
-from guactors.runtimes.native.workspace import Workspace
+from guactors.runtimes.native.workspace import Workspace, bytes_below
 
 if TYPE_CHECKING:
     from guactors.images.store import ImageStore
@@ -198,7 +198,7 @@ class NativeInstance:
 
     def disk_used(self) -> int | None:
         """Of its directory."""
-        return _used(self._root)
+        return bytes_below(self._root)
 
     def lost(self) -> str:
         """It never is."""
@@ -253,20 +253,3 @@ class NativeInstance:
     def _why(self) -> tuple[str, str]:
         memory = self._belonging.out_of_memory()
         return ("memory_limit", memory) if memory else ("", "")
-
-
-def _used(root: Path) -> int:
-    """Bytes on the disk below it; what comes and goes meanwhile may count or not."""
-    total = 0
-    waiting = [str(root)]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    found = entry.stat(follow_symlinks=False)
-                    total += getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-        except OSError:
-            continue
-    return total

@@ -185,3 +185,20 @@ def _has_proc() -> bool:
 
 def _refuse(path: str, why: str) -> NoReturn:
     raise UsageError(f"{path!r} {why}, and only what is in the instance may be used")
+
+
+def bytes_below(root: Path) -> int:
+    """Bytes on the disk below it; what comes and goes meanwhile may count or not."""
+    total = 0
+    waiting = [str(root)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    total += getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except OSError:
+            continue
+    return total

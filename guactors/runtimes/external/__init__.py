@@ -1,0 +1,1 @@
+"""Drivers that others wrote: executables that speak the protocol of ``docs/drivers.md``."""

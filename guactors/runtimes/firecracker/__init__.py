@@ -1,0 +1,1 @@
+"""Machines of Firecracker: :class:`~guactors.runtimes.firecracker.driver.FirecrackerRuntime`."""
