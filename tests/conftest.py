@@ -23,6 +23,7 @@ from guactors.config import Identity
 from guactors.transport import open_transport
 from guactors.transport.base import Lane
 from tests import leaks
+from tests.contract import docker_daemon
 
 CHECKED = frozenset({"contract", "integration", "e2e"})
 COMPONENTS: dict[str, Callable[[], bool]] = {
@@ -32,6 +33,8 @@ COMPONENTS: dict[str, Callable[[], bool]] = {
     "root": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
     "memory-cgroup": lambda: os.access("/sys/fs/cgroup/memory/memory.limit_in_bytes", os.R_OK),
     "pidfd": lambda: hasattr(os, "pidfd_open"),
+    "dockerd": docker_daemon.possible,
+    "busybox": docker_daemon.BUSYBOX.exists,
     # Of Debian's package libpython3.11-testsuite.
     "cpython-executor-suite": lambda: Path(
         f"/usr/lib/python3.{sys.version_info.minor}/test/test_concurrent_futures.py"

@@ -41,7 +41,7 @@ def find_places(
     mount: Path = Path("/sys/fs/cgroup"), cgroups: Path = Path("/proc/self/cgroup")
 ) -> Places | None:
     """Those that can hold processor time and memory, None if there are none."""
-    own = _own_groups(cgroups)
+    own = groups_of(cgroups)
     unified = own.get("")
     if unified is not None and (mount / "cgroup.controllers").exists():
         # A group with processes in it cannot have groups with controllers: then our parent, if it
@@ -123,7 +123,7 @@ def number(path: Path) -> int | None:
         return None
 
 
-def _own_groups(cgroups: Path) -> dict[str, str]:
+def groups_of(cgroups: Path) -> dict[str, str]:
     """By controller, empty for version 2: the path of our group."""
     try:
         lines = cgroups.read_text().splitlines()

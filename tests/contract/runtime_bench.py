@@ -15,6 +15,7 @@ from typing import Any
 
 from guactors.errors import RuntimeMissing
 from guactors.ids import fresh
+from guactors.images.store import ImageStore
 from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Exit, Output, Runtime, Size, Spec
 from guactors.runtimes.instance import Instance, Running
@@ -171,9 +172,23 @@ def sandboxed(directory: Path) -> Bench:
     return Bench(NativeRuntime(), directory, options={"sandbox": "bubblewrap"})
 
 
-BENCHES: dict[str, Callable[[Path], Bench]] = {
+def docker(directory: Path, socket: str, busybox: tuple[ImageStore, str]) -> Bench:
+    """Containers."""
+    from guactors.runtimes.docker.driver import DockerRuntime
+
+    store, image = busybox
+    return Bench(DockerRuntime(lambda: store, socket=socket), directory, image)
+
+
+BENCHES: dict[str, Callable[..., Bench]] = {
     "native": native,
     "native, no cgroups": marked,
     "native, sandbox": sandboxed,
+    "docker": docker,
 }
+"""Each is called with a directory, and what its fixtures give."""
+FIXTURES: dict[str, tuple[str, ...]] = {"docker": ("docker_socket", "busybox")}
+"""Of the session (``conftest.py``)."""
+NEEDS: dict[str, tuple[str, ...]] = {"docker": ("dockerd", "busybox")}
+"""Components, without which a runtime is skipped."""
 SIZE = Size(31, 97)
