@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from guactors.images.store import ImageStore
-from tests.contract import docker_daemon
 
 
 @pytest.fixture(scope="session")
 def docker_socket(run_root: Path) -> Iterator[str]:
     """Of a daemon: one that is there, else one of our own."""
+    from tests.contract import docker_daemon
+
     socket = docker_daemon.standing_socket()
     if socket:
         yield socket
@@ -28,4 +29,6 @@ def docker_socket(run_root: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageStore, str]:
     """A store, and the id of an image with a shell and small programs."""
+    from tests.contract import docker_daemon
+
     return docker_daemon.busybox_image(tmp_path_factory.mktemp("busybox"))

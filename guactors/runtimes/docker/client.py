@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
+
 import msgspec
 from msgspec import Struct
 
@@ -96,7 +98,12 @@ class Client:
     def version(self) -> Version:
         """Of the daemon, asked once."""
         if self._version is None:
-            found = self._exchange("GET", "/version", timeout=CONNECT).data
+            try:
+                found = self._exchange("GET", "/version", timeout=CONNECT).data
+            except (DaemonRefused, ProtocolError) as error:
+                raise RuntimeMissing(
+                    f"what answers at {self.path} is no Docker daemon: {error}"
+                ) from None
             self._version = _version_of(found, self.path)
         return self._version
 
@@ -275,8 +282,6 @@ class Client:
 
 def open_socket(path: str, timeout: float) -> socket.socket:
     """A connection to a daemon. Raises RuntimeMissing, which names the socket."""
-    if sys.platform == "win32":
-        raise RuntimeMissing("a Docker daemon is reached by a Unix socket, which Windows has not")
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         line.settimeout(CONNECT)

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
+
 from guactors.errors import (
     GuactorsError,
     ImageRefused,
@@ -36,6 +38,7 @@ from guactors.runtimes.docker.figures import figures_of
 from guactors.runtimes.docker.files import Files
 from guactors.runtimes.docker.images import Loaded
 from guactors.runtimes.docker.process import ContainerProcess
+from guactors.runtimes.docker.reach import Reach
 from guactors.runtimes.docker.removal import remove_container
 from guactors.runtimes.docker.sight import Sight, find_sight, memory_words
 from guactors.runtimes.docker.words import (
@@ -55,7 +58,6 @@ _START_WITHIN: Final = 120.0
 _GLANCE: Final = 2.0
 """Seconds that ``lost`` may wait for the daemon."""
 _NAP: Final = 0.005
-_ENDS_WITHIN: Final = 2.0
 log = logging.getLogger("guactors.runtimes")
 
 
@@ -72,10 +74,10 @@ class DockerInstance:
         self._lock = threading.Lock()
         self._processes: set[ContainerProcess] = set()
         self._sight: Sight | None = None
-        self._first = -1
         self._started_at = 0.0
         self._closed = False
         self._container = self._create(loaded.id, processors)
+        self._reach = Reach(client, self._container)
         uid, _, gid = loaded.config.user.partition(":")
         owner = (int(uid), int(gid))
         workdir = loaded.config.workdir
@@ -89,8 +91,7 @@ class DockerInstance:
         self._started_at = time.time()
         first = _state(found).get("Pid")
         self._sight = find_sight(first if isinstance(first, int) else 0, self._container)
-        if self._sight is not None:
-            self._first = pidfd(self._sight.first)
+        self._reach.begin(self._sight)
 
     def exec(self, command: Command) -> Process:
         """By the daemon."""
@@ -175,6 +176,8 @@ class DockerInstance:
         state = _state(found)
         if not self._started_at or state.get("Running") or state.get("Restarting"):
             return ""
+        if self._reach.ended_all:
+            return "its main program has ended, and with it all that ran there"
         return (
             f"the container {self._container[:12]} has ended with the status "
             f"{state.get('ExitCode')}: somebody ended it, or its daemon was started again"
@@ -182,14 +185,12 @@ class DockerInstance:
 
     def stop(self, grace: float) -> None:
         """SIGTERM, then the rest."""
-        if self._sight is None:
-            self._inside("", signal.SIGTERM, [-1])
-        else:
-            self._kill(self._sight.pids(), signal.SIGTERM, "")
-        until = time.monotonic() + grace
-        while self._alive() and time.monotonic() < until:
-            time.sleep(_NAP)
-        self._end_rest()
+        with self._asked("stop"):
+            self._reach.to_all(signal.SIGTERM)
+            until = time.monotonic() + grace
+            while self._reach.alive() and time.monotonic() < until:
+                time.sleep(_NAP)
+            self._reach.end_rest()
 
     def close(self) -> None:
         """The container is removed; by a daemon that is not there it cannot be, then its processes
@@ -201,15 +202,13 @@ class DockerInstance:
         try:
             remove_container(self._client, self._container)
         except RuntimeMissing as missing:
-            ended = self._end_first()
+            ended = self._reach.end_first()
             log.warning(
                 "the container %s %s, and is not removed: %s",
                 self._container[:12], "has ended" if ended else "may still run", missing,
             )  # fmt: skip
         finally:
-            if self._first >= 0:
-                os.close(self._first)
-                self._first = -1
+            self._reach.close()
 
     # --- what a program asks of its container -----------------------------------------------------
 
@@ -230,18 +229,13 @@ class DockerInstance:
         memory = self._out_of_memory()
         if memory:
             return Exit(None, found.signal, "memory_limit", memory)
-        lost = self.lost()
+        lost = "" if self._reach.ended_all else self.lost()
         return self._unless_closed(Exit(None, found.signal, "lost" if lost else "", lost))
 
     def send(self, pid: int, number: int, user: str) -> None:
         """To its session."""
-        if self._sight is None:
-            raise UsageError(
-                f"{self._spec.instance}: a signal cannot be sent to a single program: the "
-                f"processes of the daemon at {self._client.path} cannot be seen from here. Close "
-                "the instance, or run the provider where the daemon runs"
-            )
-        self._kill(self._sight.session(pid), number, user)
+        with self._asked("signal"):
+            self._reach.to_session(pid, number, user)
 
     def resize(self, program: str, size: Size) -> None:
         """By the daemon."""
@@ -293,8 +287,8 @@ class DockerInstance:
         if "/" in name:
             places = [directory(cwd, name)]
         else:
-            path = {**_env_of(self._config.env), **self._spec.env, **command.env}.get("PATH", _PATH)
-            places = [directory(cwd, f"{where or '.'}/{name}") for where in path.split(":")]
+            env = {"PATH": _PATH, **self._config.env, **self._spec.env, **command.env}
+            places = [directory(cwd, f"{where or '.'}/{name}") for where in env["PATH"].split(":")]
         with self._asked("exec"):
             found = [(where, self._files.stat(where)) for where in places]
         there = [(where, stat) for where, stat in found if stat is not None]
@@ -305,6 +299,10 @@ class DockerInstance:
             raise ProgramNotStarted(f"{name}: Permission denied", NOT_RUN)
         raise ProgramNotStarted(f"{name}: No such file or directory", NOT_FOUND)
 
+    def _end_rest(self) -> None:
+        with suppress(InstanceLost, UsageError), self._asked("end"):
+            self._reach.end_rest()
+
     def _switch(self, verb: str, done: str) -> None:
         with self._asked(verb):
             try:
@@ -312,65 +310,6 @@ class DockerInstance:
             except DaemonRefused as refused:
                 if done not in refused.words:
                     raise
-
-    def _kill(self, pids: set[int], number: int, user: str) -> None:
-        forbidden = set()
-        for pid in pids:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
-            except PermissionError:
-                forbidden.add(pid)
-        if forbidden and self._sight is not None:
-            self._inside(user, number, self._sight.inner(forbidden))
-
-    def _inside(self, user: str, number: int, pids: list[int]) -> None:
-        """Send a signal from in there, as somebody who may."""
-        words = [init.PATH, str(int(number)), *(str(pid) for pid in pids)]
-        command = Command(tuple(words), user=user)
-        with self._asked("signal"):
-            program = launch.prepare(self._client, self._container, exec_body(command, "/", words))
-            line, _ = self._client.hijack(f"/exec/{program}/start", {"Detach": False, "Tty": False})
-            with line, suppress(OSError):
-                while line.recv(4096):
-                    continue
-
-    def _alive(self) -> bool:
-        if self._sight is not None:
-            return bool(self._sight.pids())
-        with self._asked("stop"):
-            found = self._client.call("GET", self._url("json")).data
-        return bool(isinstance(found, dict) and found.get("ExecIDs"))
-
-    def _end_rest(self) -> None:
-        """All but the first end; where that cannot be, all of it."""
-        try:
-            until = time.monotonic() + _ENDS_WITHIN
-            while self._sight is not None and time.monotonic() < until:
-                pids = self._sight.pids()
-                if not pids:
-                    return
-                for pid in pids:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, _KILL)
-                time.sleep(_NAP)
-        except PermissionError:
-            pass
-        with suppress(DaemonRefused, RuntimeMissing):
-            self._client.call("POST", self._url("kill"))
-
-    def _end_first(self) -> bool:
-        """Without the daemon: with process 1 all others of its namespace end."""
-        if self._first < 0 or sys.platform != "linux":
-            return False
-        try:
-            signal.pidfd_send_signal(self._first, _KILL)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
-        return True
 
     def _out_of_memory(self) -> str:
         limit = self._spec.limits.memory
@@ -415,10 +354,6 @@ class DockerInstance:
 def _state(found: Any) -> dict[str, Any]:
     state = found.get("State") if isinstance(found, dict) else None
     return state if isinstance(state, dict) else {}
-
-
-def _env_of(env: dict[str, str]) -> dict[str, str]:
-    return {"PATH": _PATH} | env
 
 
 def _not_created(spec: Spec, path: str, refused: DaemonRefused) -> GuactorsError:

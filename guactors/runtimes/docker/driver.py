@@ -7,10 +7,13 @@ Must never: take what it is from what it calls itself: Podman and others speak t
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
 
 from msgspec import Struct
 

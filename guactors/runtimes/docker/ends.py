@@ -13,10 +13,9 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from guactors.runtimes.docker.process import DRAIN_MOST, ContainerProcess
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
 
-if sys.platform != "win32":
-    from select import poll as new_poll
+from guactors.runtimes.docker.process import DRAIN_MOST, ContainerProcess
 
 _ASK: Final = 0.2
 """Seconds between two questions to the daemon, where the kernel does not tell us."""
@@ -82,7 +81,7 @@ class Ends:
                 if self._closed:
                     return
                 watched = list(self._watched.values())
-                poll = new_poll()
+                poll = select.poll()
                 poll.register(self._wake[0], select.POLLIN)
                 lives = {one.fd: one for one in watched if not one.ended and one.fd >= 0}
                 for fd in lives:

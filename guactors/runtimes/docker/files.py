@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import base64
 import http.client
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Final, cast
+
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
 
 import msgspec
 from msgspec import Struct

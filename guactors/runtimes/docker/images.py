@@ -12,11 +12,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
 
 import msgspec
 from msgspec import Struct

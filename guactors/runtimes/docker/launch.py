@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
+
 from guactors.errors import ProtocolError, RuntimeMissing
 from guactors.runtimes.base import Command, Output
 from guactors.runtimes.docker.client import Client, DaemonRefused
@@ -27,9 +29,6 @@ from guactors.runtimes.docker.words import (
     not_started,
     state_of,
 )
-
-if sys.platform != "win32":
-    from select import poll as new_poll
 
 WITHIN: Final = 60.0
 """Seconds that a start may take."""
@@ -148,6 +147,6 @@ def _take_words(process: ContainerProcess) -> None:
 
 def _await(process: ContainerProcess, seconds: float) -> None:
     """Something that it says, at most so long."""
-    watched = new_poll()
+    watched = select.poll()
     watched.register(process.line, select.POLLIN)
     watched.poll(seconds * 1000)

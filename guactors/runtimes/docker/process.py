@@ -23,12 +23,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
-from guactors.errors import ProtocolError
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
+
+from guactors.errors import InstanceLost, ProtocolError, UsageError
 from guactors.runtimes.base import CHUNK, LINGER, Exit, Output, Size
 from guactors.runtimes.docker.frames import Frames
-
-if sys.platform != "win32":
-    from select import poll as new_poll
 
 DRAIN_MOST: Final = 16 * 2**20
 """Bytes that are taken of one that has ended and whose reader is slow."""
@@ -93,6 +92,8 @@ class ContainerProcess:
         self._dry = False
         self._ended_at = math.inf
         self._exit: Exit | None = None
+        self._fault: Exit | None = None
+        """What came of the daemon is nothing that can be read."""
         self._awake, self._waker = os.pipe()
         self._closed = False
         line.setblocking(False)
@@ -151,21 +152,17 @@ class ContainerProcess:
 
     def signal(self, number: int) -> None:
         """To it and all that it started."""
-        if self._ended_at == math.inf and self._exit is None:
+        if self.pid and self._ended_at == math.inf and self._exit is None:
             self._ways.send(self.pid, number, self._user)
 
     def close(self) -> None:
         """End it."""
         if self._exit is None:
-            self.signal(_KILL)
-        self.abandon(Exit(None, _KILL))
-
-    def abandon(self, found: Exit) -> None:
-        """Nobody waits for it any more: it ended so, unless it did otherwise before."""
+            self._end()
         with suppress(OSError):
             self.line.shutdown(socket.SHUT_RDWR)
         with self._news:
-            self._exit = self._exit or found
+            self._exit = self._exit or Exit(None, _KILL)
             self._news.notify_all()
         self._wake()
         # Who reads now comes out at once.
@@ -208,7 +205,7 @@ class ContainerProcess:
             found = self._frames.feed(data)
         except ProtocolError as error:
             self._dry = True
-            self._exit = Exit(None, None, "lost", str(error))
+            self._fault = Exit(None, None, "lost", str(error))
             return
         for piece in found:
             self._ready.append(piece)
@@ -222,7 +219,7 @@ class ContainerProcess:
                 if not self._ready and self._exit is None:
                     self._news.wait(_MOMENT if self._dry else max(_MOMENT, seconds))
             return
-        watched = new_poll()
+        watched = select.poll()
         watched.register(self._awake, select.POLLIN)
         if self._dry:
             seconds = min(seconds, _DOUBT)
@@ -254,14 +251,21 @@ class ContainerProcess:
 
     def _finish(self) -> bool:
         """Learn how it ended; whether it has."""
-        found = self._ways.outcome(self._program)
+        found = self._fault or self._ways.outcome(self._program)
         if found is None:
             return False
+        if found is self._fault:
+            self._end()
         self.has_ended()
         with self._news:
             self._exit = self._exit or found
         self._release()
         return True
+
+    def _end(self) -> None:
+        """Where it cannot be signalled it ends with its container."""
+        with suppress(UsageError, InstanceLost):
+            self.signal(_KILL)
 
     def _wake(self) -> None:
         with self._lock:
@@ -283,7 +287,7 @@ class ContainerProcess:
 
 
 def _await(line: socket.socket, event: int, seconds: float) -> None:
-    watched = new_poll()
+    watched = select.poll()
     with suppress(ValueError):  # it was closed meanwhile
         watched.register(line, event)
         watched.poll(seconds * 1000)

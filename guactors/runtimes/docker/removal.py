@@ -5,8 +5,11 @@ Owns: asking for it until it is true. Must never: wait for ever.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Final
+
+assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
 
 from guactors.errors import InternalError
 from guactors.runtimes.docker.client import Client, DaemonRefused

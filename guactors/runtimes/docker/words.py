@@ -62,6 +62,8 @@ def container_body(spec: Spec, image: str, processors: int) -> dict[str, Any]:
         "Env": environment(spec.env),
         "Labels": {OWNER: spec.owner, INSTANCE: spec.instance},
         "Healthcheck": {"Test": ["NONE"]},
+        # The first process heeds nothing else: a daemon that is stopped would wait ten seconds.
+        "StopSignal": "SIGKILL",
         "HostConfig": host_config(spec, processors),
     }
 
