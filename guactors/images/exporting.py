@@ -10,8 +10,10 @@ OCI knows, and nothing here believes it when such a layout is imported.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, BinaryIO, Final
 
 import msgspec
@@ -23,7 +25,14 @@ from guactors.images.oci import NAME, blob_name
 from guactors.images.rootfs import read_tree
 from guactors.images.spool import Spool
 from guactors.images.store import ImageStore
-from guactors.images.tar_writer import END, file_header, gzip_of, padding, stream_of, tar_of
+from guactors.images.tar_writer import (
+    END,
+    file_header,
+    gzip_of,
+    padding,
+    stream_of,
+    tar_of,
+)
 from guactors.images.tree import Tree
 
 ID_KEY: Final = "org.guactors.image.id"
@@ -102,21 +111,30 @@ def docker_archive(
     ImageRefused, also while it is read, for an image that breaks the rules of archives."""
     image = store.get(image_id)
     with Spool() as spool:
-        layers = {"layer.tar": read_tree(store, image.id, spool)}
+        tree = read_tree(store, image.id, spool)
+        layers: dict[str, Callable[[], Iterable[bytes]]] = {"layer.tar": lambda: tar_of(tree)}
         if over is not None:
-            layers["over.tar"] = over
-        found = {name: _hashed(tar_of(tree)) for name, tree in layers.items()}
+            layers["over.tar"] = lambda: chain([_root_header()], tar_of(over))
+        found = {name: _hashed(pieces()) for name, pieces in layers.items()}
         labelled = _image_config(image.manifest, *(digest for digest, _ in found.values()))
         labelled["config"]["Labels"] = {ID_KEY: image.id}
         config = _json(labelled)
-        name = f"{_digest(config).removeprefix('sha256:')}.json"
-        manifest = _json([{"Config": name, "Layers": list(layers), "RepoTags": None}])
+        stated = f"{_digest(config).removeprefix('sha256:')}.json"
+        manifest = _json([{"Config": stated, "Layers": list(layers), "RepoTags": None}])
         files: list[_File] = [
-            (name, len(config), [config]),
-            *((layer, found[layer][1], tar_of(tree)) for layer, tree in layers.items()),
+            (stated, len(config), [config]),
+            *((name, found[name][1], pieces()) for name, pieces in layers.items()),
             ("manifest.json", len(manifest), [manifest]),
         ]
         yield DockerArchive(_digest(config), stream_of(_archive(files)))
+
+
+def _root_header() -> bytes:
+    """Of the root itself, by the one name that all systems heed. Podman takes a root of which no
+    layer says anything for one that nobody may write to."""
+    info = tarfile.TarInfo("/")
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    return info.tobuf(tarfile.GNU_FORMAT)
 
 
 def _image_config(manifest: Manifest, *diff_ids: str) -> dict[str, Any]:

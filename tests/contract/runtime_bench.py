@@ -177,7 +177,8 @@ def docker(directory: Path, socket: str, busybox: tuple[ImageStore, str]) -> Ben
     from guactors.runtimes.docker.driver import DockerRuntime
 
     store, image = busybox
-    return Bench(DockerRuntime(lambda: store, socket=socket), directory, image)
+    limits = {"ulimits": {"nofile": 4096, "nproc": 8192}}
+    return Bench(DockerRuntime(lambda: store, socket=socket), directory, image, limits)
 
 
 BENCHES: dict[str, Callable[..., Bench]] = {

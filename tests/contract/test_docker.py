@@ -304,7 +304,7 @@ def test_the_daemon_compares_what_is_loaded(docker_socket: str, tmp_path: Path) 
     assert data.count(content) == 1
     client = Client(docker_socket)
     try:
-        with pytest.raises(ImageRefused, match="diffID"):
+        with pytest.raises(ImageRefused, match=r"diffID|Digest did not match"):
             load_archive(client, iter([data.replace(content, b"f" * len(content))]), "it")
         with pytest.raises(DaemonRefused, match="No such image"):
             client.call("GET", f"/images/{known}/json")
@@ -397,6 +397,14 @@ def test_what_the_kernel_does_not_run_in_a_terminal(bench: Bench) -> None:
     with pytest.raises(ProgramNotStarted, match="script") as caught:
         instance.exec(Command(("./script",), tty=SIZE))
     assert caught.value.code == 127
+
+
+@pytest.mark.parametrize("code", [1, 2, 126, 127, 137])
+def test_its_own_status_is_no_failure_to_start(bench: Bench, code: int) -> None:
+    instance = bench.started()
+    for _ in range(5):
+        found = outcome(instance, f"exit {code}")[2]
+        assert found == (Exit(None, signal.SIGKILL) if code == 137 else Exit(code))
 
 
 def test_its_own_words_are_no_failure_to_start(bench: Bench) -> None:

@@ -67,7 +67,7 @@ class Version(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """``data``: parsed, where it is JSON, else bytes."""
+    """``data``: parsed, where it is one document of JSON, else bytes."""
 
     status: int
     data: Any
@@ -370,7 +370,7 @@ def _readable(sock: socket.socket) -> bool:
 
 
 def _parsed(data: bytes, fields: Mapping[str, str]) -> Any:
-    if not fields.get("content-type", "").startswith("application/json"):
+    if not fields.get("content-type", "application/json").startswith("application/json"):
         return data
     try:
         return msgspec.json.decode(data)

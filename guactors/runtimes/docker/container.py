@@ -3,7 +3,8 @@
 Owns: the container, from its making to its removal, and what the daemon's refusals mean for it.
 Must never: outlive its ``close``, or take a daemon that went away for a fault of the program.
 
-``Spec.options``: none.
+``Spec.options``: ``ulimits``, limits of each process by name, ``{"nofile": 1024}``; else those are
+the daemon's usual ones. (Podman's are beyond what it may set where it lacks CAP_SYS_RESOURCE.)
 """
 
 from __future__ import annotations
@@ -253,6 +254,9 @@ class DockerInstance:
 
     def _create(self, image: str, processors: int) -> str:
         body = container_body(self._spec, image, processors)
+        for mount in self._spec.mounts:
+            if not os.path.exists(mount.source):  # some daemons would make it
+                raise UsageError(f"{mount.source} cannot be mounted: it does not exist")
         try:
             answer = self._client.call(
                 "POST", "/containers/create", body, query={"name": container_name(self._spec)}

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _ID: Final = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _PIECE: Final = 2**20
+_FORM: Final = 1
+"""Of what is sent, besides the image: counted up with each change, for it changes the id."""
 
 
 class Loaded(Struct, frozen=True):
@@ -157,7 +159,7 @@ def _layer(program: bytes) -> Tree:
 
 
 def _note(image: str, program: bytes) -> Path:
-    words = hashlib.sha256(f"{image} {program.hex()}".encode()).hexdigest()
+    words = hashlib.sha256(f"{_FORM} {image} {program.hex()}".encode()).hexdigest()
     return private_directory(home() / "docker") / words[:40]
 
 

@@ -25,6 +25,7 @@ from guactors.runtimes.docker.sight import Sight
 from guactors.runtimes.docker.words import (
     State,
     failed_to_start,
+    is_complaint,
     late_failure,
     not_started,
     state_of,
@@ -37,6 +38,8 @@ _LOOK: Final = 0.02
 _SETTLES: Final = 2.0
 _BLIND: Final = 0.03
 """Seconds until one that cannot be seen from here is taken to have begun."""
+_DOUBT: Final = 5.0
+"""Seconds after which one whose streams stay open, and which is said not to run, has ended."""
 _WORDS_WITHIN: Final = 5.0
 _WORDS_MOST: Final = 65536
 _ID: Final = re.compile(r"[0-9a-f]{16,128}", re.ASCII)
@@ -71,7 +74,9 @@ def start(
     try:
         state = _await_start(client, program, process)
         if failed_to_start(state):
-            raise not_started(command.argv[0], command.user, _said(process))
+            words = _said(process)
+            if is_complaint(words):
+                raise not_started(command.argv[0], command.user, words)
         process.pid = state.pid
         if command.tty is not None:
             with suppress(DaemonRefused):  # it has ended
@@ -84,13 +89,20 @@ def start(
 
 
 def _await_start(client: Client, program: str, process: ContainerProcess) -> State:
-    until = time.monotonic() + WITHIN
+    """Its state once it has begun, or ended. Some daemons forget the number of one that has ended,
+    and say the same of one that has not begun as of one that has ended well: then the end of its
+    streams tells."""
+    began = time.monotonic()
     patience = _FIRST_LOOK
-    while time.monotonic() < until:
+    while time.monotonic() < began + WITHIN:
         _await(process, patience)
         state = ask_state(client, program)
         if state.pid or failed_to_start(state):
             return state
+        if not state.running and state.code is not None:
+            _take_words(process, _FIRST_LOOK)
+            if process.dry or time.monotonic() > began + _DOUBT:
+                return state
         time.sleep(_FIRST_LOOK)
         patience = min(2 * patience, _LOOK)
     raise RuntimeMissing(
@@ -122,21 +134,21 @@ def _settle(
         state = ask_state(client, program)
     if state.running or not state.code:
         return
-    _take_words(process)
+    _take_words(process, _WORDS_WITHIN)
     failure = late_failure(state.code, process.peek(), command.argv[0])
     if failure is not None:
         raise failure
 
 
 def _said(process: ContainerProcess) -> str:
-    _take_words(process)
+    _take_words(process, _WORDS_WITHIN)
     said: list[Output] = process.peek()
     return b"".join(one.data for one in said).decode("utf-8", "replace")
 
 
-def _take_words(process: ContainerProcess) -> None:
+def _take_words(process: ContainerProcess, within: float) -> None:
     """What one that has ended has said, if that is little."""
-    until = time.monotonic() + _WORDS_WITHIN
+    until = time.monotonic() + within
     while process.held < _WORDS_MOST and time.monotonic() < until:
         took = process.take()
         if took < 0:

@@ -191,6 +191,11 @@ class ContainerProcess:
             return len(data) or -1
 
     @property
+    def dry(self) -> bool:
+        """Whether both streams have ended."""
+        return self._dry
+
+    @property
     def held(self) -> int:
         """Bytes that nobody has read yet."""
         return self._held

@@ -66,7 +66,8 @@ class Reach:
         if self._sight is not None:
             return bool(self._sight.pids())
         found = self._client.call("GET", f"/containers/{self._container}/json").data
-        return bool(isinstance(found, dict) and found.get("ExecIDs"))
+        programs = found.get("ExecIDs") if isinstance(found, dict) else None
+        return any(self._runs(one) for one in programs or [] if isinstance(one, str))
 
     def end_rest(self) -> None:
         """All but the first end; where that cannot be, all of it."""
@@ -103,6 +104,12 @@ class Reach:
         if self._first >= 0:
             os.close(self._first)
             self._first = -1
+
+    def _runs(self, program: str) -> bool:
+        try:
+            return launch.ask_state(self._client, program).running
+        except DaemonRefused:  # it has been forgotten since
+            return False
 
     def _kill(self, pids: set[int], number: int, user: str) -> None:
         forbidden = set()

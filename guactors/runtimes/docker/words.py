@@ -29,6 +29,9 @@ _SIGNALS: Final = 65
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}", re.ASCII)
 _MISSING: Final = re.compile(r"no such file or directory|executable file not found", re.ASCII)
 _NO_USER: Final = re.compile(r"unable to find (?:user|group) |no such (?:user|group)", re.ASCII)
+_COMPLAINT: Final = re.compile(
+    r"OCI (?:runtime|permission)|unable to start container process|exec failed|crun: ", re.ASCII
+)
 _LATE: Final = re.compile(
     rb"exec (?P<program>[^\n]+): (?P<why>exec format error|permission denied|"
     rb"no such file or directory|[a-z ]{4,60})\n"
@@ -61,7 +64,6 @@ def container_body(spec: Spec, image: str, processors: int) -> dict[str, Any]:
         "Cmd": [],
         "Env": environment(spec.env),
         "Labels": {OWNER: spec.owner, INSTANCE: spec.instance},
-        "Healthcheck": {"Test": ["NONE"]},
         # The first process heeds nothing else: a daemon that is stopped would wait ten seconds.
         "StopSignal": "SIGKILL",
         "HostConfig": host_config(spec, processors),
@@ -81,6 +83,7 @@ def host_config(spec: Spec, processors: int) -> dict[str, Any]:
         "LogConfig": {"Type": "none", "Config": {}},
         "RestartPolicy": {"Name": "no"},
         "Mounts": [_mount(mount) for mount in spec.mounts],
+        "Ulimits": _ulimits(spec.options.get("ulimits") or {}),
         **_limits(spec.limits, processors),
     }
 
@@ -94,6 +97,15 @@ def _limits(limits: Limits, processors: int) -> dict[str, int]:
     if limits.pids:
         found["PidsLimit"] = limits.pids + 1  # the first process is ours
     return found
+
+
+def _ulimits(given: Any) -> list[dict[str, Any]]:
+    if not isinstance(given, dict):
+        raise UsageError(f"ulimits must be numbers by name, as {{'nofile': 1024}}, not {given!r}")
+    for name, most in given.items():
+        if not (isinstance(name, str) and name.isalpha()) or type(most) is not int or most < 0:
+            raise UsageError(f"{name!r}: {most!r} cannot be a limit of a process")
+    return [{"Name": name, "Soft": most, "Hard": most} for name, most in given.items()]
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
@@ -151,8 +163,13 @@ def state_of(data: Any) -> State:
 
 
 def failed_to_start(state: State) -> bool:
-    """Whether it never ran."""
+    """Whether it never ran; or, at a daemon that forgets numbers, has ended with that status."""
     return not state.running and not state.pid and state.code in {NOT_RUN, NOT_FOUND}
+
+
+def is_complaint(words: str) -> bool:
+    """Whether that was said by a daemon, and not by a program."""
+    return bool(_COMPLAINT.search(words[:_TEXT_MOST]) or _NO_USER.search(words[:_TEXT_MOST]))
 
 
 def not_started(program: str, user: str, words: str) -> GuactorsError:

@@ -45,6 +45,11 @@ def test_processors_that_the_daemon_would_refuse(cpu: float, nano: int | None) -
     assert words.host_config(spec(limits=Limits(cpu=cpu)), 8).get("NanoCpus") == nano
 
 
+def test_limits_of_each_process() -> None:
+    host = words.host_config(spec(options={"ulimits": {"nofile": 99}}), 1)
+    assert host["Ulimits"] == [{"Name": "nofile", "Soft": 99, "Hard": 99}]
+
+
 def test_mounts_are_read_only_and_whole() -> None:
     host = words.host_config(spec(mounts=(Mount("/a", "/b"),)), 1)
     (mount,) = host["Mounts"]
@@ -59,6 +64,9 @@ def test_mounts_are_read_only_and_whole() -> None:
         {"mounts": (Mount("a", "/b"),)},
         {"mounts": (Mount("/a", "/b/../../etc"),)},
         {"network": "bridge"},
+        {"options": {"ulimits": {"no file": 1}}},
+        {"options": {"ulimits": {"nofile": "1"}}},
+        {"options": {"ulimits": [1]}},
         {"env": {"A=B": "c"}},
         {"env": {"A": "\0"}},
     ],
@@ -98,19 +106,25 @@ def test_directories(workdir: str, path: str, found: str) -> None:
         (f'{RUNC}exec: "x": executable file not found in $PATH: unknown\r\n', 127),
         (f'{RUNC}chdir to cwd ("/x") set in config.json failed: not a directory: unknown', 127),
         (f'{RUNC}exec: "/x": permission denied: unknown\r\n', 126),
-        ("something new", 126),
     ],
 )
 def test_why_a_program_did_not_start(said: str, code: int) -> None:
+    assert words.is_complaint(said)
     found = words.not_started("x", "", said)
     assert isinstance(found, ProgramNotStarted)
     assert found.code == code
     assert "OCI" not in str(found)
 
 
+def test_what_a_program_says_is_no_complaint() -> None:
+    assert not words.is_complaint("")
+    assert not words.is_complaint("sh: x: not found\n")
+
+
 def test_a_user_that_there_is_not() -> None:
     found = words.not_started("x", "jo", "unable to find user jo: no matching entries in passwd")
     assert type(found) is UsageError
+    assert words.is_complaint("unable to find user jo: no matching entries in passwd")
     assert "jo" in str(found)
 
 
