@@ -24,6 +24,15 @@ from guactors.transport import open_transport
 from guactors.transport.base import Lane
 from tests import leaks
 
+
+def _docker_is_possible() -> bool:
+    if sys.platform == "win32":
+        return False
+    from tests.contract import docker_daemon
+
+    return docker_daemon.possible()
+
+
 CHECKED = frozenset({"contract", "integration", "e2e"})
 COMPONENTS: dict[str, Callable[[], bool]] = {
     "fork": lambda: hasattr(os, "fork"),
@@ -32,6 +41,8 @@ COMPONENTS: dict[str, Callable[[], bool]] = {
     "root": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
     "memory-cgroup": lambda: os.access("/sys/fs/cgroup/memory/memory.limit_in_bytes", os.R_OK),
     "pidfd": lambda: hasattr(os, "pidfd_open"),
+    "dockerd": _docker_is_possible,
+    "busybox": Path("/bin/busybox").exists,
     # Of Debian's package libpython3.11-testsuite.
     "cpython-executor-suite": lambda: Path(
         f"/usr/lib/python3.{sys.version_info.minor}/test/test_concurrent_futures.py"

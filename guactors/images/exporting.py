@@ -10,8 +10,10 @@ OCI knows, and nothing here believes it when such a layout is imported.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, BinaryIO, Final
 
 import msgspec
@@ -23,7 +25,15 @@ from guactors.images.oci import NAME, blob_name
 from guactors.images.rootfs import read_tree
 from guactors.images.spool import Spool
 from guactors.images.store import ImageStore
-from guactors.images.tar_writer import END, file_header, gzip_of, padding, stream_of, tar_of
+from guactors.images.tar_writer import (
+    END,
+    file_header,
+    gzip_of,
+    padding,
+    stream_of,
+    tar_of,
+)
+from guactors.images.tree import Tree
 
 ID_KEY: Final = "org.guactors.image.id"
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -33,6 +43,11 @@ _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 _File = tuple[str, int, Iterable[bytes]]
 """Name, size and content."""
 _ARCHS: Final = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
+
+
+def docker_arch(arch: str) -> str:
+    """What Docker calls the architecture of a manifest."""
+    return _ARCHS.get(arch, arch)
 
 
 @contextmanager
@@ -86,29 +101,43 @@ class DockerArchive(Struct, frozen=True):
 
 
 @contextmanager
-def docker_archive(store: ImageStore, image_id: str) -> Iterator[DockerArchive]:
+def docker_archive(
+    store: ImageStore, image_id: str, *, over: Tree | None = None
+) -> Iterator[DockerArchive]:
     """The image as an archive for ``docker load``, to read inside the block.
 
-    It gets no tag: run it by its id, which is the same every time. Raises ImageRefused, also while
-    it is read, for an image that breaks the rules of archives."""
+    ``over``: what is laid over it, as a layer of its own, so that the image's own is shared with
+    one without it. It gets no tag: run it by its id, which is the same every time. Raises
+    ImageRefused, also while it is read, for an image that breaks the rules of archives."""
     image = store.get(image_id)
     with Spool() as spool:
         tree = read_tree(store, image.id, spool)
-        diff_id, size = _hashed(tar_of(tree))
-        labelled = _image_config(image.manifest, diff_id)
+        layers: dict[str, Callable[[], Iterable[bytes]]] = {"layer.tar": lambda: tar_of(tree)}
+        if over is not None:
+            layers["over.tar"] = lambda: chain([_root_header()], tar_of(over))
+        found = {name: _hashed(pieces()) for name, pieces in layers.items()}
+        labelled = _image_config(image.manifest, *(digest for digest, _ in found.values()))
         labelled["config"]["Labels"] = {ID_KEY: image.id}
         config = _json(labelled)
-        name = f"{_digest(config).removeprefix('sha256:')}.json"
-        manifest = _json([{"Config": name, "Layers": ["layer.tar"], "RepoTags": None}])
+        stated = f"{_digest(config).removeprefix('sha256:')}.json"
+        manifest = _json([{"Config": stated, "Layers": list(layers), "RepoTags": None}])
         files: list[_File] = [
-            (name, len(config), [config]),
-            ("layer.tar", size, tar_of(tree)),
+            (stated, len(config), [config]),
+            *((name, found[name][1], pieces()) for name, pieces in layers.items()),
             ("manifest.json", len(manifest), [manifest]),
         ]
         yield DockerArchive(_digest(config), stream_of(_archive(files)))
 
 
-def _image_config(manifest: Manifest, diff_id: str) -> dict[str, Any]:
+def _root_header() -> bytes:
+    """Of the root itself, by the one name that all systems heed. Podman takes a root of which no
+    layer says anything for one that nobody may write to."""
+    info = tarfile.TarInfo("/")
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _image_config(manifest: Manifest, *diff_ids: str) -> dict[str, Any]:
     given = manifest.config
     config: dict[str, Any] = {
         "Entrypoint": given.entrypoint or None,
@@ -117,11 +146,11 @@ def _image_config(manifest: Manifest, diff_id: str) -> dict[str, Any]:
         "WorkingDir": given.workdir,
     }
     return {
-        "architecture": _ARCHS.get(manifest.arch, manifest.arch),
+        "architecture": docker_arch(manifest.arch),
         "config": config,
         "created": NO_TIME,
         "os": manifest.os,
-        "rootfs": {"diff_ids": [diff_id], "type": "layers"},
+        "rootfs": {"diff_ids": diff_ids, "type": "layers"},
     }
 
 

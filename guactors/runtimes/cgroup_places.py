@@ -52,7 +52,7 @@ def find_places(mount: Path = _MOUNT, cgroups: Path = Path("/proc/self/cgroup"))
 
 @lru_cache(maxsize=4)
 def _find_places(mount: Path, cgroups: str) -> Places | None:
-    own = _own_groups(cgroups)
+    own = _groups_in(cgroups)
     unified = own.get("")
     if unified is not None and (mount / "cgroup.controllers").exists():
         # A group with processes in it cannot have groups with controllers: then our parent, if it
@@ -134,7 +134,15 @@ def number(path: Path) -> int | None:
         return None
 
 
-def _own_groups(cgroups: str) -> dict[str, str]:
+def groups_of(cgroups: Path) -> dict[str, str]:
+    """Of a process, by its file: by controller, empty for version 2, the path of its group."""
+    try:
+        return _groups_in(cgroups.read_text())
+    except OSError:
+        return {}
+
+
+def _groups_in(cgroups: str) -> dict[str, str]:
     """By controller, empty for version 2: the path of our group."""
     found = {}
     for line in cgroups.splitlines():

@@ -18,6 +18,7 @@ from typing import Any
 
 from guactors.errors import RuntimeMissing
 from guactors.ids import fresh
+from guactors.images.store import ImageStore
 from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Exit, Output, Runtime, Size, Spec
 from guactors.runtimes.instance import Instance, Running
@@ -198,10 +199,25 @@ def external(directory: Path) -> Bench:
     return Bench(runtime, directory)
 
 
-BENCHES: dict[str, Callable[[Path], Bench]] = {
+def docker(directory: Path, socket: str, busybox: tuple[ImageStore, str]) -> Bench:
+    """Containers."""
+    from guactors.runtimes.docker.driver import DockerRuntime
+
+    store, image = busybox
+    limits = {"ulimits": {"nofile": 4096, "nproc": 8192}}
+    return Bench(DockerRuntime(lambda: store, socket=socket), directory, image, limits)
+
+
+BENCHES: dict[str, Callable[..., Bench]] = {
     "native": native,
     "native, no cgroups": marked,
     "native, sandbox": sandboxed,
     "external": external,
+    "docker": docker,
 }
+"""Each is called with a directory, and what its fixtures give."""
+FIXTURES: dict[str, tuple[str, ...]] = {"docker": ("docker_socket", "busybox")}
+"""Of the session (``conftest.py``)."""
+NEEDS: dict[str, tuple[str, ...]] = {"docker": ("dockerd", "busybox")}
+"""Components, without which a runtime is skipped."""
 SIZE = Size(31, 97)

@@ -20,6 +20,8 @@ from guactors.runtimes.base import Capability, Command, Exit, Output
 from guactors.runtimes.life import State
 from tests.contract.runtime_bench import (
     BENCHES,
+    FIXTURES,
+    NEEDS,
     SIZE,
     WITHIN,
     Bench,
@@ -36,20 +38,35 @@ pytestmark = pytest.mark.needs("posix", "sh")
 MIB = 1 << 20
 
 
-@pytest.fixture(params=BENCHES)
+KINDS = [pytest.param(kind, marks=pytest.mark.needs(*NEEDS.get(kind, ()))) for kind in BENCHES]
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> tuple[str, list[object]]:
+    """The name of a bench, and what it is made of that lives for the session: begun before anybody
+    counts what a test leaves behind."""
+    given = [request.getfixturevalue(name) for name in FIXTURES.get(request.param, ())]
+    return request.param, given
+
+
+@pytest.fixture
 def bench(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: tuple[str, list[object]],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Bench]:
     monkeypatch.setenv("GU_LIMITS", "")
+    name, given = kind
     try:
-        made = BENCHES[request.param](tmp_path)
+        made = BENCHES[name](tmp_path, *given)
     except RuntimeMissing as error:
         pytest.skip(str(error))
     for marker in request.node.iter_markers("can"):
         missing = set(marker.args) - made.can
         if missing:
             made.close()
-            pytest.skip(f"{request.param} is not capable of {', '.join(sorted(missing))}")
+            pytest.skip(f"{name} is not capable of {', '.join(sorted(missing))}")
     yield made
     made.close()
 

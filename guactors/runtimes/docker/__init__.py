@@ -1,0 +1,1 @@
+"""Containers of a Docker Engine or what speaks like one: ``driver.DockerRuntime``."""
