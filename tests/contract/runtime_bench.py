@@ -171,9 +171,20 @@ def sandboxed(directory: Path) -> Bench:
     return Bench(NativeRuntime(), directory, options={"sandbox": "bubblewrap"})
 
 
+def agent_stub(directory: Path) -> Bench:
+    """The agent of a guest, as a process of this machine."""
+    from guactors.runtimes.native.sandbox import find_bubblewrap
+    from tests.contract.guest_stub import StubRuntime
+
+    if not find_bubblewrap():
+        raise RuntimeMissing("bubblewrap is not installed")
+    return Bench(StubRuntime(), directory)
+
+
 BENCHES: dict[str, Callable[[Path], Bench]] = {
     "native": native,
     "native, no cgroups": marked,
     "native, sandbox": sandboxed,
+    "guest stub": agent_stub,
 }
 SIZE = Size(31, 97)
