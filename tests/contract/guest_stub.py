@@ -24,8 +24,9 @@ BOOT = """
 import sys, types
 for name in ("guactors", "guactors.runtimes", "guactors.runtimes.qemu"):
     sys.modules[name] = types.ModuleType(name)
-sys.modules["guactors.runtimes.qemu.agent"] = found = types.ModuleType("guactors.runtimes.qemu.agent")
-found.__path__ = [sys.argv.pop(1)]
+name += ".agent"
+sys.modules[name] = types.ModuleType(name)
+sys.modules[name].__path__ = [sys.argv.pop(1)]
 from guactors.runtimes.qemu.agent.main import main
 main()
 """

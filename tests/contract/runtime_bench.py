@@ -181,10 +181,18 @@ def agent_stub(directory: Path) -> Bench:
     return Bench(StubRuntime(), directory)
 
 
+def machines(directory: Path) -> Bench:
+    """Guests of QEMU, emulated where KVM does not work; the first of a kind leaves a warm one."""
+    from tests.contract.guests import runtime, shell_image
+
+    return Bench(runtime(), directory, shell_image())
+
+
 BENCHES: dict[str, Callable[[Path], Bench]] = {
     "native": native,
     "native, no cgroups": marked,
     "native, sandbox": sandboxed,
     "guest stub": agent_stub,
+    "qemu": machines,
 }
 SIZE = Size(31, 97)

@@ -34,6 +34,8 @@ class Inside:
         self._config = config
         self._files = Files(self._begin, box, lambda: self.stats(_SETTLE))
         self.hello: dict[str, object] = {}
+        self.fault = ""
+        """Why the guest could not be set up, in its own words."""
 
     def welcome(self, within: float) -> None:
         """Say hello, also after it was restored: its clock, its randomness and its limits are set
@@ -47,9 +49,7 @@ class Inside:
         version = self.hello.get("version")
         if version != wire.VERSION:
             raise InstanceLost(f"its agent speaks version {version}, this is {wire.VERSION}")
-        fault = self.hello.get("fault")
-        if fault:
-            raise InstanceLost(f"the guest could not be set up: {str(fault)[:500]}")
+        self.fault = str(self.hello.get("fault", ""))[:500]
 
     def exec(self, command: Command) -> GuestProcess:
         """See Driver."""

@@ -461,19 +461,24 @@ def write(path: str, said: str) -> None:
 def main() -> None:
     """Serve the line that is named as the first argument, or has that number."""
     where = sys.argv[1]
-    line = int(where) if where.isdigit() else os.open(where, os.O_RDWR | os.O_CLOEXEC)
     stub = os.environ.get("GU_STUB", "")
     if stub:
         os.chdir(stub)
-        Agent(line, Place("", "", -1)).run()
+        Agent(int(where), Place("", "", -1)).run()
         return
+    try:
+        _serve(where)
+    except Exception as error:  # noqa: BLE001 - the kernel would say much more, and not why
+        os.write(2, f"the agent: {type(error).__name__}: {error}\n".encode())
+    os.sync()
+    write("/proc/sysrq-trigger", "b")
+
+
+def _serve(where: str) -> None:
     group = "/sys/fs/cgroup/instance"
     write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids")
     os.mkdir(group)
     name = os.environ.get("GU_BOX", "")
     box = os.open(name, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC) if name else -1
-    try:
-        Agent(line, Place("/image", group, box)).run()
-    finally:
-        os.sync()
-        write("/proc/sysrq-trigger", "b")
+    line = os.open(where, os.O_RDWR | os.O_CLOEXEC)
+    Agent(line, Place("/image", group, box)).run()

@@ -32,7 +32,7 @@ _AGENT_AT: Final = "guactors/runtimes/qemu/agent"
 _PACKAGES_ABOVE: Final = ("guactors", "guactors/runtimes", "guactors/runtimes/qemu")
 _COMPILE: Final = """
 import marshal, sys
-from importlib._bootstrap_external import _code_to_hash_pyc
+from _frozen_importlib_external import _code_to_hash_pyc
 import _imp
 for name in sys.argv[1:]:
     data = open(name, "rb").read()

@@ -38,6 +38,8 @@ FILES: Final = {
 }
 """Paths in the packages, and in the guest."""
 LIBRARY: Final = (
+    "__future__.py",
+    "os.py",
     "encodings/__init__.py",
     "encodings/aliases.py",
     "encodings/utf_8.py",
