@@ -10,16 +10,25 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from guactors.errors import ImageRefused, InstanceLost, ProtocolError, UsageError
 from guactors.images.archive import read_archive
-from guactors.images.members import LIMITS, Budget, Entries, Gate, Kind
+from guactors.images.members import (
+    LIMITS,
+    Budget,
+    Entries,
+    Gate,
+    Kind,
+    Member,
+    decoded,
+    encoded,
+)
 from guactors.images.tar_writer import END, member_header, padding, stream_of
 from guactors.runtimes.base import Exit, Output
 from guactors.runtimes.qemu.agent import wire
-from guactors.runtimes.qemu.agent.transfer import SLOT, WRONG
-from guactors.runtimes.qemu.agent.wire import PIECE, WireError
+from guactors.runtimes.qemu.agent.transfer import MEMBER, SLOT, WRONG
+from guactors.runtimes.qemu.agent.wire import PIECE
 from guactors.runtimes.qemu.box import Box
 from guactors.runtimes.qemu.process import GuestProcess
 
@@ -29,9 +38,8 @@ _SILENCE: Final = 60.0
 _TAKE_BACK: Final = 5.0
 _RECORD: Final = struct.Struct("<cI")
 _SIZE: Final = struct.Struct("<I")
-_KINDS: Final = {"d": Kind.DIRECTORY, "f": Kind.FILE, "l": Kind.SYMLINK, "h": Kind.HARDLINK}
+_KINDS: Final = {b"d": Kind.DIRECTORY, b"f": Kind.FILE, b"l": Kind.SYMLINK, b"h": Kind.HARDLINK}
 _LETTERS: Final = {kind: letter for letter, kind in _KINDS.items()}
-_HEADER_MOST: Final = 65536
 _COPY: Final = 1 << 20
 
 Begin = Callable[..., GuestProcess]
@@ -144,11 +152,8 @@ class Files:
         stream = stream_of(self._receive("get-tree", path))
         gate = Gate(Budget(LIMITS), f"{path!r} in the guest")
         try:
-            while head := stream.read(_SIZE.size):
-                (size,) = _SIZE.unpack(_whole(head, _SIZE.size))
-                if size > _HEADER_MOST:
-                    raise ProtocolError("a header of a file in the guest is too long")
-                member = _member(wire.unpack_dict(_whole(stream.read(size), size)), gate)
+            while head := stream.read(MEMBER.size):
+                member = _member(_whole(head, MEMBER.size), stream, gate)
                 yield member_header(member)
                 left = member.size
                 while left:
@@ -161,8 +166,6 @@ class Files:
             yield END
         except ImageRefused as error:
             raise UsageError(str(error)) from None
-        except (WireError, struct.error) as error:
-            raise ProtocolError(f"its agent sent {error}") from None
         finally:
             stream.close()
 
@@ -239,10 +242,12 @@ class _Transfer:
         assert self._exit is not None
         if self._exit.code == 0:
             return
+        said = self._said.decode("utf-8", "replace")
         if self._exit.code == WRONG:
-            said = self._said.decode("utf-8", "replace")
             raise UsageError(f"{self._path!r}: {said}")
-        raise InstanceLost(self._exit.detail or f"the transfer of {self._path!r} was ended")
+        if self._exit.detail:
+            raise InstanceLost(self._exit.detail)
+        raise ProtocolError(f"the transfer of {self._path!r} ended with {self._exit}: {said}")
 
     def take_back(self) -> None:
         """Its input ends before its time: it removes what it has begun."""
@@ -263,11 +268,12 @@ def _records(entries: Entries) -> Iterator[bytes]:
     for member, reader in entries:
         if not member.parts:
             continue
-        head = wire.pack({
-            "kind": _LETTERS[member.kind], "name": member.name, "mode": member.mode,
-            "mtime": member.mtime, "size": member.size, "target": member.target,
-        })  # fmt: skip
-        yield _SIZE.pack(len(head)) + head
+        name, target = encoded(member.name), encoded(member.target)
+        head = MEMBER.pack(
+            _LETTERS[member.kind], member.mode, member.uid, member.gid, member.mtime, member.size,
+            len(name), len(target),
+        )  # fmt: skip
+        yield head + name + target
         left = member.size if member.kind is Kind.FILE else 0
         while left:
             piece = reader.read(min(left, _COPY))
@@ -277,16 +283,18 @@ def _records(entries: Entries) -> Iterator[bytes]:
             yield piece
 
 
-def _member(fields: dict[str, object], gate: Gate) -> Any:
-    kind = _KINDS.get(wire.text(fields, "kind"))
+def _member(head: bytes, stream: BinaryIO, gate: Gate) -> Member:
+    letter, mode, uid, gid, mtime, size, name_size, target_size = MEMBER.unpack(head)
+    name = decoded(_whole(stream.read(name_size), name_size))
+    target = decoded(_whole(stream.read(target_size), target_size))
+    kind = _KINDS.get(letter)
     if kind is None:
-        raise WireError("a file of an unknown kind")
-    number, text = wire.number, wire.text
+        raise ProtocolError("its agent sends a file of an unknown kind")
+    if kind is not Kind.FILE:
+        size = 0
     return gate.member(
-        text(fields, "name"), kind, mode=number(fields, "mode"), uid=number(fields, "uid"),
-        gid=number(fields, "gid"), mtime=number(fields, "mtime"),
-        size=number(fields, "size") if kind is Kind.FILE else 0, target=text(fields, "target"),
-    )  # fmt: skip
+        name, kind, mode=mode, uid=uid, gid=gid, mtime=mtime, size=size, target=target
+    )
 
 
 def _chunks(data: Iterable[bytes], size: int) -> Iterator[bytes | memoryview]:

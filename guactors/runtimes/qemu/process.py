@@ -14,6 +14,7 @@ from guactors.runtimes.qemu.agent import wire
 from guactors.runtimes.qemu.line import Line, Remote
 
 KILLED: Final = 9
+CREDIT_FROM: Final = wire.WINDOW // 4
 
 
 class GuestProcess:
@@ -25,6 +26,7 @@ class GuestProcess:
         self._remote = remote
         self._memory = memory
         self._closed = False
+        self._owed = {1: 0, 2: 0}
 
     def read(self, timeout: float | None) -> Output | Exit | None:
         """See Process."""
@@ -35,13 +37,21 @@ class GuestProcess:
             except IndexError:
                 pass
             else:
-                self._line.took(self._channel, found.stream, len(found.data))
+                self._took(found)
                 return found
             if (end := self._ended()) is not None:
                 return end
             left = None if until is None else until - time.monotonic()
             if (left is not None and left <= 0) or not self._wait(left):
                 return self._ended()
+
+    def _took(self, found: Output) -> None:
+        """Credit in large pieces: each wakes the guest."""
+        owed = self._owed[found.stream] + len(found.data)
+        if owed >= CREDIT_FROM:
+            self._line.took(self._channel, found.stream, owed)
+            owed = 0
+        self._owed[found.stream] = owed
 
     def write(self, data: bytes) -> None:
         """See Process."""

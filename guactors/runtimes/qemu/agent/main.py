@@ -25,7 +25,7 @@ from guactors.runtimes.qemu.agent.program import (
     find_user,
     start,
 )
-from guactors.runtimes.qemu.agent.transfer import guarded, transfer
+from guactors.runtimes.qemu.agent.transfer import guarded, prepare, transfer
 from guactors.runtimes.qemu.agent.wire import (
     PIECE,
     Decoder,
@@ -231,6 +231,7 @@ class Agent:
 
     def _on_files(self, channel: int, content: bytes) -> None:
         fields = unpack_dict(content)
+        prepare()
 
         def work() -> None:
             self._place.enter()

@@ -13,7 +13,7 @@ import fcntl
 import os
 import struct
 
-from guactors.runtimes.qemu.agent.wire import PIECE, Window, number, pack, text, unpack_dict
+from guactors.runtimes.qemu.agent.wire import PIECE, WINDOW, Window, number, pack, text, unpack_dict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Program:
     def pay(self) -> int:
         """The credit that is owed for input, from here on paid."""
         # The character that ends a terminal's input was never under way.
-        owed = min(self.owed, 65536 - self.taken.left)
+        owed = min(self.owed, WINDOW - self.taken.left)
         self.owed = 0
         self.taken.give(owed)
         return owed

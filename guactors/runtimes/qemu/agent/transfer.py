@@ -10,16 +10,18 @@ A transfer is a stream of bytes, cut into records on the child's input (put) or 
     A u32 slot                              the other way: the slot is free again
     E u32 0                                 the end, and all of it was right
 
-A file is its bytes. A tree is one after another: u32 size of a header, the header (a value), and
-``size`` bytes of a file's content. What goes wrong is told on stream 2, with the status WRONG.
+A file is its bytes. A tree is one after another: :data:`MEMBER`, the name, the target of a link,
+and ``size`` bytes of a file's content. What goes wrong is told on stream 2, with the status
+WRONG.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 
-from guactors.runtimes.qemu.agent.wire import PIECE, WireError, number, pack, text, unpack_dict
+from guactors.runtimes.qemu.agent.wire import PIECE, WireError, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 SLOT = 2 << 20
 WRONG = 3
 _ALIGN = 4096
-_HEADER_MOST = 65536
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _RECORD = struct.Struct("<cI")
+MEMBER = struct.Struct("<cIIIQQHH")
+"""d, f, l or h (directory, file, link, hard link), mode, uid, gid, mtime, size, and the lengths of
+name and target."""
 _TYPES = 0o170000
 _DIRECTORY, _FILE, _LINK = 0o040000, 0o100000, 0o120000
 
@@ -173,9 +177,14 @@ class Sink:
 
 def aligned() -> memoryview:
     """A buffer that a disk may read into without the page cache."""
-    import mmap  # not frozen into the interpreter: only who needs it waits for it
+    import mmap  # a file of its own: only who needs it waits for it
 
     return memoryview(mmap.mmap(-1, SLOT))
+
+
+def prepare() -> None:
+    """Import what a transfer needs, before it is in the image, where there is none of it."""
+    aligned().release()
 
 
 def _exactly(size: int) -> bytes:
@@ -232,16 +241,16 @@ def _write_file(fd: int, piece: memoryview, at: int) -> None:
     _write_at(fd, piece, at)
 
 
-def _write_at(fd: int, piece: memoryview, at: int) -> int:
+def _write_at(fd: int, piece: memoryview, at: int | None) -> int:
+    """All of it at an offset, None for where the file is at."""
     sent = 0
     while sent < len(piece):
-        sent += os.pwritev(fd, [piece[sent:]], at + sent)
+        rest = piece[sent:]
+        sent += os.write(fd, rest) if at is None else os.pwritev(fd, [rest], at + sent)
     return sent
 
 
 def _set_direct(fd: int, *, on: bool) -> bool:
-    import fcntl
-
     flags = fcntl.fcntl(fd, 3)
     try:
         fcntl.fcntl(fd, 4, flags | _DIRECT if on else flags & ~_DIRECT)
@@ -290,12 +299,18 @@ def _put_tree(path: str, source: Source) -> None:
         os.makedirs(path, 0o755, exist_ok=True)
         os.chdir(path)
     stream = _Stream(source.pieces())
-    times: list[tuple[str, int, int]] = []
-    while head := stream.take(4, end=True):
-        (size,) = struct.unpack("<I", head)
-        if size > _HEADER_MOST:
-            raise WireError("a header that is too long")
-        _make(unpack_dict(bytes(stream.take(size))), stream, times)
+    times: list[tuple[bytes, int, int]] = []
+    while head := stream.take(MEMBER.size, end=True):
+        kind, mode, _, _, mtime, size, name_size, target_size = MEMBER.unpack(head)
+        name = bytes(stream.take(name_size))
+        target = bytes(stream.take(target_size))
+        if kind == b"f":
+            _make_file(name, mode, mtime, size, stream)
+        elif kind == b"d":
+            _make_directory(name)
+            times.append((name, mode, mtime))
+        else:
+            _make_link(name, target, hard=kind == b"h")
     for name, mode, mtime in reversed(times):
         os.chmod(name, mode)
         os.utime(name, (mtime, mtime))
@@ -330,54 +345,50 @@ class _Stream:
         return whole
 
 
-def _make(fields: dict[str, object], stream: _Stream, times: list[tuple[str, int, int]]) -> None:
-    kind, name, mode = text(fields, "kind"), text(fields, "name"), number(fields, "mode")
-    mtime = number(fields, "mtime")
-    if kind == "d":
-        _make_directory(name)
-        times.append((name, mode, mtime))
-        return
-    if kind == "f":
-        fd = _fresh(name, lambda: os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
-        left = number(fields, "size")
-        while left:
-            piece = stream.some(left)
-            if not piece:
-                raise Wrong("the transfer was cut short")
-            _write_all(fd, piece)
-            left -= len(piece)
-        if mtime:
-            os.utime(fd, (mtime, mtime))
-        os.close(fd)
-    elif kind == "l":
-        _fresh(name, lambda: os.symlink(text(fields, "target"), name))
-    else:
-        _fresh(name, lambda: os.link(text(fields, "target"), name))
+def _make_file(name: bytes, mode: int, mtime: int, size: int, stream: _Stream) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        fd = os.open(name, flags, mode)
+    except OSError:
+        _clear(name)
+        fd = os.open(name, flags, mode)
+    while size:
+        piece = stream.some(size)
+        if not piece:
+            raise Wrong("the transfer was cut short")
+        size -= os.write(fd, piece) if len(piece) <= PIECE else _write_at(fd, piece, None)
+    if mtime:
+        os.utime(fd, (mtime, mtime))
+    os.close(fd)
 
 
-def _make_directory(name: str) -> None:
+def _make_link(name: bytes, target: bytes, *, hard: bool) -> None:
+    make = os.link if hard else os.symlink
+    try:
+        make(target, name)
+    except OSError:
+        _clear(name)
+        make(target, name)
+
+
+def _make_directory(name: bytes) -> None:
     try:
         os.mkdir(name, 0o755)
-    except FileExistsError:
+    except OSError:
         if not os.path.isdir(name):
-            os.unlink(name)
+            _clear(name)
             os.mkdir(name, 0o755)
-    except FileNotFoundError:
-        os.makedirs(name, 0o755)
 
 
-def _fresh(name: str, make: Callable[[], int | None]) -> int:
-    """``make`` something of that name: its directory may be missing, something may lie there."""
-    for _ in range(2):
-        try:
-            return make() or 0
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(name), 0o755, exist_ok=True)
-        except FileExistsError:
-            if os.path.isdir(name) and not os.path.islink(name):
-                raise Wrong(f"{name!r}: a directory already is there") from None
-            os.unlink(name)
-    return make() or 0
+def _clear(name: bytes) -> None:
+    """Something is to be made there: its directory may be missing, another thing may be there."""
+    above = os.path.dirname(name)
+    if above:
+        os.makedirs(above, 0o755, exist_ok=True)
+    if os.path.isdir(name) and not os.path.islink(name):
+        raise Wrong(f"{os.fsdecode(name)!r}: a directory already is there")
+    if os.path.lexists(name):
+        os.unlink(name)
 
 
 def _get_tree(path: str, sink: Sink) -> None:
@@ -396,7 +407,7 @@ def _send_directory(above: str, device: int, known: dict[tuple[int, int], str], 
         found = os.lstat(path)
         if found.st_mode & _TYPES == _DIRECTORY:
             if found.st_dev == device:  # else other things are mounted there
-                _header(sink, "d", path, found)
+                _header(sink, b"d", path, found)
                 _send_directory(path, device, known, sink)
         else:
             _send(path, path, found, known, sink)
@@ -411,15 +422,15 @@ def _send(
 ) -> None:
     kind = found.st_mode & _TYPES
     if kind == _LINK:
-        _header(sink, "l", name, found, target=os.readlink(path))
+        _header(sink, b"l", name, found, target=os.readlink(path))
     elif kind == _FILE:
         if found.st_nlink > 1:
             first = known.setdefault((found.st_dev, found.st_ino), name)
             if first != name:
-                _header(sink, "h", name, found, target=first)
+                _header(sink, b"h", name, found, target=first)
                 return
         fd = os.open(path, os.O_RDONLY | _NOFOLLOW | os.O_NONBLOCK)
-        _header(sink, "f", name, found, size=found.st_size)
+        _header(sink, b"f", name, found, size=found.st_size)
         # What was cut off meanwhile is missing now: zeros, as other archivers have it.
         left = found.st_size - _content(fd, sink, found.st_size)
         while left > 0:
@@ -431,10 +442,14 @@ def _send(
 
 
 def _header(
-    sink: Sink, kind: str, name: str, found: os.stat_result, *, size: int = 0, target: str = ""
+    sink: Sink, kind: bytes, name: str, found: os.stat_result, *, size: int = 0, target: str = ""
 ) -> None:
-    head = pack({
-        "kind": kind, "name": name, "mode": found.st_mode & 0o7777, "mtime": int(found.st_mtime),
-        "uid": found.st_uid, "gid": found.st_gid, "size": size, "target": target,
-    })  # fmt: skip
-    sink.add(struct.pack("<I", len(head)) + head)
+    name_bytes, target_bytes = os.fsencode(name), os.fsencode(target)
+    sink.add(
+        MEMBER.pack(
+            kind, found.st_mode & 0o7777, found.st_uid, found.st_gid, max(0, int(found.st_mtime)),
+            size, len(name_bytes), len(target_bytes),
+        )
+        + name_bytes
+        + target_bytes
+    )  # fmt: skip

@@ -20,8 +20,8 @@ import struct
 
 VERSION = 1
 FRAME_MOST = 1 << 20
-WINDOW = 65536
-PIECE = 32768
+WINDOW = 262144
+PIECE = 65536
 """Bytes of a stream in one frame, at most."""
 _HEAD = struct.Struct("<IIB")
 _HEAD_REST = 5
