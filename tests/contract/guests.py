@@ -15,7 +15,7 @@ from guactors.errors import RuntimeMissing
 from guactors.images.build import build_image
 from guactors.images.store import ImageStore
 from guactors.runtimes.qemu.driver import QemuRuntime
-from guactors.runtimes.qemu.guest.make import fetch_packages
+from guactors.runtimes.qemu.guest.make import Guest, fetch_packages, make_guest
 
 FETCHED = Path(__file__).resolve().parents[2] / "build" / "guest-packages"
 """Where ``scripts/check`` puts them; without them the session fetches its own."""
@@ -40,9 +40,15 @@ def packages() -> Path:
     return there
 
 
-def runtime(program: str = "") -> QemuRuntime:
+def runtime(program: str = "", guest: Guest | None = None) -> QemuRuntime:
     """One that shares what was made."""
-    return QemuRuntime(store, packages=packages(), cache=ground() / "cache", program=program)
+    cache = ground() / "cache"
+    return QemuRuntime(store, packages=packages(), cache=cache, program=program, guest=guest)
+
+
+def guest() -> Guest:
+    """The one that is usually taken."""
+    return make_guest(packages(), ground() / "cache")
 
 
 def store() -> ImageStore:
@@ -61,8 +67,8 @@ def shell_image() -> str:
         (root / name).mkdir(parents=True, exist_ok=True)
     shutil.copy(busybox, root / "bin" / "busybox")
     for name in (
-        "basename", "cat", "chmod", "dd", "echo", "env", "head", "id", "ln", "ls", "mkdir", "nproc",
-        "ps", "rm", "setsid", "sh", "sleep", "stat", "stty", "test", "true", "wc",
+        "basename", "cat", "chmod", "date", "dd", "echo", "env", "head", "id", "ln", "ls", "mkdir",
+        "mv", "nproc", "ps", "rm", "setsid", "sh", "sleep", "stat", "stty", "test", "true", "wc",
     ):  # fmt: skip
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\nguest:x:1000:1000::/:/bin/sh\n")

@@ -23,6 +23,7 @@ from guactors.runtimes.qemu import saved, scratch
 from guactors.runtimes.qemu.argv import Disk
 from guactors.runtimes.qemu.box import Box
 from guactors.runtimes.qemu.inside import Inside
+from guactors.runtimes.qemu.line import CLOSED
 from guactors.runtimes.qemu.plan import Plan
 from guactors.runtimes.qemu.vm import Vm
 from guactors.runtimes.qemu.warm import WarmGuests
@@ -55,7 +56,7 @@ class Guest:
         self.begun = 0
         self.tries = 0
 
-    def close(self, why: str = "it was closed") -> None:
+    def close(self, why: str = CLOSED) -> None:
         """End it at once. Idempotent."""
         self.vm.close(why)
         self.box.close()

@@ -38,6 +38,7 @@ from guactors.runtimes.qemu.boot import Ground, Guest, restore, start_guest
 from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
 from guactors.runtimes.qemu.guest.make import Guest as GuestFiles
 from guactors.runtimes.qemu.guest.make import make_guest
+from guactors.runtimes.qemu.line import SAVED
 from guactors.runtimes.qemu.plan import make_plan
 from guactors.runtimes.qemu.probe import Accelerator, choose
 from guactors.runtimes.qemu.warm import WarmGuests
@@ -59,7 +60,7 @@ _CAN: Final = frozenset({
 class QemuRuntime:
     """:class:`~guactors.runtimes.base.Runtime`. ``images`` opens the store; ``packages``: the
     directory of the Debian packages that guests are made of; ``cache``: what may be made again;
-    ``program``: QEMU's, empty for the usual."""
+    ``program``: QEMU's, empty for the usual; ``guest``: one that was made elsewhere."""
 
     name = "qemu"
 
@@ -70,6 +71,7 @@ class QemuRuntime:
         packages: Path | None = None,
         cache: Path | None = None,
         program: str = "",
+        guest: GuestFiles | None = None,
     ) -> None:
         self._images = images
         self._program = program
@@ -77,7 +79,7 @@ class QemuRuntime:
         self._packages = packages or base / "guest-packages"
         self._cache = cache or base / "cache" / "qemu"
         self._warm = WarmGuests(self._cache / "warm")
-        self._guest: GuestFiles | None = None
+        self._guest = guest
         self._accelerator: Accelerator | None = None
         self.guardian = Guardian()
         places = find_places() if sys.platform == "linux" else None
@@ -274,7 +276,7 @@ class QemuInstance:
         if self._paused:
             self.resume()
         guest.save(Path(path), self._ground.plan.key)
-        guest.close("it was saved")
+        guest.close(SAVED)
 
     def stats(self) -> Stats:
         """Of QEMU, which this machine counts; of processes only the guest knows."""

@@ -31,6 +31,9 @@ from guactors.runtimes.qemu.talk import (
     Talk,
 )
 
+CLOSED: Final = "it was closed"
+SAVED: Final = "it was saved"
+"""Ends of a line that are nobody's loss."""
 ASK_WITHIN: Final = 20.0
 PING_EVERY: Final = 2.0
 SICK_AFTER: Final = 20.0
@@ -205,7 +208,7 @@ class Line:
 
     def close(self) -> None:
         """Nobody reads any more. Idempotent."""
-        self.finish("it was closed")
+        self.finish(CLOSED)
         if self._closed:
             return
         self._closed = True

@@ -11,9 +11,11 @@ from typing import Final
 
 from guactors.runtimes.base import Exit, Output, Size
 from guactors.runtimes.qemu.agent import wire
-from guactors.runtimes.qemu.line import Line, Remote
+from guactors.runtimes.qemu.line import CLOSED, SAVED, Line, Remote
 
 KILLED: Final = 9
+_REASONS: Final = {CLOSED: "", SAVED: "closed"}
+"""What an end of the line means that was ours; who closes an instance says why himself."""
 CREDIT_FROM: Final = wire.WINDOW // 4
 
 
@@ -93,5 +95,5 @@ class GuestProcess:
             return Exit(None, end.signal) if end.signal else Exit(end.code)
         over = self._line.over
         if over:
-            return Exit(None, KILLED, "" if over == "it was closed" else "lost", over)
+            return Exit(None, KILLED, _REASONS.get(over, "lost"), over)
         return Exit(None, KILLED) if self._closed else None

@@ -19,7 +19,7 @@ import msgspec
 from guactors.errors import RuntimeMissing
 from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.qemu.argv import Machine, build_argv
-from guactors.runtimes.qemu.line import Line
+from guactors.runtimes.qemu.line import CLOSED, Line
 from guactors.runtimes.qemu.qmp import Qmp
 
 _END_WITHIN: Final = 10.0
@@ -65,7 +65,7 @@ class Vm:
         found = "" if self._popen.poll() is not None else self.line.tail()
         return f"; its last words: {found[-2000:]}" if found else ""
 
-    def close(self, why: str = "it was closed") -> None:
+    def close(self, why: str = CLOSED) -> None:
         """Kill it. Idempotent; when it returns it is gone, whoever began it."""
         with self._ending:
             if self._closed:

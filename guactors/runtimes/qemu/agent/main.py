@@ -66,7 +66,11 @@ class Agent:
         self._home = "/"
         self._stopping: tuple[int, float] | None = None
         self._quiet = self._over = False
-        os.set_blocking(line, False)
+        # A port of the machine takes one piece at a time and tells by an interrupt that there is
+        # room again, milliseconds later; a write that waits is told at once. It cannot wait for
+        # long: the host always reads, whoever it is for.
+        self._blocks = bool(place.root)
+        os.set_blocking(line, self._blocks)
 
     def run(self) -> None:
         """Until the host says quit, or is not there any more."""
@@ -148,8 +152,14 @@ class Agent:
             del self._out[:sent]
 
     def _send(self, channel: int, kind: int, content: bytes = b"") -> None:
-        self._out += frame(channel, kind, content)
-        self._push()
+        data = frame(channel, kind, content)
+        if not self._blocks:
+            self._out += data
+            self._push()
+            return
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._line, left) :]
 
     def _answer(self, channel: int, kind: int, **fields: object) -> None:
         self._send(channel, kind, pack(fields))
@@ -321,9 +331,6 @@ class Agent:
     def _on_quiet(self, channel: int, _: bytes) -> None:
         """Nothing is under way after the answer, until the host says more."""
         self._send(channel, wire.ANSWER, pack({}))
-        os.set_blocking(self._line, True)
-        self._push()
-        os.set_blocking(self._line, False)
         self._quiet = True
 
     def _on_quit(self, channel: int, _: bytes) -> None:

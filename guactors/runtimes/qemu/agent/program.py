@@ -24,6 +24,7 @@ _KILL, _PIPE = 9, 13
 _SET_SIZE, _PTY_NUMBER, _PTY_LOCK, _GET_ATTRIBUTES = 0x5414, 0x80045430, 0x40045431, 0x5401
 _END_OF_FILE = 17 + 4
 _SAID_MOST = 65536
+_FDS_MOST = 4096
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -272,7 +273,10 @@ def _become(
         for number, fd in enumerate(fds):
             os.dup2(fd, number, inheritable=True)
         if not program:
-            os.close(told)
+            # It never becomes another program, and would hold the other ends of its own pipes.
+            keep = max(place.box, 2)
+            os.closerange(3, keep)
+            os.closerange(keep + 1, _FDS_MOST)
         run()
         code = 0
     except NotStarted as error:
