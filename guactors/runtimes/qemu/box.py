@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from guactors.errors import InstanceLost
-from guactors.runtimes.qemu.agent.transfer import SLOT
+from guactors.runtimes.qemu.agent.stream import SLOT
 
 SLOTS: Final = 16
 AT_ONCE: Final = 4

@@ -27,7 +27,8 @@ from guactors.images.members import (
 from guactors.images.tar_writer import END, member_header, padding, stream_of
 from guactors.runtimes.base import Exit, Output
 from guactors.runtimes.qemu.agent import wire
-from guactors.runtimes.qemu.agent.transfer import MEMBER, SLOT, WRONG
+from guactors.runtimes.qemu.agent.stream import SLOT
+from guactors.runtimes.qemu.agent.transfer import MEMBER, WRONG
 from guactors.runtimes.qemu.agent.wire import PIECE
 from guactors.runtimes.qemu.box import Box
 from guactors.runtimes.qemu.process import GuestProcess

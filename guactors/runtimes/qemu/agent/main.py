@@ -10,7 +10,6 @@ which is how nearly all of it is tested.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import sys
@@ -25,6 +24,7 @@ from guactors.runtimes.qemu.agent.program import (
     find_user,
     start,
 )
+from guactors.runtimes.qemu.agent.system import KILL, System, children, read, write
 from guactors.runtimes.qemu.agent.transfer import guarded, prepare, transfer
 from guactors.runtimes.qemu.agent.wire import (
     PIECE,
@@ -46,8 +46,7 @@ AGENT = 1
 _HELD_MOST = 262144
 """Bytes on their way to the host, above which nothing more is read from programs."""
 _LOOK = 1.0
-_KILL, _TERM = 9, 15
-_RESEED = 0x5207
+_TERM = 15
 
 
 class Agent:
@@ -56,6 +55,7 @@ class Agent:
     def __init__(self, line: int, place: Place) -> None:
         self._line = line
         self._place = place
+        self._system = System(place, self._living)
         self._poll = select.poll()
         self._decoder = Decoder()
         self._out = bytearray()
@@ -185,38 +185,19 @@ class Agent:
         for old in list(self._programs):
             program = self._programs.pop(old)
             self._programs[-program.pid] = program
-        self._set_clock(number(fields, "clock", 0))
-        self._seed(fields.get("seed"))
+        self._system.set_clock(number(fields, "clock", 0))
+        self._system.seed(fields.get("seed"))
         self._home = text(fields, "home", "/") or "/"
-        self._limit(number(fields, "memory", 0), number(fields, "pids", 0))
+        self._system.limit(number(fields, "memory", 0), number(fields, "pids", 0))
         name = text(fields, "name", "")
         if name and not os.environ.get("GU_STUB"):
             write("/proc/sys/kernel/hostname", name)
         self._answer(
             channel, wire.WELCOME, version=wire.VERSION, agent=AGENT, kernel=os.uname().release,
             machine=os.uname().machine, python=sys.version.partition(" ")[0],
-            fault=os.environ.get("GU_FAULT", ""), box=self._place.box >= 0, disk=self._disk(),
+            fault=os.environ.get("GU_FAULT", ""), box=self._place.box >= 0,
+            disk=self._system.disk(),
         )  # fmt: skip
-
-    def _set_clock(self, nanoseconds: int) -> None:
-        if nanoseconds and os.getpid() == 1:
-            time.clock_settime_ns(time.CLOCK_REALTIME, nanoseconds)
-
-    def _seed(self, seed: object) -> None:
-        """A guest that was restored would else draw what another one drew."""
-        if isinstance(seed, bytes) and seed and os.getpid() == 1:
-            fd = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
-            os.write(fd, seed)
-            fcntl.ioctl(fd, _RESEED)
-            os.close(fd)
-
-    def _limit(self, memory: int, pids: int) -> None:
-        group = self._place.group
-        if not group:
-            return
-        write(f"{group}/memory.max", str(memory or "max"))
-        write(f"{group}/memory.oom.group", "1")
-        write(f"{group}/pids.max", str(pids or "max"))
 
     def _on_spawn(self, channel: int, content: bytes) -> None:
         fields = unpack_dict(content)
@@ -320,12 +301,16 @@ class Agent:
         group = self._place.group
         memory = int(read(f"{group}/memory.current") or 0) if group else 0
         self._answer(
-            channel, wire.ANSWER, processes=len(self._members()), memory=memory, disk=self._disk()
+            channel,
+            wire.ANSWER,
+            processes=len(self._system.members()),
+            memory=memory,
+            disk=self._system.disk(),
         )
 
     def _on_stop(self, channel: int, content: bytes) -> None:
         grace = number(unpack_dict(content), "milliseconds")
-        self._signal_all(_TERM)
+        self._system.signal_all(_TERM)
         self._stopping = (channel, time.monotonic() + grace / 1000)
 
     def _on_quiet(self, channel: int, _: bytes) -> None:
@@ -334,7 +319,7 @@ class Agent:
         self._quiet = True
 
     def _on_quit(self, channel: int, _: bytes) -> None:
-        self._signal_all(_KILL)
+        self._system.signal_all(KILL)
         os.sync()
         self._over = True
 
@@ -348,7 +333,7 @@ class Agent:
             self._forget({fd})
             program.ended(time.monotonic())
             if program.main:
-                self._signal_all(_KILL)
+                self._system.signal_all(KILL)
             return
         if fd in program.streams:
             stream = program.streams[fd]
@@ -370,9 +355,9 @@ class Agent:
                 self._tell_end(channel, program)
         if self._stopping is not None:
             channel, until = self._stopping
-            if now >= until or not self._members():
+            if now >= until or not self._system.members():
                 self._stopping = None
-                self._answer(channel, wire.ANSWER, left=len(self._members()))
+                self._answer(channel, wire.ANSWER, left=len(self._system.members()))
         if os.getpid() == 1:
             self._reap()
 
@@ -384,43 +369,21 @@ class Agent:
         if channel > 0:
             self._answer(
                 channel, wire.EXIT, code=max(code, 0), signal=max(-code, 0),
-                out_of_memory=code == -_KILL and self._out_of_memory(),
+                out_of_memory=code == -KILL and self._system.out_of_memory(),
             )  # fmt: skip
+
+    def _living(self) -> list[int]:
+        return [one.pid for one in self._programs.values() if one.status is None]
 
     def _reap(self) -> None:
         """What programs left behind is our child now."""
         mine = {program.pid for program in self._programs.values() if program.status is None}
-        for pid in _children():
+        for pid in children():
             if pid not in mine:
                 try:
                     os.waitpid(pid, os.WNOHANG)
                 except ChildProcessError:
                     continue
-
-    def _out_of_memory(self) -> bool:
-        for line in read(f"{self._place.group}/memory.events").split("\n"):
-            if line.startswith("oom_kill "):
-                return int(line.split()[1]) > 0
-        return False
-
-    def _members(self) -> list[int]:
-        if self._place.group:
-            return [int(word) for word in read(f"{self._place.group}/cgroup.procs").split()]
-        return [one.pid for one in self._programs.values() if one.status is None]
-
-    def _signal_all(self, number: int) -> None:
-        if number == _KILL and self._place.group:
-            write(f"{self._place.group}/cgroup.kill", "1")
-            return
-        for pid in self._members():
-            try:
-                os.kill(pid, number) if self._place.group else os.killpg(pid, number)
-            except ProcessLookupError:
-                continue
-
-    def _disk(self) -> int:
-        found = os.statvfs("/upper" if self._place.root else ".")
-        return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
 _DEEDS: dict[int, Callable[[Agent, int, bytes], None]] = {
@@ -439,31 +402,6 @@ _DEEDS: dict[int, Callable[[Agent, int, bytes], None]] = {
     wire.QUIET: Agent._on_quiet,
     wire.QUIT: Agent._on_quit,
 }
-
-
-def _children() -> list[int]:
-    return [int(word) for word in read("/proc/1/task/1/children").split()]
-
-
-def read(path: str) -> str:
-    """The text of a file of the kernel's, empty where there is none."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return os.read(fd, 1 << 20).decode()
-    finally:
-        os.close(fd)
-
-
-def write(path: str, said: str) -> None:
-    """To a file of the kernel's."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, said.encode())
-    finally:
-        os.close(fd)
 
 
 def main() -> None:

@@ -3,13 +3,6 @@
 Owns: both ends of a transfer in the guest. Must never: follow a link for the host, leave half a
 file where a whole one was, or read the mailbox disk through the page cache, which would be stale.
 
-A transfer is a stream of bytes, cut into records on the child's input (put) or output (get)::
-
-    D u32 size, and so many bytes           in the line itself
-    B u32 slot, u32 size                    in that slot of the mailbox disk
-    A u32 slot                              the other way: the slot is free again
-    E u32 0                                 the end, and all of it was right
-
 A file is its bytes. A tree is one after another: :data:`MEMBER`, the name, the target of a link,
 and ``size`` bytes of a file's content. What goes wrong is told on stream 2, with the status
 WRONG.
@@ -21,27 +14,28 @@ import fcntl
 import os
 import struct
 
+from guactors.runtimes.qemu.agent.stream import (
+    ALIGN,
+    SLOT,
+    Sink,
+    Source,
+    Wrong,
+    aligned,
+)
 from guactors.runtimes.qemu.agent.wire import PIECE, WireError, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SLOT = 2 << 20
 WRONG = 3
-_ALIGN = 4096
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
-_RECORD = struct.Struct("<cI")
 MEMBER = struct.Struct("<cIIIQQHH")
 """d, f, l or h (directory, file, link, hard link), mode, uid, gid, mtime, size, and the lengths of
 name and target."""
 _TYPES = 0o170000
 _DIRECTORY, _FILE, _LINK = 0o040000, 0o100000, 0o120000
-
-
-class Wrong(Exception):
-    """What the host asked for cannot be done."""
 
 
 def transfer(fields: dict[str, object], box: int) -> None:
@@ -60,6 +54,11 @@ def transfer(fields: dict[str, object], box: int) -> None:
         sink.end()
 
 
+def prepare() -> None:
+    """Import what a transfer needs, before it is in the image, where there is none of it."""
+    aligned().release()
+
+
 def guarded(run: Callable[[], None]) -> None:
     """Call it; what goes wrong is said on stream 2, and the process ends with WRONG."""
     try:
@@ -76,131 +75,6 @@ def guarded(run: Callable[[], None]) -> None:
 
 def _say(said: str) -> None:
     os.write(2, said.encode("utf-8", "surrogateescape")[:PIECE])
-
-
-# --- the stream -----------------------------------------------------------------------------------
-
-
-class Source:
-    """What the host sends."""
-
-    def __init__(self, box: int) -> None:
-        self._box = box
-        self._buffer: memoryview | None = None
-
-    def pieces(self) -> Iterator[memoryview]:
-        """One after another; each is of use until the next is asked for. Raises Wrong for a stream
-        that is cut short."""
-        while True:
-            head = _exactly(_RECORD.size)
-            kind, value = _RECORD.unpack(head)
-            if kind == b"D" and value <= SLOT:
-                yield memoryview(_exactly(value))
-            elif kind == b"B":
-                (size,) = struct.unpack("<I", _exactly(4))
-                yield self._read(value, size)
-                _write_all(1, _RECORD.pack(b"A", value))
-            elif kind == b"E":
-                return
-            else:
-                raise WireError("a transfer that is not understood")
-
-    def _read(self, slot: int, size: int) -> memoryview:
-        if self._buffer is None:
-            self._buffer = aligned()
-        if size > SLOT or self._box < 0:
-            raise WireError("a slot of another size, or no mailbox disk")
-        whole = -(-size // _ALIGN) * _ALIGN
-        got = 0
-        while got < size:
-            part = os.preadv(self._box, [self._buffer[got:whole]], slot * SLOT + got)
-            if not part:
-                raise Wrong("the mailbox disk ends")
-            got += part
-        return self._buffer[:size]
-
-
-class Sink:
-    """What goes to the host."""
-
-    def __init__(self, box: int, slots: list[int]) -> None:
-        self._box = box
-        self._free = slots if box >= 0 else []
-        self._slots = len(self._free)
-        self._buffer = aligned() if self._slots else memoryview(bytearray(PIECE))
-        self._filled = 0
-
-    def add(self, data: bytes | memoryview) -> None:
-        """Bytes of the stream."""
-        left = memoryview(data)
-        while left:
-            size = min(len(left), len(self._buffer) - self._filled)
-            self._buffer[self._filled : self._filled + size] = left[:size]
-            self._filled += size
-            left = left[size:]
-            if self._filled == len(self._buffer):
-                self.flush()
-
-    def room(self) -> memoryview:
-        """Where the next bytes may be put, ahead of ``filled``."""
-        return self._buffer[self._filled :]
-
-    def filled(self, size: int) -> None:
-        """So many were put into ``room``."""
-        self._filled += size
-        if self._filled == len(self._buffer):
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is held."""
-        size, self._filled = self._filled, 0
-        if size > PIECE:
-            while not self._free:
-                kind, slot = _RECORD.unpack(_exactly(_RECORD.size))
-                if kind != b"A":
-                    raise WireError("a transfer that is not understood")
-                self._free.append(slot)
-            slot = self._free.pop(0)
-            whole = -(-size // _ALIGN) * _ALIGN
-            sent = 0
-            while sent < whole:
-                sent += os.pwritev(self._box, [self._buffer[sent:whole]], slot * SLOT + sent)
-            _write_all(1, _RECORD.pack(b"B", slot) + struct.pack("<I", size))
-        elif size:
-            _write_all(1, _RECORD.pack(b"D", size) + bytes(self._buffer[:size]))
-
-    def end(self) -> None:
-        """That was all."""
-        self.flush()
-        _write_all(1, _RECORD.pack(b"E", 0))
-
-
-def aligned() -> memoryview:
-    """A buffer that a disk may read into without the page cache."""
-    import mmap  # a file of its own: only who needs it waits for it
-
-    return memoryview(mmap.mmap(-1, SLOT))
-
-
-def prepare() -> None:
-    """Import what a transfer needs, before it is in the image, where there is none of it."""
-    aligned().release()
-
-
-def _exactly(size: int) -> bytes:
-    got = os.read(0, size)
-    while len(got) < size:
-        piece = os.read(0, size - len(got))
-        if not piece:
-            raise Wrong("the transfer was cut short")
-        got += piece
-    return got
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]
 
 
 # --- one file -------------------------------------------------------------------------------------
@@ -233,8 +107,8 @@ def _put_file(path: str, source: Source) -> None:
 def _write_file(fd: int, piece: memoryview, at: int) -> None:
     """Large pieces past the page cache where the file system can: an emulated processor copies
     slowly, and the disk does not need it."""
-    whole = len(piece) // _ALIGN * _ALIGN
-    if len(piece) == SLOT and not at % _ALIGN and _set_direct(fd, on=True):
+    whole = len(piece) // ALIGN * ALIGN
+    if len(piece) == SLOT and not at % ALIGN and _set_direct(fd, on=True):
         at += _write_at(fd, piece[:whole], at)
         piece = piece[whole:]
         _set_direct(fd, on=False)
@@ -274,7 +148,7 @@ def _content(fd: int, sink: Sink, most: int | None) -> int:
         room = sink.room()
         if most is not None:
             room = room[: most - got]
-        if direct and (len(room) % _ALIGN or got % _ALIGN):
+        if direct and (len(room) % ALIGN or got % ALIGN):
             direct = _set_direct(fd, on=False) and False
         try:
             part = os.preadv(fd, [room], got)
