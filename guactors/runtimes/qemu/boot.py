@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from guactors.errors import GuactorsError, ImageRefused, InstanceLost
+from guactors.errors import GuactorsError, ImageRefused, InstanceLost, ProgramNotStarted
 from guactors.images.manifest import Config
-from guactors.runtimes.base import Spec
+from guactors.runtimes.base import Command, Exit, Spec
 from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.qemu import saved, scratch
 from guactors.runtimes.qemu.argv import Disk
@@ -31,6 +31,7 @@ from guactors.runtimes.qemu.warm import WarmGuests
 TRIES: Final = 3
 RESTORE_WITHIN: Final = 15.0
 QUIET_WITHIN: Final = 10.0
+_PYTHON: Final = Command(("python3", "-c", "pass"))
 
 
 class Ground(Struct, frozen=True):
@@ -88,6 +89,8 @@ def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests) -> Guest:
             os.close(fd)
     guest = boot(ground, guardian)
     try:
+        if ground.config.python:
+            _warm_up(guest)
         with suppress(OSError):  # no room for it: the guest itself is well
             guest.save(warm.path(plan.key), plan.key)
             warm.trim(plan.key)
@@ -97,6 +100,19 @@ def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests) -> Guest:
         guest.close()
         raise
     return guest
+
+
+def _warm_up(guest: Guest) -> None:
+    """Have the image's Python in the guest's memory: reading and unpacking it is half of the time
+    that its first program takes."""
+    try:
+        process = guest.inside.exec(_PYTHON)
+    except ProgramNotStarted:
+        return
+    until = time.monotonic() + RESTORE_WITHIN
+    while (left := until - time.monotonic()) > 0 and not isinstance(process.read(left), Exit):
+        continue
+    process.close()
 
 
 def boot(ground: Ground, guardian: Guardian) -> Guest:

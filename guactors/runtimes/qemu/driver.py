@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -211,6 +212,7 @@ class QemuInstance:
         self._guest: Guest | None = None
         self._group: Group | None = None
         self._paused = self._closed = False
+        self._closing = threading.Lock()
 
     @property
     def guest(self) -> Guest:
@@ -319,15 +321,18 @@ class QemuInstance:
 
     def close(self) -> None:
         """All of it at once."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._guest is not None:
-            self._guest.close()
-        if self._group is not None:
-            self._group.remove()
-        for fd in self._owned:
-            os.close(fd)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if self._guest is not None:
+                    self._guest.close()
+                if self._group is not None:
+                    self._group.remove()
+            finally:
+                for fd in self._owned:
+                    os.close(fd)
 
 
 def _counted(

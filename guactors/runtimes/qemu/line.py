@@ -214,7 +214,8 @@ class Line:
         self._closed = True
         os.write(self._wake, b"x")
         self._thread.join()
-        self._agent.close()
+        with self._sending:  # who is sending sees within a moment that it is over
+            self._agent.close()
         for fd in (self._waking, self._wake, *self._others):
             os.close(fd)
 
