@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final, cast
 
 from guactors.errors import ImageRefused
-from guactors.images.members import Kind
+from guactors.images.members import Kind, Member
 from guactors.images.tree import Node, Path, Tree
 
 _BLOCK: Final = 512
@@ -49,6 +49,15 @@ def tar_of(tree: Tree) -> Iterator[bytes]:
 def file_header(name: str, size: int) -> bytes:
     """The header of a plain file of ``size`` bytes, mode 0644, owner 0, time 0."""
     return _header((name,), Node(Kind.FILE, mode=0o644, size=size))
+
+
+def member_header(member: Member) -> bytes:
+    """The header of a member; a file's content and its ``padding`` follow."""
+    linked = member.target if member.kind is Kind.HARDLINK else ""
+    node = Node(
+        member.kind, member.mode, member.uid, member.gid, member.mtime, member.size, member.target
+    )
+    return _header(member.parts, node, linked)
 
 
 def padding(size: int) -> bytes:

@@ -85,6 +85,11 @@ class Group:
         if limits.pids and "pids" in self.paths:
             write(self.paths["pids"] / "pids.max", str(limits.pids))
 
+    def hold(self, limits: Limits) -> None:
+        """To these from here on, for what must not be slow at its start."""
+        self._limits = limits
+        self._limit(limits)
+
     # --- who is in it ---------------------------------------------------------------------------
 
     def add(self, pid: int) -> None:

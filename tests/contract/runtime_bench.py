@@ -208,12 +208,31 @@ def docker(directory: Path, socket: str, busybox: tuple[ImageStore, str]) -> Ben
     return Bench(DockerRuntime(lambda: store, socket=socket), directory, image, limits)
 
 
+def agent_stub(directory: Path) -> Bench:
+    """The agent of a guest, as a process of this machine."""
+    from guactors.runtimes.native.sandbox import find_bubblewrap
+    from tests.contract.guest_stub import StubRuntime
+
+    if not find_bubblewrap():
+        raise RuntimeMissing("bubblewrap is not installed")
+    return Bench(StubRuntime(), directory)
+
+
+def machines(directory: Path) -> Bench:
+    """Guests of QEMU, emulated where KVM does not work; the first of a kind leaves a warm one."""
+    from tests.contract.guests import runtime, shell_image
+
+    return Bench(runtime(), directory, shell_image())
+
+
 BENCHES: dict[str, Callable[..., Bench]] = {
     "native": native,
     "native, no cgroups": marked,
     "native, sandbox": sandboxed,
     "external": external,
     "docker": docker,
+    "guest stub": agent_stub,
+    "qemu": machines,
 }
 """Each is called with a directory, and what its fixtures give."""
 FIXTURES: dict[str, tuple[str, ...]] = {"docker": ("docker_socket", "busybox")}

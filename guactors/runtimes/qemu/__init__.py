@@ -1,0 +1,1 @@
+"""Images in virtual machines: :class:`~guactors.runtimes.qemu.driver.QemuRuntime`."""

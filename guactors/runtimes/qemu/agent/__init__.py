@@ -1,0 +1,1 @@
+"""What runs inside a guest; ``wire.py`` and ``flow.py`` are of both sides."""

@@ -1,0 +1,119 @@
+"""QEMU's command line.
+
+Owns: what each profile of a machine consists of. Must never: start anything, name a file of the
+machine that was not given, or give a guest a network.
+
+Profiles: ``q35`` (emulated, boots everywhere), ``microvm`` (emulated; needs the host's TSC
+frequency, without which one boot in five hangs), ``kvm``. Disks are found by their serial in the
+guest, ports by their number: the order in which they are listed may be reversed.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from guactors.errors import UsageError
+
+Profile: TypeAlias = Literal["q35", "microvm", "kvm"]
+TB_SIZE: Final = 32
+"""MiB that an emulator may use for translated code: 16 costs a third of the speed, 128 costs 40 MiB
+more and no guest was seen to be faster."""
+CPU: Final = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
+"""About x86-64-v2. With more, libraries take ways through AVX, which emulation makes slow."""
+_KERNEL_WORDS: Final = (
+    "console=ttyS0 quiet loglevel=3 reboot=t panic=-1 random.trust_cpu=on i8042.noaux i8042.nomux "
+    "i8042.dumbkbd cryptomgr.notests rcupdate.rcu_expedited=1"
+)
+_SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+class Disk(Struct, frozen=True):
+    """``fd``: of the file, which QEMU inherits; ``serial``: by which the guest finds it."""
+
+    serial: str
+    fd: int
+    read_only: bool = False
+
+
+class Machine(Struct, frozen=True):
+    """``memory``: MiB; ``upper``: MiB of memory for what is written, where there is no scratch
+    disk; ``tsc_khz``: of the host's clock, 0 for unknown; ``agent``, ``console``, ``monitor``:
+    descriptors of sockets; ``incoming``: it waits for the state of a saved one."""
+
+    qemu: str
+    name: str
+    kernel: str
+    initrd: str
+    agent: int
+    console: int
+    monitor: int
+    disks: tuple[Disk, ...] = ()
+    profile: Profile = "q35"
+    memory: int = 256
+    processors: int = 1
+    tb_size: int = TB_SIZE
+    upper: int = 64
+    tsc_khz: int = 0
+    incoming: bool = False
+
+
+def build_argv(machine: Machine) -> list[str]:
+    """The words. Raises UsageError for a machine that cannot be."""
+    if machine.profile == "microvm" and not machine.tsc_khz:
+        raise UsageError(
+            "an emulated microvm needs the frequency of this machine's clock, which is not known: "
+            "take the machine q35"
+        )
+    if machine.memory < 1 or machine.processors < 1:
+        raise UsageError("a machine needs memory and a processor")
+    if "," in machine.name or "\0" in machine.name:
+        raise UsageError(f"{machine.name!r} cannot be the name of a machine")
+    argv = [machine.qemu, *_MACHINES[machine.profile]]
+    if machine.profile != "kvm":
+        argv += ["-accel", f"tcg,thread=multi,tb-size={machine.tb_size}", "-cpu", CPU]
+    argv += ["-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-name", machine.name]
+    argv += ["-sandbox", _SANDBOX, "-m", f"{machine.memory}M", "-smp", str(machine.processors)]
+    for name, fd in (
+        ("monitor", machine.monitor), ("agent", machine.agent), ("console", machine.console),
+    ):  # fmt: skip
+        argv += ["-chardev", f"socket,id={name},fd={fd}"]
+    argv += ["-mon", "chardev=monitor,mode=control", "-serial", "chardev:console"]
+    argv += ["-device", "virtio-serial-pci,ioeventfd=off"]
+    argv += ["-device", "virtserialport,chardev=agent,name=gu.agent.0"]
+    argv += ["-device", "virtio-rng-pci"]
+    for number, disk in enumerate(machine.disks, 1):
+        argv += _disk(disk, number)
+    argv += ["-kernel", machine.kernel, "-initrd", machine.initrd, "-append", _append(machine)]
+    if machine.incoming:
+        argv += ["-incoming", "defer", "-S"]
+    return argv
+
+
+_MACHINES: Final[dict[str, tuple[str, ...]]] = {
+    "q35": ("-M", "q35"),
+    "microvm": ("-M", "microvm,pcie=on,pit=on,pic=on,rtc=on"),
+    "kvm": (
+        "-M", "microvm,pcie=on,rtc=on,pit=off,pic=off,x-option-roms=off", "-accel", "kvm", "-cpu",
+        "host",
+    ),
+}  # fmt: skip
+
+
+def _disk(disk: Disk, number: int) -> list[str]:
+    node = (
+        f"driver=raw,node-name={disk.serial},cache.no-flush=on,file.driver=file,"
+        f"file.filename=/dev/fdset/{number},file.locking=off"
+    )
+    if disk.read_only:
+        node += ",read-only=on"
+    device = f"virtio-blk-pci,drive={disk.serial},serial={disk.serial}"
+    return ["-add-fd", f"fd={disk.fd},set={number}", "-blockdev", node, "-device", device]
+
+
+def _append(machine: Machine) -> str:
+    words = f"{_KERNEL_WORDS} gu_upper={machine.upper}m"
+    if machine.profile == "microvm":
+        words += f" tsc_early_khz={machine.tsc_khz}"
+    return words

@@ -1,0 +1,199 @@
+"""From a plan to a guest that answers.
+
+Owns: the disks of one guest, the tries, the watchdog, the warm start. Must never: wait for a guest
+beyond its time, or give up the reason of a try that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from guactors.errors import GuactorsError, ImageRefused, InstanceLost, ProgramNotStarted
+from guactors.images.manifest import Config
+from guactors.runtimes.base import Command, Exit, Spec
+from guactors.runtimes.native.guardian import Guardian
+from guactors.runtimes.qemu import saved, scratch
+from guactors.runtimes.qemu.argv import Disk
+from guactors.runtimes.qemu.box import Box
+from guactors.runtimes.qemu.inside import Inside
+from guactors.runtimes.qemu.line import CLOSED
+from guactors.runtimes.qemu.plan import Plan
+from guactors.runtimes.qemu.vm import Vm
+from guactors.runtimes.qemu.warm import WarmGuests
+
+TRIES: Final = 3
+RESTORE_WITHIN: Final = 15.0
+QUIET_WITHIN: Final = 10.0
+_PYTHON: Final = Command(("python3", "-c", "pass"))
+
+
+class Ground(Struct, frozen=True):
+    """What a guest stands on: ``root``, the descriptor of its image's file, -1 for none; ``empty``,
+    an empty disk to copy, None for memory."""
+
+    spec: Spec
+    config: Config
+    plan: Plan
+    root: int
+    empty: Path | None
+
+
+class Guest:
+    """One that answers. ``disk``: the descriptor of its scratch disk, -1 for none; ``begun``: bytes
+    of it that were in use when it was empty; ``tries``: boots that it took, 0 for a warm start."""
+
+    def __init__(self, vm: Vm, inside: Inside, box: Box, disk: int) -> None:
+        self.vm = vm
+        self.inside = inside
+        self.box = box
+        self.disk = disk
+        self.begun = 0
+        self.tries = 0
+
+    def close(self, why: str = CLOSED) -> None:
+        """End it at once. Idempotent."""
+        self.vm.close(why)
+        self.box.close()
+        if self.disk >= 0:
+            os.close(self.disk)
+            self.disk = -1
+
+    def save(self, path: Path, key: str) -> None:
+        """Stand still and write all of it to the file. Raises InstanceLost, OSError."""
+        self.vm.line.watched = False
+        self.inside.quiet(QUIET_WITHIN)
+        self.vm.qmp.execute("stop")
+        saved.write(path, key, self.vm.qmp, self.disk, self.begun)
+
+
+def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests) -> Guest:
+    """From a warm one if there is any, else by booting. Raises InstanceLost, ImageRefused,
+    RuntimeMissing."""
+    plan = ground.plan
+    if not plan.warm:
+        return boot(ground, guardian)
+    fd = warm.open(plan.key)
+    if fd is not None:
+        try:
+            return restore(ground, guardian, fd, "a warm guest")
+        except (InstanceLost, ImageRefused):
+            warm.drop(plan.key)  # what was to save time must not cost the instance
+        finally:
+            os.close(fd)
+    guest = boot(ground, guardian)
+    try:
+        if ground.config.python:
+            _warm_up(guest)
+        with suppress(OSError):  # no room for it: the guest itself is well
+            guest.save(warm.path(plan.key), plan.key)
+            warm.trim(plan.key)
+        guest.vm.qmp.execute("cont")
+        _welcome(guest, RESTORE_WITHIN)
+    except BaseException:
+        guest.close()
+        raise
+    return guest
+
+
+def _warm_up(guest: Guest) -> None:
+    """Have the image's Python in the guest's memory: reading and unpacking it is half of the time
+    that its first program takes."""
+    try:
+        process = guest.inside.exec(_PYTHON)
+    except ProgramNotStarted:
+        return
+    until = time.monotonic() + RESTORE_WITHIN
+    while (left := until - time.monotonic()) > 0 and not isinstance(process.read(left), Exit):
+        continue
+    process.close()
+
+
+def boot(ground: Ground, guardian: Guardian) -> Guest:
+    """Up to TRIES times, the last one as q35, which hangs least."""
+    faults: list[str] = []
+    for number in range(1, TRIES + 1):
+        profile = ground.plan.machine.profile
+        if number == TRIES and profile == "microvm":
+            profile = "q35"
+        began = time.monotonic()
+        disk = -1 if ground.empty is None else scratch.fresh_disk(
+            ground.empty, Path(ground.spec.directory)
+        )  # fmt: skip
+        guest = _begin(ground, guardian, disk, incoming=False, profile=profile)
+        try:
+            _welcome(guest, ground.plan.boot_within)
+        except InstanceLost as error:
+            took = time.monotonic() - began
+            faults.append(f"try {number} ({profile}, {took:.1f} s): {error}{guest.vm.tail()}")
+            guest.close()
+        except BaseException:
+            guest.close()
+            raise
+        else:
+            guest.tries = number
+            guest.begun = _number(guest.inside.hello.get("disk"))
+            return guest
+    raise InstanceLost(
+        f"the guest {ground.spec.instance} did not boot in {TRIES} tries: " + "\n".join(faults)
+    )
+
+
+def restore(ground: Ground, guardian: Guardian, fd: int, path: str) -> Guest:
+    """What was saved in an open file, which stays open."""
+    head = saved.read_head(fd, ground.plan.key, path)
+    disk = saved.read_disk(fd, head, Path(ground.spec.directory))
+    guest = _begin(ground, guardian, disk, incoming=True, profile=ground.plan.machine.profile)
+    try:
+        saved.load(guest.vm.qmp, fd)
+        _welcome(guest, RESTORE_WITHIN)
+        guest.begun = head.disk_begun
+    except GuactorsError as error:
+        tail = guest.vm.tail()
+        guest.close()
+        raise InstanceLost(f"{path} does not go on: {error}{tail}") from None
+    except BaseException:
+        guest.close()
+        raise
+    return guest
+
+
+def _begin(ground: Ground, guardian: Guardian, disk: int, *, incoming: bool, profile: str) -> Guest:
+    box: Box | None = None
+    try:
+        box = Box()
+        disks = [Disk("root", ground.root, read_only=True)] if ground.root >= 0 else []
+        if disk >= 0:
+            disks.append(Disk("scratch", disk))
+        disks.append(Disk("box", box.fd))
+        machine = msgspec.structs.replace(
+            ground.plan.machine, disks=tuple(disks), incoming=incoming, profile=profile
+        )
+        vm = Vm(machine, guardian)
+    except BaseException:
+        if box is not None:
+            box.close()
+        if disk >= 0:
+            os.close(disk)
+        raise
+    return Guest(vm, Inside(vm.line, ground.spec, ground.config, box), box, disk)
+
+
+def _welcome(guest: Guest, within: float) -> None:
+    guest.inside.welcome(within)
+    fault = guest.inside.fault
+    if fault.startswith("the root file system"):
+        raise ImageRefused(f"the image cannot be read by the guest: {fault}")
+    if fault:
+        raise InstanceLost(f"the guest could not be set up: {fault}")
+    guest.vm.line.watched = True
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -1,0 +1,345 @@
+"""What only guests of QEMU can suffer: a bad QEMU, a bad kernel, a bad agent, a bad image."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from guactors.errors import ImageRefused, InstanceLost, RuntimeMissing, UsageError
+from guactors.images.build import add_rootfs
+from guactors.runtimes.qemu.agent import wire
+from guactors.runtimes.qemu.agent.wire import Decoder, frame, pack
+from guactors.runtimes.qemu.boot import boot
+from guactors.runtimes.qemu.driver import QemuInstance
+from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
+from guactors.runtimes.qemu.guest import cpio
+from guactors.runtimes.qemu.line import Line
+from tests.contract import guests
+from tests.contract.runtime_bench import Bench, finish, machines, outcome, output, sh, tar
+
+pytestmark = pytest.mark.needs("linux", "qemu-system-x86_64", "busybox", "mksquashfs")
+PROMPTLY = 3.0
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    try:
+        made = machines(tmp_path)
+    except RuntimeMissing as error:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(error))
+    yield made
+    made.close()
+
+
+def qemu_pid(instance: object) -> int:
+    driver = instance._driver  # type: ignore[attr-defined]
+    assert isinstance(driver, QemuInstance)
+    return driver.guest.vm.pid
+
+
+# --- QEMU -----------------------------------------------------------------------------------------
+
+
+def test_qemu_that_is_missing_is_said_by_name() -> None:
+    with pytest.raises(RuntimeMissing, match="no-such-qemu is not installed"):
+        find_qemu("no-such-qemu")
+
+
+def test_qemu_that_is_too_old(tmp_path: Path) -> None:
+    old = tmp_path / "qemu"
+    old.write_text("#!/bin/sh\necho 'QEMU emulator version 5.2.0 (of old)'\n")
+    old.chmod(0o755)
+    with pytest.raises(RuntimeMissing, match=r"5\.2\.0.*7\.0 or newer"):
+        find_qemu(str(old))
+
+
+def test_it_is_found_out_which_accelerator_works(bench: Bench) -> None:
+    found = bench.runtime.probe()
+    assert (found.usable, found.reason) == (True, "")
+    assert found.facts["accel"] in {"kvm", "tcg"}
+    if found.facts["accel"] == "tcg":
+        assert "kvm" in found.facts["kvm"]
+    began = time.monotonic()
+    assert bench.runtime.probe() == found
+    assert time.monotonic() - began < 1
+
+
+def test_one_that_is_killed_is_lost_for_everybody_at_once(bench: Bench) -> None:
+    instance = bench.started()
+    running = [sh(instance, "echo go; sleep 60") for _ in range(3)]
+    for one in running:
+        assert output(one) == b"go\n"
+    threading.Timer(0.1, os.kill, (qemu_pid(instance), signal.SIGKILL)).start()
+    began = time.monotonic()
+    ends = [finish(one)[2] for one in running]
+    assert time.monotonic() - began < PROMPTLY
+    assert {end.reason for end in ends} == {"lost"}
+    assert "by signal 9" in ends[0].detail
+    with pytest.raises(InstanceLost, match="by signal 9"):
+        sh(instance, "true")
+
+
+def test_a_guest_that_shuts_itself_down_is_lost(bench: Bench) -> None:
+    instance = bench.started()
+    running = sh(instance, "echo b > /proc/sysrq-trigger; sleep 60")
+    assert finish(running)[2].reason == "lost"
+
+
+def test_it_ends_with_its_keeper(bench: Bench) -> None:
+    script = """
+import sys, time
+from pathlib import Path
+from tests.contract import guests
+guests.ground.cache_clear()
+guests.ground = lambda: Path(sys.argv[1])
+from guactors.runtimes.base import Spec
+runtime = guests.runtime()
+driver = runtime.create(Spec("i-keeper", "p-keeper", sys.argv[2], sys.argv[3]))
+driver.start()
+print(driver.guest.vm.pid, flush=True)
+time.sleep(60)
+"""
+    directory = bench.directory / "kept"
+    directory.mkdir()
+    root = str(Path(__file__).resolve().parents[2])
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", script, str(guests.ground()), str(directory), bench.image],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert keeper.stdout is not None
+    qemu = psutil.Process(int(keeper.stdout.readline()))
+    keeper.kill()
+    keeper.wait()
+    keeper.stdout.close()
+    qemu.wait(10)
+
+
+def test_what_a_dead_owner_left_is_ended(bench: Bench) -> None:
+    instance = bench.started()
+    pid = qemu_pid(instance)
+    assert bench.runtime.reap("p-somebody-else") == []
+    assert bench.runtime.reap("p-test") == [instance.spec.instance]
+    qemu = psutil.Process(pid) if psutil.pid_exists(pid) else None
+    assert qemu is None or qemu.status() == psutil.STATUS_ZOMBIE or qemu.wait(PROMPTLY) is None
+
+
+# --- booting --------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_never_says_hello(bench: Bench, tmp_path: Path) -> None:
+    initrd = tmp_path / "initrd"
+    busybox = Path("/bin/busybox").read_bytes()
+    script = b"#!/busybox sh\necho it hangs on purpose\nwhile :; do /busybox sleep 9; done\n"
+    initrd.write_bytes(
+        cpio.archive(
+            [
+                cpio.file("busybox", busybox, executable=True),
+                cpio.file("init", script, executable=True),
+                cpio.directory("dev"),
+                cpio.character_device("dev/console", 5, 1),
+            ]
+        )
+    )
+    broken = msgspec.structs.replace(guests.guest(), initrd=initrd)
+    runtime = guests.runtime()
+    runtime.probe()
+    spec = bench.spec(options={"boot_within": 4.0, "warm": False})
+    driver = runtime.create(spec)
+    ground = driver._ground
+    machine = msgspec.structs.replace(ground.plan.machine, initrd=str(broken.initrd))
+    ground = msgspec.structs.replace(
+        ground, plan=msgspec.structs.replace(ground.plan, machine=machine)
+    )
+    with pytest.raises(InstanceLost, match=r"(?s)3 tries.*within 4 s.*hangs on purpose"):
+        boot(ground, runtime.guardian)
+    driver.close()
+    runtime.close()
+
+
+def test_a_machine_that_boots_by_itself_each_time(bench: Bench) -> None:
+    instance = bench.started(options={"warm": False, "tb_size": 16})
+    assert outcome(instance, "nproc")[0] == b"1\n"
+
+
+def test_a_microvm_boots_where_its_clock_is_known(bench: Bench) -> None:
+    if not host_tsc_khz():
+        with pytest.raises(UsageError, match="q35"):
+            bench.started(options={"machine": "microvm"})
+        return
+    assert outcome(bench.started(options={"machine": "microvm"}), "echo hi")[0] == b"hi\n"
+
+
+@pytest.mark.parametrize(
+    "options", [{"machine": "vax"}, {"memory": 16}, {"speed": 9}, {"warm": 1}, {"tb_size": -1}]
+)
+def test_options_that_cannot_be(bench: Bench, options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        bench.created(options=options)
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+def test_an_image_for_another_machine(bench: Bench) -> None:
+    store = guests.store()
+    blob = store.get(bench.image).manifest.blob("rootfs")
+    other = add_rootfs(store, blob, name="other", arch="aarch64")
+    with pytest.raises(ImageRefused, match="aarch64"):
+        bench.runtime.create(msgspec.structs.replace(bench.spec(), image=other))
+
+
+def test_an_image_that_is_damaged_inside(bench: Bench) -> None:
+    store = guests.store()
+    with store.open_blob(bench.image, "rootfs") as file:
+        data = file.read()
+    damaged = data[:96] + bytes(len(data) - 96)
+    blob = store.ingest([damaged], role="rootfs", media="squashfs")
+    image = add_rootfs(store, blob, name="damaged")
+    spec = msgspec.structs.replace(bench.spec(), image=image)
+    driver = bench.runtime.create(spec)
+    with pytest.raises(ImageRefused, match="root file system"):
+        driver.start()
+    driver.close()
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_large_files_go_over_the_mailbox(bench: Bench) -> None:
+    instance = bench.started()
+    data = os.urandom(1 << 20) * 9 + b"and a little more"
+    instance.put("big", [data])
+    assert b"".join(instance.get("big")) == data
+    threads = [
+        threading.Thread(target=instance.put, args=(f"big{number}", [data])) for number in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        assert b"".join(instance.get(f"big{number}")) == data
+
+
+def test_a_transfer_that_is_given_up_leaves_nothing(bench: Bench) -> None:
+    instance = bench.started()
+
+    def breaks() -> Iterator[bytes]:
+        yield bytes(5 << 20)
+        raise KeyError("the source broke")
+
+    with pytest.raises(KeyError):
+        instance.put("broken", breaks())
+    assert b"part" not in outcome(instance, "ls -a")[0]
+    instance.put("whole", [bytes(6 << 20)])
+    pieces = instance.get("whole")
+    assert len(next(iter(pieces))) > 0
+    pieces.close()  # type: ignore[attr-defined]
+    assert len(b"".join(instance.get("whole"))) == 6 << 20
+    with pytest.raises(UsageError):
+        instance.put("bin/sh/below", [bytes(6 << 20)])
+    instance.put("tree", [tar({f"{number}": bytes(5000) for number in range(500)})], tar=True)
+    assert outcome(instance, "ls tree | wc -l")[0].strip() == b"500"
+
+
+def test_clock_and_randomness_are_new_after_a_restore(bench: Bench) -> None:
+    bench.started().close()
+    script = "dd if=/dev/urandom bs=16 count=1 2>/dev/null"
+    drawn = {outcome(bench.started(), script)[0] for _ in range(2)}
+    assert len(drawn) == 2
+    instance = bench.started()
+    told = int(outcome(instance, "date +%s")[0])
+    assert abs(told - time.time()) < 5
+
+
+# --- the agent ------------------------------------------------------------------------------------
+
+
+class BadAgent:
+    """Answers HELLO as an agent does, and then what a test wants."""
+
+    def __init__(self, *answers: bytes) -> None:
+        ours, self._sock = socket.socketpair()
+        self.line = Line(ours)
+        self._answers = answers
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        decoder = Decoder()
+        answers = iter(self._answers)
+        while data := self._sock.recv(65536):
+            for channel, _, _ in decoder.feed(data):
+                answer = next(answers, None)
+                if answer is not None:
+                    self._sock.sendall(answer.replace(b"CHAN", struct.pack("<I", channel)))
+
+    def close(self) -> None:
+        self.line.close()
+        self._thread.join()
+        self._sock.close()
+
+
+@pytest.fixture
+def bad() -> Iterator[list[BadAgent]]:
+    made: list[BadAgent] = []
+    yield made
+    for one in made:
+        one.close()
+
+
+def test_an_agent_that_never_answers(bad: list[BadAgent]) -> None:
+    bad.append(BadAgent())
+    with pytest.raises(InstanceLost, match=r"did not answer within 0\.2 s"):
+        bad[0].line.ask(wire.HELLO, 0.2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        struct.pack("<I", 0xFFFFFFFF) + bytes(20),
+        struct.pack("<I", 0) + bytes(20),
+        struct.pack("<I", 4) + bytes(20),
+        frame(0, wire.WELCOME, b"d\xff\xff\xff\xff")[:4] + b"CHAN" + b"\x41" + b"d\xff\xff\xff\xff",
+    ],
+    ids=["huge", "nothing", "too short", "a value that lies"],
+)
+def test_an_agent_that_lies_about_lengths(bad: list[BadAgent], answer: bytes) -> None:
+    bad.append(BadAgent(answer))
+    with pytest.raises(InstanceLost, match="its agent sent"):
+        bad[0].line.ask(wire.HELLO, PROMPTLY)
+
+
+def test_an_agent_that_floods_is_given_up(bad: list[BadAgent]) -> None:
+    started = frame(0, wire.STARTED, pack({}))[:4] + b"CHAN" + b"\x42" + pack({})
+    flood = (frame(0, wire.OUTPUT, bytes(wire.PIECE))[:4] + b"CHAN" + b"\x43") + bytes(wire.PIECE)
+    bad.append(BadAgent(started + flood * 6))
+    channel, remote = bad[0].line.begin(wire.SPAWN)
+    assert bad[0].line.wait(lambda: False, PROMPTLY)
+    assert "room for" in bad[0].line.over
+    assert sum(len(one.data) for one in remote.said) <= wire.WINDOW
+    with pytest.raises(InstanceLost):
+        bad[0].line.ask(wire.PING)
+    del channel
+
+
+def test_an_agent_that_ends_ends_all_waits(bad: list[BadAgent]) -> None:
+    bad.append(BadAgent())
+    threading.Timer(0.1, bad[0]._sock.shutdown, (socket.SHUT_RDWR,)).start()
+    began = time.monotonic()
+    with pytest.raises(InstanceLost, match="has ended"):
+        bad[0].line.ask(wire.HELLO, 30)
+    assert time.monotonic() - began < PROMPTLY
