@@ -34,6 +34,8 @@ LEAST_QUOTA: Final = 1000
 FREEZE_WITHIN: Final = 2.0
 _END_WITHIN: Final = 2.0
 _NAP: Final = 0.0005
+_STILL: Final = frozenset("DZX")
+"""States of threads, as /proc has them."""
 _MIB: Final = 2.0**20
 _ENTER: Final = 'echo 0 > "$0" && exec "$@"'
 
@@ -134,7 +136,7 @@ class Group:
                 self._join(path, pid)
         write(path / "freezer.state", "FROZEN")
         state = path / "freezer.state"
-        self._await_frozen(lambda: state.read_text().strip() == "FROZEN")
+        self._await_frozen(lambda: state.read_text().strip() == "FROZEN" or _asleep(path))
 
     def thaw(self) -> None:
         """They go on."""
@@ -232,6 +234,19 @@ class Group:
                 self.thaw()
                 raise OSError(f"something in {self._any().name} does not stand still")
             time.sleep(_NAP)
+
+
+def _asleep(path: Path) -> bool:
+    """Whether every thread of a group that is being frozen sleeps in the kernel, where it will stay:
+    a parent whose child was frozen between vfork and exec is never counted as frozen."""
+    for thread in (path / "tasks").read_text().split():
+        try:
+            words = Path("/proc", thread, "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if words.rpartition(") ")[2][:1] not in _STILL:
+            return False
+    return True
 
 
 def _needed(limits: Limits) -> list[str]:
