@@ -237,8 +237,8 @@ class Group:
 
 
 def _asleep(path: Path) -> bool:
-    """Whether every thread of a group that is being frozen sleeps in the kernel, where it will stay:
-    a parent whose child was frozen between vfork and exec is never counted as frozen."""
+    """Whether every thread of a group that is being frozen sleeps in the kernel, where it stays: a
+    parent whose child was frozen between vfork and exec is never counted as frozen."""
     for thread in (path / "tasks").read_text().split():
         try:
             words = Path("/proc", thread, "stat").read_text()
