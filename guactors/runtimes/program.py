@@ -57,7 +57,8 @@ def run_program(argv: list[str], env: dict[str, str], cwd: str) -> Iterator[Chun
     removed afterwards. Standard input is empty. A program that cannot be started exits with 127
     (not found) or 126, as in a shell, and one line on "err". When the generator is closed or
     interrupted, and when the program ends, what is left of its process group is ended too."""
-    with _directory(cwd) as directory, _Guardian("" if cwd else directory) as guardian:
+    directory = os.path.expanduser(cwd) if cwd else tempfile.mkdtemp(prefix="gu-run-")
+    with _Guardian("" if cwd else directory) as guardian, _removed("" if cwd else directory):
         try:
             program = _start(argv, {**os.environ, **env}, directory)
         except OSError as error:
@@ -76,16 +77,14 @@ def run_program(argv: list[str], env: dict[str, str], cwd: str) -> Iterator[Chun
 
 
 @contextmanager
-def _directory(cwd: str) -> Iterator[str]:
-    if cwd:
-        yield os.path.expanduser(cwd)
-        return
-    scratch = tempfile.mkdtemp(prefix="gu-run-")
+def _removed(scratch: str) -> Iterator[None]:
+    """Inside the guardian's watch: whoever is killed while he removes it leaves it to that."""
     try:
-        yield scratch
+        yield
     finally:
-        # A program may well leave directories here that it forbade itself to enter.
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch:
+            # A program may well leave directories here that it forbade itself to enter.
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _start(argv: list[str], env: dict[str, str], directory: str) -> subprocess.Popen[bytes]:
