@@ -57,8 +57,9 @@ def run_program(argv: list[str], env: dict[str, str], cwd: str) -> Iterator[Chun
     removed afterwards. Standard input is empty. A program that cannot be started exits with 127
     (not found) or 126, as in a shell, and one line on "err". When the generator is closed or
     interrupted, and when the program ends, what is left of its process group is ended too."""
-    directory = os.path.expanduser(cwd) if cwd else tempfile.mkdtemp(prefix="gu-run-")
-    with _Guardian("" if cwd else directory) as guardian, _removed("" if cwd else directory):
+    scratch = "" if cwd else tempfile.mkdtemp(prefix="gu-run-")
+    directory = scratch or os.path.expanduser(cwd)
+    with _Guardian(scratch) as guardian, _removed(scratch):
         try:
             program = _start(argv, {**os.environ, **env}, directory)
         except OSError as error:
