@@ -72,6 +72,28 @@ def test_calls_of_length_zero_are_worth_a_lease() -> None:
     assert [x.count for x in bench.told(m.SetDemand)] == [1]
 
 
+def test_one_that_is_idle_again_keeps_its_turn_and_busy_ones_take_turns() -> None:
+    bench = Bench()
+    first = bench.call()
+    bench.grant()
+    assert bench.calls("w-1") == [first]
+    second = bench.call()
+    bench.grant("l-2", "w-2")
+    assert bench.calls("w-2") == [second]
+    bench.reply("w-1", first)
+    bench.reply("w-2", second)
+    went = []
+    for _ in range(4):
+        id = bench.call()
+        (worker,) = [name for name in ("w-1", "w-2") if bench.calls(name) == [id]]
+        bench.reply(worker, id)
+        went.append(worker)
+    assert len(set(went)) == 1
+    for _ in range(4):
+        bench.call()
+    assert [len(bench.calls(name)) for name in ("w-1", "w-2")] == [2, 2]
+
+
 def test_an_idle_lease_lingers_and_goes_back() -> None:
     bench = Bench(linger=0.5)
     id = bench.call()
