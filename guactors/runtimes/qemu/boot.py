@@ -7,6 +7,7 @@ beyond its time, or give up the reason of a try that failed.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import GuactorsError, ImageRefused, InstanceLost, ProgramNotStarted
 from guactors.images.manifest import Config

@@ -10,10 +10,13 @@ and slow into it (16 MB/s); this is neither.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import InstanceLost
 from guactors.runtimes.qemu.agent.stream import SLOT

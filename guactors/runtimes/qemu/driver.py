@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+assert sys.platform == "linux", "QEMU is driven on Linux only"
+
 from guactors.errors import ImageRefused, InstanceLost, RuntimeMissing, UsageError
 from guactors.home import home
 from guactors.images.directory import scan_directory
@@ -159,7 +161,11 @@ class QemuRuntime:
 
     def group(self, name: str) -> Group | None:
         """That counts a guest's QEMU and holds its processor time; None where there are none."""
-        return None if self._places is None else Group(self._places, name, Limits())
+        return (
+            None
+            if self._places is None
+            else Group(self._places, name, Limits(), ("cpu", "cpuacct"))
+        )
 
     def _ground(self, spec: Spec) -> tuple[Ground, list[int]]:
         if spec.network != "none":

@@ -7,10 +7,13 @@ this machine, or hand on a name from a guest that no archive may have.
 from __future__ import annotations
 
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import ImageRefused, InstanceLost, ProtocolError, UsageError
 from guactors.images.archive import read_archive

@@ -67,6 +67,8 @@ def _ask(path: str, _: int) -> Qemu:
 def host_tsc_khz(log: Path = Path("/dev/kmsg")) -> int:
     """The frequency of this machine's clock as its kernel has measured it, 0 where it does not
     tell: the frequency of a processor, which others tell, is another one."""
+    if sys.platform != "linux":
+        return 0
     try:
         fd = os.open(log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import InstanceLost, ProgramNotStarted, ProtocolError, UsageError
 from guactors.runtimes.base import Output

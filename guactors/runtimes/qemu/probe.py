@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import InstanceLost, RuntimeMissing
 from guactors.images.manifest import Config

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import array
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import InstanceLost, InternalError
 

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from msgspec import Struct
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import ImageRefused, InstanceLost
 from guactors.runtimes.qemu import scratch

@@ -12,11 +12,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import RuntimeMissing
 

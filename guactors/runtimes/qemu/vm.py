@@ -10,11 +10,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import RuntimeMissing
 from guactors.runtimes.native.guardian import Guardian

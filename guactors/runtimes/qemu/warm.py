@@ -7,9 +7,13 @@ whole one, or remove one that is being read (it is open then, and a name is all 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+assert sys.platform == "linux", "QEMU is driven on Linux only"
+
 
 MOST: Final = 2 << 30
 """Bytes."""

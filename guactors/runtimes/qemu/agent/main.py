@@ -15,6 +15,8 @@ import select
 import sys
 import time
 
+assert sys.platform == "linux", "runs in guests"
+
 from guactors.runtimes.qemu.agent import wire
 from guactors.runtimes.qemu.agent.program import (
     NotStarted,

@@ -12,6 +12,9 @@ import errno
 import fcntl
 import os
 import struct
+import sys
+
+assert sys.platform == "linux", "runs in guests"
 
 from guactors.runtimes.qemu.agent.wire import PIECE, WINDOW, Window, number, pack, text, unpack_dict
 

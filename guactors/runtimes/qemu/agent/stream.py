@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
+
+assert sys.platform == "linux", "runs in guests"
 
 from guactors.runtimes.qemu.agent.wire import PIECE, WireError
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
+
+assert sys.platform == "linux", "runs in guests"
 
 from guactors.runtimes.qemu.agent.program import Place
 

@@ -13,6 +13,9 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import sys
+
+assert sys.platform == "linux", "runs in guests"
 
 from guactors.runtimes.qemu.agent.stream import (
     ALIGN,
