@@ -41,9 +41,9 @@ def start_agent(directory: Path) -> tuple[subprocess.Popen[bytes], socket.socket
     ours, theirs = socket.socketpair()
     there = str(Path(agent.__file__).parent)
     words = ["bwrap", "--die-with-parent", "--unshare-pid", "--cap-add", "ALL"]
+    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for path in ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", sys.base_prefix, there):
         words += ["--ro-bind-try", path, path]
-    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     words += ["--bind", str(directory), HOME, "--setenv", "GU_STUB", HOME]
     python = os.path.realpath(sys.executable)
     with theirs:
