@@ -13,6 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from guactors.errors import InternalError, ProgramNotStarted, UsageError
 from guactors.ids import fresh
 from guactors.messages import Limits
 from guactors.runtimes.base import Command, Exit, Runtime, Spec
+from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.instance import Instance, Running
 from guactors.runtimes.native.driver import NativeRuntime
 from guactors.runtimes.native.guardian import Guardian
@@ -36,6 +38,8 @@ NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 _STREAMS: Final = {1: "out", 2: "err"}
 _NOTHING: Final[Mapping[str, Any]] = {}
+UNCOUNTED: Final[Mapping[str, Any]] = {"counted": False}
+"""Options of a native instance that nobody asks what it has used."""
 
 
 def run_program(
@@ -49,7 +53,7 @@ def run_program(
     :func:`limits_from`) says so there. When the generator is closed or interrupted, and when the
     program ends, all that it started is ended too."""
     command = Command(tuple(argv), env, cwd, main=True)
-    yield from run_in(programs_of_machine(), command, limits_from(limits))
+    yield from run_in(programs_of_machine(), command, limits_from(limits), options=UNCOUNTED)
 
 
 def run_in(
@@ -58,22 +62,38 @@ def run_in(
     limits: Limits,
     image: str = "",
     options: Mapping[str, Any] = _NOTHING,
+    owner: str = "",
 ) -> Iterator[Chunk]:
     """As :func:`run_program`, in an instance of this runtime with these options."""
+    with instance_in(runtime, limits, image, options, owner) as instance:
+        code = yield from _run(instance, command)
+    # Last of all: who hears the end may end this process at once.
+    yield "exit", code
+
+
+@contextmanager
+def instance_in(
+    runtime: Runtime,
+    limits: Limits,
+    image: str = "",
+    options: Mapping[str, Any] = _NOTHING,
+    owner: str = "",
+) -> Iterator[Instance]:
+    """One that runs, in a directory of its own; both are gone afterwards, also when this process is
+    killed. ``owner``: the provider's id. Raises as ``Runtime.create`` and ``Driver.start`` do."""
     directory = tempfile.mkdtemp(prefix="gu-run-")
     guardian().watch("directory", directory)
-    given = {"root": directory, "counted": False, **options}
-    spec = Spec(fresh("instance"), str(os.getpid()), directory, image, limits, options=given)
+    given = {"root": directory, **options} if runtime.name == NATIVE else dict(options)
+    whose = owner or str(os.getpid())
+    spec = Spec(fresh("instance"), whose, directory, image, limits, options=given)
     try:
         with Instance(spec, runtime.create(spec)) as instance:
             instance.start()
-            code = yield from _run(instance, command)
+            yield instance
     finally:
         # A program may well leave directories here that it forbade itself to enter.
         shutil.rmtree(directory, ignore_errors=True)
         guardian().forget("directory", directory)
-    # Last of all: who hears the end may end this process at once.
-    yield "exit", code
 
 
 def _run(instance: Instance, command: Command) -> Generator[Chunk, None, int]:

@@ -27,6 +27,7 @@ from guactors.worker.intake import Item
 from guactors.worker.trust import CLASS, FUNCTION, Trust
 
 if TYPE_CHECKING:
+    from guactors.worker.enclosed import Enclosed
     from guactors.worker.sharing import Sharing
 
 Outcome = tuple[Reply, Sequence[Frame]]
@@ -75,7 +76,7 @@ class Code:
     def __init__(
         self, trust: Trust, expelled: Collection[str] = (), borrow: Borrow = lambda _, __: None
     ) -> None:
-        self._trust = trust
+        self.trust = trust
         self._borrow = borrow
         self._lenders: dict[bytes, str] = {}
         self.expelled = expelled
@@ -85,6 +86,10 @@ class Code:
         self.runs_left: dict[bytes, int] = {}
         """Of functions that may run only so often in one process."""
         self.instance: Any = None
+        self.enclosed: Enclosed | None = None
+        """Where it runs when that is not this process."""
+        self.label = ""
+        """The class of an actor that is not in this process."""
         self.prepare: Callable[[], None] = lambda: None
         """Called before code is opened. Raises RuntimeEnvSetupError."""
 
@@ -101,7 +106,7 @@ class Code:
 
     def bind(self, message: Bind) -> None:
         """The session and its rules; functions that were opened are checked again."""
-        self._trust.bind(message)
+        self.trust.bind(message)
         self._functions.clear()
 
     def name(self, call: Call) -> str:
@@ -110,7 +115,9 @@ class Code:
         if name is None:
             if call.fn:
                 return call.fn.hex()
-            name = self._names[call.method] = f"{type(self.instance).__name__}.{call.method}"
+            name = self._names[call.method] = (
+                f"{self.label or type(self.instance).__name__}.{call.method}"
+            )
         return name
 
     def wear(self, fn: bytes) -> bool:
@@ -125,8 +132,8 @@ class Code:
         """The function or bound method. Raises PermissionDenied where it is not allowed, and what
         opening it raises."""
         if not call.fn:
-            if self._trust.strict and call.method not in BUILT_IN:
-                self._trust.check_method(self.instance, call.method)
+            if self.trust.strict and call.method not in BUILT_IN:
+                self.trust.check_method(self.instance, call.method)
             try:
                 return getattr(self.instance, call.method)  # type: ignore[no-any-return]
             except AttributeError:
@@ -140,21 +147,30 @@ class Code:
 
     def _open(self, fn: bytes) -> Callable[..., Any]:
         if fn == PROGRAM:
-            return self._trust.program()
+            return self.trust.program()
         self.prepare()
+        found = self.blob(fn)
+        self.trust.check_code(FUNCTION, found.name, found.blob, found.signatures)
+        if found.refs:
+            self.borrow(fn)
+        return open_code(found.blob, found.name)  # type: ignore[no-any-return]
+
+    def blob(self, fn: bytes) -> Define:
+        """A function as it was sent, unopened. Raises GuactorsError."""
         found = self._blobs.get(fn)
         if found is None:
             raise GuactorsError(f"function {fn.hex()} was never sent to this worker")
-        self._trust.check_code(FUNCTION, found.name, found.blob, found.signatures)
-        if found.refs:
-            self._borrow(self._lenders[fn], found.refs)
-        return open_code(found.blob, found.name)  # type: ignore[no-any-return]
+        return found
+
+    def borrow(self, fn: bytes) -> None:
+        """Take over the references that the function captured."""
+        self._borrow(self._lenders[fn], self._blobs[fn].refs)
 
     def open_class(self, message: LoadActor, blob: bytes) -> Any:
         """The class of an actor, checked and opened. Raises as ``find`` does."""
         self.prepare()
         name = message.spec.class_name
-        self._trust.check_code(CLASS, name, blob, message.signatures)
+        self.trust.check_code(CLASS, name, blob, message.signatures)
         return open_code(blob, f"{name}()")
 
 
@@ -187,13 +203,14 @@ def arguments(item: Item) -> tuple[tuple[Any, ...], dict[str, Any]]:
         end = position + dep.buffers
         if dep.error:
             raise values.unpack_error(dep.data)
-        deps.append(values.unpack(_found(dep.data, dep.stored, item), item.buffers[position:end]))
+        deps.append(values.unpack(found(dep.data, dep.stored, item), item.buffers[position:end]))
         position = end
-    args = _found(call.args, call.stored, item)
+    args = found(call.args, call.stored, item)
     return values.unpack_arguments(args, item.buffers[: call.buffers], deps)
 
 
-def _found(data: bytes, stored: Stored | None, item: Item) -> bytes | Held:
+def found(data: bytes, stored: Stored | None, item: Item) -> bytes | Held:
+    """A value that came with the call, wherever it is. Raises ObjectLost."""
     if stored is None:
         return data
     try:

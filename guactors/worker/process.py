@@ -34,6 +34,7 @@ from guactors.transport.poller import Poller
 from guactors.versions import own_versions
 from guactors.worker.admission import Admission
 from guactors.worker.backpressure import Brakes
+from guactors.worker.binding import bind_code, unbind_code
 from guactors.worker.callers import Callers
 from guactors.worker.control import MOST_FAULTS, Control
 from guactors.worker.environment import Setup
@@ -159,6 +160,7 @@ class Worker:
             session.close()
         with self.lock:
             self.flush()
+        unbind_code(self.code)
         self.control.close()
         for listener in self.listeners:
             listener.close()
@@ -351,7 +353,7 @@ class Worker:
         """The provider says whom this worker is for. The session comes last: with it, calls begin
         to run."""
         self.admission.doors.admit(message.keys)
-        self.code.bind(message)
+        bind_code(self, message)
         if message.env is not None:
             self.setup.take(message.env)
         take_assignment(message)

@@ -20,6 +20,7 @@ import msgspec
 
 from guactors.accelerators import environment
 from guactors.assigned import assigned
+from guactors.context import present_place
 from guactors.errors import PermissionDenied, ProgramNotStarted, UsageError
 from guactors.images.store import ImageStore
 from guactors.messages import Limits
@@ -28,6 +29,7 @@ from guactors.runtimes.choice import NATIVE, open_runtime
 from guactors.runtimes.native.images import check_variables, program_in
 from guactors.runtimes.native.workspace import Workspace
 from guactors.runtimes.program import (
+    UNCOUNTED,
     Chunk,
     least,
     limits_from,
@@ -54,8 +56,8 @@ def run(where: Where, argv: Any, env: Any, cwd: Any, limits: Any = None) -> Iter
     held = least(limits_from(limits), where.limits)
     command = Command(tuple(argv), env, cwd, main=True)
     if where.runtime != NATIVE:
-        runtime = open_runtime(where.runtime, partial(_store, where.root))
-        return run_in(runtime, command, held, where.image)
+        runtime = open_runtime(where.runtime, partial(store_at, where.root))
+        return run_in(runtime, command, held, where.image, owner=present_place().provider)
     return _run_here(where, command, held)
 
 
@@ -67,11 +69,12 @@ def _run_here(where: Where, command: Command, held: Limits) -> Iterator[Chunk]:
         program_in(Workspace(Path(where.root)), command, {}, confined=False)
     except ProgramNotStarted as error:
         raise PermissionDenied(str(error)) from None
-    options = {"root": where.root}
+    options = {"root": where.root, **UNCOUNTED}
     return run_in(programs_of_machine(), command, held, where.image, options)
 
 
-def _store(directory: str) -> ImageStore:
+def store_at(directory: str) -> ImageStore:
+    """What a provider keeps its images in."""
     return ImageStore(Path(directory), quota=sys.maxsize, now=time.time)
 
 

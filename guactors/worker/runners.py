@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.context import ActorExit, Place, present_place, running, set_place
+from guactors.messages import LoadActor
+from guactors.payload import decode_payload
 from guactors.worker import execution
 from guactors.worker.async_runner import AsyncRunner
 from guactors.worker.execution import Interrupted, Outcome
@@ -23,6 +25,7 @@ from guactors.worker.serving import Borrowed, answer, open_actor
 from guactors.worker.thread_runner import ThreadRunner
 
 if TYPE_CHECKING:
+    from guactors.worker.enclosed import Enclosed
     from guactors.worker.process import Worker
 
 NAP = 5.0
@@ -218,6 +221,8 @@ def load_actor(worker: Worker) -> Any:
         worker.callers,
     )
     name = f"{message.spec.class_name}()"
+    if worker.code.enclosed is not None:
+        return _load_enclosed(worker, worker.code.enclosed, message)
     try:
         actor = open_actor(worker, message)
         groups = actor.payload.groups
@@ -233,6 +238,28 @@ def load_actor(worker: Worker) -> Any:
     worker.loaded(b"")
     if message.spec.max_concurrency > 1 or groups:
         return ThreadRunner(worker, max(1, message.spec.max_concurrency), groups)
+    return worker.runner
+
+
+def _load_enclosed(worker: Worker, enclosed: Enclosed, message: LoadActor) -> Any:
+    """As above, for an actor whose code runs in an instance."""
+    from guactors.worker.enclosed import NotBuilt
+
+    groups = decode_payload(message.payload).groups
+    try:
+        with worker.lock:
+            worker.intake.divide(groups)
+        threads = enclosed.load(message)
+    except NotBuilt as error:
+        worker.loaded(error.data)
+        return worker.runner
+    except BaseException as error:
+        worker.loaded(values.pack_error(error, f"{message.spec.class_name}()"))
+        return worker.runner
+    worker.code.label = message.spec.class_name
+    worker.loaded(b"")
+    if threads > 1 or groups:
+        return ThreadRunner(worker, threads, groups)
     return worker.runner
 
 

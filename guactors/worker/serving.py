@@ -15,7 +15,7 @@ from guactors import values
 from guactors.actor_making import settle_in
 from guactors.errors import TaskCancelled
 from guactors.messages import LoadActor, RefWord, Reply, StreamItem
-from guactors.payload import ActorPayload, decode_payload
+from guactors.payload import PROGRAM, ActorPayload, decode_payload
 from guactors.refs import current_session
 from guactors.worker import execution
 from guactors.worker.backpressure import Pause
@@ -53,6 +53,8 @@ class Borrowed:
 def answer(worker: Worker, item: Item, name: str) -> Outcome:
     """Run a call to its end on this thread. Raises what the user's code raises."""
     call = item.call
+    if worker.code.enclosed is not None and call.fn != PROGRAM:
+        return worker.code.enclosed.answer(item, name)
     result = execution.start(worker.code, item)
     if call.returns >= 0:
         return execution.success(item, result, name, worker)

@@ -6,7 +6,8 @@ allowed, or keep an allowance after its signer was taken off the list.
 
 Without ``signers`` the session trusts its callers, and pickles are opened as they come. With them,
 what a caller sends is either signed code or data (``security/data_types``): arguments, values that
-nested calls fetch, and errors. In a runtime but ``python`` no code of the session is opened at all.
+nested calls fetch, and errors. In a runtime but ``python`` no code of the session is opened out
+here at all (``enclosed.py``).
 """
 
 from __future__ import annotations
@@ -67,14 +68,19 @@ class Trust:
     # --- code -------------------------------------------------------------------------------------
 
     def check_code(self, purpose: str, name: str, blob: bytes, signatures: bytes) -> None:
-        """Whether a blob may be opened as a function or class. Raises PermissionDenied."""
+        """Whether a blob may be opened in this process, as a function or class. Raises
+        PermissionDenied."""
         if self.runtime != PYTHON:
             raise self._refusal(
                 "runtime",
                 f"{purpose} {name}",
                 f"the {purpose} {name} was not opened {self._place}: its session runs in the "
-                f"runtime {self.runtime!r}, where no Python of a session runs",
+                f"runtime {self.runtime!r}, and nothing of it in the provider's own Python",
             )
+        self.check_signed(purpose, name, blob, signatures)
+
+    def check_signed(self, purpose: str, name: str, blob: bytes, signatures: bytes) -> None:
+        """Whether a blob may be opened at all, here or in an instance. Raises PermissionDenied."""
         if self.signers is None:
             return
         from guactors.security.code import Purpose, code_hash, judge_code

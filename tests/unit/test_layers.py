@@ -40,9 +40,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "images.transfer_state", "objects.space", "objects.layout", "objects.pulling",
     ),
     "adapters": (
-        "arrays", "transport", "transport.*", "runtimes", "runtimes.*", "home", "machine", "memory",
-        "values", "versions", "security.*", "images.*", "store", "store.*", "runtime_env.*",
-        "objects", "objects.*",
+        "arrays", "enclosure", "enclosure.*", "transport", "transport.*", "runtimes", "runtimes.*",
+        "home", "machine", "memory", "values", "versions", "security.*", "images.*", "store",
+        "store.*", "runtime_env.*", "objects", "objects.*",
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "assigned", "context", "credentials", "embedding",

@@ -1,0 +1,34 @@
+"""Whose code a worker runs, and where: in its own process, or in an instance.
+
+Owns: the choice, at each Bind. Must never: start an instance (its first call does).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guactors.messages import Bind
+
+if TYPE_CHECKING:
+    from guactors.worker.execution import Code
+    from guactors.worker.process import Worker
+
+
+def bind_code(worker: Worker, message: Bind) -> None:
+    """From here on its code is judged by these rules; what ran in another instance is gone."""
+    where = worker.code.trust.where
+    worker.code.bind(message)
+    if worker.code.trust.where == where:
+        return
+    unbind_code(worker.code)
+    if message.runtime:
+        from guactors.worker.enclosed import Enclosed
+
+        worker.code.enclosed = Enclosed(worker)
+
+
+def unbind_code(code: Code) -> None:
+    """What ran in an instance is gone, and that, too."""
+    if code.enclosed is not None:
+        code.enclosed.close()
+        code.enclosed = None
