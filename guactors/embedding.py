@@ -24,6 +24,7 @@ from guactors.machine import detect_resources, find_gpus, find_labels, memory_th
 from guactors.messages import Endpoint, Hello
 from guactors.objects.base import LARGE
 from guactors.objects.place import MEMORY_BOUND
+from guactors.runtimes.choice import usual_runtimes
 from guactors.runtimes.launch import NodeProcess, launch_node
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _provider(offer: Offer, run_dir: str) -> ProviderConfig:
     named = {"GPU": [gpu.id for gpu in gpus]} if len(gpus) >= resources.get("GPU", 0.0) else {}
     return ProviderConfig(
         fresh("provider"), "local", [], resources, run_dir, {**find_labels(gpus), **offer.labels},
-        memory_threshold=memory_threshold(), devices=named,
+        memory_threshold=memory_threshold(), devices=named, runtimes=usual_runtimes(),
     )  # fmt: skip
 
 

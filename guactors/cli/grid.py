@@ -37,6 +37,7 @@ from guactors.home import home, new_run_dir, private_directory
 from guactors.hub_keys import hub_keys
 from guactors.ids import fresh
 from guactors.machine import detect_resources, find_gpus, find_labels, memory_threshold
+from guactors.runtimes.choice import usual_runtimes
 from guactors.runtimes.launch import launch_node
 from guactors.transport.addresses import split_tcp
 
@@ -132,6 +133,7 @@ def _start(
                 memory_threshold=memory_threshold(),
                 labels=find_labels(),
                 devices=own,
+                runtimes=usual_runtimes(),
             )
             for number, own in enumerate(devices, 1)
         ],

@@ -11,6 +11,7 @@ import typer
 
 from guactors.cli.options import parse_pairs, parse_size
 from guactors.machine import detect_resources, find_gpus, find_labels
+from guactors.runtimes.choice import ADAPTERS, NATIVE, find_external, usual_runtimes
 
 Cpus = Annotated[float | None, typer.Option(min=0.0, show_default="all")]
 Memory = Annotated[str | None, typer.Option(help="Such as 4GiB or 512MB.", show_default="all")]
@@ -22,6 +23,16 @@ Devices = Annotated[
     list[str] | None,
     typer.Option("--device", help="NAME=ID,ID: a resource given out one by one; may be repeated."),
 ]
+NONE = "none"
+Runtimes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runtime",
+        help="What it runs besides python and native, such as docker or qemu, or none; may be "
+        "repeated.",
+        show_default="all that are found (gu runtime list)",
+    ),
+]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=VALUE; may be repeated.")]
 
 
@@ -31,6 +42,7 @@ class Offered(NamedTuple):
     resources: dict[str, float]
     labels: dict[str, str]
     devices: dict[str, list[str]]
+    runtimes: list[str]
 
 
 def offered(
@@ -40,6 +52,7 @@ def offered(
     resource: list[str] | None,
     device: list[str] | None,
     label: list[str] | None,
+    runtime: list[str] | None,
 ) -> Offered:
     """What the options say, and where they are silent, what is there. Raises BadParameter."""
     devices = _devices(gpus, device or [])
@@ -53,7 +66,20 @@ def offered(
     resources.update(_amounts(resource or []))
     resources.update({name: float(len(ids)) for name, ids in devices.items()})
     labels = {**find_labels(), **parse_pairs(label or [], "--label")}
-    return Offered(resources, labels, devices)
+    return Offered(resources, labels, devices, _runtimes(runtime))
+
+
+def _runtimes(given: list[str] | None) -> list[str]:
+    if given is None:
+        return usual_runtimes()
+    known = {*ADAPTERS, *find_external().drivers, NONE}
+    for name in given:
+        if name not in known:
+            raise typer.BadParameter(
+                f"there is no runtime {name!r}, there are {', '.join(sorted(known))}",
+                param_hint="--runtime",
+            )
+    return [name for name in given if name not in (NATIVE, NONE)]
 
 
 def _amounts(given: list[str]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from guactors.cli.network import (
     join_address,
     outward_host,
 )
-from guactors.cli.offers import Cpus, Devices, Gpus, Labels, Memory, Resources, offered
+from guactors.cli.offers import Cpus, Devices, Gpus, Labels, Memory, Resources, Runtimes, offered
 from guactors.cli.web import Http, HttpCert, HttpKey, HttpName, WebDoor, web_options
 from guactors.config import HubConfig, ProviderConfig
 from guactors.grid_file import (
@@ -116,6 +116,7 @@ def provider(
     resource: Resources = None,
     device: Devices = None,
     label: Labels = None,
+    runtime: Runtimes = None,
     data: Data = None,
     policy: Annotated[
         Path | None,
@@ -132,7 +133,7 @@ def provider(
     from guactors.provider_actor import run_provider_process
 
     log_in_lines()
-    offer = offered(cpus, memory, gpus, resource, device, label)
+    offer = offered(cpus, memory, gpus, resource, device, label, runtime)
     name = name or socket.gethostname().split(".")[0]
     here = private_directory(data) if data else home()
     target = provider_address(hub, name, here)
@@ -146,6 +147,7 @@ def provider(
             run_dir=run_dir,
             labels=offer.labels,
             devices=offer.devices,
+            runtimes=offer.runtimes,
             patient=wait,
         )
         run_provider_process(config, _provider_report(config.name, target.shown))

@@ -1,33 +1,131 @@
-"""Which adapter runs what.
+"""Which adapter runs what, and which of them this machine has something for.
 
-Owns: the names of the runtimes. Must never: load an adapter that nobody asks for.
+Owns: the names of the runtimes, and where drivers of others are looked for. Must never: load an
+adapter that nobody asks for, or start a process to find out.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from guactors.errors import RuntimeMissing
+from msgspec import Struct
+
+from guactors.errors import RuntimeMissing, UsageError
+from guactors.home import home
 
 if TYPE_CHECKING:
     from guactors.images.store import ImageStore
     from guactors.runtimes.base import Runtime
+    from guactors.runtimes.external.manifest import Found
 
 NATIVE: Final = "native"
+DRIVERS: Final = "drivers"
+"""Of GU_HOME: the directory of manifests; GU_DRIVERS names others before it."""
+
+
+class Adapter(Struct, frozen=True):
+    """Where it is, and the systems it is written for."""
+
+    place: str
+    systems: tuple[str, ...] = ("linux",)
+
+    @property
+    def here(self) -> bool:
+        """Whether this is one of them."""
+        return sys.platform in self.systems
+
+
 ADAPTERS: Final = {
-    NATIVE: "guactors.runtimes.native.driver:NativeRuntime",
+    NATIVE: Adapter("native.driver:NativeRuntime", ("linux", "darwin", "win32")),
+    "docker": Adapter("docker.driver:DockerRuntime", ("linux", "darwin")),
+    "qemu": Adapter("qemu.driver:QemuRuntime"),
+    "firecracker": Adapter("firecracker.guests:FirecrackerRuntime"),
 }
-"""Those that run programs, by name."""
+"""Our own, by name."""
 
 
 def open_runtime(name: str, images: Callable[[], ImageStore]) -> Runtime:
     """The adapter of that name; ``images`` opens the store that has what it is to run. Raises
     RuntimeMissing."""
-    place = ADAPTERS.get(name)
-    if place is None:
-        raise RuntimeMissing(f"there is no runtime {name!r}, there are {', '.join(ADAPTERS)}")
-    module, _, adapter = place.partition(":")
-    runtime: Runtime = getattr(import_module(module), adapter)(images)
+    adapter = ADAPTERS.get(name)
+    if adapter is None:
+        return _external(name, images)
+    if not adapter.here:
+        raise RuntimeMissing(f"the runtime {name!r} does not run on {sys.platform}")
+    module, _, kind = adapter.place.partition(":")
+    found = import_module(f"guactors.runtimes.{module}")
+    runtime: Runtime = getattr(found, kind)(images)
     return runtime
+
+
+def usual_runtimes() -> list[str]:
+    """What this machine seems to have, besides the native one: a look at files only. Whether it
+    works, ``Runtime.probe`` says."""
+    try:
+        home()
+    except (UsageError, OSError):  # whoever needs it says so; without it there is the native one
+        return []
+    found = [name for name, look in _LOOKS.items() if ADAPTERS[name].here and look()]
+    if any(Path(one).is_dir() for one in _driver_directories()):
+        found += find_external().drivers
+    return found
+
+
+def find_external() -> Found:
+    """The drivers of others on this machine."""
+    from guactors.runtimes.external.manifest import find_drivers
+
+    return find_drivers(_driver_directories())
+
+
+def _driver_directories() -> list[str]:
+    named = os.environ.get("GU_DRIVERS", "")
+    return [*(one for one in named.split(os.pathsep) if one), str(home() / DRIVERS)]
+
+
+def _external(name: str, images: Callable[[], ImageStore]) -> Runtime:
+    found = find_external()
+    driver = found.drivers.get(name)
+    if driver is None:
+        known = ", ".join([*ADAPTERS, *found.drivers])
+        refused = "".join(f"; {reason}" for reason in found.refused)
+        raise RuntimeMissing(f"there is no runtime {name!r} here, there are {known}{refused}")
+    from guactors.runtimes.external.driver import ExternalRuntime
+
+    return ExternalRuntime(driver, images)
+
+
+def _has_docker() -> bool:
+    from guactors.runtimes.docker.socket import find_socket
+
+    try:
+        return os.access(find_socket(), os.R_OK | os.W_OK)
+    except RuntimeMissing:
+        return False
+
+
+def guest_packages() -> Path:
+    """Where the packages lie that guests of virtual machines are made of."""
+    return home() / "guest-packages"
+
+
+def _has_qemu() -> bool:
+    return shutil.which("qemu-system-x86_64") is not None and _has_guest()
+
+
+def _has_firecracker() -> bool:
+    found = shutil.which("firecracker") is not None and os.access("/dev/kvm", os.W_OK)
+    return found and _has_guest()
+
+
+def _has_guest() -> bool:
+    return any(guest_packages().glob("linux-image-*.deb"))
+
+
+_LOOKS: Final = {"docker": _has_docker, "qemu": _has_qemu, "firecracker": _has_firecracker}

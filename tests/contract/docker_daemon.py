@@ -19,7 +19,8 @@ import psutil
 from guactors.errors import RuntimeMissing
 from guactors.images.build import build_image
 from guactors.images.store import ImageStore
-from guactors.runtimes.docker.client import Client, find_socket
+from guactors.runtimes.docker.client import Client
+from guactors.runtimes.docker.socket import find_socket
 
 BUSYBOX = Path("/bin/busybox")
 _WITHIN = 60.0

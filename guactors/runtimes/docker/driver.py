@@ -19,11 +19,12 @@ from msgspec import Struct
 
 from guactors.errors import RuntimeMissing, UsageError
 from guactors.runtimes.base import Capability, Probe, Spec
-from guactors.runtimes.docker.client import Client, DaemonRefused, find_socket
+from guactors.runtimes.docker.client import Client, DaemonRefused
 from guactors.runtimes.docker.container import DockerInstance
 from guactors.runtimes.docker.ends import Ends
 from guactors.runtimes.docker.images import Images
 from guactors.runtimes.docker.removal import remove_container
+from guactors.runtimes.docker.socket import find_socket
 from guactors.runtimes.docker.words import INSTANCE, OWNER
 
 if TYPE_CHECKING:
