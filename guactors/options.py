@@ -15,7 +15,7 @@ from guactors.errors import UnknownOption
 from guactors.messages import Limits, Shape
 from guactors.placing import is_fallback, is_selector, is_strategy, where
 from guactors.runtime_env.options import check_runtime_env
-from guactors.security.words import PREEMPTION, RUNTIMES, is_image_id
+from guactors.security.words import PREEMPTION, RUNTIMES, is_image_id, is_runtime
 
 TASK = "task"
 ACTOR = "actor"
@@ -69,7 +69,7 @@ def _errors(value: Any) -> bool:
 
 
 def _runtime(value: Any) -> bool:
-    return value is None or value in RUNTIMES
+    return value is None or (isinstance(value, str) and is_runtime(value))
 
 
 def _image(value: Any) -> bool:
@@ -129,7 +129,7 @@ _WHO = {
     "accelerator_type": ({TASK, ACTOR}, _text, "a kind of accelerator"),
     "provider": ({TASK, ACTOR}, _text, "a provider's id or name"),
     "priority": ({TASK, ACTOR, METHOD}, _whole(-(2**31)), "an integer, bigger goes first"),
-    "runtime": ({TASK, ACTOR}, _runtime, f"one of {', '.join(RUNTIMES)}"),
+    "runtime": ({TASK, ACTOR}, _runtime, f"{', '.join(RUNTIMES)}, or that of a driver"),
     "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
     "limits": ({TASK, ACTOR}, _limits, "a dict of cpu (processors) and memory (bytes), above 0"),
     "runtime_env": ({TASK, ACTOR}, check_runtime_env, "a dict (env_vars, working_dir, pip, ...)"),

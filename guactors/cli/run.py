@@ -22,9 +22,9 @@ from guactors.errors import InternalError, Stopped, TaskError
 from guactors.grid_file import AUTO
 from guactors.refs import ObjectRef, ObjectRefGenerator
 from guactors.remote_function import RemoteFunction, image_program
+from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.program import Chunk, run_program
 
-RUNTIMES = ("native",)
 SIGNALLED = 128
 CANCEL_WITHIN = 5.0
 """Seconds given to the far side to say that the program is gone."""
@@ -42,7 +42,10 @@ LimitWords = Annotated[
 
 def run(
     program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]...", show_default=False)],
-    runtime: Annotated[str, typer.Option(help=f"One of {', '.join(RUNTIMES)}.")] = RUNTIMES[0],
+    runtime: Annotated[
+        str,
+        typer.Option(help="What it runs in: native, docker, qemu, ...; others need an image."),
+    ] = NATIVE,
     priority: Annotated[int, typer.Option(help="Bigger goes first.")] = 0,
     cpus: Annotated[float, typer.Option(min=0.0, help="CPUs it needs.")] = 1.0,
     memory: Annotated[str | None, typer.Option(help="Memory it needs, such as 2GiB.")] = None,
@@ -73,8 +76,8 @@ def run(
     """Run a program on a provider. Streams its output and ends with its exit status: 128 plus the
     number for a signal, 127 if there is no such program there. With an image, the program and its
     directory are paths inside it. One that its limits end says so on standard error."""
-    if runtime not in RUNTIMES:
-        fail(f"no runtime {runtime!r}; there is {', '.join(RUNTIMES)}", USAGE)
+    if not image and runtime != NATIVE:
+        fail(f"the runtime {runtime!r} runs images: name one with --image", USAGE)
     variables = parse_pairs(env or [], "--env")
     limits = parse_limits(limit or [])
     options: dict[str, object] = {"num_cpus": cpus, "priority": priority, "max_retries": 0}

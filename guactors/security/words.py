@@ -12,7 +12,13 @@ from typing import Final
 RUNTIMES: Final = ("python", "native", "docker", "qemu", "firecracker")
 PREEMPTION: Final = ("suspend", "requeue", "stop", "checkpoint")
 
+_DRIVER: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _IMAGE_ID: Final = re.compile(r"sha3-256:[0-9a-f]{64}", re.ASCII)
+
+
+def is_runtime(text: str) -> bool:
+    """Whether it can be the name of a runtime, ours or that of somebody's driver."""
+    return _DRIVER.fullmatch(text) is not None
 
 
 def is_image_id(text: str) -> bool:
