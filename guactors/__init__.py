@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         timeline,
         wait,
     )
+    from guactors.deployment import Deployment, deploy
     from guactors.integrations.mapping import map  # noqa: A004 - Python's, on a grid
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ActorClass",
     "ActorHandle",
+    "Deployment",
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
@@ -59,6 +61,7 @@ __all__ = [
     "available_resources",
     "cancel",
     "cluster_resources",
+    "deploy",
     "exceptions",
     "get",
     "get_actor",
@@ -79,6 +82,12 @@ __all__ = [
 ]
 
 
+_ELSEWHERE = {
+    "Deployment": "guactors.deployment",
+    "deploy": "guactors.deployment",
+    "map": "guactors.integrations.mapping",
+}
+"""Homes of the names that are not in ``api``."""
 _MODULES = frozenset({"actor", "exceptions", "util"})
 
 
@@ -86,8 +95,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"guactors.{name}")
     if name in __all__:
-        home = "guactors.integrations.mapping" if name == "map" else "guactors.api"
-        value = getattr(import_module(home), name)
+        value = getattr(import_module(_ELSEWHERE.get(name, "guactors.api")), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'guactors' has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """What makes an actor: its pickled class, constructor arguments, and its methods' defaults.
 
-Owns: the inner encoding of an actor's payload, opaque to hub and provider, and the name of the one
-function that is sent without code. Pure.
+Owns: the inner encoding of an actor's payload, opaque to hub and provider, and the names of the one
+function and the one class that are sent without code. Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from msgspec import Struct
 
 PROGRAM: Final = b"gu:program"
 """The id of the function that workers have themselves: it runs a program of the session's image."""
+DEPLOYMENT: Final = b"gu:deployment"
+"""Stands for the class of the actor that workers have themselves: it keeps an instance of the
+session's image."""
 
 
 class MethodInfo(Struct, array_like=True, frozen=True):

@@ -29,6 +29,7 @@ from guactors.options import (
     window_of,
 )
 from guactors.payload import (
+    DEPLOYMENT,
     HandleInfo,
     MethodInfo,
     decode_handle,
@@ -197,6 +198,17 @@ class ActorClass:
         return f"<remote class {self.__name__}>"
 
 
+def kept_instance(options: Mapping[str, Any]) -> ActorClass:
+    """The actor that workers have themselves, as a class without code: it keeps an instance of the
+    ``runtime`` and ``image`` that ``options`` name, see ``worker/deployment``."""
+    from guactors.worker.deployment import GROUPS, SHORT, Deployment
+
+    own = {"max_concurrency": SHORT, "concurrency_groups": GROUPS}
+    made = ActorClass(Deployment, {**options, **own})
+    made._blob = DEPLOYMENT
+    return made
+
+
 class Hold:
     """What keeps an actor alive: the last one of the process that made it ends it, after its queued
     calls. A handle has it, and each of its methods, for ``C.remote().m.remote()`` has a method only
@@ -333,6 +345,12 @@ class ActorMethod:
             return ObjectRef(id, session)
         return submit(
             session, self._actor, args, kwargs, name=self._label, method=self._name, **how
+        )
+
+    def submit(self, *args: Any) -> Any:
+        """As ``remote``, for a process that has several sessions, of which none is its own."""
+        return submit(
+            self._session, self._actor, args, {}, name=self._label, method=self._name, **self._how
         )
 
     def __repr__(self) -> str:

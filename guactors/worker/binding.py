@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guactors.messages import Bind
+from guactors.worker.trust import PYTHON
 
 if TYPE_CHECKING:
     from guactors.worker.execution import Code
@@ -32,3 +33,8 @@ def unbind_code(code: Code) -> None:
     if code.enclosed is not None:
         code.enclosed.close()
         code.enclosed = None
+    if code.instance is not None and code.trust.runtime != PYTHON:
+        from guactors.worker.deployment import Deployment
+
+        if isinstance(code.instance, Deployment):
+            code.instance._close()

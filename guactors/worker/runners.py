@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from guactors import values
 from guactors.context import ActorExit, Place, present_place, running, set_place
 from guactors.messages import LoadActor
-from guactors.payload import decode_payload
+from guactors.payload import DEPLOYMENT, decode_payload
 from guactors.worker import execution
 from guactors.worker.async_runner import AsyncRunner
+from guactors.worker.binding import unbind_code
 from guactors.worker.execution import Interrupted, Outcome
 from guactors.worker.intake import DRAIN_EVERY, Item
 from guactors.worker.outbox import QUICK
@@ -222,7 +223,10 @@ def load_actor(worker: Worker) -> Any:
     )
     name = f"{message.spec.class_name}()"
     if worker.code.enclosed is not None:
-        return _load_enclosed(worker, worker.code.enclosed, message)
+        if decode_payload(message.payload).cls != DEPLOYMENT:
+            return _load_enclosed(worker, worker.code.enclosed, message)
+        # It keeps an instance of its own, and no code of the session comes.
+        unbind_code(worker.code)
     try:
         actor = open_actor(worker, message)
         groups = actor.payload.groups

@@ -15,12 +15,14 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from guactors import values
+from guactors.context import present_place
 from guactors.errors import PermissionDenied
 from guactors.messages import Bind, Refusal
-from guactors.payload import PROGRAM
+from guactors.payload import DEPLOYMENT, PROGRAM
 from guactors.runtimes.base import Where
 from guactors.worker.complaints import Complaints
 
@@ -117,14 +119,7 @@ class Trust:
 
     def program(self) -> Callable[..., Any]:
         """The function that runs a program of the session's image. Raises PermissionDenied."""
-        if self.runtime == PYTHON or not self.where.root:
-            raise self._refusal(
-                "runtime",
-                PROGRAM.decode(),
-                f"no program was run {self._place}: its session runs in the runtime "
-                f"{self.runtime!r}; programs of an image need an image and a runtime such as "
-                "'native'",
-            )
+        self._check_image(PROGRAM, "no program was run", "programs of an image need")
         from guactors.worker import programs
 
         def run_program(argv: Any, env: Any, cwd: Any = "", limits: Any = None) -> Any:
@@ -135,6 +130,29 @@ class Trust:
             raise self._refusal("image", f"program {argv[0]!r}", detail)
 
         return run_program
+
+    def deployment(self) -> Callable[..., Any]:
+        """What makes the actor that keeps an instance of the session's image. Raises
+        PermissionDenied."""
+        self._check_image(DEPLOYMENT, "nothing was deployed", "a deployment needs")
+        from guactors.runtimes.choice import open_runtime
+        from guactors.worker.deployment import Deployment
+        from guactors.worker.programs import store_at
+
+        where = self.where
+        images = partial(store_at, where.root)
+        runtime = partial(open_runtime, where.runtime, images)
+        return partial(Deployment, where, runtime, present_place().provider)
+
+    def _check_image(self, what: bytes, nothing: str, needs: str) -> None:
+        if self.runtime != PYTHON and self.where.root:
+            return
+        raise self._refusal(
+            "runtime",
+            what.decode(),
+            f"{nothing} {self._place}: its session runs in the runtime {self.runtime!r}; {needs} "
+            "an image and a runtime such as 'native'",
+        )
 
     # --- data -------------------------------------------------------------------------------------
 

@@ -55,9 +55,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "worker", "worker.*",
     ),
     "doors": (
-        "", "actor", "api", "exceptions", "node", "cli", "cli.*", "integrations", "integrations.*",
-        "util", "util.*",
-        "web", "web.*",
+        "", "actor", "api", "deployment", "exceptions", "node", "cli", "cli.*", "integrations",
+        "integrations.*",
+        "util", "util.*", "web", "web.*",
     ),
 }  # fmt: skip
 """First match wins, from the top; names without the package's."""

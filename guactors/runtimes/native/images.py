@@ -48,8 +48,10 @@ def program_in(
     if not os.path.isdir(directory):
         raise ProgramNotStarted(f"{command.cwd}: no directory of the image", 127)
     if confined:
-        inside = "/" + os.path.relpath(program, files.root)
-        return [inside, *command.argv[1:]], command.cwd or "/"
+        # By the name that was asked for: what many names lead to may look at the one it has.
+        parts = command.argv[0].split("/")
+        asked = os.path.relpath(program, files.root) if ".." in parts else command.argv[0]
+        return ["/" + asked.lstrip("/"), *command.argv[1:]], command.cwd or "/"
     return [program, *command.argv[1:]], directory
 
 
