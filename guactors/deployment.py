@@ -66,6 +66,7 @@ class Deployment:
     def __init__(self, session: Session, actor: ActorHandle) -> None:
         self._session = session
         self._actor = actor
+        self.piece = PIECE
 
     def __repr__(self) -> str:
         return f"<Deployment {self.id}>"
@@ -164,7 +165,7 @@ class Deployment:
         ``data``: bytes, a file opened for reading bytes, or pieces of bytes."""
         number = self._ask("begin_put", path, tar)
         try:
-            for piece in _pieces(data):
+            for piece in _pieces(data, self.piece):
                 self._ask("put", number, piece)
         except BaseException:
             self._ask("end_put", number, False)
@@ -297,13 +298,13 @@ def _finished(end: tuple[Any, ...], out: bytes = b"", err: bytes = b"") -> Finis
     return Finished(-signal if signal is not None else code or 0, out, err, reason, detail)
 
 
-def _pieces(data: Content) -> Iterator[bytes]:
+def _pieces(data: Content, most: int) -> Iterator[bytes]:
     if isinstance(data, bytes | bytearray | memoryview):
         view = memoryview(data).cast("B")
-        yield from (bytes(view[at : at + PIECE]) for at in range(0, len(view), PIECE))
-    elif hasattr(data, "read"):
-        while piece := data.read(PIECE):
-            yield piece
-    else:
+        yield from (bytes(view[at : at + most]) for at in range(0, len(view), most))
+    elif isinstance(data, Iterable) and not hasattr(data, "read"):
         for one in data:
-            yield from _pieces(one)
+            yield from _pieces(one, most)
+    else:
+        while piece := data.read(most):
+            yield piece

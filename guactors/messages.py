@@ -495,7 +495,8 @@ class Hello(Message, frozen=True, tag=1):
     ``root`` is true for the process whose end ends the session. ``key``: the public key of whom it
     claims to be, which a Proof must show; empty for a local process without one. ``transport``:
     the z85 CURVE key it dials with, by which listeners elsewhere will know it. ``store``: the
-    shared memory that it can look into."""
+    shared memory that it can look into. ``whose``: the key that the session must belong to, or it
+    comes in nowhere; for a local process that works in the session of somebody else."""
 
     peer: Id
     role: Name
@@ -509,6 +510,7 @@ class Hello(Message, frozen=True, tag=1):
     key: Name = ""
     transport: Name = ""
     store: Name = ""
+    whose: Name = ""
 
 
 class Welcome(Message, frozen=True, tag=2):
@@ -1344,6 +1346,17 @@ class CloseSession(Message, frozen=True, tag=135):
     token: Name = ""
 
 
+class SignSession(Message, frozen=True, tag=137):
+    """The HTTP server: the statement by which providers believe whose the bearer's ``session`` is,
+    as in a Proof of its root caller, but for no link, peer or CURVE key. Answered by Done."""
+
+    request: Count
+    token: Name
+    session: Id
+    statement: Document
+    signature: Nonce
+
+
 class AskSessions(Message, frozen=True, tag=136):
     """One's own sessions, as an administrator all. ``token`` as above. Answered by SessionList."""
 
@@ -1655,7 +1668,7 @@ Common = Hello | Welcome | Ping | Pong | Goodbye | Fault
 Authority = (
     AskKeys | ApproveKey | RevokeKey | MakeInvitation | PutGrant | RevokeGrant | AskGrants
     | AskAudit | PutSuccession | AskChallenge | AskToken | UseToken | DropToken | ReserveSession
-    | CloseSession | AskSessions
+    | CloseSession | SignSession | AskSessions
 )  # fmt: skip
 AuthorityAnswer = (
     KeyList | Invitation | GrantList | AuditLines | Done | ChallengeIs | TokenIs | Allowed

@@ -88,7 +88,7 @@ class Session:
             self.peer, linger=timing.linger, retry_error=_wants_retry, store=hello.store
         )
         self.lookout = Lookout(self.core, self.id, root=hello.root)
-        self._store = SessionStore(self.core, shared=host is not None)
+        self._store = SessionStore(self.core, shared=host is not None or not hello.store)
         self._depots = SessionDepots(self)
         self.released: deque[int] = deque()
         self.abandoned: deque[int] = deque()

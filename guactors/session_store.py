@@ -15,7 +15,8 @@ from guactors.objects.place import unpin
 
 
 class SessionStore:
-    """One per session. ``shared``: the process has another keeper of the store (a worker)."""
+    """One per session. ``shared``: the process has another keeper of the store (a worker), or
+    several sessions and none."""
 
     def __init__(self, core: CallerCore, *, shared: bool) -> None:
         objects = self._objects = core.objects

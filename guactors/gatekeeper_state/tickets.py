@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from guactors import messages as m
 from guactors.errors import AuthFailed, UsageError
 from guactors.gatekeeper_state.authority import Ask
@@ -18,7 +20,7 @@ from guactors.scheduling import events as e
 from guactors.security.canonical import shown
 from guactors.security.keys import Kind, PublicKey, parse_public
 from guactors.security.rights import Reason
-from guactors.security.statements import judge_statement, read_statement
+from guactors.security.statements import check_warrant, judge_statement, read_statement
 
 ROLE: Final = "http"
 """In the statement that a token is got for."""
@@ -30,7 +32,8 @@ _SUBMIT: Final = "submit"
 _SERVERS: Final = frozenset({e.LOCAL, Kind.OWNER.value})
 _IMAGES: Final = (m.OfferImage, m.PutChunk, m.SealImage, m.AskImages, m.AskImage, m.AskChunk,
                   m.RemoveImage)  # fmt: skip
-_ONLY_HERE: Final = (m.AskChallenge, m.AskToken, m.UseToken, m.DropToken, m.ReserveSession)
+_ONLY_HERE: Final = (m.AskChallenge, m.AskToken, m.UseToken, m.DropToken, m.ReserveSession,
+                     m.SignSession)  # fmt: skip
 
 
 def concerns_tokens(message: m.Message) -> bool:
@@ -76,6 +79,8 @@ class Counter:
                 return self._use(ask, message, standing)
             case m.ReserveSession():
                 return self._reserve(ask, message, standing)
+            case m.SignSession():
+                return self._sign(ask, message, standing)
             case m.CloseSession() | m.AskSessions():
                 return [to_hub(e.SessionAsked(ask.peer, standing, message))]
         return [e.ToRoom(e.RoomName.IMAGES, e.ImagesAsked(ask.peer, standing, message))]
@@ -182,5 +187,25 @@ class Counter:
             grant=verdict.serial,
         )  # fmt: skip
         name = shown(message.name)
+        # Providers that do not take the hub's word want a statement, too: ``SignSession``.
+        warrant = m.WarrantWord(session, who, grants=self._grants(who, ask))
+        standing = replace(standing, warrant=warrant)
         reserved = e.SessionReserved(session, standing, name, message.seconds)
         return [*line, to_hub(reserved), *ask.done(session)]
+
+    def _sign(self, ask: Ask, message: m.SignSession, standing: e.Standing) -> list[e.Effect]:
+        books, who, session = self._books, standing.principal, message.session
+        warrant = m.WarrantWord(
+            session, who, message.statement, message.signature, self._grants(who, ask)
+        )
+        wall = books.wall(ask.now)
+        try:
+            check_warrant(warrant, hub=books.hub, owners=books.keys.owners(), now=wall)
+        except AuthFailed as fault:
+            return self._fail(ask, who, Reason.BAD_SIGNATURE, str(fault))
+        line = books.allowed(who, "session", "signed", ask.now, target=session, where=ask.peer)
+        signed = replace(standing, warrant=warrant)
+        return [*line, to_hub(e.SessionAsked(ask.peer, signed, message))]
+
+    def _grants(self, who: str, ask: Ask) -> list[bytes]:
+        return self._books.grants.envelopes(who, self._books.wall(ask.now))

@@ -187,6 +187,8 @@ class Admission:
             return f"{hello.peer} is the name of somebody else's process"
         if hello.role != "caller" or not hello.session:
             return ""
+        if hello.whose and principal_of(self._desk.sessions.find(hello.session)) != hello.whose:
+            return f"session {hello.session} is none of {hello.whose}"
         why = self._desk.sessions.closed(hello.session)
         if why:
             return f"session {hello.session} was {why}"

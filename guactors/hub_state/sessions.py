@@ -91,8 +91,23 @@ class SessionBook:
     def reserve(self, event: SessionReserved, now: float) -> float:
         """A session without a root caller; until when."""
         until = now + event.seconds
+        if event.standing.warrant is not None:
+            self._keep(event.session, event.standing.warrant)
         self._titles[event.session] = Title(event.session, event.standing, now, event.name, until)
         return until
+
+    def sign(self, session: str, standing: Standing) -> bool:
+        """Its principal shows for it what providers want to see; False if it is another's."""
+        title = self._titles.get(session)
+        if title is None or title.standing is None or standing.warrant is None:
+            return False
+        if title.standing.principal != standing.principal:
+            return False
+        title.standing = standing
+        self._keep(session, standing.warrant)
+        for told in self._told.values():
+            told.discard(session)
+        return True
 
     def close(self, session: str, why: str) -> None:
         """Ended by somebody's word: nobody may open it again."""

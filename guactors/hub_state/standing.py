@@ -63,7 +63,7 @@ class StandingRules:
     def asked(
         self, asker: Peer, standing: e.Standing, message: m.Message, now: float
     ) -> list[e.Effect]:
-        """AskSessions or CloseSession, with the rights of ``standing``."""
+        """AskSessions, CloseSession or SignSession, with the rights of ``standing``."""
         desk = self._desk
         everything = standing.rights.may("admin", desk.wall(now)).allowed
         match message:
@@ -89,7 +89,23 @@ class StandingRules:
                     *self._close(session, reason, now),
                     *desk.send(asker, m.Done(request)),
                 ]
+            case m.SignSession(request, _, session):
+                return self._sign(asker, standing, request, session)
         return []
+
+    def _sign(
+        self, asker: Peer, standing: e.Standing, request: int, session: str
+    ) -> list[e.Effect]:
+        desk = self._desk
+        if not desk.sessions.sign(session, standing):
+            text = f"no session {session} of yours is open"
+            return desk.send(asker, m.Fault("UsageError", text, request))
+        effects: list[e.Effect] = []
+        for provider, warrant in desk.sessions.late(session):
+            effects += desk.deliver(provider, warrant)
+        # What providers refused for want of it may be tried again.
+        again = e.StandingChanged(standing.principal, standing, "finish")
+        return [*effects, e.ToRoom(TO_SCHEDULER, again), *desk.send(asker, m.Done(request))]
 
     def _callers_of(self, session: str) -> int:
         return sum(p.hello.session == session and p.role == "caller" for p in self._desk.peers)

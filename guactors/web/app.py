@@ -21,6 +21,13 @@ from guactors.web.answers import Refused, body_of, refusal_of
 from guactors.web.auth_routes import auth_routes, token_routes
 from guactors.web.bearers import Bearers
 from guactors.web.complaints import Complaints
+from guactors.web.deployment_routes import (
+    deployment_routes,
+    file_routes,
+    keeping_routes,
+    peer_routes,
+)
+from guactors.web.deputy import Deputies
 from guactors.web.gate import Gate
 from guactors.web.guard import JSON, Refusal
 from guactors.web.hub_client import Hub
@@ -33,7 +40,7 @@ REST of a guactors hub. Get a token with your key: `POST /auth/challenge`, sign 
 /auth/session`; then send `Authorization: Bearer TOKEN` with everything else."""
 
 
-def make_app(hub: Hub, names: Collection[str], limits: Limits) -> Gate:
+def make_app(hub: Hub, deputies: Deputies, names: Collection[str], limits: Limits) -> Gate:
     """The ASGI application. ``names``: as ``guard.lower_names`` gives them."""
     bearers = Bearers()
     problems: dict[int | str, dict[str, Any]] = {
@@ -60,7 +67,11 @@ def make_app(hub: Hub, names: Collection[str], limits: Limits) -> Gate:
     bearer = [Depends(HTTPBearer(auto_error=False))]
     for routes in (
         token_routes(hub, bearers),
-        session_routes(hub),
+        session_routes(hub, deputies),
+        keeping_routes(hub, deputies),
+        deployment_routes(hub, deputies),
+        file_routes(hub, deputies),
+        peer_routes(hub, deputies),
         upload_routes(hub),
         image_routes(hub),
         download_routes(hub),

@@ -65,7 +65,8 @@ class Gate:
         hold = scope[_HOLD] = Hold(self._budget)
         limit = guard.body_limit(scope["method"], scope["path"], self._limits)
         try:
-            body = _Body(receive, limit, hold, holder_of(scope))
+            held = None if guard.passes_through(scope["method"], scope["path"]) else hold
+            body = _Body(receive, limit, held, holder_of(scope))
             await self._app(scope, body.receive, answer.send)
         finally:
             hold.release()
@@ -125,9 +126,10 @@ def hold(scope: MutableMapping[str, Any], count: int) -> None:
 
 
 class _Body:
-    """The body of a request, as long as it keeps to ``limit``."""
+    """The body of a request, as long as it keeps to ``limit``. ``hold``: what counts it, None where
+    it is handed on."""
 
-    def __init__(self, receive: Receive, limit: int, hold: Hold, holder: str) -> None:
+    def __init__(self, receive: Receive, limit: int, hold: Hold | None, holder: str) -> None:
         self._receive = receive
         self._left = limit
         self._limit = limit
@@ -140,7 +142,7 @@ class _Body:
         self._left -= size
         if self._left < 0:
             raise Refused(guard.too_large(self._limit))
-        if size and not self._hold.take(self._holder, size):
+        if size and self._hold is not None and not self._hold.take(self._holder, size):
             raise Refused(busy("too many large bodies are on their way: send fewer at a time"))
         return message
 

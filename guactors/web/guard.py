@@ -41,6 +41,7 @@ _NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?", re.ASCII)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 _OFFER: Final = "/images"
 _BEARER: Final = "Bearer"
+_DEPLOYMENT: Final = re.compile(r"/sessions/[^/]+/peers/[^/]+/deployments/[^/]+(/files)?")
 
 
 class Refusal(Struct, frozen=True):
@@ -159,10 +160,20 @@ def no_token(detail: str = "") -> Refusal:
 # --- how much, and of what kind -------------------------------------------------------------------
 
 
+def passes_through(method: str, path: str) -> bool:
+    """Whether the body of a request is handed on as it comes, and never held."""
+    found = _DEPLOYMENT.fullmatch(path) if method == "PUT" else None
+    return found is not None and bool(found[1])
+
+
 def body_limit(method: str, path: str, limits: Limits) -> int:
     """Bytes that the body of a request may have."""
+    if passes_through(method, path):
+        return limits.file
     if method == "PUT":
         return CHUNK
+    if method == "PATCH":
+        return limits.manifest if _DEPLOYMENT.fullmatch(path) else 0
     if method == "POST":
         return limits.manifest if path == _OFFER else limits.document
     return 0

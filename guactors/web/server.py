@@ -26,6 +26,8 @@ from guactors.errors import GuactorsError, UsageError
 from guactors.web.app import make_app
 from guactors.web.connection import Everybody, GuardedConnection, watch
 from guactors.web.crowd import Crowd
+from guactors.web.deputy import Deputies
+from guactors.web.gate import Gate
 from guactors.web.guard import is_loopback, lower_names
 from guactors.web.hub_client import Hub
 from guactors.web.settings import WebConfig
@@ -74,24 +76,26 @@ async def serve_web(
     security = _security(config)
     with bind(config) as sock:
         hub = Hub(config.hub, config.timing)
+        deputies = Deputies(config.hub, config.timing)
+        app = make_app(hub, deputies, names, config.limits)
         try:
-            await _serve(config, names, security, sock, hub, on_ready, stop)
+            await _serve(config, app, security, sock, on_ready, stop)
         finally:
+            deputies.close()
             hub.close()
 
 
 async def _serve(
     config: WebConfig,
-    names: frozenset[str],
+    app: Gate,
     security: ssl.SSLContext | None,
     sock: socket.socket,
-    hub: Hub,
     on_ready: Callable[[str], None],
     stop: asyncio.Event,
 ) -> None:
     limits = config.limits
     settings = Config(
-        cast(Any, make_app(hub, names, limits)),
+        cast(Any, app),
         http=GuardedConnection,
         ws="none",
         lifespan="off",

@@ -14,14 +14,16 @@ from guactors import messages as m
 from guactors.errors import UsageError
 from guactors.web import forms
 from guactors.web.answers import Refused, refusal_of
+from guactors.web.bearers import Bearer
+from guactors.web.deputy import Deputies
 from guactors.web.gate import bearer_in
 from guactors.web.hub_client import Hub
 
 SessionPath = Annotated[str, Path(max_length=64)]
 
 
-def session_routes(hub: Hub) -> APIRouter:
-    """Reserve, list, close."""
+def session_routes(hub: Hub, deputies: Deputies) -> APIRouter:
+    """Reserve, sign, list, close."""
     routes = APIRouter(prefix="/sessions", tags=["sessions"])
 
     @routes.post("", status_code=201)
@@ -48,6 +50,21 @@ def session_routes(hub: Hub) -> APIRouter:
                 return _session(row)
         raise Refused(refusal_of(UsageError("no such session of yours is open"), 404))
 
+    @routes.post("/{session}/warrant", status_code=204)
+    async def sign(session: SessionPath, form: forms.TokenForm, request: Request) -> None:
+        """Show providers whose session it is: those that do not take the hub's word run nothing
+        of it before. The statement is that of a caller in this session, for no link and no
+        nonce."""
+        statement = forms.unpack(form.statement, "statement")
+        signature = forms.unpack(form.signature, "signature")
+        if len(signature) != 64:
+            raise UsageError("a signature has 64 bytes")
+        token = bearer_in(request.scope).token
+        try:
+            await hub.ask(m.SignSession(0, token, session, statement, signature), m.Done)
+        except UsageError as fault:
+            raise Refused(refusal_of(fault, 404)) from None
+
     @routes.delete("/{session}", status_code=204)
     async def close(session: SessionPath, request: Request) -> None:
         """End it, and what runs in it."""
@@ -56,8 +73,22 @@ def session_routes(hub: Hub) -> APIRouter:
             await hub.ask(m.CloseSession(0, session, token), m.Done)
         except UsageError as fault:
             raise Refused(refusal_of(fault, 404)) from None
+        await deputies.leave(session)
 
     return routes
+
+
+async def check_own(hub: Hub, session: str, bearer: Bearer) -> None:
+    """Raises Refused unless the bearer's own session of that id is open; an administrator's rights
+    make no other session his."""
+    if session not in await own_sessions(hub, bearer):
+        raise Refused(refusal_of(UsageError("no such session of yours is open"), 404))
+
+
+async def own_sessions(hub: Hub, bearer: Bearer) -> list[str]:
+    """The open sessions of the bearer's key."""
+    found = await hub.ask(m.AskSessions(0, bearer.token), m.SessionList)
+    return [row.session for row in found.sessions if row.principal == bearer.key]
 
 
 async def _rows(hub: Hub, request: Request) -> list[m.SessionRow]:

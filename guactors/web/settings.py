@@ -35,7 +35,9 @@ class Limits(Struct, frozen=True):
     document: int = 16_384
     """Bytes of a JSON body, but for a manifest."""
     manifest: int = 720_896
-    """Bytes of the JSON body that offers an image."""
+    """Bytes of the JSON body that offers an image, or has the commands of a deployment."""
+    file: int = 1 << 40
+    """Bytes of a file for a deployment, which is not held here."""
     discarded: int = 5 << 20
     """Bytes of a body that are still read after the answer, so that its sender comes to read that:
     he who is cut off before hears nothing. A chunk, and something."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from guactors import errors
 from guactors import messages as m
 from guactors.web.app import make_app
+from guactors.web.deputy import Deputies
 from guactors.web.hub_client import Hub
 from guactors.web.settings import Limits
 
@@ -57,6 +58,29 @@ class FakeHub:
         return [type(question).__name__ for _, question in self.asked]
 
 
+class FakeDeputies:
+    """Does at once what is to be done; ``of_key`` are its deputies, ``left`` the sessions that were
+    left."""
+
+    def __init__(self) -> None:
+        self.deputies: dict[str, Any] = {}
+        self.left: list[str] = []
+
+    async def enter(self, session: str, key: str) -> Any:
+        assert key == KEY
+        return self.deputies[session]
+
+    def find(self, session: str, key: str) -> Any:
+        return self.deputies.get(session) if key == KEY else None
+
+    async def leave(self, session: str) -> None:
+        self.left.append(session)
+
+    async def work(self, key: str, do: Callable[..., Any], *args: Any) -> Any:
+        assert key == KEY
+        return await asyncio.to_thread(do, *args)
+
+
 @dataclass
 class Reply:
     status: int
@@ -85,7 +109,10 @@ class Door:
 
     def __init__(self, limits: Limits | None = None, names: Iterable[str] = ()) -> None:
         self.hub = FakeHub()
-        self.app = make_app(cast(Hub, self.hub), frozenset(names), limits or Limits())
+        self.deputies = FakeDeputies()
+        self.app = make_app(
+            cast(Hub, self.hub), cast(Deputies, self.deputies), frozenset(names), limits or Limits()
+        )
         self.app._bearers.gave(TOKEN, KEY, float("inf"))
 
     def __call__(

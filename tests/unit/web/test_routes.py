@@ -17,6 +17,7 @@ from guactors.web.settings import Limits
 from tests.unit.web.bench import BLOB, IMAGE, KEY, TOKEN, Answer, Door, b64
 
 CHUNK_PATH = f"/images/{IMAGE}/blobs/{BLOB}/chunks/3"
+DEPLOYED = "/sessions/s-1/peers/box/deployments"
 EXPIRES = 1_900_000_000.0
 WHEN = "2030-03-17T17:46:40Z"
 
@@ -383,17 +384,19 @@ def test_what_is_no_place_is_not_there(door: Door, path: str) -> None:
 def routes() -> list[tuple[str, str]]:
     """Every route there is, with an example of its path."""
     document = Door()("GET", "/openapi.json", token=None).json()
-    example = {"{image}": IMAGE, "{blob}": BLOB, "{index}": "0", "{session}": "s-1"}
+    example = {"{image}": IMAGE, "{blob}": BLOB, "{index}": "0", "{session}": "s-1",
+               "{node}": "box", "{id}": "hd::1"}  # fmt: skip
     found = [("GET", "/openapi.json")]
     for path, methods in document["paths"].items():
         for name, text in example.items():
             path = path.replace(name, text)  # noqa: PLW2901
-        found += [(method.upper(), path) for method in methods]
+        needed = "?path=x" if path.endswith("/files") else ""
+        found += [(method.upper(), path + needed) for method in methods]
     return found
 
 
 def test_the_document_has_every_route() -> None:
-    assert len(routes()) == 16
+    assert len(routes()) == 26
     assert set(routes()) >= guard.PUBLIC
 
 
@@ -436,6 +439,10 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/sessions"): {},
     ("POST", "/images"): {"manifest": b64(MANIFEST)},
     ("PUT", f"/images/{IMAGE}/blobs/{BLOB}/chunks/0"): b"data",
+    ("POST", "/sessions/s-1/warrant"): {"statement": b64(b"x"), "signature": b64(bytes(64))},
+    ("POST", f"{DEPLOYED}"): {"envType": "hd", "image": {"hash": IMAGE}, "name": "", "tags": []},
+    ("PATCH", f"{DEPLOYED}/hd::1"): ["open"],
+    ("PUT", f"{DEPLOYED}/hd::1/files?path=x"): b"data",
 }
 
 
@@ -455,7 +462,7 @@ def test_the_hubs_refusals_are_passed_on(
 ) -> None:
     for question in (
         m.DropToken, m.AskSessions, m.ReserveSession, m.CloseSession, m.OfferImage, m.UseToken,
-        m.AskImages, m.AskImage, m.RemoveImage,
+        m.AskImages, m.AskImage, m.RemoveImage, m.SignSession,
     ):  # fmt: skip
         door.hub.says(question, fault)
     reply = door(method, path, BODIES.get((method, path)))
