@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Literal
 
 from guactors.grid_client import GridClient
 from guactors.image_client import push
@@ -26,7 +27,9 @@ def new_store(path: Path) -> ImageStore:
     return ImageStore(path / "images", quota=1 << 30, now=time.time)
 
 
-def shell_image(store: ImageStore, path: Path, note: str = "") -> str:
+def shell_image(
+    store: ImageStore, path: Path, note: str = "", media: Literal["tar", "squashfs"] = "tar"
+) -> str:
     """The id of an image with busybox under its names; ``note`` makes it another one."""
     busybox = shutil.which("busybox")
     assert busybox is not None
@@ -38,7 +41,7 @@ def shell_image(store: ImageStore, path: Path, note: str = "") -> str:
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\nguest:x:1000:1000::/:/bin/sh\n")
     (root / "etc" / "note").write_text(note)
-    return build_image(root, store, name=f"shell{note}", media="tar")
+    return build_image(root, store, name=f"shell{note}", media=media)
 
 
 def upload(grid: KeyedGrid, app: Path, store: ImageStore, image: str) -> None:

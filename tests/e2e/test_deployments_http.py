@@ -1,5 +1,5 @@
-"""Deployments over HTTP on a real grid: what an app with a token and a signature may do, and what it
-gets where it may not."""
+"""Deployments over HTTP on a real grid: what an app with a token and a signature may do, and what
+it gets where it may not."""
 
 from __future__ import annotations
 

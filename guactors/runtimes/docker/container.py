@@ -51,6 +51,7 @@ from guactors.runtimes.docker.words import (
     exec_body,
     exit_of,
 )
+from guactors.runtimes.native.guardian import Guardian
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Of programs, where neither the image nor anybody else says so."""
@@ -63,10 +64,17 @@ log = logging.getLogger("guactors.runtimes")
 
 
 class DockerInstance:
-    """:class:`~guactors.runtimes.base.Driver`. ``processors``: of the daemon's machine."""
+    """:class:`~guactors.runtimes.base.Driver`. ``processors``: of the daemon's machine;
+    ``guardian``: removes the container if this process is killed."""
 
     def __init__(
-        self, spec: Spec, client: Client, ends: Ends, loaded: Loaded, processors: int
+        self,
+        spec: Spec,
+        client: Client,
+        ends: Ends,
+        loaded: Loaded,
+        processors: int,
+        guardian: Guardian,
     ) -> None:
         self._spec = spec
         self._client = client
@@ -77,7 +85,10 @@ class DockerInstance:
         self._sight: Sight | None = None
         self._started_at = 0.0
         self._closed = False
+        self._guardian = guardian
         self._container = self._create(loaded.id, processors)
+        self._watched = f"{client.path} {self._container}"
+        guardian.watch("container", self._watched)
         self._reach = Reach(client, self._container)
         uid, _, gid = loaded.config.user.partition(":")
         owner = (int(uid), int(gid))
@@ -202,6 +213,7 @@ class DockerInstance:
             self._closed = True
         try:
             remove_container(self._client, self._container)
+            self._guardian.forget("container", self._watched)
         except RuntimeMissing as missing:
             ended = self._reach.end_first()
             log.warning(

@@ -26,6 +26,7 @@ from guactors.runtimes.docker.images import Images
 from guactors.runtimes.docker.removal import remove_container
 from guactors.runtimes.docker.socket import find_socket
 from guactors.runtimes.docker.words import INSTANCE, OWNER
+from guactors.runtimes.native.guardian import Guardian
 
 if TYPE_CHECKING:
     from guactors.images.store import ImageStore
@@ -63,6 +64,7 @@ class DockerRuntime:
         self._client: Client | None = None
         self._facts: Facts | None = None
         self.ends = Ends()
+        self._guardian = Guardian()
         self.capabilities = _ALWAYS | _HELD.keys()
         with suppress(RuntimeMissing):
             self.capabilities -= self.facts().without
@@ -128,7 +130,7 @@ class DockerRuntime:
             raise RuntimeMissing(
                 f"the Docker daemon at {client.path} does not tell of its images: {refused.words}"
             ) from None
-        return DockerInstance(spec, client, self.ends, loaded, facts.processors)
+        return DockerInstance(spec, client, self.ends, loaded, facts.processors, self._guardian)
 
     def restore(self, spec: Spec, path: str) -> DockerInstance:
         """Nothing is ever saved."""
@@ -154,8 +156,9 @@ class DockerRuntime:
         return ended
 
     def close(self) -> None:
-        """The thread and the idle connections go."""
+        """The thread, the guardian and the idle connections go."""
         self.ends.close()
+        self._guardian.close()
         with self._lock:
             client, self._client = self._client, None
         if client is not None:

@@ -9,6 +9,7 @@ it: it is our end that closes the pipe, however that comes about.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -17,7 +18,23 @@ from typing import Final, Literal
 
 from guactors.errors import InternalError
 
-Kind = Literal["group", "cgroup", "directory"]
+Kind = Literal["group", "cgroup", "directory", "container"]
+"""A container is named by the socket of its daemon, a space, and its id."""
+
+_REMOVE: Final = r"""
+import http.client, socket, sys, time
+path, _, container = sys.argv[1].rpartition(" ")
+for _ in range(600):
+    line = http.client.HTTPConnection("docker", timeout=30)
+    line.sock = socket.socket(socket.AF_UNIX)
+    line.sock.connect(path)
+    line.request("DELETE", "/containers/" + container + "?force=1&v=1")
+    if line.getresponse().status in (204, 404):
+        break
+    line.close()
+    time.sleep(0.05)
+"""
+"""Until a daemon has removed the container; what it answers meanwhile is that it is at it."""
 
 _SCRIPT: Final = r"""
 list=
@@ -46,8 +63,10 @@ for one in $list; do
         rmdir "$value" && break
         tries=$((tries + 1)); sleep 0.01
       done ;;
+    container) @python -I -c @remove "$value" & ;;
   esac
 done 2>/dev/null
+wait
 for one in $list; do
   case $one in directory*) rm -rf "${one#* }" ;; esac
 done
@@ -98,8 +117,10 @@ class Guardian:
 
     def _start(self) -> None:
         self._pid = os.getpid()
+        python, remove = shlex.quote(sys.executable), shlex.quote(_REMOVE)
+        script = _SCRIPT.replace("@python", python).replace("@remove", remove)
         self._shell = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "guardian"],
+            ["/bin/sh", "-c", script, "guardian"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
