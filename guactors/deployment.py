@@ -82,6 +82,11 @@ class Deployment:
         """Of the actor that keeps it."""
         return self._actor._actor.id
 
+    @property
+    def alive(self) -> bool:
+        """Whether the actor that keeps it is, as far as this process knows."""
+        return not self._session.closed and self._actor._actor.state != "dead"
+
     # --- programs -------------------------------------------------------------------------------
 
     def exec(
@@ -210,7 +215,7 @@ class Deployment:
 
     def close(self, grace: float = 0.0) -> None:
         """End it and give its place back. Idempotent; quiet where it is gone already."""
-        if self._session.closed or self._actor._actor.state == "dead":
+        if not self.alive:
             return
         try:
             self._ask("stop", float(grace))

@@ -212,7 +212,8 @@ class HubLine:
             self._refuse(error, certain=self.up)
             return
         self._refusals += 1
-        vouched = self._hello.transport and not self._hello.key
+        hello = self._hello
+        vouched = hello.transport and not (hello.key or hello.whose)
         self._refuse(error, certain=not vouched and self._refusals >= MOST_REFUSALS)
         self._lose(str(error), self._now)
 

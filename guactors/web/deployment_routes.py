@@ -61,7 +61,7 @@ def keeping_routes(hub: Hub, deputies: Deputies) -> APIRouter:
     ) -> str:
         """An instance of an image that is kept until it is deleted or its session ends; its id."""
         bearer = bearer_in(request.scope)
-        await check_own(hub, session, bearer)
+        await check_own(hub, deputies, session, bearer)
         place = await _peer(hub, node)
         image = await _image(hub, bearer, form)
         given = form.env_type, place, form.note or "", form.shape(image), form.given(), form.seconds
@@ -93,7 +93,7 @@ def deployment_routes(hub: Hub, deputies: Deputies) -> APIRouter:
     async def listing(session: SessionPath, node: NodePath, request: Request) -> list[Deployment]:
         """Those of the session at the peer."""
         bearer = bearer_in(request.scope)
-        await check_own(hub, session, bearer)
+        await check_own(hub, deputies, session, bearer)
         await _peer(hub, node)
         deputy = deputies.find(session, bearer.key)
         kept = [] if deputy is None else [one for one in deputy.kept.values() if one.is_at(node)]
@@ -231,7 +231,7 @@ async def _image(hub: Hub, bearer: Bearer, form: DeploymentForm) -> str:
 async def _kept(
     hub: Hub, deputies: Deputies, session: str, node: str, id: str, bearer: Bearer
 ) -> Kept:
-    await check_own(hub, session, bearer)
+    await check_own(hub, deputies, session, bearer)
     deputy = deputies.find(session, bearer.key)
     found = None if deputy is None else deputy.kept.get(id)
     if found is None or not found.is_at(node):
@@ -241,7 +241,7 @@ async def _kept(
 
 async def _at(hub: Hub, deputies: Deputies, node: str, bearer: Bearer) -> list[Kept]:
     """What the bearer has at a provider. Raises Refused where there is no such provider."""
-    sessions = await own_sessions(hub, bearer)
+    sessions = await own_sessions(hub, deputies, bearer)
     await _peer(hub, node)
     found = [deputies.find(session, bearer.key) for session in sessions]
     return [

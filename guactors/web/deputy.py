@@ -14,7 +14,7 @@ import asyncio
 import os
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -88,6 +88,11 @@ class Deputy:
         """Whether it is of no more use."""
         return self._grid.closed or self._grid.refused is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that it deployed is there any more."""
+        return not any(one.it.alive for one in list(self.kept.values()))
+
     def deploy(
         self,
         kind: str,
@@ -149,6 +154,12 @@ class Deputies:
         found = self._all.get(session)
         return found if found is not None and found.key == key and not found.over else None
 
+    async def keep_only(self, key: str, sessions: Collection[str]) -> None:
+        """No other sessions of that key are open any more."""
+        for session, one in list(self._all.items()):
+            if one.key == key and session not in sessions:
+                await self.leave(session)
+
     async def leave(self, session: str) -> None:
         """The session has ended."""
         found = self._all.pop(session, None)
@@ -179,7 +190,7 @@ class Deputies:
                 await self.leave(session)
         if len(self._all) < MOST:
             return
-        idle = [session for session, one in self._all.items() if not one.kept]
+        idle = [session for session, one in self._all.items() if one.is_idle]
         if not idle:
             raise MailboxFull(f"{MOST} sessions have deployments by HTTP: close one of them first")
         await self.leave(idle[0])

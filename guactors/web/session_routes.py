@@ -78,17 +78,19 @@ def session_routes(hub: Hub, deputies: Deputies) -> APIRouter:
     return routes
 
 
-async def check_own(hub: Hub, session: str, bearer: Bearer) -> None:
+async def check_own(hub: Hub, deputies: Deputies, session: str, bearer: Bearer) -> None:
     """Raises Refused unless the bearer's own session of that id is open; an administrator's rights
     make no other session his."""
-    if session not in await own_sessions(hub, bearer):
+    if session not in await own_sessions(hub, deputies, bearer):
         raise Refused(refusal_of(UsageError("no such session of yours is open"), 404))
 
 
-async def own_sessions(hub: Hub, bearer: Bearer) -> list[str]:
-    """The open sessions of the bearer's key."""
+async def own_sessions(hub: Hub, deputies: Deputies, bearer: Bearer) -> list[str]:
+    """The open sessions of the bearer's key; all others of it are left."""
     found = await hub.ask(m.AskSessions(0, bearer.token), m.SessionList)
-    return [row.session for row in found.sessions if row.principal == bearer.key]
+    own = [row.session for row in found.sessions if row.principal == bearer.key]
+    await deputies.keep_only(bearer.key, own)
+    return own
 
 
 async def _rows(hub: Hub, request: Request) -> list[m.SessionRow]:

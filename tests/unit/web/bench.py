@@ -65,6 +65,7 @@ class FakeDeputies:
     def __init__(self) -> None:
         self.deputies: dict[str, Any] = {}
         self.left: list[str] = []
+        self.kept: list[str] = []
 
     async def enter(self, session: str, key: str) -> Any:
         assert key == KEY
@@ -75,6 +76,10 @@ class FakeDeputies:
 
     async def leave(self, session: str) -> None:
         self.left.append(session)
+
+    async def keep_only(self, key: str, sessions: list[str]) -> None:
+        assert key == KEY
+        self.kept = sessions
 
     async def work(self, key: str, do: Callable[..., Any], *args: Any) -> Any:
         assert key == KEY
@@ -109,6 +114,8 @@ class Door:
 
     def __init__(self, limits: Limits | None = None, names: Iterable[str] = ()) -> None:
         self.hub = FakeHub()
+        self.stays = False
+        """Whether a client is there until it has its answer."""
         self.deputies = FakeDeputies()
         self.app = make_app(
             cast(Hub, self.hub), cast(Deputies, self.deputies), frozenset(names), limits or Limits()
@@ -168,6 +175,8 @@ class Door:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
+            if not events and self.stays:
+                await asyncio.Event().wait()
             return events.pop(0) if events else {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
