@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from guactors.security.key_files import load_key
@@ -303,3 +304,23 @@ def test_a_killed_worker_is_told_of(client: Client) -> None:
     until(lambda: not processes_with("98761"), "it is gone")
     assert client("PATCH", path, ["open"])[0] == 502
     assert client("DELETE", path)[0] == 204
+
+
+def test_nothing_is_left_of_a_killed_door(
+    permanent_threads: None, run_root: Path, tmp_path: Path
+) -> None:
+    (run_root / "door").mkdir(mode=0o700)
+    with KeyedGrid(run_root / "door") as grid:
+        site = Site(grid, tmp_path)
+        owner = Client(site, site.app)
+        path = owner.made()
+        start = {"start": {"executable": "/bin/sleep", "args": ["98760"]}}
+        assert owner.json("PATCH", path, [start]) == (200, ["1"])
+        until(lambda: processes_with("98760"), "it runs")
+        [door] = [
+            one
+            for one in psutil.Process(grid.hub_pid).children(recursive=True)
+            if "guactors.web" in one.cmdline()
+        ]
+        door.kill()
+        until(lambda: not processes_with("98760"), "it is gone")
