@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from guactors import refs, values
 from guactors.actor_making import settle_in
-from guactors.context import present_place, running
+from guactors.context import running
 from guactors.enclosure.conversation import Answer, Asked, Conversation
 from guactors.enclosure.enclosure import Enclosure
 from guactors.errors import GuactorsError, InternalError, NotSerializable, PermissionDenied
@@ -45,15 +45,16 @@ _FAILED: Final = 70
 
 
 class Enclosed:
-    """``worker``: whose calls these are. Threads: any, but ``load``."""
+    """``worker``: whose calls these are; ``env``: variables in there. Threads: any."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, env: dict[str, str]) -> None:
         self._worker = worker
         where = worker.code.trust.where
         self._enclosure = Enclosure(
             where,
             lambda: open_runtime(where.runtime, partial(store_at, where.root)),
-            present_place().provider,
+            worker.config.provider,
+            env,
             self._print,
             self._ended,
         )

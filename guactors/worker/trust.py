@@ -117,7 +117,7 @@ class Trust:
 
     def program(self) -> Callable[..., Any]:
         """The function that runs a program of the session's image. Raises PermissionDenied."""
-        if self.runtime == PYTHON or not self.where.root:
+        if self.runtime == PYTHON or not (self.where.root and self.where.image):
             raise self._refusal(
                 "runtime",
                 PROGRAM.decode(),
