@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-from guactors.enclosure.conversation import Conversation, Print
+from guactors.enclosure.conversation import Conversation, Ended, Print
 from guactors.enclosure.source import BOOT
 from guactors.errors import PermissionDenied, ProgramNotStarted, RuntimeMissing, UsageError
 from guactors.messages import Limits
@@ -37,7 +37,7 @@ class Enclosure:
         owner: str,
         env: dict[str, str],
         tell: Print,
-        ended: Callable[[str], None],
+        ended: Ended,
     ) -> None:
         self._where = where
         self._runtime = runtime

@@ -27,6 +27,8 @@ from guactors.enclosure.inside_values import (
     pack_error,
 )
 
+assert sys.platform != "win32", "runs in images, where there is no Windows"
+
 if TYPE_CHECKING:
     import asyncio  # where an actor needs it, for it takes long
 

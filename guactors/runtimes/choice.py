@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
@@ -58,10 +58,13 @@ def open_runtime(name: str, images: Callable[[], ImageStore]) -> Runtime:
         return _external(name, images)
     if not adapter.here:
         raise RuntimeMissing(f"the runtime {name!r} does not run on {sys.platform}")
-    module, _, kind = adapter.place.partition(":")
-    found = import_module(f"guactors.runtimes.{module}")
-    runtime: Runtime = getattr(found, kind)(images)
+    runtime: Runtime = _load(adapter.place)(images)
     return runtime
+
+
+def _load(place: str) -> Any:
+    module, _, kind = place.partition(":")
+    return getattr(import_module(f"guactors.runtimes.{module}"), kind)
 
 
 def usual_runtimes() -> list[str]:
@@ -92,13 +95,12 @@ def _driver_directories() -> list[str]:
 def _external(name: str, images: Callable[[], ImageStore]) -> Runtime:
     found = find_external()
     driver = found.drivers.get(name)
-    if driver is None:
+    if driver is None or sys.platform == "win32":
         known = ", ".join([*ADAPTERS, *found.drivers])
         refused = "".join(f"; {reason}" for reason in found.refused)
         raise RuntimeMissing(f"there is no runtime {name!r} here, there are {known}{refused}")
-    from guactors.runtimes.external.driver import ExternalRuntime
-
-    return ExternalRuntime(driver, images)
+    runtime: Runtime = _load("external.driver:ExternalRuntime")(driver, images)
+    return runtime
 
 
 def _has_docker() -> bool:

@@ -58,7 +58,8 @@ class Inside:
     def _tell(self, _id: int, stream: int, data: bytes) -> None:
         self.printed.append((stream, data.decode()))
 
-    def _end(self, why: str) -> None:
+    def _end(self, cause: str, why: str) -> None:
+        self.cause = cause
         self.over.append(why)
         self.told.set()
 

@@ -216,7 +216,7 @@ def test_limits_of_an_instance(kind: dict[str, Any]) -> None:
         return len(b"x" * (1 << 30))
 
     limited = gu.remote(allocate).options(**kind, limits={"memory": 300 << 20}, max_retries=0)
-    with pytest.raises((errors.WorkerDied, errors.TaskError), match=r"memory limit|MemoryError"):
+    with pytest.raises((errors.OutOfMemory, errors.TaskError), match=r"memory limit|MemoryError"):
         get(limited.remote())
 
 
