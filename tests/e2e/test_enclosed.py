@@ -35,6 +35,7 @@ pytestmark = [
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 KINDS = ["native", pytest.param("docker", marks=pytest.mark.needs(*NEEDS["docker"])), "qemu"]
+RUNTIMES = ["native", "docker", "qemu"]
 WITHIN = 120.0
 
 
@@ -232,6 +233,26 @@ def test_gu_run(kind: dict[str, Any], world: World) -> None:
     assert done.stderr.endswith("err\n")
 
 
+@pytest.mark.needs("povray")
+@pytest.mark.timeout(WITHIN)
+def test_an_animation_is_the_same_everywhere(world: World, tmp_path: Path) -> None:
+    """On two providers of a grid of its own."""
+    home = tmp_path / "own"
+    home.mkdir(mode=0o700)
+    (home / "guest-packages").symlink_to(guests.packages())
+    example = Path(__file__).parents[2] / "examples" / "animation.py"
+    wanted = [name for name in RUNTIMES if name != "docker" or "DOCKER_HOST" in os.environ]
+    words = ["--frames", "2", "--width", "32", "--height", "24", "--runtimes", *wanted]
+    done = subprocess.run(
+        [sys.executable, example, *words, "--out", "out.png"],
+        env={**os.environ, "GU_HOME": str(home)}, cwd=tmp_path, check=False, capture_output=True,
+        text=True, timeout=WITHIN,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"the frames of {', '.join(wanted)} are identical" in done.stdout
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_an_app_without_the_runtime(kind: dict[str, Any], world: World) -> None:
     script = (
         "import sys, guactors as gu\n"
@@ -249,8 +270,7 @@ def test_a_provider_that_is_killed_leaves_nothing(world: World) -> None:
     """With an instance of every kind in it."""
     with world.grid.session(world.app, ignore_reinit_error=True):
         actors = []
-        for param in KINDS:
-            name = param if isinstance(param, str) else str(param.values[0])
+        for name in RUNTIMES:
             if name == "docker" and "DOCKER_HOST" not in os.environ:
                 continue
             options = {"runtime": name, "image": world.image}
