@@ -1,7 +1,8 @@
 """An instance as a container.
 
 Owns: the container, from its making to its removal, and what the daemon's refusals mean for it.
-Must never: outlive its ``close``, or take a daemon that went away for a fault of the program.
+Must never: outlive its ``close`` or its keeper (``orphans.py``), or take a daemon that went away
+for a fault of the program.
 
 ``Spec.options``: ``ulimits``, limits of each process by name, ``{"nofile": 1024}``; else those are
 the daemon's usual ones. (Podman's are beyond what it may set where it lacks CAP_SYS_RESOURCE.)
@@ -38,6 +39,7 @@ from guactors.runtimes.docker.ends import Ends, pidfd
 from guactors.runtimes.docker.figures import figures_of
 from guactors.runtimes.docker.files import Files
 from guactors.runtimes.docker.images import Loaded
+from guactors.runtimes.docker.orphans import Watch
 from guactors.runtimes.docker.process import ContainerProcess
 from guactors.runtimes.docker.reach import Reach
 from guactors.runtimes.docker.removal import remove_container
@@ -66,7 +68,13 @@ class DockerInstance:
     """:class:`~guactors.runtimes.base.Driver`. ``processors``: of the daemon's machine."""
 
     def __init__(
-        self, spec: Spec, client: Client, ends: Ends, loaded: Loaded, processors: int
+        self,
+        spec: Spec,
+        client: Client,
+        ends: Ends,
+        loaded: Loaded,
+        processors: int,
+        watch: Watch,
     ) -> None:
         self._spec = spec
         self._client = client
@@ -77,7 +85,7 @@ class DockerInstance:
         self._sight: Sight | None = None
         self._started_at = 0.0
         self._closed = False
-        self._container = self._create(loaded.id, processors)
+        self._container = self._create(loaded.id, processors, watch)
         self._reach = Reach(client, self._container)
         uid, _, gid = loaded.config.user.partition(":")
         owner = (int(uid), int(gid))
@@ -252,15 +260,15 @@ class DockerInstance:
 
     # --- helpers ----------------------------------------------------------------------------------
 
-    def _create(self, image: str, processors: int) -> str:
-        body = container_body(self._spec, image, processors)
+    def _create(self, image: str, processors: int, watch: Watch) -> str:
+        body = container_body(self._spec, image, processors, watch.keeper)
         for mount in self._spec.mounts:
             if not os.path.exists(mount.source):  # some daemons would make it
                 raise UsageError(f"{mount.source} cannot be mounted: it does not exist")
+        query = {"name": container_name(self._spec)}
         try:
-            answer = self._client.call(
-                "POST", "/containers/create", body, query={"name": container_name(self._spec)}
-            ).data
+            with watch.birth(self._spec.instance):
+                answer = self._client.call("POST", "/containers/create", body, query=query).data
         except DaemonRefused as refused:
             raise _not_created(self._spec, self._client.path, refused) from None
         found = answer.get("Id") if isinstance(answer, dict) else None
