@@ -17,7 +17,7 @@ from guactors.images.store import ImageStore
 from guactors.runtimes.docker.client import Client
 from guactors.runtimes.docker.images import Images
 from guactors.runtimes.docker.words import INSTANCE, KEEPER
-from tests.contract.docker_daemon import own_daemon
+from tests.contract.docker_daemon import containers, own_daemon
 from tests.contract.process_watch import await_true
 from tests.contract.runtime_bench import docker
 from tests.contract.test_runtime import living
@@ -26,15 +26,6 @@ pytestmark = pytest.mark.needs("dockerd", "busybox")
 Busybox = tuple[ImageStore, str]
 SOON = 15.0
 """Seconds; alone on a machine it takes one."""
-
-
-def containers(socket: str) -> list[str]:
-    client = Client(socket)
-    try:
-        found = client.call("GET", "/containers/json", query={"all": "1"}).data
-        return sorted(one["Id"] for one in found)
-    finally:
-        client.close()
 
 
 def directories() -> list[Path]:

@@ -16,12 +16,12 @@ assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
 
 from msgspec import Struct
 
-from guactors.errors import RuntimeMissing, UsageError
+from guactors.errors import ImageRefused, RuntimeMissing, UsageError
 from guactors.runtimes.base import Capability, Probe, Spec
 from guactors.runtimes.docker.client import Client, DaemonRefused, find_socket
 from guactors.runtimes.docker.container import DockerInstance
 from guactors.runtimes.docker.ends import Ends
-from guactors.runtimes.docker.images import Images
+from guactors.runtimes.docker.images import Images, Loaded
 from guactors.runtimes.docker.orphans import Watch
 from guactors.runtimes.docker.removal import labelled, remove_container
 from guactors.runtimes.docker.words import INSTANCE, OWNER
@@ -137,15 +137,21 @@ class DockerRuntime:
                     f"{spec.instance}: the daemon at {client.path} cannot hold the limit {one}: "
                     "its kernel has no cgroup for it"
                 )
+        watch = self._watched(client)
+        loaded = self._load(client, spec.image)
         try:
-            loaded = Images(client, self._open_store).load(spec.image)
+            return DockerInstance(spec, client, self.ends, loaded, facts.processors, watch)
+        except ImageRefused:  # it was removed since it was looked for, see ``notes.py``
+            loaded = self._load(client, spec.image)
+            return DockerInstance(spec, client, self.ends, loaded, facts.processors, watch)
+
+    def _load(self, client: Client, image: str) -> Loaded:
+        try:
+            return Images(client, self._open_store).load(image)
         except DaemonRefused as refused:
             raise RuntimeMissing(
                 f"the Docker daemon at {client.path} does not tell of its images: {refused.words}"
             ) from None
-        return DockerInstance(
-            spec, client, self.ends, loaded, facts.processors, self._watched(client)
-        )
 
     def restore(self, spec: Spec, path: str) -> DockerInstance:
         """Nothing is ever saved."""
