@@ -238,8 +238,11 @@ class DockerInstance:
         memory = self._out_of_memory()
         if memory:
             return Exit(None, found.signal, "memory_limit", memory)
-        lost = "" if self._reach.ended_all else self.lost()
-        return self._unless_closed(Exit(None, found.signal, "lost" if lost else "", lost))
+        if self._reach.ended_all:
+            return found
+        lost = self.lost()
+        detail = lost or self._perhaps_memory()
+        return self._unless_closed(Exit(None, found.signal, "lost" if lost else "", detail))
 
     def send(self, pid: int, number: int, user: str) -> None:
         """To its session."""
@@ -339,6 +342,17 @@ class DockerInstance:
         except (DaemonRefused, GuactorsError):
             return ""
         return memory_words(limit, None) if answer else ""
+
+    def _perhaps_memory(self) -> str:
+        """What is to be said of a SIGKILL where only the daemon could know more."""
+        limit = self._spec.limits.memory
+        if self._sight is not None or not limit:
+            return ""
+        return (
+            "SIGKILL ended it, and it may have been for its memory limit of "
+            f"{limit / 2**20:.1f} MiB: the daemon at {self._client.path} says nothing of that, as "
+            "some never do, and its processes cannot be seen from here"
+        )
 
     def _unless_closed(self, found: Exit) -> Exit:
         return Exit(None, _KILL) if self._closed else found
