@@ -28,7 +28,9 @@ from guactors.errors import (
     GuactorsError,
     ImageRefused,
     InstanceLost,
+    InternalError,
     ProgramNotStarted,
+    ProtocolError,
     RuntimeMissing,
     UsageError,
 )
@@ -216,6 +218,9 @@ class DockerInstance:
                 "the container %s %s, and is not removed: %s",
                 self._container[:12], "has ended" if ended else "may still run", missing,
             )  # fmt: skip
+        except InternalError:
+            self._reach.end_first()
+            raise
         finally:
             self._reach.close()
 
@@ -367,6 +372,9 @@ class DockerInstance:
             yield
         except RuntimeMissing as missing:
             raise InstanceLost(f"the instance {self._spec.instance}: {missing}") from None
+        except ProtocolError as error:
+            nonsense = self._client.nonsense(error)
+            raise InstanceLost(f"the instance {self._spec.instance}, {what}: {nonsense}") from None
         except DaemonRefused as refused:
             lost = self.lost() or ("it was closed" if self._closed else "")
             if lost:

@@ -155,7 +155,7 @@ class Files:
         try:
             self._client.upload("PUT", self._url, pieces, query=query)
         except DaemonRefused as refused:
-            raise _said(refused, path) from None
+            raise self._said(refused, path) from None
 
     # --- out ------------------------------------------------------------------------------------
 
@@ -172,8 +172,17 @@ class Files:
                         return
                     where = found.target
             except DaemonRefused as refused:
-                raise _said(refused, path) from None
+                raise self._said(refused, path) from None
         raise UsageError(f"{path!r} goes round in links")
+
+    def _said(self, refused: DaemonRefused, path: str) -> Exception:
+        """The caller's fault, unless the container is not there."""
+        if refused.status == 404 and "No such container" in refused.words:
+            return refused
+        why = "there is no such file or directory: " if refused.status == 404 else ""
+        return UsageError(
+            f"{path!r}: {why}the Docker daemon at {self._client.path} says: {refused.words}"
+        )
 
     def _parts(self, path: str) -> list[str]:
         if "\0" in path:
@@ -214,15 +223,6 @@ def parse_stat(text: str) -> Stat:
 
 def _absolute(parts: list[str]) -> str:
     return "/" + "/".join(parts)
-
-
-def _said(refused: DaemonRefused, path: str) -> Exception:
-    """The caller's fault, unless the container is not there."""
-    if refused.status == 404 and "No such container" in refused.words:
-        return refused
-    if refused.status == 404:
-        return UsageError(f"{path!r}: there is no such file or directory: {refused.words}")
-    return UsageError(f"{path!r}: {refused.words}")
 
 
 def _checked(
