@@ -24,6 +24,8 @@ from guactors.runtimes.base import Capability, Command, Exit, Output, Runtime, S
 from guactors.runtimes.instance import Instance, Running
 
 WITHIN = 20.0
+DOCKER_OPTIONS = {"ulimits": {"nofile": 4096, "nproc": 8192}}
+"""Of any daemon: the usual ones of Podman are more than it may set on some machines."""
 
 
 class Bench:
@@ -204,8 +206,7 @@ def docker(directory: Path, socket: str, busybox: tuple[ImageStore, str]) -> Ben
     from guactors.runtimes.docker.driver import DockerRuntime
 
     store, image = busybox
-    limits = {"ulimits": {"nofile": 4096, "nproc": 8192}}
-    return Bench(DockerRuntime(lambda: store, socket=socket), directory, image, limits)
+    return Bench(DockerRuntime(lambda: store, socket=socket), directory, image, DOCKER_OPTIONS)
 
 
 def agent_stub(directory: Path) -> Bench:

@@ -17,9 +17,12 @@ from typing import Final, Literal
 
 from guactors.errors import InternalError
 
-Kind = Literal["group", "cgroup", "directory"]
+Kind = Literal["group", "cgroup", "command", "directory"]
+"""In the order in which they are ended. A command is one of a shell, which ends what no signal
+reaches; it must come to an end by itself."""
 
 _SCRIPT: Final = r"""
+set -f
 list=
 nl='
 '
@@ -48,6 +51,9 @@ for one in $list; do
       done ;;
   esac
 done 2>/dev/null
+for one in $list; do
+  case $one in command*) eval "${one#* }" ;; esac
+done
 for one in $list; do
   case $one in directory*) rm -rf "${one#* }" ;; esac
 done
