@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from guactors.errors import RuntimeMissing, UsageError
+from guactors.errors import GuactorsError, RuntimeMissing, UsageError
 from guactors.home import home
+from guactors.runtimes.base import Probe
 
 if TYPE_CHECKING:
     from guactors.images.store import ImageStore
@@ -62,6 +63,18 @@ def open_runtime(name: str, images: Callable[[], ImageStore]) -> Runtime:
     found = import_module(f"guactors.runtimes.{module}")
     runtime: Runtime = getattr(found, kind)(images)
     return runtime
+
+
+def probe_runtime(name: str, images: Callable[[], ImageStore]) -> Probe:
+    """What it says of itself here; one that cannot even be opened is not usable. Never raises."""
+    try:
+        runtime = open_runtime(name, images)
+        try:
+            return runtime.probe()
+        finally:
+            runtime.close()
+    except (GuactorsError, OSError) as error:
+        return Probe(False, reason=str(error))
 
 
 def usual_runtimes() -> list[str]:
