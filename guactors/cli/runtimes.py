@@ -100,18 +100,9 @@ def setup(
     runtime: Annotated[Kind, typer.Argument(help="Which one.", show_default=False)],
 ) -> None:
     """Fetch what a virtual machine boots, make it, and boot it once."""
-    if sys.platform != "linux":
-        raise RuntimeMissing(f"the runtime {runtime.value!r} does not run on {sys.platform}")
-    from guactors.runtimes.qemu.found import find_qemu
+    _need_program(runtime)
     from guactors.runtimes.qemu.guest.make import bring_packages
 
-    if runtime is Kind.QEMU:
-        find_qemu()
-    else:
-        from guactors.runtimes.firecracker.probing import check_kvm, find_binary
-
-        find_binary()
-        check_kvm()
     with waiting("fetching the packages of the guest"):
         packages = bring_packages(guest_packages())
     what = "downloaded" if packages.fetched else "there already, nothing downloaded:"
@@ -121,3 +112,19 @@ def setup(
     if not probe.usable:
         fail(f"{runtime.value}: {probe.reason}")
     typer.echo(f"{runtime.value} {version(probe)} works here: {describe(probe)}")
+
+
+def _need_program(runtime: Kind) -> None:
+    """Before anything is downloaded for it. Raises RuntimeMissing."""
+    if sys.platform == "linux":
+        if runtime is Kind.QEMU:
+            from guactors.runtimes.qemu.found import find_qemu
+
+            find_qemu()
+        else:
+            from guactors.runtimes.firecracker.probing import check_kvm, find_binary
+
+            find_binary()
+            check_kvm()
+        return
+    raise RuntimeMissing(f"the runtime {runtime.value!r} does not run on {sys.platform}")

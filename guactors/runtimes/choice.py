@@ -109,9 +109,11 @@ def _external(name: str, images: Callable[[], ImageStore]) -> Runtime:
         known = ", ".join([*ADAPTERS, *found.drivers])
         refused = "".join(f"; {reason}" for reason in found.refused)
         raise RuntimeMissing(f"there is no runtime {name!r} here, there are {known}{refused}")
-    from guactors.runtimes.external.driver import ExternalRuntime
+    if sys.platform != "win32":
+        from guactors.runtimes.external.driver import ExternalRuntime
 
-    return ExternalRuntime(driver, images)
+        return ExternalRuntime(driver, images)
+    raise RuntimeMissing(f"the runtime {name!r}: drivers do not run on {sys.platform} yet")
 
 
 def _has_docker() -> bool:

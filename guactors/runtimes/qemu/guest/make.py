@@ -187,12 +187,13 @@ def _read_kernel(deb: Path) -> tuple[str, bytes, dict[str, bytes]]:
 def _initramfs(
     modules: Mapping[str, bytes], files: Mapping[str, bytes], python: Mapping[str, bytes]
 ) -> bytes:
-    order = load_order(modules, parts.MODULES)
+    orders = {name: load_order(modules, wanted) for name, wanted in parts.MODULES.items()}
     entries = [cpio.file(name, data, executable=True) for name, data in files.items()]
     entries += [cpio.file(name, data) for name, data in python.items()]
-    entries += [cpio.file(f"modules/{name}.ko", modules[name]) for name in order]
+    for file, order in orders.items():
+        entries += [cpio.file(f"modules/{name}.ko", modules[name]) for name in order]
+        entries.append(cpio.file(f"modules/{file}", "".join(f"{one}\n" for one in order).encode()))
     entries += [
-        cpio.file("modules/order", "".join(f"{name}\n" for name in order).encode()),
         cpio.file("init", parts.INIT.encode(), executable=True),
         *(cpio.link(f"bin/{name}", "busybox") for name in parts.APPLETS),
         cpio.character_device("dev/console", 5, 1),
