@@ -67,7 +67,7 @@ class Agent:
         self._interest: dict[int, int] = {}
         self._home = "/"
         self._stopping: tuple[int, float] | None = None
-        self._quiet = self._over = False
+        self._quiet = self._broken = self._over = False
         # A port of the machine takes one piece at a time and tells by an interrupt that there is
         # room again, milliseconds later; a write that waits is told at once. It cannot wait for
         # long: the host always reads, whoever it is for.
@@ -77,6 +77,8 @@ class Agent:
     def run(self) -> None:
         """Until the host says quit, or is not there any more."""
         while not self._over:
+            if self._broken:
+                self._next_line()
             self._look()
             for fd, events in self._poll.poll(self._patience()):
                 if fd == self._line:
@@ -143,7 +145,7 @@ class Agent:
             self._push()
 
     def _push(self) -> None:
-        while self._out:
+        while self._out and not self._broken:
             try:
                 sent = os.write(self._line, memoryview(self._out)[:PIECE])
             except BlockingIOError:
@@ -155,17 +157,20 @@ class Agent:
 
     def _end_line(self) -> None:
         """The host is gone: nobody else has a use for us, unless one comes who goes on with this
-        guest. It is waited for here, with all else standing still: nobody is there to be told."""
-        self._over = self._renew is None
-        if self._renew is None:
-            return
+        guest. What is still said in this round is said to nobody."""
+        self._out.clear()
+        self._over, self._broken = self._renew is None, self._renew is not None
+
+    def _next_line(self) -> None:
+        """Wait for it, with all else standing still: nobody is there to be told."""
+        assert self._renew is not None
         fd = self._renew()
         os.dup2(fd, self._line, inheritable=False)
         os.close(fd)
         os.set_blocking(self._line, False)
         self._decoder = Decoder()
         self._out.clear()
-        self._stopping = None
+        self._broken, self._stopping = False, None
         self._detach()
 
     def _detach(self) -> None:
