@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from guactors.errors import RuntimeMissing, UsageError
+from guactors.errors import GuactorsError, RuntimeMissing, UsageError
 from guactors.home import home
+from guactors.runtimes.base import Probe
 
 if TYPE_CHECKING:
     from guactors.images.store import ImageStore
@@ -67,6 +68,18 @@ def _load(place: str) -> Any:
     return getattr(import_module(f"guactors.runtimes.{module}"), kind)
 
 
+def probe_runtime(name: str, images: Callable[[], ImageStore]) -> Probe:
+    """What it says of itself here; one that cannot even be opened is not usable. Never raises."""
+    try:
+        runtime = open_runtime(name, images)
+        try:
+            return runtime.probe()
+        finally:
+            runtime.close()
+    except (GuactorsError, OSError) as error:
+        return Probe(False, reason=str(error))
+
+
 def usual_runtimes() -> list[str]:
     """What this machine seems to have, besides the native one: a look at files only. Whether it
     works, ``Runtime.probe`` says."""
@@ -99,8 +112,11 @@ def _external(name: str, images: Callable[[], ImageStore]) -> Runtime:
         known = ", ".join([*ADAPTERS, *found.drivers])
         refused = "".join(f"; {reason}" for reason in found.refused)
         raise RuntimeMissing(f"there is no runtime {name!r} here, there are {known}{refused}")
-    runtime: Runtime = _load("external.driver:ExternalRuntime")(driver, images)
-    return runtime
+    if sys.platform != "win32":
+        from guactors.runtimes.external.driver import ExternalRuntime
+
+        return ExternalRuntime(driver, images)
+    raise RuntimeMissing(f"the runtime {name!r}: drivers do not run on {sys.platform} yet")
 
 
 def _has_docker() -> bool:

@@ -219,6 +219,19 @@ def agent_stub(directory: Path) -> Bench:
     return Bench(StubRuntime(), directory)
 
 
+def firecracker_stub(directory: Path) -> Bench:
+    """Machines of Firecracker, of which only the machine is missing: the stand-in for its program,
+    and the agent as a process."""
+    from guactors.runtimes.native.sandbox import find_bubblewrap
+    from guactors.runtimes.qemu.scratch import find_mke2fs
+    from tests.contract.firecracker_stub import StubBench
+
+    for there, name in ((find_bubblewrap(), "bubblewrap"), (find_mke2fs(), "e2fsprogs")):
+        if not there:
+            raise RuntimeMissing(f"{name} is not installed")
+    return StubBench(directory)
+
+
 def machines(directory: Path) -> Bench:
     """Guests of QEMU, emulated where KVM does not work; the first of a kind leaves a warm one."""
     from tests.contract.guests import runtime, shell_image
@@ -233,6 +246,7 @@ BENCHES: dict[str, Callable[..., Bench]] = {
     "external": external,
     "docker": docker,
     "guest stub": agent_stub,
+    "firecracker stub": firecracker_stub,
     "qemu": machines,
 }
 """Each is called with a directory, and what its fixtures give."""

@@ -34,6 +34,7 @@ from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Probe, Process, Spec, Stats
 from guactors.runtimes.cgroup import Group
 from guactors.runtimes.cgroup_places import find_places, sweep
+from guactors.runtimes.choice import guest_packages
 from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.qemu import scratch
 from guactors.runtimes.qemu.argv import Profile
@@ -78,9 +79,8 @@ class QemuRuntime:
     ) -> None:
         self._images = images
         self._program = program
-        base = home() if packages is None or cache is None else Path()
-        self._packages = packages or base / "guest-packages"
-        self._cache = cache or base / "cache" / "qemu"
+        self._packages = packages or guest_packages()
+        self._cache = cache or home() / "cache" / "qemu"
         self._warm = WarmGuests(self._cache / "warm")
         self._guest = guest
         self._accelerator: Accelerator | None = None

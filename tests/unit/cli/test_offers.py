@@ -63,13 +63,14 @@ def test_own_resources_labels_and_devices() -> None:
         resource=["desk=1.5"],
         device=["port=9000, 9001", "GPU=GPU-7f"],
         label=["zone=lab", "accelerator_type=none"],
+        runtime=["qemu", "native"],
     )
     amounts = {"CPU": 2.0, "memory": 2.0**32, "GPU": 1.0, "desk": 1.5, "port": 2.0}
     assert found == Offered(
         amounts,
         {"accelerator_type": "none", "zone": "lab"},
         {"GPU": ["GPU-7f"], "port": ["9000", "9001"]},
-        ["docker"],
+        ["qemu"],
     )
 
 
@@ -86,6 +87,7 @@ def test_own_resources_labels_and_devices() -> None:
         {"device": ["CPU=1"]},
         {"device": ["GPU=4"], "gpus": 2},
         {"label": ["zone"]},
+        {"runtime": ["nonesuch"]},
     ],
 )
 def test_what_makes_no_sense_is_refused(given: dict[str, Any]) -> None:

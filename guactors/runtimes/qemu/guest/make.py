@@ -72,6 +72,24 @@ def make_guest(packages: Path, cache: Path) -> Guest:
     return Guest(directory / "kernel", directory / "initrd", key, release)
 
 
+class Packages(Struct, frozen=True):
+    """``size``: of all, in bytes; ``fetched``: whether they were downloaded just now."""
+
+    size: int
+    fetched: bool
+
+
+def bring_packages(directory: Path) -> Packages:
+    """All that a guest is made of, downloaded unless it is there. Raises as ``fetch_packages``."""
+    fetched = False
+    try:
+        debs = _find(directory)
+    except RuntimeMissing:
+        fetch_packages(directory)
+        fetched, debs = True, _find(directory)
+    return Packages(sum(path.stat().st_size for path in debs.values()), fetched)
+
+
 def fetch_packages(directory: Path) -> None:
     """Download them with ``apt-get``, which needs no rights. Raises RuntimeMissing where that does
     not work."""
@@ -116,7 +134,7 @@ def _find(packages: Path) -> dict[str, Path]:
     if missing:
         raise RuntimeMissing(
             f"{packages} has no package {missing[0]} to make a guest of: "
-            "see fetch_packages, or put it there"
+            "gu runtime setup qemu fetches it, or put it there"
         )
     return found
 
@@ -169,12 +187,13 @@ def _read_kernel(deb: Path) -> tuple[str, bytes, dict[str, bytes]]:
 def _initramfs(
     modules: Mapping[str, bytes], files: Mapping[str, bytes], python: Mapping[str, bytes]
 ) -> bytes:
-    order = load_order(modules, parts.MODULES)
+    orders = {name: load_order(modules, wanted) for name, wanted in parts.MODULES.items()}
     entries = [cpio.file(name, data, executable=True) for name, data in files.items()]
     entries += [cpio.file(name, data) for name, data in python.items()]
-    entries += [cpio.file(f"modules/{name}.ko", modules[name]) for name in order]
+    for file, order in orders.items():
+        entries += [cpio.file(f"modules/{name}.ko", modules[name]) for name in order]
+        entries.append(cpio.file(f"modules/{file}", "".join(f"{one}\n" for one in order).encode()))
     entries += [
-        cpio.file("modules/order", "".join(f"{name}\n" for name in order).encode()),
         cpio.file("init", parts.INIT.encode(), executable=True),
         *(cpio.link(f"bin/{name}", "busybox") for name in parts.APPLETS),
         cpio.character_device("dev/console", 5, 1),
