@@ -18,7 +18,13 @@ from msgspec import Struct
 
 assert sys.platform == "linux", "QEMU is driven on Linux only"
 
-from guactors.errors import GuactorsError, ImageRefused, InstanceLost, ProgramNotStarted
+from guactors.errors import (
+    GuactorsError,
+    ImageRefused,
+    InstanceLost,
+    ProgramNotStarted,
+    UsageError,
+)
 from guactors.images.manifest import Config
 from guactors.runtimes.base import Command, Exit, Spec
 from guactors.runtimes.native.guardian import Guardian
@@ -27,14 +33,16 @@ from guactors.runtimes.qemu.argv import Disk
 from guactors.runtimes.qemu.box import Box
 from guactors.runtimes.qemu.inside import Inside
 from guactors.runtimes.qemu.line import CLOSED
-from guactors.runtimes.qemu.plan import Plan
+from guactors.runtimes.qemu.plan import LEAST, Plan
 from guactors.runtimes.qemu.vm import Vm
 from guactors.runtimes.qemu.warm import WarmGuests
 
 TRIES: Final = 3
 RESTORE_WITHIN: Final = 15.0
 QUIET_WITHIN: Final = 10.0
-_PYTHON: Final = Command(("python3", "-c", "pass"))
+_PYTHON: Final = Command(("python3", "-c", "import os, sys; print(len(os.listdir()), sys.argv)"))
+_PREPARED_FROM: Final = LEAST + 1
+"""MiB of a guest, from which on it has room for an interpreter that waits."""
 
 
 class Ground(Struct, frozen=True):
@@ -93,7 +101,7 @@ def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests) -> Guest:
     guest = boot(ground, guardian)
     try:
         if ground.config.python:
-            _warm_up(guest)
+            _warm_up(guest, prepare=plan.machine.memory >= _PREPARED_FROM)
         with suppress(OSError):  # no room for it: the guest itself is well
             guest.save(warm.path(plan.key), plan.key)
             warm.trim(plan.key)
@@ -105,9 +113,9 @@ def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests) -> Guest:
     return guest
 
 
-def _warm_up(guest: Guest) -> None:
+def _warm_up(guest: Guest, *, prepare: bool) -> None:
     """Have the image's Python in the guest's memory: reading and unpacking it is half of the time
-    that its first program takes."""
+    that its first program takes. Then have one wait."""
     try:
         process = guest.inside.exec(_PYTHON)
     except ProgramNotStarted:
@@ -116,6 +124,9 @@ def _warm_up(guest: Guest) -> None:
     while (left := until - time.monotonic()) > 0 and not isinstance(process.read(left), Exit):
         continue
     process.close()
+    if prepare:
+        with suppress(UsageError):  # what is called so may be no Python
+            guest.inside.prepare(_PYTHON.argv[0], 2 * RESTORE_WITHIN)
 
 
 def boot(ground: Ground, guardian: Guardian) -> Guest:
