@@ -13,6 +13,7 @@ from pathlib import Path
 
 from guactors.errors import RuntimeMissing
 from guactors.images.build import build_image
+from guactors.images.debian import build_debian
 from guactors.images.store import ImageStore
 from guactors.runtimes.qemu.driver import QemuRuntime
 from guactors.runtimes.qemu.guest.make import Guest, fetch_packages, make_guest
@@ -54,6 +55,13 @@ def guest() -> Guest:
 def store() -> ImageStore:
     """The images of these tests."""
     return ImageStore(ground() / "images", quota=QUOTA, now=time.time)
+
+
+@cache
+def python_image() -> str:
+    """The id of an image with Python and a shell, of this machine's Debian packages."""
+    packages = ["python3-minimal", "busybox-static"]
+    return build_debian(packages, store(), name="python", media="squashfs")
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +57,33 @@ class Ground(Struct, frozen=True):
     empty: Path | None
 
 
+class Keeper:
+    """Who may end a guest that is not ready yet. ``retries``: boots that were tried in vain."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._vm: Vm | None = None
+        self._over = False
+        self.retries = 0
+
+    def keep(self, vm: Vm) -> None:
+        """It is this one from here on. Raises InstanceLost, and ends it, where none is wanted."""
+        with self._lock:
+            self._vm = vm
+            over = self._over
+        if over:
+            vm.close()
+            raise InstanceLost(CLOSED)
+
+    def end(self) -> None:
+        """None is wanted any more. Idempotent."""
+        with self._lock:
+            self._over = True
+            vm = self._vm
+        if vm is not None:
+            vm.close()
+
+
 class Guest:
     """One that answers. ``disk``: the descriptor of its scratch disk, -1 for none; ``begun``: bytes
     of it that were in use when it was empty; ``tries``: boots that it took, 0 for a warm start."""
@@ -84,21 +112,21 @@ class Guest:
         saved.write(path, key, self.vm.qmp, self.disk, self.begun)
 
 
-def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests) -> Guest:
+def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests, keeper: Keeper) -> Guest:
     """From a warm one if there is any, else by booting. Raises InstanceLost, ImageRefused,
     RuntimeMissing."""
     plan = ground.plan
     if not plan.warm:
-        return boot(ground, guardian)
+        return boot(ground, guardian, keeper)
     fd = warm.open(plan.key)
     if fd is not None:
         try:
-            return restore(ground, guardian, fd, "a warm guest")
+            return restore(ground, guardian, keeper, fd, "a warm guest")
         except (InstanceLost, ImageRefused):
             warm.drop(plan.key)  # what was to save time must not cost the instance
         finally:
             os.close(fd)
-    guest = boot(ground, guardian)
+    guest = boot(ground, guardian, keeper)
     try:
         if ground.config.python:
             _warm_up(guest, prepare=plan.machine.memory >= _PREPARED_FROM)
@@ -129,7 +157,7 @@ def _warm_up(guest: Guest, *, prepare: bool) -> None:
             guest.inside.prepare(_PYTHON.argv[0], 2 * RESTORE_WITHIN)
 
 
-def boot(ground: Ground, guardian: Guardian) -> Guest:
+def boot(ground: Ground, guardian: Guardian, keeper: Keeper) -> Guest:
     """Up to TRIES times, the last one as q35, which hangs least."""
     faults: list[str] = []
     for number in range(1, TRIES + 1):
@@ -140,13 +168,14 @@ def boot(ground: Ground, guardian: Guardian) -> Guest:
         disk = -1 if ground.empty is None else scratch.fresh_disk(
             ground.empty, Path(ground.spec.directory)
         )  # fmt: skip
-        guest = _begin(ground, guardian, disk, incoming=False, profile=profile)
+        guest = _begin(ground, guardian, keeper, disk, incoming=False, profile=profile)
         try:
             _welcome(guest, ground.plan.boot_within)
         except InstanceLost as error:
             took = time.monotonic() - began
             faults.append(f"try {number} ({profile}, {took:.1f} s): {error}{guest.vm.tail()}")
             guest.close()
+            keeper.retries += 1
         except BaseException:
             guest.close()
             raise
@@ -159,11 +188,12 @@ def boot(ground: Ground, guardian: Guardian) -> Guest:
     )
 
 
-def restore(ground: Ground, guardian: Guardian, fd: int, path: str) -> Guest:
+def restore(ground: Ground, guardian: Guardian, keeper: Keeper, fd: int, path: str) -> Guest:
     """What was saved in an open file, which stays open."""
     head = saved.read_head(fd, ground.plan.key, path)
     disk = saved.read_disk(fd, head, Path(ground.spec.directory))
-    guest = _begin(ground, guardian, disk, incoming=True, profile=ground.plan.machine.profile)
+    profile = ground.plan.machine.profile
+    guest = _begin(ground, guardian, keeper, disk, incoming=True, profile=profile)
     try:
         saved.load(guest.vm.qmp, fd)
         _welcome(guest, RESTORE_WITHIN)
@@ -178,7 +208,9 @@ def restore(ground: Ground, guardian: Guardian, fd: int, path: str) -> Guest:
     return guest
 
 
-def _begin(ground: Ground, guardian: Guardian, disk: int, *, incoming: bool, profile: str) -> Guest:
+def _begin(
+    ground: Ground, guardian: Guardian, keeper: Keeper, disk: int, *, incoming: bool, profile: str
+) -> Guest:
     box: Box | None = None
     try:
         box = Box()
@@ -190,6 +222,7 @@ def _begin(ground: Ground, guardian: Guardian, disk: int, *, incoming: bool, pro
             ground.plan.machine, disks=tuple(disks), incoming=incoming, profile=profile
         )
         vm = Vm(machine, guardian)
+        keeper.keep(vm)
     except BaseException:
         if box is not None:
             box.close()

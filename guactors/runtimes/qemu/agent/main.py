@@ -257,6 +257,7 @@ class Agent:
         if channel in self._programs:
             raise WireError("a channel that is taken")
         made = found or start(self._place, run, given=given, tty=tty, owner=owner, program=program)
+        made.ooms = self._system.ooms()
         self._programs[channel] = made
         self._answer(channel, wire.STARTED, pid=made.pid)
 
@@ -311,12 +312,9 @@ class Agent:
         group = self._place.group
         memory = int(read(f"{group}/memory.current") or 0) if group else 0
         self._answer(
-            channel,
-            wire.ANSWER,
-            processes=len(self._system.members()),
-            memory=memory,
+            channel, wire.ANSWER, processes=len(self._system.members()), memory=memory,
             disk=self._system.disk(),
-        )
+        )  # fmt: skip
 
     def _on_stop(self, channel: int, content: bytes) -> None:
         grace = number(unpack_dict(content), "milliseconds")
@@ -379,7 +377,7 @@ class Agent:
         if channel > 0:
             self._answer(
                 channel, wire.EXIT, code=max(code, 0), signal=max(-code, 0),
-                out_of_memory=code == -KILL and self._system.out_of_memory(),
+                out_of_memory=code == -KILL and self._system.ooms() > program.ooms,
             )  # fmt: skip
 
     def _living(self) -> list[int]:

@@ -80,6 +80,8 @@ class Program:
         self.owed = 0
         self.main = False
         self.transfer = False
+        self.ooms = 0
+        """How often programs had been ended for the memory of all when it began."""
         self.status: int | None = None
         self.dry_at = 0.0
         for fd in (*streams, given):

@@ -59,7 +59,9 @@ def _():
         if words[1] == "-c":
             name, source = "<string>", words[2] + "\n"
         else:
-            name = os.path.join(os.getcwd(), words[1])
+            name = words[1]
+            if not name.startswith("/"):
+                name = os.getcwd() + "/" + name
             with open(name, "rb") as file:
                 source = file.read()
     except (OSError, ValueError):
