@@ -14,6 +14,7 @@ from pathlib import Path
 
 from guactors.errors import RuntimeMissing
 from guactors.images.build import build_image
+from guactors.images.debian import build_debian
 from guactors.images.store import ImageStore
 from guactors.runtimes.qemu.driver import QemuRuntime
 from guactors.runtimes.qemu.guest.make import Guest, fetch_packages, make_guest
@@ -74,9 +75,16 @@ def python_root() -> Path:
 
 
 @cache
-def python_image() -> str:
+def whole_python_image() -> str:
     """The id of an image of that."""
-    return build_image(python_root(), store(), name="python", media="squashfs")
+    return build_image(python_root(), store(), name="whole-python", media="squashfs")
+
+
+@cache
+def python_image() -> str:
+    """The id of an image with Python and a shell, of this machine's Debian packages."""
+    packages = ["python3-minimal", "busybox-static"]
+    return build_debian(packages, store(), name="python", media="squashfs")
 
 
 @cache

@@ -117,7 +117,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     opened_runtimes: list[Runtime] = []
 
     def build(kind: tuple[str, str] = ("native", ""), image: str = "") -> Inside:
-        where = _where(kind[0], image or guests.python_image(), tmp_path)
+        where = _where(kind[0], image or guests.whole_python_image(), tmp_path)
         runtime = _runtime(*kind)
         opened_runtimes.append(runtime)
         made.append(Inside(where, lambda: runtime))

@@ -43,7 +43,7 @@ class World:
     """A grid with one provider that has every runtime of this machine, and an app for images."""
 
     def __init__(self, root: Path, run_root: Path, stack: ExitStack) -> None:
-        self.image = guests.python_image()
+        self.image = guests.whole_python_image()
         if docker_daemon.possible():
             daemon = stack.enter_context(docker_daemon.own_daemon(run_root))
             os.environ["DOCKER_HOST"] = f"unix://{daemon.socket}"
@@ -69,7 +69,7 @@ def world(
 ) -> Iterator[World]:
     root = tmp_path_factory.mktemp("grid")
     try:
-        guests.python_image()
+        guests.whole_python_image()
     except RuntimeMissing as missing:
         if os.environ.get("CI") == "true":
             raise

@@ -76,8 +76,7 @@ class Guardian:
 
     def forget(self, kind: Kind, value: str) -> None:
         """It was taken care of."""
-        if self._shell is not None:
-            self._say(f"forget {kind} {value}")
+        self._say(f"forget {kind} {value}", begins=False)
 
     def close(self) -> None:
         """Nothing is left to watch. Idempotent."""
@@ -91,11 +90,13 @@ class Guardian:
             shell.stdin.close()
         shell.wait()
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, *, begins: bool = True) -> None:
         if "\n" in line:
             raise InternalError(f"{line!r} is more than a line")
         with self._lock:
             if self._shell is None or self._pid != os.getpid():
+                if not begins:  # nobody watches any more, and a shell begun now would never end
+                    return
                 self._start()
             assert self._shell is not None
             assert self._shell.stdin is not None

@@ -80,6 +80,13 @@ class Inside:
         }
         return self._begin(wire.SPAWN, **fields)
 
+    def prepare(self, name: str, within: float) -> None:
+        """Have an interpreter of that name wait for the first program, see ``agent/ready.py``. It
+        is nobody's yet: of the image's variables only."""
+        env = {"PATH": PATH, "HOME": "/root", **self._config.env}
+        words = [f"{key}={value}" for key, value in env.items()]
+        self._line.ask(wire.PREPARE, within, name=name, env=words)
+
     def put(self, path: str, data: Iterable[bytes], *, tar: bool) -> None:
         """See Driver."""
         self._files.put(path, data, tar=tar)

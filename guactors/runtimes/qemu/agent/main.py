@@ -24,6 +24,7 @@ from guactors.runtimes.qemu.agent.program import (
     find_user,
     start,
 )
+from guactors.runtimes.qemu.agent.ready import Ready
 from guactors.runtimes.qemu.agent.system import KILL, System, children, read, write
 from guactors.runtimes.qemu.agent.transfer import guarded, prepare, transfer
 from guactors.runtimes.qemu.agent.wire import (
@@ -36,6 +37,7 @@ from guactors.runtimes.qemu.agent.wire import (
     text,
     texts,
     unpack_dict,
+    variables,
 )
 
 TYPE_CHECKING = False
@@ -65,7 +67,7 @@ class Agent:
         self._owner: dict[int, int] = {}
         """The channel of each descriptor that is looked at."""
         self._interest: dict[int, int] = {}
-        self._home = "/"
+        self._ready, self._home = Ready(place), "/"
         self._stopping: tuple[int, float] | None = None
         self._quiet = self._broken = self._over = False
         # A port of the machine takes one piece at a time and tells by an interrupt that there is
@@ -228,24 +230,29 @@ class Agent:
 
     def _on_spawn(self, channel: int, content: bytes) -> None:
         fields = unpack_dict(content)
-        argv, env = texts(fields, "argv"), {}
-        for pair in texts(fields, "env"):
-            name, _, value = pair.partition("=")
-            env[name] = value
+        argv, env = texts(fields, "argv"), variables(fields)
         tty = fields.get("tty")
         size = None if tty is None else (number(fields, "rows"), number(fields, "columns"))
         user = (0, 0)
         if text(fields, "user", ""):
             user = find_user(self._place.root, text(fields, "user"))
-        ways = (self._home, text(fields, "cwd", ""))
+        cwd, given = text(fields, "cwd", ""), bool(fields.get("stdin"))
+        plain = size is None and user == (0, 0)
+        found = self._ready.take(argv, env, cwd, given=given) if plain else None
         self._start(
             channel,
-            lambda: execute(self._place, argv, env, ways, user),
-            given=bool(fields.get("stdin")),
+            lambda: execute(self._place, argv, env, (self._home, cwd), user),
+            found,
+            given=given,
             tty=size,
             owner=user[0],
         )
         self._programs[channel].main = bool(fields.get("main"))
+
+    def _on_prepare(self, channel: int, content: bytes) -> None:
+        fields = unpack_dict(content)
+        ready = self._ready.prepare(text(fields, "name"), variables(fields), self._home)
+        self._answer(channel, wire.ANSWER, ready=ready)
 
     def _on_files(self, channel: int, content: bytes) -> None:
         fields = unpack_dict(content)
@@ -265,6 +272,7 @@ class Agent:
         self,
         channel: int,
         run: Callable[[], None],
+        found: Program | None = None,
         *,
         given: bool,
         tty: tuple[int, int] | None = None,
@@ -273,7 +281,8 @@ class Agent:
     ) -> None:
         if channel in self._programs:
             raise WireError("a channel that is taken")
-        made = start(self._place, run, given=given, tty=tty, owner=owner, program=program)
+        made = found or start(self._place, run, given=given, tty=tty, owner=owner, program=program)
+        made.ooms = self._system.ooms()
         self._programs[channel] = made
         self._answer(channel, wire.STARTED, pid=made.pid)
 
@@ -328,12 +337,9 @@ class Agent:
         group = self._place.group
         memory = int(read(f"{group}/memory.current") or 0) if group else 0
         self._answer(
-            channel,
-            wire.ANSWER,
-            processes=len(self._system.members()),
-            memory=memory,
+            channel, wire.ANSWER, processes=len(self._system.members()), memory=memory,
             disk=self._system.disk(),
-        )
+        )  # fmt: skip
 
     def _on_stop(self, channel: int, content: bytes) -> None:
         grace = number(unpack_dict(content), "milliseconds")
@@ -396,7 +402,7 @@ class Agent:
         if channel > 0:
             self._answer(
                 channel, wire.EXIT, code=max(code, 0), signal=max(-code, 0),
-                out_of_memory=code == -KILL and self._system.out_of_memory(),
+                out_of_memory=code == -KILL and self._system.ooms() > program.ooms,
             )  # fmt: skip
 
     def _living(self) -> list[int]:
@@ -428,4 +434,5 @@ _DEEDS: dict[int, Callable[[Agent, int, bytes], None]] = {
     wire.STOP: Agent._on_stop,
     wire.QUIET: Agent._on_quiet,
     wire.QUIT: Agent._on_quit,
+    wire.PREPARE: Agent._on_prepare,
 }

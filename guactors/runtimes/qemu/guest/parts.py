@@ -106,6 +106,7 @@ if test -n "$(disk root)"; then
   ln -s fd/1 /image/dev/stdout
   ln -s fd/2 /image/dev/stderr
 fi
+echo advise >/sys/kernel/mm/transparent_hugepage/shmem_enabled
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
 GU_BOX="$(disk box)"
