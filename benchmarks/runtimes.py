@@ -223,11 +223,12 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows]))
     head = ["what", "measured", "target", "met", "in the same run"]
-    print(aligned([head, *map(_cells, rows)]))
+    print(aligned([head, *map(cells, rows)]))
     raise SystemExit(not all(row.met for row in rows))
 
 
-def _cells(row: Row) -> list[str]:
+def cells(row: Row) -> list[str]:
+    """Of a line of the table."""
     if row.target == float("inf"):
         return [row.name, f"{row.value:.1f} {row.unit}", "-", "-", row.floor]
     sign = ">=" if row.at_least else "<="

@@ -999,6 +999,14 @@ class Retiring(Message, frozen=True, tag=89):
     and is to leave when its lease is over."""
 
 
+class InstanceGone(Message, frozen=True, tag=189):
+    """Worker -> provider: the instance that its code runs in has ended, for this ``cause`` (of
+    ``errors.DEATH_CAUSES``), and so is it to end."""
+
+    cause: Name
+    detail: Text
+
+
 # --- caller -> worker ---------------------------------------------------------------------------
 
 
@@ -1704,7 +1712,15 @@ ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
 """All that a hub reads of who has not been let in."""
 WorkerToProvider = (
-    Common | WorkerReady | ActorLoaded | Blocked | Keeping | Refusal | Retiring | StackIs
+    Common
+    | WorkerReady
+    | ActorLoaded
+    | Blocked
+    | Keeping
+    | Refusal
+    | Retiring
+    | InstanceGone
+    | StackIs
 )
 ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack
 CallerToWorker = (

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
+import msgspec
 import typer
 
 from guactors import image_client
@@ -80,7 +81,20 @@ AtHub = Annotated[bool, typer.Option("--hub", help="At the hub, not on this mach
 
 @app.command()
 def build(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The root file system.")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="The root file system; or an OCI layout, or an archive of docker save.",
+        ),
+    ] = None,
+    debian: Annotated[
+        str,
+        typer.Option(
+            metavar="PACKAGE,...",
+            help="Of these Debian packages and what they need, from apt's sources.",
+        ),
+    ] = "",
     name: Name = "",
     entrypoint: Annotated[
         str, typer.Option(metavar="COMMAND", help="What runs, quoted as in a shell.")
@@ -95,22 +109,59 @@ def build(
     media: AsMedia = Media.AUTO,
     arch: Arch = "",
 ) -> None:
-    """Make an image of a directory. The same directory gives the same id."""
-    from guactors.images.build import build_image, python_of
-    from guactors.images.directory import scan_directory
-
+    """Make an image of a directory, of a container's image or of Debian packages. The same source
+    gives the same id."""
+    if (source is None) is not bool(debian):
+        raise UsageError("name one source: a path, or packages with --debian")
     try:
         words = shlex.split(entrypoint)
     except ValueError as error:
         raise typer.BadParameter(f"--entrypoint {entrypoint!r}: {error}") from None
+    config = Config(words, parse_pairs(env or [], "--env"), workdir, python=python or "")
+    if source is None:
+        _build_debian(debian, name, config, media, arch)
+        return
+    from guactors.images.importing import detect_kind
+
+    if source.exists() and detect_kind(source) != "directory":
+        if config != Config():
+            raise UsageError(
+                f"{source} says itself how it runs: --entrypoint, --env, --workdir and --python "
+                "are for directories and packages"
+            )
+        import_(source, name=name, media=media, arch=arch)
+        return
+    _build_directory(source, name, config, python, media, arch)
+
+
+def _build_directory(
+    directory: Path, name: str, config: Config, python: str | None, media: Media, arch: str
+) -> None:
+    from guactors.images.build import build_image, python_of
+    from guactors.images.directory import scan_directory
+
     with waiting(f"making an image of {directory}"):
         if python is None:
-            python = python_of(scan_directory(directory))
-        config = Config(words, parse_pairs(env or [], "--env"), workdir, python=python)
+            found = python_of(scan_directory(directory))
+            config = msgspec.structs.replace(config, python=found)
         called = name or directory.resolve().name
         store = image_choice.open_store()
         image = build_image(
             directory, store, name=called, config=config, media=media.value, arch=arch
+        )
+        store.set_name(called, image)
+    typer.echo(image)
+
+
+def _build_debian(debian: str, name: str, config: Config, media: Media, arch: str) -> None:
+    from guactors.images.debian import build_debian
+
+    packages = [one.strip() for one in debian.split(",") if one.strip()]
+    called = name or (packages[0].partition("=")[0] if packages else "")
+    store = image_choice.open_store()
+    with waiting(f"making an image of {debian}"):
+        image = build_debian(
+            packages, store, name=called, config=config, media=media.value, arch=arch
         )
         store.set_name(called, image)
     typer.echo(image)

@@ -21,6 +21,7 @@ from guactors.cli import (
     look,
     policies,
     run,
+    runtimes,
     serve,
     sessions,
     show,
@@ -58,6 +59,7 @@ app.add_typer(sessions.app, name="session")
 app.add_typer(policies.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(images.app, name="image")
+app.add_typer(runtimes.app, name="runtime")
 
 
 def _version(wanted: bool) -> None:

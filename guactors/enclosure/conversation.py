@@ -51,6 +51,8 @@ class Answer(Struct, frozen=True):
 Frame = tuple[Answer, list[memoryview]]
 Print = Callable[[int, int, bytes], None]
 """Of a call (0: none) to a stream."""
+Ended = Callable[[str, str], None]
+"""Gets a cause, as ``Exit.reason`` has it or one of ``errors.DEATH_CAUSES``, and the detail."""
 
 
 class Asked:
@@ -82,9 +84,7 @@ class Conversation:
     """``place``: where this is, for messages. ``tell``: gets what is printed in there. ``ended``:
     called with the reason when it ends by itself. Threads: any."""
 
-    def __init__(
-        self, running: Running, place: str, tell: Print, ended: Callable[[str], None]
-    ) -> None:
+    def __init__(self, running: Running, place: str, tell: Print, ended: Ended) -> None:
         self._running = running
         self._place = place
         self._tell = tell
@@ -181,11 +181,12 @@ class Conversation:
             yield answer, parts
 
     def _read(self) -> None:
-        why = "it ended"
+        why, cause = "it ended", "exited"
         try:
             for found in self._running.output():
                 if isinstance(found, Exit):
                     why = f"the Python of the image {self._place} {_how(found)}"
+                    cause = found.reason or ("signal" if found.signal else "exited")
                 elif found.stream == _STDERR:
                     self._tell(0, _STDERR, found.data)
                 else:
@@ -198,7 +199,7 @@ class Conversation:
             self.over = why
             waiting = list(self._asked.values())
         if not self._closed:
-            self._ended(why)
+            self._ended(cause, why)
         for asked in waiting:
             asked.answers.put(None)
 

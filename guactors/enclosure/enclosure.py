@@ -11,36 +11,38 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-from guactors.enclosure.conversation import Conversation, Print
+from guactors.enclosure.conversation import Conversation, Ended, Print
 from guactors.enclosure.source import BOOT
-from guactors.errors import ProgramNotStarted, RuntimeMissing, UsageError
+from guactors.errors import PermissionDenied, ProgramNotStarted, RuntimeMissing, UsageError
 from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Runtime, Where
 from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.instance import Instance, Running
 from guactors.runtimes.program import instance_in
 
-PYTHONS: Final = ("python3", "python")
+PYTHONS: Final[tuple[str, ...]] = ("python3", "python")
 """Names of the interpreter in an image, the first that is there."""
-_PATHS: Final = tuple(f"/{where}/bin/{name}" for name in PYTHONS for where in ("usr", "usr/local"))
-"""Where the image's own search path is not followed."""
+_PLACES: Final = ("/usr/local/bin", "/usr/bin", "/bin")
+"""Where it is looked for by the native runtime, which knows programs by their paths only."""
 
 
 class Enclosure:
-    """``runtime`` is opened at the first call. ``owner``: the provider's id; ``tell`` and ``ended``
-    as in Conversation. Threads: any."""
+    """``runtime`` is opened at the first call. ``owner``: the provider's id; ``env``: of its
+    Python; ``tell`` and ``ended`` as in Conversation. Threads: any."""
 
     def __init__(
         self,
         where: Where,
         runtime: Callable[[], Runtime],
         owner: str,
+        env: dict[str, str],
         tell: Print,
-        ended: Callable[[str], None],
+        ended: Ended,
     ) -> None:
         self._where = where
         self._runtime = runtime
         self._owner = owner
+        self._env = env
         self._tell = tell
         self._ended = ended
         self._lock = threading.Lock()
@@ -80,13 +82,17 @@ class Enclosure:
         )
         talk = Conversation(self._python(instance), where.image, self._tell, self._ended)
         talk.begin()
+        talk.say({"do": "environ", "variables": self._env})
         return talk
 
     def _python(self, instance: Instance) -> Running:
-        for name in (*PYTHONS, *_PATHS):
+        names = PYTHONS
+        if self._where.runtime == NATIVE:
+            names = tuple(f"{place}/{name}" for name in PYTHONS for place in _PLACES)
+        for name in names:
             try:
                 return instance.exec(Command((name, "-c", BOOT), stdin=True, main=True))
-            except ProgramNotStarted:
+            except (ProgramNotStarted, PermissionDenied):
                 continue
         raise UsageError(
             f"the image {self._where.image} has no Python that could be started: functions and "

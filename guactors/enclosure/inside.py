@@ -7,16 +7,16 @@ over its standard input; or write anything but frames where frames go.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import pickle
 import queue
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guactors.enclosure import frames
 from guactors.enclosure.inside_values import (
@@ -27,6 +27,13 @@ from guactors.enclosure.inside_values import (
     pack_error,
 )
 
+assert sys.platform != "win32", "runs in images, where there is no Windows"
+
+if TYPE_CHECKING:
+    import asyncio  # where an actor needs it, for it takes long
+
+TEXT_MOST = 8192
+"""Characters of an unfinished line."""
 AHEAD = 16
 """Items of a stream that may be on their way."""
 _READ = 1 << 18
@@ -61,12 +68,13 @@ class Printed:
     def __init__(self, line: Line, stream: int) -> None:
         self._line = line
         self._stream = stream
+        self._held = _Held()
 
     def write(self, text: str) -> int:
-        self._line.say(
-            {"say": "print", "stream": self._stream, "id": _present.id},
-            [str(text).encode("utf-8", "backslashreplace")],
-        )
+        held = self._held
+        held.text += text
+        if "\n" in text or len(held.text) > TEXT_MOST:
+            self.flush()
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -74,7 +82,12 @@ class Printed:
             self.write(line)
 
     def flush(self) -> None:
-        return
+        text, self._held.text = self._held.text, ""
+        if text:
+            self._line.say(
+                {"say": "print", "stream": self._stream, "id": _present.id},
+                [text.encode("utf-8", "backslashreplace")],
+            )
 
     def isatty(self) -> bool:
         return False
@@ -84,6 +97,12 @@ class Printed:
 
     def fileno(self) -> int:
         return self._stream
+
+
+class _Held(threading.local):
+    """Of each thread the line that it has begun: those of several calls are not mixed."""
+
+    text = ""
 
 
 class _Present(threading.local):
@@ -133,6 +152,8 @@ class Calls:
             if header["returns"] < 0:
                 self._pace[header["id"]] = threading.Semaphore(AHEAD)
             self._turn(lambda: self._call(header, parts))
+        elif asked == "environ":
+            set_variables(header["variables"])
         elif asked == "cancel":
             self._cancel(header["id"])
         elif asked == "more" and header["id"] in self._pace:
@@ -167,6 +188,8 @@ class Calls:
             is_async = _is_async(cls)
             threads = header["threads"]
             if is_async:
+                import asyncio
+
                 self._main.put(lambda: asyncio.run(self._serve(cls, header, parts)))
                 return
             self._build(cls, header, parts)
@@ -193,6 +216,8 @@ class Calls:
             threading.Thread(target=serve, name=f"call-{number}", daemon=True).start()
 
     async def _serve(self, cls: Any, header: dict[str, Any], parts: list[Any]) -> None:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         try:
             # On the loop, because constructors make locks and tasks.
@@ -245,6 +270,8 @@ class Calls:
             self._forget(id)
 
     async def _await(self, header: dict[str, Any], parts: list[Any]) -> None:
+        import asyncio
+
         id, name = header["id"], header["name"]
         try:
             args, kwargs = open_arguments(header, parts)
@@ -286,6 +313,7 @@ class Calls:
         self._line.say(told, [data, *buffers])
 
     def _done(self, id: int, result: Any, returns: int, name: str) -> None:
+        _flush()
         parts: list[Any] = []
         counts, noted = [], []
         for i, value in enumerate(_split(result, returns, name)):
@@ -297,6 +325,7 @@ class Calls:
         self._line.say({"say": "done", "id": id, "counts": counts, "refs": noted}, parts)
 
     def _failed(self, id: int, error: BaseException, name: str) -> None:
+        _flush()
         if isinstance(error, NotSerializable):
             self._line.say(
                 {"say": "failed", "id": id, "own": "NotSerializable", "text": str(error)}
@@ -306,6 +335,19 @@ class Calls:
         if isinstance(error, SystemExit):
             told["exit"] = error.code if isinstance(error.code, int) else int(bool(error.code))
         self._line.say({"say": "failed", "id": id, **told}, [pack_error(error, name)])
+
+
+def _flush() -> None:
+    """What a call printed comes before its end."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+
+
+def set_variables(variables: dict[str, str]) -> None:
+    """As Ray does: ``${NAME}`` stands for what was there before."""
+    before = dict(os.environ)
+    for name, value in variables.items():
+        os.environ[name] = re.sub(r"\$\{(\w+)\}", lambda found: before.get(found[1], ""), value)
 
 
 def _open(blob: Any, name: str) -> Any:

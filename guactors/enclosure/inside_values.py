@@ -21,8 +21,8 @@ from typing import Any
 
 OUT_OF_BAND = 32 * 1024
 """Smaller buffers are cheaper inside the pickle (as in ``values``)."""
-OURS = ("<guactors", __file__.rpartition("/")[0])
-"""Where files are whose frames are no part of a user's traceback."""
+OURS = "<guactors."
+"""Begins the names of our files in there, whose frames are no part of a user's traceback."""
 
 
 class Placeholder:

@@ -293,8 +293,8 @@ class ProviderCore:
                 effects = self._orders.blocked(known, blocked, now)
             case m.Keeping(keeps):
                 self._watch.keeping(known, keeps=keeps, now=now)
-            case m.Retiring():
-                effects = self._orders.retiring(known, now)
+            case m.Retiring() | m.InstanceGone():
+                effects = self._orders.retiring(known, message, now)
             case m.Refusal(who, action, what, reason, detail):
                 report = m.Report(who, action, what, reason, detail, known.session)
                 effects = self._line.tell(report, now)

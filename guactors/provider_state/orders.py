@@ -19,9 +19,11 @@ from guactors.messages import (
     ActorStarted,
     DeathReport,
     EndSession,
+    InstanceGone,
     LeaseEnded,
     LeaseStarted,
     Report,
+    Retiring,
     StartActor,
     StartLease,
     StopActor,
@@ -290,8 +292,11 @@ class Orders:
             return self._watch.dismiss(worker, "released", now, DEVICE_PATIENCE, graceful=True)
         return let_go(self._watch, worker, now) if worker.spared else []
 
-    def retiring(self, worker: Worker, now: float) -> list[Effect]:
-        """It takes no more calls: let it go, or let its lease end first."""
+    def retiring(self, worker: Worker, why: Retiring | InstanceGone, now: float) -> list[Effect]:
+        """It takes no more calls: let it go, or let its lease end first. Or it can take none."""
+        if isinstance(why, InstanceGone):
+            cause, _ = known_cause(why.cause, "exited")
+            return self._watch.kill(worker, cause, why.detail)
         worker.retiring = True
         return self._retire(worker, now) if isinstance(worker.state, Idle) else []
 

@@ -25,7 +25,7 @@ from msgspec import Struct
 from guactors.config import ProviderConfig
 from guactors.errors import AuthFailed, InternalError, UsageError
 from guactors.messages import Document, EnvWord, Revoked, Shape, WarrantWord
-from guactors.runtime_env.description import Description, decode
+from guactors.runtime_env.description import Description, decode, only_variables
 from guactors.security.grants import ANY, Grant, Reason, Refusal, read_grant, short_name, valid_at
 from guactors.security.keys import Kind, PublicKey, parse_public
 from guactors.security.policy import (
@@ -35,7 +35,7 @@ from guactors.security.policy import (
     required_signers,
     trusted_owners,
 )
-from guactors.security.rights import ALL, Rights, Site, Usage, Verdict, Work
+from guactors.security.rights import ALL, PYTHON, Rights, Site, Usage, Verdict, Work
 from guactors.security.signing import parse_envelope
 from guactors.security.statements import check_warrant, former_keys
 from guactors.security.succession import follow
@@ -214,9 +214,6 @@ class Permits:
     ) -> Description | Verdict:
         """What an order is to run in, or why it may not: where code must be signed (``signers``) it
         must be, too, for it says what is imported."""
-        if runtime == "native":
-            detail = "a runtime_env is for Python, not for the runtime 'native'"
-            return Verdict(allowed=False, reason=Reason.RUNTIME, detail=detail)
         if signers is not None:
             from guactors.security.code import Purpose, judge_code
 
@@ -228,6 +225,12 @@ class Permits:
             description = decode(word.description)
         except UsageError as error:
             return Verdict(allowed=False, reason=Reason.LOCAL_POLICY, detail=str(error))
+        if runtime != PYTHON and only_variables(description) != description:
+            detail = (
+                f"in the runtime {runtime!r} only env_vars of a runtime_env can be had: put the "
+                "rest into the image"
+            )
+            return Verdict(allowed=False, reason=Reason.RUNTIME, detail=detail)
         refused = self._policy.forbidden(description)
         if refused:
             detail = (

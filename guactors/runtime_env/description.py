@@ -60,6 +60,11 @@ class Description(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 NOTHING: Final = Description()
 
 
+def only_variables(description: Description) -> Description:
+    """What of it does not depend on where Python is."""
+    return Description(env_vars=description.env_vars, setup_timeout=description.setup_timeout)
+
+
 def encode(description: Description) -> bytes:
     """The canonical bytes. Raises UsageError for what no provider would read."""
     data = canonical.encode(description)

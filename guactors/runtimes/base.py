@@ -206,7 +206,9 @@ class Driver(Protocol):
 
     def save(self, path: str) -> None:
         """Write it to the file, paused; its memory is free when this returns, and the driver of no
-        more use but for ``close``. ``Runtime.restore`` makes another one."""
+        more use but for ``close``. ``Runtime.restore`` makes another one, in which its programs go
+        on; but they have nobody any more: who has their Process gets an Exit with the reason
+        ``closed``, and what they say from there on is dropped."""
 
     def stats(self) -> Stats:
         """What it has used so far."""

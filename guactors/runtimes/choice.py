@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from guactors.errors import RuntimeMissing, UsageError
+from guactors.errors import GuactorsError, RuntimeMissing, UsageError
 from guactors.home import home
+from guactors.runtimes.base import Probe
 
 if TYPE_CHECKING:
     from guactors.images.store import ImageStore
@@ -58,10 +59,25 @@ def open_runtime(name: str, images: Callable[[], ImageStore]) -> Runtime:
         return _external(name, images)
     if not adapter.here:
         raise RuntimeMissing(f"the runtime {name!r} does not run on {sys.platform}")
-    module, _, kind = adapter.place.partition(":")
-    found = import_module(f"guactors.runtimes.{module}")
-    runtime: Runtime = getattr(found, kind)(images)
+    runtime: Runtime = _load(adapter.place)(images)
     return runtime
+
+
+def _load(place: str) -> Any:
+    module, _, kind = place.partition(":")
+    return getattr(import_module(f"guactors.runtimes.{module}"), kind)
+
+
+def probe_runtime(name: str, images: Callable[[], ImageStore]) -> Probe:
+    """What it says of itself here; one that cannot even be opened is not usable. Never raises."""
+    try:
+        runtime = open_runtime(name, images)
+        try:
+            return runtime.probe()
+        finally:
+            runtime.close()
+    except (GuactorsError, OSError) as error:
+        return Probe(False, reason=str(error))
 
 
 def usual_runtimes() -> list[str]:
@@ -92,13 +108,15 @@ def _driver_directories() -> list[str]:
 def _external(name: str, images: Callable[[], ImageStore]) -> Runtime:
     found = find_external()
     driver = found.drivers.get(name)
-    if driver is None:
+    if driver is None or sys.platform == "win32":
         known = ", ".join([*ADAPTERS, *found.drivers])
         refused = "".join(f"; {reason}" for reason in found.refused)
         raise RuntimeMissing(f"there is no runtime {name!r} here, there are {known}{refused}")
-    from guactors.runtimes.external.driver import ExternalRuntime
+    if sys.platform != "win32":
+        from guactors.runtimes.external.driver import ExternalRuntime
 
-    return ExternalRuntime(driver, images)
+        return ExternalRuntime(driver, images)
+    raise RuntimeMissing(f"the runtime {name!r}: drivers do not run on {sys.platform} yet")
 
 
 def _has_docker() -> bool:

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 
 
 def bind_code(worker: Worker, message: Bind) -> None:
-    """From here on its code is judged by these rules; what ran in another instance is gone."""
-    where = worker.code.trust.where
+    """From here on its code is judged by these rules and runs there, in that environment; what ran
+    in another instance is gone."""
+    where, env = worker.code.trust.where, message.env
     worker.code.bind(message)
+    if env is not None and not message.runtime:
+        worker.setup.take(env)
     if worker.code.trust.where == where:
         return
     unbind_code(worker.code)
     if message.runtime:
         from guactors.worker.enclosed import Enclosed
 
-        worker.code.enclosed = Enclosed(worker)
+        # They are the session's, and nothing that is started out here may see them.
+        worker.code.enclosed = Enclosed(worker, env.variables if env is not None else {})
 
 
 def unbind_code(code: Code) -> None:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from guactors import refs, values
 from guactors.actor_making import settle_in
-from guactors.context import present_place, running
+from guactors.context import running
 from guactors.enclosure.conversation import Answer, Asked, Conversation
 from guactors.enclosure.enclosure import Enclosure
 from guactors.errors import GuactorsError, InternalError, NotSerializable, PermissionDenied
-from guactors.messages import Call, LoadActor, RefWord, Reply, StreamItem, Value
+from guactors.messages import Call, InstanceGone, LoadActor, RefWord, Reply, StreamItem, Value
 from guactors.objects import process
 from guactors.payload import decode_payload
 from guactors.refs import current_session
@@ -42,18 +43,21 @@ MOST_COROUTINES: Final = 100
 """Calls of an async actor that run at a time: each has a thread out here."""
 _FAILED: Final = 70
 """Exit status of a worker whose Python has ended, as sysexits.h has it."""
+_END_WITHIN: Final = 5.0
+_DETAIL_MOST: Final = 4096
 
 
 class Enclosed:
-    """``worker``: whose calls these are. Threads: any, but ``load``."""
+    """``worker``: whose calls these are; ``env``: variables in there. Threads: any."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, env: dict[str, str]) -> None:
         self._worker = worker
         where = worker.code.trust.where
         self._enclosure = Enclosure(
             where,
             lambda: open_runtime(where.runtime, partial(store_at, where.root)),
-            present_place().provider,
+            worker.config.provider,
+            env,
             self._print,
             self._ended,
         )
@@ -229,13 +233,15 @@ class Enclosed:
         target = sys.stdout if stream == 1 else sys.stderr
         target.write(data.decode("utf-8", "backslashreplace"))
 
-    def _ended(self, why: str) -> None:
-        """Of the thread that reads: the worker is of no more use, and its callers learn so as of
+    def _ended(self, cause: str, why: str) -> None:
+        """Of the thread that reads: this worker is of no more use, and its callers learn so as of
         any worker that died."""
-        sys.stderr.write(f"{why}\n")
-        self._enclosure.close()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        self._enclosure.close()
+        self._worker.control.tell_provider(InstanceGone(cause, why[:_DETAIL_MOST]))
+        # It ends this process; if it should not be able to, it is to end all the same.
+        time.sleep(_END_WITHIN)
         os._exit(_FAILED)
 
 

@@ -354,8 +354,6 @@ class Worker:
         to run."""
         self.admission.doors.admit(message.keys)
         bind_code(self, message)
-        if message.env is not None:
-            self.setup.take(message.env)
         take_assignment(message)
         self.namespace = message.namespace
         self.session_id = message.session

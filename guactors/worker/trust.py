@@ -145,7 +145,7 @@ class Trust:
         return partial(Deployment, where, runtime, present_place().provider)
 
     def _check_image(self, what: bytes, nothing: str, needs: str) -> None:
-        if self.runtime != PYTHON and self.where.root:
+        if self.runtime != PYTHON and self.where.root and self.where.image:
             return
         raise self._refusal(
             "runtime",

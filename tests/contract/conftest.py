@@ -1,16 +1,34 @@
-"""Fixtures of the contract suites that live for a whole session: daemons and images.
+"""Fixtures of the contract suites that live for a whole session: daemons and images; and the table
+of what the runtimes do (``conformance.py``).
 
 Owns: when they are started. Must never: start one that no test of the session asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from guactors.images.store import ImageStore
+from tests.contract import conformance
+from tests.contract.runtime_bench import BENCHES
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the table says is what the tests report."""
+    report = yield
+    conformance.note(item, report)
+    return report
+
+
+def pytest_sessionfinish() -> None:
+    """Once all have reported."""
+    conformance.write(BENCHES)
 
 
 @pytest.fixture(scope="session")

@@ -129,6 +129,16 @@ def answers(socket: str) -> bool:
     return True
 
 
+def containers(socket: str) -> list[str]:
+    """Ids of all that a daemon has."""
+    client = Client(socket)
+    try:
+        found = client.call("GET", "/containers/json", query={"all": "1"}).data
+        return sorted(one["Id"] for one in found)
+    finally:
+        client.close()
+
+
 def standing_socket() -> str:
     """Of a daemon that is there already, empty if none is."""
     try:

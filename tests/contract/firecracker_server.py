@@ -195,10 +195,21 @@ PHASE = {
 class Guest:
     """What is in there: values by key. It answers nobody while it is paused."""
 
+    boots_within = 0.2
+    """Seconds until somebody listens in there."""
+
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.streams: list[socket.socket] = []
         self.goes_on = threading.Event()
+        self.goes_on.set()
+
+    def stand_still(self) -> None:
+        """It does nothing from here on."""
+        self.goes_on.clear()
+
+    def go_on(self) -> None:
+        """It does again."""
         self.goes_on.set()
 
     def serve(self, stream: socket.socket) -> None:
@@ -231,7 +242,7 @@ class Guest:
 class Machine:
     """One process. Every method raises Fault for what is not allowed."""
 
-    def __init__(self, name: str, quirk: str = "") -> None:
+    def __init__(self, name: str, quirk: str = "", guest: Guest | None = None) -> None:
         self.name = name
         self.quirk = quirk
         self.state = "Not started"
@@ -244,7 +255,7 @@ class Machine:
         self.vsock: dict[str, Any] = {}
         self.entropy = False
         self.metrics = False
-        self.guest = Guest()
+        self.guest = guest or Guest()
         self.listener: socket.socket | None = None
         self.lock = threading.Lock()
 
@@ -434,10 +445,10 @@ class Machine:
             raise Fault("Failed to change the state: the processors are stuck")
         if body["state"] == "Paused":
             self.state = "Paused"
-            self.guest.goes_on.clear()
+            self.guest.stand_still()
         else:
             self.state = "Running"
-            self.guest.goes_on.set()
+            self.guest.go_on()
 
     def patch_drives(self, body: dict[str, Any]) -> None:
         if body["drive_id"] not in self.drives:
@@ -505,7 +516,7 @@ class Machine:
         self.touched = True
         self.run()
         self.state = "Paused"
-        self.guest.goes_on.clear()
+        self.guest.stand_still()
         if body.get("resume_vm"):
             self.patch_vm({"state": "Resumed"})
 
@@ -523,7 +534,7 @@ class Machine:
         threading.Thread(target=self.accept, args=(listener,), daemon=True).start()
 
     def accept(self, listener: socket.socket) -> None:
-        up_at = time.monotonic() + 0.2  # as long as a guest needs until somebody listens
+        up_at = time.monotonic() + self.guest.boots_within
         while True:
             try:
                 stream, _ = listener.accept()
@@ -544,7 +555,7 @@ class Machine:
 
     def close(self) -> None:
         """For who runs it in a process of his own."""
-        self.guest.goes_on.set()
+        self.guest.go_on()
         self.guest.close()
         if self.listener is not None:
             self.listener.shutdown(socket.SHUT_RDWR)
@@ -607,7 +618,7 @@ def serve(path: str, machine: Machine) -> Server:
     return Server(path, handler)
 
 
-def main(words: list[str]) -> None:
+def main(words: list[str], guest: Guest | None = None) -> None:
     quirk = name = path = ""
     version = VERSION
     while words:
@@ -632,7 +643,7 @@ def main(words: list[str]) -> None:
         sys.exit(f"Failed to open the API socket at: {path}. Check that it is not already used.")
     if quirk == "stillborn":
         sys.exit("Error: KVM: cannot open /dev/kvm")
-    serve(path, Machine(name, quirk)).serve_forever()
+    serve(path, Machine(name, quirk, guest)).serve_forever()
 
 
 if __name__ == "__main__":

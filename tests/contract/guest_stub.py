@@ -27,7 +27,7 @@ for name in ("guactors", "guactors.runtimes", "guactors.runtimes.qemu"):
 name += ".agent"
 sys.modules[name] = types.ModuleType(name)
 sys.modules[name].__path__ = [sys.argv.pop(1)]
-from guactors.runtimes.qemu.agent.main import main
+from guactors.runtimes.qemu.agent.begin import main
 main()
 """
 """The agent's modules and nothing else of the package, as in a guest."""
@@ -36,21 +36,25 @@ main()
 HOME = "/home"
 
 
-def start_agent(directory: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """It, and our end of its line. Its programs find ``directory`` as HOME."""
-    ours, theirs = socket.socketpair()
+def agent_words(directory: str, line: str) -> list[str]:
+    """The command that runs it on a line (``agent/lines.py``), in a sandbox where its programs find
+    ``directory`` as HOME."""
     there = str(Path(agent.__file__).parent)
     words = ["bwrap", "--die-with-parent", "--unshare-pid", "--cap-add", "ALL"]
     words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for path in ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", sys.base_prefix, there):
         words += ["--ro-bind-try", path, path]
-    words += ["--bind", str(directory), HOME, "--setenv", "GU_STUB", HOME]
+    words += ["--bind", directory, HOME, "--setenv", "GU_STUB", HOME]
     python = os.path.realpath(sys.executable)
+    return [*words, python, "-I", "-S", "-B", "-c", BOOT, there, line]
+
+
+def start_agent(directory: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """It, and our end of its line."""
+    ours, theirs = socket.socketpair()
     with theirs:
-        popen = subprocess.Popen(
-            [*words, python, "-I", "-S", "-B", "-c", BOOT, there, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-        )
+        line = theirs.fileno()
+        popen = subprocess.Popen(agent_words(str(directory), str(line)), pass_fds=[line])
     return popen, ours
 
 

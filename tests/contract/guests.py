@@ -6,6 +6,7 @@ Owns: one directory below the session's temporary one. Must never: use the machi
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 import time
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from guactors.errors import RuntimeMissing
 from guactors.images.build import build_image
+from guactors.images.debian import build_debian
 from guactors.images.store import ImageStore
 from guactors.runtimes.qemu.driver import QemuRuntime
 from guactors.runtimes.qemu.guest.make import Guest, fetch_packages, make_guest
@@ -54,6 +56,35 @@ def guest() -> Guest:
 def store() -> ImageStore:
     """The images of these tests."""
     return ImageStore(ground() / "images", quota=QUOTA, now=time.time)
+
+
+@cache
+def python_root() -> Path:
+    """A directory with the Python of Debian and what it needs, and nothing else."""
+    root = ground() / "python"
+    root.mkdir()
+    for path in sorted(packages().glob("*.deb")):
+        if not path.name.startswith(("linux-", "busybox")):
+            subprocess.run(["dpkg-deb", "--extract", path, root], check=True)
+    for name in ("usr/bin", "etc", "tmp", "proc", "dev"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "usr/bin/python3").symlink_to("python3.11")
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    return root
+
+
+@cache
+def whole_python_image() -> str:
+    """The id of an image of that."""
+    return build_image(python_root(), store(), name="whole-python", media="squashfs")
+
+
+@cache
+def python_image() -> str:
+    """The id of an image with Python and a shell, of this machine's Debian packages."""
+    packages = ["python3-minimal", "busybox-static"]
+    return build_debian(packages, store(), name="python", media="squashfs")
 
 
 @cache

@@ -24,6 +24,8 @@ from guactors.runtimes.base import Capability, Command, Exit, Output, Runtime, S
 from guactors.runtimes.instance import Instance, Running
 
 WITHIN = 20.0
+DOCKER_OPTIONS = {"ulimits": {"nofile": 4096, "nproc": 8192}}
+"""Of any daemon: the usual ones of Podman are more than it may set on some machines."""
 
 
 class Bench:
@@ -204,8 +206,7 @@ def docker(directory: Path, socket: str, busybox: tuple[ImageStore, str]) -> Ben
     from guactors.runtimes.docker.driver import DockerRuntime
 
     store, image = busybox
-    limits = {"ulimits": {"nofile": 4096, "nproc": 8192}}
-    return Bench(DockerRuntime(lambda: store, socket=socket), directory, image, limits)
+    return Bench(DockerRuntime(lambda: store, socket=socket), directory, image, DOCKER_OPTIONS)
 
 
 def agent_stub(directory: Path) -> Bench:
@@ -216,6 +217,19 @@ def agent_stub(directory: Path) -> Bench:
     if not find_bubblewrap():
         raise RuntimeMissing("bubblewrap is not installed")
     return Bench(StubRuntime(), directory)
+
+
+def firecracker_stub(directory: Path) -> Bench:
+    """Machines of Firecracker, of which only the machine is missing: the stand-in for its program,
+    and the agent as a process."""
+    from guactors.runtimes.native.sandbox import find_bubblewrap
+    from guactors.runtimes.qemu.scratch import find_mke2fs
+    from tests.contract.firecracker_stub import StubBench
+
+    for there, name in ((find_bubblewrap(), "bubblewrap"), (find_mke2fs(), "e2fsprogs")):
+        if not there:
+            raise RuntimeMissing(f"{name} is not installed")
+    return StubBench(directory)
 
 
 def machines(directory: Path) -> Bench:
@@ -232,6 +246,7 @@ BENCHES: dict[str, Callable[..., Bench]] = {
     "external": external,
     "docker": docker,
     "guest stub": agent_stub,
+    "firecracker stub": firecracker_stub,
     "qemu": machines,
 }
 """Each is called with a directory, and what its fixtures give."""

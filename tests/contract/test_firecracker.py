@@ -28,7 +28,7 @@ from guactors.images.build import add_rootfs
 from guactors.images.store import ImageStore
 from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Exit, Output, Spec, Stats
-from guactors.runtimes.firecracker import probing
+from guactors.runtimes.firecracker import probing, vmm
 from guactors.runtimes.firecracker.agent import Guest
 from guactors.runtimes.firecracker.driver import FirecrackerRuntime
 from guactors.runtimes.firecracker.requests import Request
@@ -349,6 +349,30 @@ def test_a_network_card_in_a_namespace(make: Make) -> None:
     del network["namespace"]
     instance = make().started(options={"network": network})
     assert run(instance, "hello") == "hello"
+
+
+def test_what_it_says_of_its_end_is_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is known long before anybody has read a word."""
+    known = threading.Event()
+    ended, read = vmm.process.has_ended, os.read
+
+    def has_ended(pid: int) -> bool:
+        if ended(pid):
+            known.set()
+        return known.is_set()
+
+    def late(fd: int, most: int) -> bytes:
+        if threading.current_thread().name.startswith("console"):
+            known.wait(5)
+            threading.Event().wait(0.1)  # as on a busy machine
+        return read(fd, most)
+
+    network = {"device": "tap0", "mac": "02:67:00:00:00:01", "namespace": "/run/netns/nowhere-gu"}
+    bench = make()
+    monkeypatch.setattr(vmm.process, "has_ended", has_ended)
+    monkeypatch.setattr(vmm.os, "read", late)
+    with pytest.raises(RuntimeMissing, match="last words: nsenter"):
+        bench.created(options={"network": network})
 
 
 def test_images_of_another_form(make: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -19,12 +21,20 @@ import pytest
 
 from guactors.errors import ImageRefused, InstanceLost, RuntimeMissing, UsageError
 from guactors.images.build import add_rootfs
+from guactors.images.unpack import unpack_image
+from guactors.messages import Limits
+from guactors.runtimes.base import Command, Exit
+from guactors.runtimes.docker.driver import DockerRuntime
+from guactors.runtimes.instance import Instance
+from guactors.runtimes.native.guardian import Guardian
+from guactors.runtimes.qemu import probe
 from guactors.runtimes.qemu.agent import wire
 from guactors.runtimes.qemu.agent.wire import Decoder, frame, pack
-from guactors.runtimes.qemu.boot import boot
+from guactors.runtimes.qemu.boot import Keeper, boot
 from guactors.runtimes.qemu.driver import QemuInstance
 from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
 from guactors.runtimes.qemu.guest import cpio
+from guactors.runtimes.qemu.inside import PATH
 from guactors.runtimes.qemu.line import Line
 from tests.contract import guests
 from tests.contract.runtime_bench import Bench, finish, machines, outcome, output, sh, tar
@@ -69,11 +79,60 @@ def test_it_is_found_out_which_accelerator_works(bench: Bench) -> None:
     found = bench.runtime.probe()
     assert (found.usable, found.reason) == (True, "")
     assert found.facts["accel"] in {"kvm", "tcg"}
+    assert found.facts["boot_retries"] == "0"
     if found.facts["accel"] == "tcg":
-        assert "kvm" in found.facts["kvm"]
+        assert found.facts["kvm"].startswith("kvm does not work here: ")
+        assert "10 to 50 times slower" in found.facts["speed"]
     began = time.monotonic()
     assert bench.runtime.probe() == found
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    "fault", ["QEMU ended by signal 6; its last words: failed to set MSR 0x10a", "no answer in 5 s"]
+)
+def test_a_kvm_that_opens_but_cannot_boot(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    tried = []
+
+    def try_boot(*words: object) -> tuple[float, str]:
+        tried.append(words[3])
+        return (0.0, fault) if words[3] == "kvm" else (2.5, "")
+
+    monkeypatch.setattr(probe, "try_boot", try_boot)
+    kvm = tmp_path / "kvm"
+    kvm.touch()
+    guardian = Guardian()
+    chosen = [probe.choose(find_qemu(), guests.guest(), tmp_path, guardian, kvm) for _ in range(2)]
+    assert tried == ["kvm", "q35"]
+    assert chosen[0] == chosen[1]
+    assert (chosen[0].name, chosen[0].usable) == ("tcg", True)
+    assert chosen[0].reason == f"kvm does not work here: {fault}"
+    assert bench.runtime.probe().usable
+
+
+def test_one_that_is_closed_while_it_boots_leaves_nothing(bench: Bench) -> None:
+    instance = bench.created(options={"warm": False})
+    driver = instance._driver
+    assert isinstance(driver, QemuInstance)
+    ended: list[BaseException] = []
+
+    def start() -> None:
+        with pytest.raises(InstanceLost) as raised:
+            driver.start()
+        ended.append(raised.value)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    until = time.monotonic() + PROMPTLY
+    while driver._keeper._vm is None and time.monotonic() < until:
+        threading.Event().wait(0.01)
+    began = time.monotonic()
+    driver.close()
+    thread.join(PROMPTLY)
+    assert ended
+    assert time.monotonic() - began < PROMPTLY
 
 
 def test_one_that_is_killed_is_lost_for_everybody_at_once(bench: Bench) -> None:
@@ -164,7 +223,7 @@ def test_a_kernel_that_never_says_hello(bench: Bench, tmp_path: Path) -> None:
         ground, plan=msgspec.structs.replace(ground.plan, machine=machine)
     )
     with pytest.raises(InstanceLost, match=r"(?s)3 tries.*within 4 s.*hangs on purpose"):
-        boot(ground, runtime.guardian)
+        boot(ground, runtime.guardian, Keeper())
     driver.close()
     runtime.close()
 
@@ -343,3 +402,95 @@ def test_an_agent_that_ends_ends_all_waits(bad: list[BadAgent]) -> None:
     with pytest.raises(InstanceLost, match="has ended"):
         bad[0].line.ask(wire.HELLO, 30)
     assert time.monotonic() - began < PROMPTLY
+
+
+def test_the_mark_of_one_that_wanted_too_much_memory_does_not_stick(bench: Bench) -> None:
+    instance = bench.started(Limits(memory=24 << 20))
+    kept = outcome(instance, "x=$(cat /dev/zero | tr '\\0' x); sleep 60")[2]
+    assert kept.reason == "memory_limit"
+    running = sh(instance, "echo go; exec sleep 60")
+    assert output(running) == b"go\n"
+    running.signal(signal.SIGKILL)
+    assert finish(running)[2] == Exit(None, 9)
+
+
+# --- Python ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def python(bench: Bench) -> Bench:
+    if shutil.which("apt-get") is None:
+        pytest.skip("there is no apt-get")
+    bench.image = guests.python_image()
+    bench.started().close()  # so that there is a warm one
+    return bench
+
+
+def py(instance: Instance, *words: str, **fields: Any) -> tuple[bytes, bytes, Exit]:
+    return finish(instance.exec(Command(("python3", *words), **fields)))
+
+
+LOOK = (
+    "import sys, os, __main__; print(sys.argv, sys.path[0], os.environ.get('A'), os.getcwd(), %s)"
+)
+
+
+def test_a_python_that_waited_is_as_one_that_is_new(python: Bench) -> None:
+    """Each in two guests alike, once as the first program and once as the second."""
+    look = LOOK % ("sorted(vars(__main__)), sys.orig_argv, sys.stdin.read()")
+    file = "import os, sys; sys.stdout.write(f'{__file__} {sys.argv} {sys.path[0]} {__name__}')"
+    cases: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+        (("-c", look, "x", "-y"), {"env": {"A": "a b"}, "cwd": "/tmp"}),
+        (("job.py", "z"), {}),
+        (("-c", "1/0"), {}),
+        (("-c", "def f(:"), {}),
+        (("-c", "import sys; sys.exit(7)"), {}),
+        (("-c", "import atexit; atexit.register(print, 'late'); raise KeyboardInterrupt"), {}),
+        (("missing.py",), {}),
+        (("-c", "pass"), {"env": {"PYTHONVERBOSE": ""}}),
+    ]
+    for words, fields in cases:
+        instance = python.started()
+        instance.put("job.py", [file.encode()])
+        first = py(instance, *words, **fields)
+        assert first == py(instance, *words, **fields)
+        instance.close()
+
+
+def test_a_python_that_waited_is_held_and_counted(python: Bench) -> None:
+    instance = python.started(Limits(pids=40))
+    assert instance.stats().processes == 0
+    running = instance.exec(Command(("python3", "-c", "print(input())"), stdin=True))
+    assert instance.stats().processes == 1
+    running.write(b"hello\n")
+    assert finish(running)[0] == b"hello\n"
+    assert instance.stats().processes == 0
+
+
+def test_a_python_that_waits_may_be_killed(python: Bench) -> None:
+    instance = python.started()
+    find = "busybox grep -l 'ate[x]it' /proc/[0-9]*/cmdline | busybox cut -d/ -f3"
+    assert outcome(instance, f"kill -9 $({find})") == (b"", b"", Exit(0))
+    assert py(instance, "-c", "print(6 * 7)") == (b"42\n", b"", Exit(0))
+
+
+@pytest.mark.needs("bwrap")
+def test_an_image_of_packages_runs_in_a_sandbox(python: Bench, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    unpack_image(guests.store(), python.image, root)
+    words = ["bwrap", "--unshare-all", "--bind", str(root), "/", "--proc", "/proc", "--dev", "/dev"]
+    words += ["/bin/sh", "-c", "python3 -c 'import sys; print(sys.version_info[0])'"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env={"PATH": PATH})
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
+
+
+@pytest.mark.needs("dockerd")
+def test_an_image_of_packages_runs_in_a_container(
+    python: Bench, docker_socket: str, tmp_path: Path
+) -> None:
+    runtime = DockerRuntime(guests.store, socket=docker_socket)
+    containers = Bench(runtime, tmp_path, python.image)
+    try:
+        assert py(containers.started(), "-c", "print(6 * 7)")[0] == b"42\n"
+    finally:
+        containers.close()

@@ -432,7 +432,9 @@ def test_what_was_saved_goes_on(bench: Bench, tmp_path: Path) -> None:
     instance.pause()
     instance.save(str(tmp_path / "saved"))
     assert instance.state is State.SAVED
-    assert isinstance(running.read(WITHIN), Exit)
+    end = running.read(WITHIN)
+    assert isinstance(end, Exit)
+    assert (end.code, end.reason) == (None, "closed"), "whose output is lost is told so"
     with pytest.raises(UsageError, match="restore it first"):
         instance.resume()
     instance.close()

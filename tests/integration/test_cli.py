@@ -150,7 +150,18 @@ def test_doctor_finds_the_grid(grid: dict[str, str]) -> None:
     findings = {f["check"]: f for f in json.loads(gu("doctor", "--json").stdout)}
     assert findings["grid"]["state"] == "ok"
     assert "answers" in findings["grid"]["found"]
-    assert "zeromq" in gu("doctor").stdout
+    assert (findings["native"]["state"], "firecracker" in findings) == ("ok", True)
+    text = gu("doctor").stdout
+    assert "ok    zeromq" in text
+
+
+def test_the_runtimes_of_this_machine_are_listed() -> None:
+    told = json.loads(gu("runtime", "list", "--json").stdout)
+    found = {one["name"]: one for one in told["runtimes"]}
+    assert found["native"]["usable"]
+    assert all(one["usable"] or one["reason"] for one in found.values())
+    lines = gu("runtime", "list").stdout.splitlines()
+    assert {line.split()[0] for line in lines if not line.startswith(" ")} >= set(found)
 
 
 # --- wrong usage and what cannot work ------------------------------------------------------------

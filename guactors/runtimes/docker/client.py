@@ -35,6 +35,8 @@ CONNECT: Final = 5.0
 ANSWER_MOST: Final = 16 * 2**20
 """Bytes of an answer that is read whole."""
 _IDLE: Final = 4
+_REPEATABLE: Final = {"GET", "HEAD", "DELETE"}
+"""Methods of what may be asked twice."""
 _REMEDY: Final = "start it, or name its socket with DOCKER_HOST=unix://PATH"
 
 
@@ -53,6 +55,10 @@ class _SourceFailed(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class _Stale(Exception):
+    """The daemon closed an idle connection just when something was asked on it."""
 
 
 class Version(Struct, frozen=True):
@@ -99,7 +105,7 @@ class Client:
         if self._version is None:
             try:
                 found = self._exchange("GET", "/version", timeout=CONNECT).data
-            except (DaemonRefused, ProtocolError) as error:
+            except DaemonRefused as error:
                 raise RuntimeMissing(
                     f"what answers at {self.path} is no Docker daemon: {error}"
                 ) from None
@@ -161,6 +167,13 @@ class Client:
             raise
         return line, rest
 
+    def nonsense(self, error: ProtocolError) -> RuntimeMissing:
+        """What is to be said of an answer that is none."""
+        return RuntimeMissing(
+            f"what answers at {self.path} does not talk as a Docker daemon does ({error}): look at "
+            "its log, start it again"
+        )
+
     def close(self) -> None:
         """Idle connections, too."""
         with self._lock:
@@ -179,11 +192,31 @@ class Client:
         timeout: float,
     ) -> Answer:
         connection = self._take(timeout)
+        if connection.sock is not None and method in _REPEATABLE:
+            with suppress(_Stale):
+                return self._once(connection, method, url, body, repeatable=True)
+            connection = _Connection(self.path, timeout)
+        return self._once(connection, method, url, body)
+
+    def _once(
+        self,
+        connection: _Connection,
+        method: str,
+        url: str,
+        body: bytes | Iterable[bytes] | None,
+        *,
+        repeatable: bool = False,
+    ) -> Answer:
         try:
             with self._talking():
-                sent = self._send(connection, method, url, body)
-                answer = connection.getresponse()
-                data = answer.read(ANSWER_MOST + 1)
+                try:
+                    sent = self._send(connection, method, url, body)
+                    with connection.getresponse() as answer:
+                        data = answer.read(ANSWER_MOST + 1)
+                except ConnectionError:
+                    if repeatable:
+                        raise _Stale from None
+                    raise
         except _SourceFailed as failed:
             connection.close()
             raise failed.error from None
@@ -192,7 +225,7 @@ class Client:
             raise
         if len(data) > ANSWER_MOST:
             connection.close()
-            raise ProtocolError(f"{self.path}: an answer of more than {ANSWER_MOST} bytes to {url}")
+            raise self.nonsense(ProtocolError(f"more than {ANSWER_MOST} bytes to {url}"))
         if answer.will_close or not sent:
             connection.close()
         else:
@@ -231,6 +264,8 @@ class Client:
     def _talking(self) -> Iterator[None]:
         try:
             yield
+        except ProtocolError as error:
+            raise self.nonsense(error) from None
         except TimeoutError:
             raise RuntimeMissing(
                 f"the Docker daemon at {self.path} does not answer: look at its log, start it again"

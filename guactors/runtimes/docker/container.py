@@ -1,7 +1,8 @@
 """An instance as a container.
 
 Owns: the container, from its making to its removal, and what the daemon's refusals mean for it.
-Must never: outlive its ``close``, or take a daemon that went away for a fault of the program.
+Must never: outlive its ``close`` or its keeper (``orphans.py``), or take a daemon that went away
+for a fault of the program.
 
 ``Spec.options``: ``ulimits``, limits of each process by name, ``{"nofile": 1024}``; else those are
 the daemon's usual ones. (Podman's are beyond what it may set where it lacks CAP_SYS_RESOURCE.)
@@ -27,7 +28,9 @@ from guactors.errors import (
     GuactorsError,
     ImageRefused,
     InstanceLost,
+    InternalError,
     ProgramNotStarted,
+    ProtocolError,
     RuntimeMissing,
     UsageError,
 )
@@ -38,6 +41,7 @@ from guactors.runtimes.docker.ends import Ends, pidfd
 from guactors.runtimes.docker.figures import figures_of
 from guactors.runtimes.docker.files import Files
 from guactors.runtimes.docker.images import Loaded
+from guactors.runtimes.docker.orphans import Watch
 from guactors.runtimes.docker.process import ContainerProcess
 from guactors.runtimes.docker.reach import Reach
 from guactors.runtimes.docker.removal import remove_container
@@ -51,7 +55,6 @@ from guactors.runtimes.docker.words import (
     exec_body,
     exit_of,
 )
-from guactors.runtimes.native.guardian import Guardian
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Of programs, where neither the image nor anybody else says so."""
@@ -64,8 +67,7 @@ log = logging.getLogger("guactors.runtimes")
 
 
 class DockerInstance:
-    """:class:`~guactors.runtimes.base.Driver`. ``processors``: of the daemon's machine;
-    ``guardian``: removes the container if this process is killed."""
+    """:class:`~guactors.runtimes.base.Driver`. ``processors``: of the daemon's machine."""
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class DockerInstance:
         ends: Ends,
         loaded: Loaded,
         processors: int,
-        guardian: Guardian,
+        watch: Watch,
     ) -> None:
         self._spec = spec
         self._client = client
@@ -85,10 +87,7 @@ class DockerInstance:
         self._sight: Sight | None = None
         self._started_at = 0.0
         self._closed = False
-        self._guardian = guardian
-        self._container = self._create(loaded.id, processors)
-        self._watched = f"{client.path} {self._container}"
-        guardian.watch("container", self._watched)
+        self._container = self._create(loaded.id, processors, watch)
         self._reach = Reach(client, self._container)
         uid, _, gid = loaded.config.user.partition(":")
         owner = (int(uid), int(gid))
@@ -213,13 +212,15 @@ class DockerInstance:
             self._closed = True
         try:
             remove_container(self._client, self._container)
-            self._guardian.forget("container", self._watched)
         except RuntimeMissing as missing:
             ended = self._reach.end_first()
             log.warning(
                 "the container %s %s, and is not removed: %s",
                 self._container[:12], "has ended" if ended else "may still run", missing,
             )  # fmt: skip
+        except InternalError:
+            self._reach.end_first()
+            raise
         finally:
             self._reach.close()
 
@@ -242,8 +243,11 @@ class DockerInstance:
         memory = self._out_of_memory()
         if memory:
             return Exit(None, found.signal, "memory_limit", memory)
-        lost = "" if self._reach.ended_all else self.lost()
-        return self._unless_closed(Exit(None, found.signal, "lost" if lost else "", lost))
+        if self._reach.ended_all:
+            return found
+        lost = self.lost()
+        detail = lost or self._perhaps_memory()
+        return self._unless_closed(Exit(None, found.signal, "lost" if lost else "", detail))
 
     def send(self, pid: int, number: int, user: str) -> None:
         """To its session."""
@@ -264,15 +268,15 @@ class DockerInstance:
 
     # --- helpers ----------------------------------------------------------------------------------
 
-    def _create(self, image: str, processors: int) -> str:
-        body = container_body(self._spec, image, processors)
+    def _create(self, image: str, processors: int, watch: Watch) -> str:
+        body = container_body(self._spec, image, processors, watch.keeper)
         for mount in self._spec.mounts:
             if not os.path.exists(mount.source):  # some daemons would make it
                 raise UsageError(f"{mount.source} cannot be mounted: it does not exist")
+        query = {"name": container_name(self._spec)}
         try:
-            answer = self._client.call(
-                "POST", "/containers/create", body, query={"name": container_name(self._spec)}
-            ).data
+            with watch.birth(self._spec.instance):
+                answer = self._client.call("POST", "/containers/create", body, query=query).data
         except DaemonRefused as refused:
             raise _not_created(self._spec, self._client.path, refused) from None
         found = answer.get("Id") if isinstance(answer, dict) else None
@@ -344,6 +348,17 @@ class DockerInstance:
             return ""
         return memory_words(limit, None) if answer else ""
 
+    def _perhaps_memory(self) -> str:
+        """What is to be said of a SIGKILL where only the daemon could know more."""
+        limit = self._spec.limits.memory
+        if self._sight is not None or not limit:
+            return ""
+        return (
+            "SIGKILL ended it, and it may have been for its memory limit of "
+            f"{limit / 2**20:.1f} MiB: the daemon at {self._client.path} says nothing of that, as "
+            "some never do, and its processes cannot be seen from here"
+        )
+
     def _unless_closed(self, found: Exit) -> Exit:
         return Exit(None, _KILL) if self._closed else found
 
@@ -357,6 +372,9 @@ class DockerInstance:
             yield
         except RuntimeMissing as missing:
             raise InstanceLost(f"the instance {self._spec.instance}: {missing}") from None
+        except ProtocolError as error:
+            nonsense = self._client.nonsense(error)
+            raise InstanceLost(f"the instance {self._spec.instance}, {what}: {nonsense}") from None
         except DaemonRefused as refused:
             lost = self.lost() or ("it was closed" if self._closed else "")
             if lost:

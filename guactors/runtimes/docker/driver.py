@@ -6,7 +6,6 @@ Must never: take what it is from what it calls itself: Podman and others speak t
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Callable
@@ -17,13 +16,14 @@ assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
 
 from msgspec import Struct
 
-from guactors.errors import RuntimeMissing, UsageError
+from guactors.errors import ImageRefused, RuntimeMissing, UsageError
 from guactors.runtimes.base import Capability, Probe, Spec
 from guactors.runtimes.docker.client import Client, DaemonRefused
 from guactors.runtimes.docker.container import DockerInstance
 from guactors.runtimes.docker.ends import Ends
-from guactors.runtimes.docker.images import Images
-from guactors.runtimes.docker.removal import remove_container
+from guactors.runtimes.docker.images import Images, Loaded
+from guactors.runtimes.docker.orphans import Watch
+from guactors.runtimes.docker.removal import labelled, remove_container
 from guactors.runtimes.docker.socket import find_socket
 from guactors.runtimes.docker.words import INSTANCE, OWNER
 from guactors.runtimes.native.guardian import Guardian
@@ -53,18 +53,26 @@ class Facts(Struct, frozen=True):
 
 class DockerRuntime:
     """:class:`~guactors.runtimes.base.Runtime`. ``images`` opens the store, where there is one;
-    ``socket``: of the daemon, else DOCKER_HOST or the usual places say where it is."""
+    ``guardian``: of this process, if it has one; ``socket``: of the daemon, else DOCKER_HOST or the
+    usual places say where it is."""
 
     name = "docker"
 
-    def __init__(self, images: Callable[[], ImageStore] | None = None, *, socket: str = "") -> None:
+    def __init__(
+        self,
+        images: Callable[[], ImageStore] | None = None,
+        guardian: Guardian | None = None,
+        *,
+        socket: str = "",
+    ) -> None:
         self._open_store = images
+        self._guardian = guardian or Guardian()
         self._socket = socket
         self._lock = threading.Lock()
         self._client: Client | None = None
+        self._watch: Watch | None = None
         self._facts: Facts | None = None
         self.ends = Ends()
-        self._guardian = Guardian()
         self.capabilities = _ALWAYS | _HELD.keys()
         with suppress(RuntimeMissing):
             self.capabilities -= self.facts().without
@@ -75,6 +83,12 @@ class DockerRuntime:
             if self._client is None:
                 self._client = Client(find_socket(self._socket))
             return self._client
+
+    def _watched(self, client: Client) -> Watch:
+        with self._lock:
+            if self._watch is None:
+                self._watch = Watch(self._guardian, client.path)
+            return self._watch
 
     def facts(self) -> Facts:
         """Asked once. Raises RuntimeMissing."""
@@ -124,13 +138,21 @@ class DockerRuntime:
                     f"{spec.instance}: the daemon at {client.path} cannot hold the limit {one}: "
                     "its kernel has no cgroup for it"
                 )
+        watch = self._watched(client)
+        loaded = self._load(client, spec.image)
         try:
-            loaded = Images(client, self._open_store).load(spec.image)
+            return DockerInstance(spec, client, self.ends, loaded, facts.processors, watch)
+        except ImageRefused:  # it was removed since it was looked for, see ``notes.py``
+            loaded = self._load(client, spec.image)
+            return DockerInstance(spec, client, self.ends, loaded, facts.processors, watch)
+
+    def _load(self, client: Client, image: str) -> Loaded:
+        try:
+            return Images(client, self._open_store).load(image)
         except DaemonRefused as refused:
             raise RuntimeMissing(
                 f"the Docker daemon at {client.path} does not tell of its images: {refused.words}"
             ) from None
-        return DockerInstance(spec, client, self.ends, loaded, facts.processors, self._guardian)
 
     def restore(self, spec: Spec, path: str) -> DockerInstance:
         """Nothing is ever saved."""
@@ -139,20 +161,10 @@ class DockerRuntime:
     def reap(self, owner: str) -> list[str]:
         """By their labels."""
         client = self.client()
-        query = {"all": "1", "filters": json.dumps({"label": [f"{OWNER}={owner}"]})}
-        try:
-            found = client.call("GET", "/containers/json", query=query).data
-        except DaemonRefused as refused:
-            raise RuntimeMissing(
-                f"the Docker daemon at {client.path} does not tell of its containers: "
-                f"{refused.words}"
-            ) from None
         ended = []
-        for one in found if isinstance(found, list) else []:
-            labels = one.get("Labels") or {}
-            if labels.get(OWNER) == owner and isinstance(one.get("Id"), str):
-                remove_container(client, one["Id"])
-                ended.append(str(labels.get(INSTANCE, one["Id"])))
+        for one in labelled(client, OWNER, owner):
+            remove_container(client, one["Id"])
+            ended.append(str(one["Labels"].get(INSTANCE, one["Id"])))
         return ended
 
     def close(self) -> None:
@@ -161,6 +173,7 @@ class DockerRuntime:
         self._guardian.close()
         with self._lock:
             client, self._client = self._client, None
+            self._watch = None
         if client is not None:
             client.close()
 

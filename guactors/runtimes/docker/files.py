@@ -6,6 +6,11 @@ that is written is the instance's own user.
 
 Links are the daemon's to follow: it does so with the container's root as the root, so a link leads
 nowhere else. A path that begins with ``/`` begins there, any other in the working directory.
+
+A file that is put appears whole: it is written as :data:`FRESH`, in the root, and then linked to
+its name. The daemon can only add and replace, so what was there before goes a moment earlier, and
+an empty FRESH stays. Where a daemon mounts something else over the place, no link can lead there,
+and the file grows under its own name. Members of a tar appear one by one, as they come.
 """
 
 from __future__ import annotations
@@ -15,8 +20,9 @@ import http.client
 import sys
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, Final, cast
 
 assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
@@ -31,12 +37,14 @@ from guactors.images.tar_writer import END, padding, stream_of
 from guactors.images.tree import Tree
 from guactors.runtimes.docker.client import Client, DaemonRefused
 
+FRESH: Final = ".gu-put"
 _COPY: Final = 2**20
 _IN_MEMORY: Final = 2**20
 _STAT: Final = "x-docker-container-path-stat"
 _GO_DIRECTORY: Final = 1 << 31
 _GO_LINK: Final = 1 << 27
 _HOPS: Final = 8
+_OTHER_DEVICE: Final = "cross-device link"
 _TYPES: Final = {
     Kind.FILE: tarfile.REGTYPE,
     Kind.DIRECTORY: tarfile.DIRTYPE,
@@ -64,6 +72,8 @@ class Files:
         self._workdir = workdir
         self._owner = owner
         self._spool = spool
+        self._fresh = threading.Lock()
+        """There is one file of that name."""
 
     def put(self, path: str, data: Iterable[bytes], *, tar: bool) -> None:
         """See Driver."""
@@ -76,10 +86,7 @@ class Files:
         with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=self._spool) as file:
             for piece in data:
                 file.write(piece)
-            size = file.tell()
-            file.seek(0)
-            member = Member(tuple(parts), Kind.FILE, size=size)
-            self._send(path, parts[:-1], _one(member, self._owner, cast(IO[bytes], file)))
+            self._put_file(parts, cast(IO[bytes], file), path)
 
     def get(self, path: str, *, tar: bool) -> Iterator[bytes]:
         """See Driver."""
@@ -113,6 +120,18 @@ class Files:
 
     # --- in -------------------------------------------------------------------------------------
 
+    def _put_file(self, parts: list[str], file: IO[bytes], path: str) -> None:
+        member = Member(tuple(parts), Kind.FILE, size=file.tell())
+        try:
+            with self._fresh:
+                self._send(path, parts[:-1], _linked(member, self._owner, file))
+        except UsageError as error:
+            with suppress(UsageError):
+                self._send(path, [], _emptied(self._owner))  # it takes room for nothing
+            if _OTHER_DEVICE not in str(error):
+                raise
+            self._send(path, [], _one(member, self._owner, file))
+
     def _put_tar(self, parts: list[str], data: Iterable[bytes], path: str) -> None:
         gate = Gate(Budget(LIMITS), f"the archive for {path!r}")
         try:
@@ -136,7 +155,7 @@ class Files:
         try:
             self._client.upload("PUT", self._url, pieces, query=query)
         except DaemonRefused as refused:
-            raise _said(refused, path) from None
+            raise self._said(refused, path) from None
 
     # --- out ------------------------------------------------------------------------------------
 
@@ -153,8 +172,17 @@ class Files:
                         return
                     where = found.target
             except DaemonRefused as refused:
-                raise _said(refused, path) from None
+                raise self._said(refused, path) from None
         raise UsageError(f"{path!r} goes round in links")
+
+    def _said(self, refused: DaemonRefused, path: str) -> Exception:
+        """The caller's fault, unless the container is not there."""
+        if refused.status == 404 and "No such container" in refused.words:
+            return refused
+        why = "there is no such file or directory: " if refused.status == 404 else ""
+        return UsageError(
+            f"{path!r}: {why}the Docker daemon at {self._client.path} says: {refused.words}"
+        )
 
     def _parts(self, path: str) -> list[str]:
         if "\0" in path:
@@ -197,15 +225,6 @@ def _absolute(parts: list[str]) -> str:
     return "/" + "/".join(parts)
 
 
-def _said(refused: DaemonRefused, path: str) -> Exception:
-    """The caller's fault, unless the container is not there."""
-    if refused.status == 404 and "No such container" in refused.words:
-        return refused
-    if refused.status == 404:
-        return UsageError(f"{path!r}: there is no such file or directory: {refused.words}")
-    return UsageError(f"{path!r}: {refused.words}")
-
-
 def _checked(
     data: Iterable[bytes], gate: Gate, above: tuple[str, ...], owner: tuple[int, int]
 ) -> Iterator[bytes]:
@@ -227,11 +246,29 @@ def _checked(
 
 
 def _one(member: Member, owner: tuple[int, int], file: IO[bytes]) -> Iterator[bytes]:
+    yield from _content(member, owner, file)
+    yield END
+
+
+def _linked(member: Member, owner: tuple[int, int], file: IO[bytes]) -> Iterator[bytes]:
+    """The same by way of FRESH, which is another file afterwards: the content has one name."""
+    fresh = Member((FRESH,), Kind.FILE, member.mode, size=member.size)
+    yield from _content(fresh, owner, file)
+    yield _header(Member(member.parts, Kind.HARDLINK, member.mode, target=FRESH), owner)
+    yield from _emptied(owner)
+
+
+def _emptied(owner: tuple[int, int]) -> Iterator[bytes]:
+    yield _header(Member((FRESH,), Kind.FILE), owner)
+    yield END
+
+
+def _content(member: Member, owner: tuple[int, int], file: IO[bytes]) -> Iterator[bytes]:
     yield _header(member, owner)
+    file.seek(0)
     while piece := file.read(_COPY):
         yield piece
     yield padding(member.size)
-    yield END
 
 
 def _chained(first: list[bytes], rest: Iterable[bytes]) -> Iterator[bytes]:

@@ -4,19 +4,15 @@ Owns: which image of the daemon is which of ours, and that it is there. Must nev
 a label, which anybody may give: the daemon's id is the hash of a configuration that names the hash
 of every layer, and which id an image of ours has is computed here, from its verified content.
 
-What was computed is kept in ``docker/`` of the home: it takes the reading of the whole image.
+Which that was is kept (``notes.py``): it takes the reading of the whole image. When one is loaded,
+those that were not used for longest are removed from the daemon, if there are too many of ours.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 assert sys.platform != "win32", "needs Unix sockets, and a poll for them"
@@ -25,16 +21,15 @@ import msgspec
 from msgspec import Struct
 
 from guactors.errors import ImageRefused, RuntimeMissing
-from guactors.home import home, private_directory
 from guactors.runtimes.docker import init
 from guactors.runtimes.docker.client import Client, DaemonRefused
+from guactors.runtimes.docker.notes import Notes
 
 if TYPE_CHECKING:
     from guactors.images.manifest import Config
     from guactors.images.store import ImageStore
     from guactors.images.tree import Tree
 
-_ID: Final = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _PIECE: Final = 2**20
 _FORM: Final = 1
 """Of what is sent, besides the image: counted up with each change, for it changes the id."""
@@ -62,11 +57,13 @@ class Images:
         store = self._open_store()
         manifest = store.get(image).manifest
         program = self._first_process(image, manifest.arch)
-        note = _note(image, program)
-        known = _read(note)
-        if known is None or not self._has(known):
-            known = self._send(store, image, program)
-            _write(note, known)
+        notes, form = Notes(self._client), b"%d " % _FORM + program
+        note = notes.find(image, form)
+        if note is not None and self._has(note.id):
+            return Loaded(note.id, manifest.config)
+        known = self._send(store, image, program)
+        notes.write(image, form, known)
+        notes.collect(store.has, known)
         return Loaded(known, manifest.config)
 
     def _first_process(self, image: str, arch: str) -> bytes:
@@ -156,23 +153,3 @@ def _layer(program: bytes) -> Tree:
         Kind.FILE, mode=0o755, size=len(program), content=_Bytes(program)
     )
     return tree
-
-
-def _note(image: str, program: bytes) -> Path:
-    words = hashlib.sha256(f"{_FORM} {image} {program.hex()}".encode()).hexdigest()
-    return private_directory(home() / "docker") / words[:40]
-
-
-def _read(note: Path) -> str | None:
-    try:
-        text = note.read_text()
-    except (OSError, UnicodeError):
-        return None
-    return text if _ID.fullmatch(text) else None
-
-
-def _write(note: Path, known: str) -> None:
-    fd, fresh = tempfile.mkstemp(dir=note.parent)
-    with os.fdopen(fd, "w") as file:
-        file.write(known)
-    os.replace(fresh, note)

@@ -38,6 +38,8 @@ _LOOK: Final = 0.02
 _SETTLES: Final = 2.0
 _BLIND: Final = 0.03
 """Seconds until one that cannot be seen from here is taken to have begun."""
+_EARLY: Final = 0.5
+"""Seconds that a daemon may take to learn of an end."""
 _DOUBT: Final = 5.0
 """Seconds after which one whose streams stay open, and which is said not to run, has ended."""
 _WORDS_WITHIN: Final = 5.0
@@ -128,8 +130,10 @@ def _settle(
         if sight.is_ours(process.pid):
             return
     state = ask_state(client, program)
-    until = time.monotonic() + _SETTLES
-    while sight is not None and state.running and time.monotonic() < until:
+    until = time.monotonic() + (_SETTLES if sight is not None else _EARLY)
+    while time.monotonic() < until and (
+        (sight is not None and state.running) or _unclear(process, state, command)
+    ):
         time.sleep(_FIRST_LOOK)
         state = ask_state(client, program)
     if state.running or not state.code:
@@ -138,6 +142,14 @@ def _settle(
     failure = late_failure(state.code, process.peek(), command.argv[0])
     if failure is not None:
         raise failure
+
+
+def _unclear(process: ContainerProcess, state: State, command: Command) -> bool:
+    """Whether it speaks like one that never began, and the daemon does not know of an end yet."""
+    if state.code and not state.running:
+        return False
+    process.take()
+    return late_failure(1, process.peek(), command.argv[0]) is not None
 
 
 def _said(process: ContainerProcess) -> str:

@@ -41,6 +41,7 @@ class Reach:
 
     def begin(self, sight: Sight | None) -> None:
         """It runs, and that is seen of it."""
+        self.close()
         self._sight = sight
         self._first = -1 if sight is None else pidfd(sight.first)
 

@@ -20,6 +20,7 @@ from guactors.runtimes.docker import init
 
 OWNER: Final = "gu.owner"
 INSTANCE: Final = "gu.instance"
+KEEPER: Final = "gu.keeper"
 """Labels of our containers."""
 LEAST_CPU: Final = 0.01
 """Processors; the daemon takes no less."""
@@ -56,14 +57,15 @@ def container_name(spec: Spec) -> str:
     return f"gu-{spec.instance}"
 
 
-def container_body(spec: Spec, image: str, processors: int) -> dict[str, Any]:
-    """Of ``/containers/create``. ``image``: the daemon's id of it. Raises UsageError."""
+def container_body(spec: Spec, image: str, processors: int, keeper: str) -> dict[str, Any]:
+    """Of ``/containers/create``. ``image``: the daemon's id of it; ``keeper``: of the process that
+    keeps it, see ``orphans.py``. Raises UsageError."""
     return {
         "Image": image,
         "Entrypoint": [init.PATH],
         "Cmd": [],
         "Env": environment(spec.env),
-        "Labels": {OWNER: spec.owner, INSTANCE: spec.instance},
+        "Labels": {OWNER: spec.owner, INSTANCE: spec.instance, KEEPER: keeper},
         # The first process heeds nothing else: a daemon that is stopped would wait ten seconds.
         "StopSignal": "SIGKILL",
         "HostConfig": host_config(spec, processors),

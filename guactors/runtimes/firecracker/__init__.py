@@ -1,1 +1,1 @@
-"""Machines of Firecracker: :class:`~guactors.runtimes.firecracker.driver.FirecrackerRuntime`."""
+"""Machines of Firecracker: ``guests.py`` has the runtime, on the driver of any guest."""

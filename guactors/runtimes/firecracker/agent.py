@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -54,13 +55,23 @@ OpenAgent: TypeAlias = Callable[[socket.socket, Spec, float], Agent]
 instance, within so many seconds. Raises InstanceLost, ProtocolError, VersionMismatch."""
 
 
+def empty_disk(path: Path, size: int) -> None:
+    """A new file of so many bytes, none of them written."""
+    with path.open("xb") as file:
+        file.truncate(size)
+
+
 class Guest(Struct, frozen=True):
     """What a machine boots. ``kernel``: an uncompressed ELF file; ``initrd``: what mounts
-    ``/dev/vda`` (read-only) with ``/dev/vdb`` (empty, to be written) over it, and starts the agent;
-    ``arguments``: of the kernel, all of them; ``port``: where the agent listens (vsock)."""
+    ``/dev/vda`` (read-only) with ``/dev/vdb`` (to be written) over it, and starts the agent;
+    ``arguments``: of the kernel, all of them; ``port``: where the agent listens (vsock);
+    ``make_disk``: makes the file behind ``/dev/vdb``, of so many bytes; ``own_mib``: memory that
+    it wants for itself, beside what programs may have."""
 
     kernel: str
     initrd: str
     arguments: str
     port: int
     open_agent: OpenAgent
+    make_disk: Callable[[Path, int], None] = empty_disk
+    own_mib: int = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import shutil
 import sys
 import threading
@@ -94,7 +95,7 @@ class FirecrackerRuntime:
             plan = _plan(Spec("probe", "", ""), guest, None)
             self._try_boot(replace(plan, rootfs="", scratch=""), guest, binary)
         except GuactorsError as error:
-            return Probe(False, release, str(error))
+            return Probe(False, release, self._all_missing() or str(error))
         return Probe(True, release, facts={"accel": "kvm", "limits": "guest memory, cgroup"})
 
     def create(self, spec: Spec) -> FirecrackerInstance:
@@ -103,8 +104,7 @@ class FirecrackerRuntime:
         binary, guest, _ = self._look()
         plan = _plan(spec, guest, network)
         self._bring_image(spec)
-        with open(Path(spec.directory) / SCRATCH, "xb") as file:
-            file.truncate(spec.limits.disk or DISK)
+        guest.make_disk(Path(spec.directory) / SCRATCH, spec.limits.disk or DISK)
         made = self._make(spec, plan, guest, binary)
         with made.or_nothing():
             made.ask_all(sequence.boot(plan)[:-1])
@@ -152,10 +152,24 @@ class FirecrackerRuntime:
         release = probing.find_version(binary)
         probing.check_kvm(self._kvm)
         if self._guest is None:
-            raise RuntimeMissing("there is no kernel for machines: make one with gu runtime setup")
+            raise RuntimeMissing("there is no guest for machines: none was given")
         guest = self._guest()
         probing.check_kernel(guest.kernel)
         return binary, guest, ".".join(map(str, release))
+
+    def _all_missing(self) -> str:
+        """What of this machine is, so that nobody mends one thing only to be told of the next."""
+
+        def find_release() -> None:
+            probing.find_version(probing.find_binary(self._binary))
+
+        found = []
+        for look in (find_release, lambda: probing.check_kvm(self._kvm)):
+            try:
+                look()
+            except RuntimeMissing as error:
+                found.append(str(error))
+        return "; and ".join(found)
 
     def _try_boot(self, plan: Plan, guest: Guest, binary: str) -> None:
         import tempfile
@@ -181,7 +195,13 @@ class FirecrackerRuntime:
         if self._images is None:
             raise RuntimeMissing(f"there is no store of images to take {spec.image} from")
         store = self._images()
-        media = store.get(spec.image).manifest.blob("rootfs").media
+        manifest = store.get(spec.image).manifest
+        if manifest.arch != platform.machine():
+            raise ImageRefused(
+                f"the image {spec.image} is for {manifest.arch}, and machines here are "
+                f"{platform.machine()}"
+            )
+        media = manifest.blob("rootfs").media
         if media != "squashfs":
             raise ImageRefused(
                 f"the image {spec.image} is a {media}, and a machine mounts squashfs: build it "
@@ -377,7 +397,7 @@ def _plan(spec: Spec, guest: Guest, network: Network | None) -> Plan:
     limits = spec.limits
     return Plan(
         cpus=max(1, math.ceil(limits.cpu)),
-        memory_mib=limits.memory // _MIB if limits.memory else MEMORY_MIB,
+        memory_mib=limits.memory // _MIB + guest.own_mib if limits.memory else MEMORY_MIB,
         kernel=guest.kernel,
         initrd=guest.initrd,
         arguments=guest.arguments,

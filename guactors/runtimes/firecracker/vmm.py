@@ -35,6 +35,7 @@ SOCKET: Final = "api.sock"
 OVERHEAD: Final = 64 << 20
 """Bytes of memory that the process may take beside those of its guest."""
 _UP_WITHIN: Final = 5.0
+_WORDS_WITHIN: Final = 0.5
 _NAP: Final = 0.005
 _TAIL: Final = 4096
 _READ: Final = 65536
@@ -58,6 +59,7 @@ class Vmm:
         self._guardian = guardian
         self._lock = threading.Lock()
         self._tail = b""
+        self._all_heard = threading.Event()
         self._reaped = self._closed = False
         if shutil.which(words[0]) is None:
             raise RuntimeMissing(f"{words[0]} is not installed, which {instance} needs")
@@ -128,9 +130,11 @@ class Vmm:
         while True:
             ready = {fd for fd, _ in poll.poll()}
             if self._stop in ready:
+                self._all_heard.set()
                 return
             if not (data := os.read(out, _READ)):
                 poll.unregister(out)
+                self._all_heard.set()
             self._tail = (self._tail + data)[-_TAIL:]
 
     def last_words(self) -> str:
@@ -147,6 +151,8 @@ class Vmm:
             self._reap()
             code = self._popen.returncode
             memory = self._belonging.out_of_memory() if not self._closed else ""
+        # Its end may be known before what it said of that has been read.
+        self._all_heard.wait(_WORDS_WITHIN)
         how = f"ended by {_SIGNALS.get(-code, -code)}" if code < 0 else f"ended with status {code}"
         return f"Firecracker of {self.instance} {how}{memory and '; '}{memory}{self.last_words()}"
 

@@ -9,7 +9,6 @@ it: it is our end that closes the pipe, however that comes about.
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import threading
@@ -18,25 +17,12 @@ from typing import Final, Literal
 
 from guactors.errors import InternalError
 
-Kind = Literal["group", "cgroup", "directory", "container"]
-"""A container is named by the socket of its daemon, a space, and its id."""
-
-_REMOVE: Final = r"""
-import http.client, socket, sys, time
-path, _, container = sys.argv[1].rpartition(" ")
-for _ in range(600):
-    line = http.client.HTTPConnection("docker", timeout=30)
-    line.sock = socket.socket(socket.AF_UNIX)
-    line.sock.connect(path)
-    line.request("DELETE", "/containers/" + container + "?force=1&v=1")
-    if line.getresponse().status in (204, 404):
-        break
-    line.close()
-    time.sleep(0.05)
-"""
-"""Until a daemon has removed the container; what it answers meanwhile is that it is at it."""
+Kind = Literal["group", "cgroup", "command", "directory"]
+"""In the order in which they are ended. A command is one of a shell, which ends what no signal
+reaches; it must come to an end by itself."""
 
 _SCRIPT: Final = r"""
+set -f
 list=
 nl='
 '
@@ -63,10 +49,11 @@ for one in $list; do
         rmdir "$value" && break
         tries=$((tries + 1)); sleep 0.01
       done ;;
-    container) @python -I -c @remove "$value" & ;;
   esac
 done 2>/dev/null
-wait
+for one in $list; do
+  case $one in command*) eval "${one#* }" ;; esac
+done
 for one in $list; do
   case $one in directory*) rm -rf "${one#* }" ;; esac
 done
@@ -89,8 +76,7 @@ class Guardian:
 
     def forget(self, kind: Kind, value: str) -> None:
         """It was taken care of."""
-        if self._shell is not None:
-            self._say(f"forget {kind} {value}")
+        self._say(f"forget {kind} {value}", begins=False)
 
     def close(self) -> None:
         """Nothing is left to watch. Idempotent."""
@@ -104,11 +90,13 @@ class Guardian:
             shell.stdin.close()
         shell.wait()
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, *, begins: bool = True) -> None:
         if "\n" in line:
             raise InternalError(f"{line!r} is more than a line")
         with self._lock:
             if self._shell is None or self._pid != os.getpid():
+                if not begins:  # nobody watches any more, and a shell begun now would never end
+                    return
                 self._start()
             assert self._shell is not None
             assert self._shell.stdin is not None
@@ -117,10 +105,8 @@ class Guardian:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        python, remove = shlex.quote(sys.executable), shlex.quote(_REMOVE)
-        script = _SCRIPT.replace("@python", python).replace("@remove", remove)
         self._shell = subprocess.Popen(
-            ["/bin/sh", "-c", script, "guardian"],
+            ["/bin/sh", "-c", _SCRIPT, "guardian"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -17,15 +17,18 @@ from msgspec import Struct
 from guactors.errors import UsageError
 
 Profile: TypeAlias = Literal["q35", "microvm", "kvm"]
-TB_SIZE: Final = 32
-"""MiB that an emulator may use for translated code: 16 costs a third of the speed, 128 costs 40 MiB
-more and no guest was seen to be faster."""
+TB_SIZE: Final = 44
+"""MiB that an emulator may use for translated code. The kernel, the agent and a Python that starts
+fill about 40: with less, each new Python is translated again, which takes three times as long."""
 CPU: Final = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
 """About x86-64-v2. With more, libraries take ways through AVX, which emulation makes slow."""
 _KERNEL_WORDS: Final = (
     "console=ttyS0 quiet loglevel=3 reboot=t panic=-1 random.trust_cpu=on i8042.noaux i8042.nomux "
     "i8042.dumbkbd cryptomgr.notests rcupdate.rcu_expedited=1"
 )
+_EMULATED_WORDS: Final = "mitigations=off"
+"""What protects real processors from guessing does nothing on one that is emulated, but is emulated
+as well."""
 _SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
@@ -85,10 +88,17 @@ def build_argv(machine: Machine) -> list[str]:
     argv += ["-device", "virtio-rng-pci"]
     for number, disk in enumerate(machine.disks, 1):
         argv += _disk(disk, number)
-    argv += ["-kernel", machine.kernel, "-initrd", machine.initrd, "-append", _append(machine)]
-    if machine.incoming:
-        argv += ["-incoming", "defer", "-S"]
-    return argv
+    if machine.incoming:  # with its kernel in its memory; QEMU would hold another one
+        return [*argv, "-incoming", "defer", "-S"]
+    return [
+        *argv,
+        "-kernel",
+        machine.kernel,
+        "-initrd",
+        machine.initrd,
+        "-append",
+        _append(machine),
+    ]
 
 
 _MACHINES: Final[dict[str, tuple[str, ...]]] = {
@@ -114,6 +124,8 @@ def _disk(disk: Disk, number: int) -> list[str]:
 
 def _append(machine: Machine) -> str:
     words = f"{_KERNEL_WORDS} gu_upper={machine.upper}m"
+    if machine.profile != "kvm":
+        words += f" {_EMULATED_WORDS}"
     if machine.profile == "microvm":
         words += f" tsc_early_khz={machine.tsc_khz}"
     return words

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,13 @@ from msgspec import Struct
 
 assert sys.platform == "linux", "QEMU is driven on Linux only"
 
-from guactors.errors import GuactorsError, ImageRefused, InstanceLost, ProgramNotStarted
+from guactors.errors import (
+    GuactorsError,
+    ImageRefused,
+    InstanceLost,
+    ProgramNotStarted,
+    UsageError,
+)
 from guactors.images.manifest import Config
 from guactors.runtimes.base import Command, Exit, Spec
 from guactors.runtimes.native.guardian import Guardian
@@ -27,14 +34,16 @@ from guactors.runtimes.qemu.argv import Disk
 from guactors.runtimes.qemu.box import Box
 from guactors.runtimes.qemu.inside import Inside
 from guactors.runtimes.qemu.line import CLOSED
-from guactors.runtimes.qemu.plan import Plan
+from guactors.runtimes.qemu.plan import LEAST, Plan
 from guactors.runtimes.qemu.vm import Vm
 from guactors.runtimes.qemu.warm import WarmGuests
 
 TRIES: Final = 3
 RESTORE_WITHIN: Final = 15.0
 QUIET_WITHIN: Final = 10.0
-_PYTHON: Final = Command(("python3", "-c", "pass"))
+_PYTHON: Final = Command(("python3", "-c", "import os, sys; print(len(os.listdir()), sys.argv)"))
+_PREPARED_FROM: Final = LEAST + 1
+"""MiB of a guest, from which on it has room for an interpreter that waits."""
 
 
 class Ground(Struct, frozen=True):
@@ -46,6 +55,33 @@ class Ground(Struct, frozen=True):
     plan: Plan
     root: int
     empty: Path | None
+
+
+class Keeper:
+    """Who may end a guest that is not ready yet. ``retries``: boots that were tried in vain."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._vm: Vm | None = None
+        self._over = False
+        self.retries = 0
+
+    def keep(self, vm: Vm) -> None:
+        """It is this one from here on. Raises InstanceLost, and ends it, where none is wanted."""
+        with self._lock:
+            self._vm = vm
+            over = self._over
+        if over:
+            vm.close()
+            raise InstanceLost(CLOSED)
+
+    def end(self) -> None:
+        """None is wanted any more. Idempotent."""
+        with self._lock:
+            self._over = True
+            vm = self._vm
+        if vm is not None:
+            vm.close()
 
 
 class Guest:
@@ -76,24 +112,24 @@ class Guest:
         saved.write(path, key, self.vm.qmp, self.disk, self.begun)
 
 
-def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests) -> Guest:
+def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests, keeper: Keeper) -> Guest:
     """From a warm one if there is any, else by booting. Raises InstanceLost, ImageRefused,
     RuntimeMissing."""
     plan = ground.plan
     if not plan.warm:
-        return boot(ground, guardian)
+        return boot(ground, guardian, keeper)
     fd = warm.open(plan.key)
     if fd is not None:
         try:
-            return restore(ground, guardian, fd, "a warm guest")
+            return restore(ground, guardian, keeper, fd, "a warm guest")
         except (InstanceLost, ImageRefused):
             warm.drop(plan.key)  # what was to save time must not cost the instance
         finally:
             os.close(fd)
-    guest = boot(ground, guardian)
+    guest = boot(ground, guardian, keeper)
     try:
         if ground.config.python:
-            _warm_up(guest)
+            _warm_up(guest, prepare=plan.machine.memory >= _PREPARED_FROM)
         with suppress(OSError):  # no room for it: the guest itself is well
             guest.save(warm.path(plan.key), plan.key)
             warm.trim(plan.key)
@@ -105,9 +141,9 @@ def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests) -> Guest:
     return guest
 
 
-def _warm_up(guest: Guest) -> None:
+def _warm_up(guest: Guest, *, prepare: bool) -> None:
     """Have the image's Python in the guest's memory: reading and unpacking it is half of the time
-    that its first program takes."""
+    that its first program takes. Then have one wait."""
     try:
         process = guest.inside.exec(_PYTHON)
     except ProgramNotStarted:
@@ -116,9 +152,12 @@ def _warm_up(guest: Guest) -> None:
     while (left := until - time.monotonic()) > 0 and not isinstance(process.read(left), Exit):
         continue
     process.close()
+    if prepare:
+        with suppress(UsageError):  # what is called so may be no Python
+            guest.inside.prepare(_PYTHON.argv[0], 2 * RESTORE_WITHIN)
 
 
-def boot(ground: Ground, guardian: Guardian) -> Guest:
+def boot(ground: Ground, guardian: Guardian, keeper: Keeper) -> Guest:
     """Up to TRIES times, the last one as q35, which hangs least."""
     faults: list[str] = []
     for number in range(1, TRIES + 1):
@@ -129,13 +168,14 @@ def boot(ground: Ground, guardian: Guardian) -> Guest:
         disk = -1 if ground.empty is None else scratch.fresh_disk(
             ground.empty, Path(ground.spec.directory)
         )  # fmt: skip
-        guest = _begin(ground, guardian, disk, incoming=False, profile=profile)
+        guest = _begin(ground, guardian, keeper, disk, incoming=False, profile=profile)
         try:
             _welcome(guest, ground.plan.boot_within)
         except InstanceLost as error:
             took = time.monotonic() - began
             faults.append(f"try {number} ({profile}, {took:.1f} s): {error}{guest.vm.tail()}")
             guest.close()
+            keeper.retries += 1
         except BaseException:
             guest.close()
             raise
@@ -148,11 +188,12 @@ def boot(ground: Ground, guardian: Guardian) -> Guest:
     )
 
 
-def restore(ground: Ground, guardian: Guardian, fd: int, path: str) -> Guest:
+def restore(ground: Ground, guardian: Guardian, keeper: Keeper, fd: int, path: str) -> Guest:
     """What was saved in an open file, which stays open."""
     head = saved.read_head(fd, ground.plan.key, path)
     disk = saved.read_disk(fd, head, Path(ground.spec.directory))
-    guest = _begin(ground, guardian, disk, incoming=True, profile=ground.plan.machine.profile)
+    profile = ground.plan.machine.profile
+    guest = _begin(ground, guardian, keeper, disk, incoming=True, profile=profile)
     try:
         saved.load(guest.vm.qmp, fd)
         _welcome(guest, RESTORE_WITHIN)
@@ -167,7 +208,9 @@ def restore(ground: Ground, guardian: Guardian, fd: int, path: str) -> Guest:
     return guest
 
 
-def _begin(ground: Ground, guardian: Guardian, disk: int, *, incoming: bool, profile: str) -> Guest:
+def _begin(
+    ground: Ground, guardian: Guardian, keeper: Keeper, disk: int, *, incoming: bool, profile: str
+) -> Guest:
     box: Box | None = None
     try:
         box = Box()
@@ -179,6 +222,7 @@ def _begin(ground: Ground, guardian: Guardian, disk: int, *, incoming: bool, pro
             ground.plan.machine, disks=tuple(disks), incoming=incoming, profile=profile
         )
         vm = Vm(machine, guardian)
+        keeper.keep(vm)
     except BaseException:
         if box is not None:
             box.close()

@@ -34,10 +34,11 @@ from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Probe, Process, Spec, Stats
 from guactors.runtimes.cgroup import Group
 from guactors.runtimes.cgroup_places import find_places, sweep
+from guactors.runtimes.choice import guest_packages
 from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.qemu import scratch
 from guactors.runtimes.qemu.argv import Profile
-from guactors.runtimes.qemu.boot import Ground, Guest, restore, start_guest
+from guactors.runtimes.qemu.boot import Ground, Guest, Keeper, restore, start_guest
 from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
 from guactors.runtimes.qemu.guest.make import Guest as GuestFiles
 from guactors.runtimes.qemu.guest.make import make_guest
@@ -78,12 +79,13 @@ class QemuRuntime:
     ) -> None:
         self._images = images
         self._program = program
-        base = home() if packages is None or cache is None else Path()
-        self._packages = packages or base / "guest-packages"
-        self._cache = cache or base / "cache" / "qemu"
+        self._packages = packages or guest_packages()
+        self._cache = cache or home() / "cache" / "qemu"
         self._warm = WarmGuests(self._cache / "warm")
         self._guest = guest
         self._accelerator: Accelerator | None = None
+        self._counting = threading.Lock()
+        self._retries = 0
         self.guardian = Guardian()
         places = find_places() if sys.platform == "linux" else None
         self._places = places
@@ -103,6 +105,7 @@ class QemuRuntime:
             "limits": self._places.guarantee if self._places is not None else "guest only",
             "scratch": "disk" if scratch.find_mke2fs() else "memory: install e2fsprogs",
             "isolation": "a machine of its own",
+            "boot_retries": str(self._retries),
         }
         if found.name == "tcg":
             facts["speed"] = "emulated: programs run 10 to 50 times slower"
@@ -155,9 +158,13 @@ class QemuRuntime:
             )
         return self._accelerator
 
-    def start(self, ground: Ground) -> Guest:
+    def start(self, ground: Ground, keeper: Keeper) -> Guest:
         """A guest for an instance."""
-        return start_guest(ground, self.guardian, self._warm)
+        try:
+            return start_guest(ground, self.guardian, self._warm, keeper)
+        finally:
+            with self._counting:
+                self._retries += keeper.retries
 
     def group(self, name: str) -> Group | None:
         """That counts a guest's QEMU and holds its processor time; None where there are none."""
@@ -219,6 +226,8 @@ class QemuInstance:
         self._group: Group | None = None
         self._paused = self._closed = False
         self._closing = threading.Lock()
+        self._starting = threading.Lock()
+        self._keeper = Keeper()
 
     @property
     def guest(self) -> Guest:
@@ -229,7 +238,8 @@ class QemuInstance:
 
     def start(self) -> None:
         """From a warm guest, or by booting."""
-        self._run(self._runtime.start(self._ground))
+        with self._starting:
+            self._run(self._runtime.start(self._ground, self._keeper))
         for mount in self._spec.mounts:
             self.put(mount.target, tar_of(scan_directory(Path(mount.source))), tar=True)
 
@@ -240,7 +250,9 @@ class QemuInstance:
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from None
         try:
-            self._run(restore(self._ground, self._runtime.guardian, fd, path))
+            with self._starting:
+                guardian = self._runtime.guardian
+                self._run(restore(self._ground, guardian, self._keeper, fd, path))
         finally:
             os.close(fd)
 
@@ -326,8 +338,10 @@ class QemuInstance:
         self.guest.inside.stop(grace)
 
     def close(self) -> None:
-        """All of it at once."""
-        with self._closing:
+        """All of it at once, also one that is being started: who starts it learns so, and what it
+        was given is not closed before."""
+        self._keeper.end()
+        with self._starting, self._closing:
             if self._closed:
                 return
             self._closed = True

@@ -40,14 +40,15 @@ class Inside:
         self.fault = ""
         """Why the guest could not be set up, in its own words."""
 
-    def welcome(self, within: float) -> None:
+    def welcome(self, within: float, *, keep: bool = False) -> None:
         """Say hello, also after it was restored: its clock, its randomness and its limits are set
-        then. Raises InstanceLost where it does not answer, or as no agent of ours does."""
+        then. ``keep``: the programs under way are still ours. Raises InstanceLost where it does not
+        answer, or as no agent of ours does."""
         limits = self._spec.limits
         self.hello = self._line.ask(
             wire.HELLO, within, clock=time.time_ns(), seed=secrets.token_bytes(_SEED),
             home=self._config.workdir, memory=limits.memory, pids=limits.pids,
-            name=self._spec.instance[:64],
+            name=self._spec.instance[:64], keep=keep,
         )  # fmt: skip
         version = self.hello.get("version")
         if version != wire.VERSION:
@@ -78,6 +79,13 @@ class Inside:
             "columns": size.columns if size else 0,
         }
         return self._begin(wire.SPAWN, **fields)
+
+    def prepare(self, name: str, within: float) -> None:
+        """Have an interpreter of that name wait for the first program, see ``agent/ready.py``. It
+        is nobody's yet: of the image's variables only."""
+        env = {"PATH": PATH, "HOME": "/root", **self._config.env}
+        words = [f"{key}={value}" for key, value in env.items()]
+        self._line.ask(wire.PREPARE, within, name=name, env=words)
 
     def put(self, path: str, data: Iterable[bytes], *, tar: bool) -> None:
         """See Driver."""

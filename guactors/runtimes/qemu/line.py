@@ -35,7 +35,7 @@ from guactors.runtimes.qemu.talk import (
 )
 
 CLOSED: Final = "it was closed"
-SAVED: Final = "it was saved"
+SAVED: Final = "its instance was saved: it goes on there, and nobody hears what it says"
 """Ends of a line that are nobody's loss."""
 ASK_WITHIN: Final = 20.0
 PING_EVERY: Final = 2.0

@@ -65,15 +65,26 @@ def choose(
 
 def _try_out(qemu: Qemu, guest: Guest, guardian: Guardian, kvm: Path) -> Accelerator:
     if not os.access(kvm, os.R_OK | os.W_OK):
-        reason = f"there is no {kvm}, or it is not ours to use"
+        reason = why_not_ours(kvm)
     else:
         seconds, reason = try_boot(qemu, guest, guardian, "kvm", KVM_WITHIN)
         if not reason:
             return Accelerator("kvm", True, "", seconds)
+        reason = f"{kvm} opens but cannot boot: {reason}"
     seconds, fault = try_boot(qemu, guest, guardian, "q35", TCG_WITHIN)
     if fault:
         return Accelerator("tcg", False, f"no guest boots here: {fault}")
-    return Accelerator("tcg", True, f"kvm does not work here: {reason}", seconds)
+    return Accelerator("tcg", True, reason, seconds)
+
+
+def why_not_ours(kvm: Path) -> str:
+    """Of a device that this process may not open."""
+    if not kvm.exists():
+        return (
+            f"there is no {kvm}: switch virtualisation on in the firmware, or nested "
+            "virtualisation on the machine's host"
+        )
+    return f"{kvm} is not ours to use: add this user to its group (usually kvm)"
 
 
 def try_boot(
@@ -112,5 +123,6 @@ def _key(qemu: Qemu, guest: Guest, kvm: Path) -> str:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
-    words = (qemu.path, qemu.version, guest.key, platform.release(), boot, model, str(kvm))
+    ours = str(os.access(kvm, os.R_OK | os.W_OK))
+    words = (qemu.path, qemu.version, guest.key, platform.release(), boot, model, str(kvm), ours)
     return hashlib.sha3_256("\0".join(words).encode()).hexdigest()[:32]

@@ -237,3 +237,23 @@ def test_json_and_tables(run: Run, root: Path) -> None:
     image = only().id
     for words in (["list"], ["list", "--json"], ["show", "tools"], ["show", "tools", "--json"]):
         assert image in run(*words)
+
+
+def test_build_takes_what_containers_are_made_of(run: Run, root: Path, tmp_path: Path) -> None:
+    built = run("build", str(root), "--name", "tools", "--media", "tar").strip()
+    saved = tmp_path / "saved"
+    run("export", built, str(saved), "--format", "docker")
+    layout = tmp_path / "layout"
+    run("export", built, str(layout), "--format", "oci")
+    for source in (saved, layout):
+        assert run("build", str(source), "--name", "again", "--media", "tar").startswith(
+            "sha3-256:"
+        )
+    with pytest.raises(UsageError, match="says itself how it runs"):
+        run("build", str(saved), "--workdir", "/tmp")
+
+
+@pytest.mark.parametrize("words", [(), ("there", "--debian", "python3-minimal")])
+def test_build_wants_one_source(run: Run, words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="one source"):
+        run("build", *words)

@@ -290,11 +290,11 @@ def test_a_signature_of_a_function_is_none_of_an_environment() -> None:
     refusal(bench)
 
 
-def test_programs_have_none() -> None:
+def test_images_have_only_variables() -> None:
     bench = Bench(warm=0)
-    bench.lease(env=word(env_vars={"A": "1"}), runtime="native", image=ARCHIVE)
+    bench.lease(env=word(env_vars={"A": "1"}, working_dir=ARCHIVE), runtime="native", image=ARCHIVE)
     bench.image_here(ImageFacts(ARCHIVE, frozenset()))
-    assert "is for Python" in refusal(bench)
+    assert "put the rest into the image" in refusal(bench)
 
 
 def test_rubbish_is_refused() -> None:

@@ -22,11 +22,13 @@ def spec(**fields: object) -> Spec:
 
 
 def test_a_container_may_nothing() -> None:
-    body = words.container_body(spec(env={"A": "b=c"}), "sha256:1", 8)
+    body = words.container_body(spec(env={"A": "b=c"}), "sha256:1", 8, "k-1")
     assert body["Image"] == "sha256:1"
     assert body["Entrypoint"] == ["/gu-init"]
     assert body["Env"] == ["A=b=c"]
-    assert body["Labels"] == {"gu.owner": "p-1", "gu.instance": "i-1"}
+    assert body["Labels"] == {
+        "gu.owner": "p-1", "gu.instance": "i-1", "gu.keeper": "k-1",
+    }  # fmt: skip
     host = body["HostConfig"]
     assert host["CapDrop"] == ["ALL"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
@@ -73,7 +75,7 @@ def test_mounts_are_read_only_and_whole() -> None:
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        words.container_body(spec(**wrong), "sha256:1", 1)
+        words.container_body(spec(**wrong), "sha256:1", 1, "k-1")
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a/b", "a b", "x" * 200])

@@ -40,12 +40,15 @@ def test_every_machine_is_closed_in() -> None:
 
 
 def test_profiles() -> None:
-    assert "tcg,thread=multi,tb-size=32" in words()
+    assert "tcg,thread=multi,tb-size=44" in words()
+    assert "mitigations=off" in words()
     assert "tsc_early_khz=2100000" in words(profile="microvm", tsc_khz=2_100_000)
     kvm = words(profile="kvm")
     assert "-accel kvm -cpu host" in kvm
     assert "tcg" not in kvm
+    assert "mitigations=off" not in kvm
     assert words(incoming=True).endswith("-incoming defer -S")
+    assert "-kernel" not in words(incoming=True)
 
 
 @pytest.mark.parametrize(

@@ -429,7 +429,14 @@ def test_no_python_runs_in_another_runtime(runtime: str, signers: Sequence[str] 
 
 
 @pytest.mark.parametrize(
-    "place", [{}, {"runtime": "native"}, {"root": "/x"}, {"runtime": "docker"}]
+    "place",
+    [
+        {},
+        {"runtime": "native"},
+        {"root": "/x"},
+        {"runtime": "docker"},
+        {"runtime": "native", "root": "/x"},
+    ],
 )
 def test_programs_need_the_runtime_and_an_image(place: dict[str, str]) -> None:
     desk = Desk(None, **place)
@@ -439,7 +446,7 @@ def test_programs_need_the_runtime_and_an_image(place: dict[str, str]) -> None:
 
 
 def test_a_refused_program_is_told(tmp_path: Any) -> None:
-    desk = Desk(None, runtime="native", root=str(tmp_path))
+    desk = Desk(None, runtime="native", root=str(tmp_path), image="sha3-256:" + "6" * 64)
     with pytest.raises(PermissionDenied, match="leads out of"):
         desk.call(["../../bin/sh"], {}, "", fn=PROGRAM)
     assert desk.told.reasons() == ["image"]

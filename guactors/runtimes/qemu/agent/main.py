@@ -3,9 +3,7 @@
 Owns: the line to the host, the loop, and what becomes of each frame. Must never: die of a frame,
 wait for anything but the loop's descriptors, or send more than a window allows.
 
-It runs outside of the image's root, with a Python of its own, so an image needs none. With
-``GU_STUB`` (a directory in place of the image) it is an ordinary process of an ordinary machine,
-which is how nearly all of it is tested.
+It runs outside of the image's root, with a Python of its own, so an image needs none.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from guactors.runtimes.qemu.agent.program import (
     find_user,
     start,
 )
+from guactors.runtimes.qemu.agent.ready import Ready
 from guactors.runtimes.qemu.agent.system import KILL, System, children, read, write
 from guactors.runtimes.qemu.agent.transfer import guarded, prepare, transfer
 from guactors.runtimes.qemu.agent.wire import (
@@ -38,6 +37,7 @@ from guactors.runtimes.qemu.agent.wire import (
     text,
     texts,
     unpack_dict,
+    variables,
 )
 
 TYPE_CHECKING = False
@@ -52,10 +52,12 @@ _TERM = 15
 
 
 class Agent:
-    """``line``: the descriptor to the host, which does not block; ``place``: where programs run."""
+    """``line``: the descriptor to the host, which does not block; ``place``: where programs run;
+    ``renew``: waits for another line once this one broke, None where that is the end."""
 
-    def __init__(self, line: int, place: Place) -> None:
+    def __init__(self, line: int, place: Place, renew: Callable[[], int] | None = None) -> None:
         self._line = line
+        self._renew = renew
         self._place = place
         self._system = System(place, self._living)
         self._poll = select.poll()
@@ -65,18 +67,20 @@ class Agent:
         self._owner: dict[int, int] = {}
         """The channel of each descriptor that is looked at."""
         self._interest: dict[int, int] = {}
-        self._home = "/"
+        self._ready, self._home = Ready(place), "/"
         self._stopping: tuple[int, float] | None = None
-        self._quiet = self._over = False
+        self._quiet = self._broken = self._over = False
         # A port of the machine takes one piece at a time and tells by an interrupt that there is
         # room again, milliseconds later; a write that waits is told at once. It cannot wait for
         # long: the host always reads, whoever it is for.
-        self._blocks = bool(place.root)
+        self._blocks = bool(place.root) and renew is None
         os.set_blocking(line, self._blocks)
 
     def run(self) -> None:
         """Until the host says quit, or is not there any more."""
         while not self._over:
+            if self._broken:
+                self._next_line()
             self._look()
             for fd, events in self._poll.poll(self._patience()):
                 if fd == self._line:
@@ -134,8 +138,8 @@ class Agent:
                 data = None
             except OSError:
                 data = b""
-            if data == b"":  # the host is gone, and nobody else has a use for us
-                self._over = True
+            if data == b"":
+                self._end_line()
                 return
             for channel, kind, content in self._decoder.feed(data or b""):
                 self._on_frame(channel, kind, content)
@@ -143,15 +147,40 @@ class Agent:
             self._push()
 
     def _push(self) -> None:
-        while self._out:
+        while self._out and not self._broken:
             try:
                 sent = os.write(self._line, memoryview(self._out)[:PIECE])
             except BlockingIOError:
                 return
             except OSError:
-                self._over = True
+                self._end_line()
                 return
             del self._out[:sent]
+
+    def _end_line(self) -> None:
+        """The host is gone: nobody else has a use for us, unless one comes who goes on with this
+        guest. What is still said in this round is said to nobody."""
+        self._out.clear()
+        self._over, self._broken = self._renew is None, self._renew is not None
+
+    def _next_line(self) -> None:
+        """Wait for it, with all else standing still: nobody is there to be told."""
+        assert self._renew is not None
+        fd = self._renew()
+        os.dup2(fd, self._line, inheritable=False)
+        os.close(fd)
+        os.set_blocking(self._line, False)
+        self._decoder = Decoder()
+        self._out.clear()
+        self._broken, self._stopping = False, None
+        self._detach()
+
+    def _detach(self) -> None:
+        """What is under way was for a host that is gone: it is read and thrown away, so that it is
+        not held up."""
+        for old in list(self._programs):
+            program = self._programs.pop(old)
+            self._programs[-program.pid] = program
 
     def _send(self, channel: int, kind: int, content: bytes = b"") -> None:
         data = frame(channel, kind, content)
@@ -181,12 +210,10 @@ class Agent:
             self._answer(channel, wire.FAULT, text=str(error), code=0, frame=kind)
 
     def _on_hello(self, channel: int, content: bytes) -> None:
-        """What was under way for a host that is gone has nobody to talk to: it is read and thrown
-        away, so that it is not held up."""
+        """``keep``: it is the one that was here before, whose machine stood still."""
         fields = unpack_dict(content)
-        for old in list(self._programs):
-            program = self._programs.pop(old)
-            self._programs[-program.pid] = program
+        if not fields.get("keep"):
+            self._detach()
         self._system.set_clock(number(fields, "clock", 0))
         self._system.seed(fields.get("seed"))
         self._home = text(fields, "home", "/") or "/"
@@ -203,24 +230,29 @@ class Agent:
 
     def _on_spawn(self, channel: int, content: bytes) -> None:
         fields = unpack_dict(content)
-        argv, env = texts(fields, "argv"), {}
-        for pair in texts(fields, "env"):
-            name, _, value = pair.partition("=")
-            env[name] = value
+        argv, env = texts(fields, "argv"), variables(fields)
         tty = fields.get("tty")
         size = None if tty is None else (number(fields, "rows"), number(fields, "columns"))
         user = (0, 0)
         if text(fields, "user", ""):
             user = find_user(self._place.root, text(fields, "user"))
-        ways = (self._home, text(fields, "cwd", ""))
+        cwd, given = text(fields, "cwd", ""), bool(fields.get("stdin"))
+        plain = size is None and user == (0, 0)
+        found = self._ready.take(argv, env, cwd, given=given) if plain else None
         self._start(
             channel,
-            lambda: execute(self._place, argv, env, ways, user),
-            given=bool(fields.get("stdin")),
+            lambda: execute(self._place, argv, env, (self._home, cwd), user),
+            found,
+            given=given,
             tty=size,
             owner=user[0],
         )
         self._programs[channel].main = bool(fields.get("main"))
+
+    def _on_prepare(self, channel: int, content: bytes) -> None:
+        fields = unpack_dict(content)
+        ready = self._ready.prepare(text(fields, "name"), variables(fields), self._home)
+        self._answer(channel, wire.ANSWER, ready=ready)
 
     def _on_files(self, channel: int, content: bytes) -> None:
         fields = unpack_dict(content)
@@ -240,6 +272,7 @@ class Agent:
         self,
         channel: int,
         run: Callable[[], None],
+        found: Program | None = None,
         *,
         given: bool,
         tty: tuple[int, int] | None = None,
@@ -248,7 +281,8 @@ class Agent:
     ) -> None:
         if channel in self._programs:
             raise WireError("a channel that is taken")
-        made = start(self._place, run, given=given, tty=tty, owner=owner, program=program)
+        made = found or start(self._place, run, given=given, tty=tty, owner=owner, program=program)
+        made.ooms = self._system.ooms()
         self._programs[channel] = made
         self._answer(channel, wire.STARTED, pid=made.pid)
 
@@ -303,12 +337,9 @@ class Agent:
         group = self._place.group
         memory = int(read(f"{group}/memory.current") or 0) if group else 0
         self._answer(
-            channel,
-            wire.ANSWER,
-            processes=len(self._system.members()),
-            memory=memory,
+            channel, wire.ANSWER, processes=len(self._system.members()), memory=memory,
             disk=self._system.disk(),
-        )
+        )  # fmt: skip
 
     def _on_stop(self, channel: int, content: bytes) -> None:
         grace = number(unpack_dict(content), "milliseconds")
@@ -371,7 +402,7 @@ class Agent:
         if channel > 0:
             self._answer(
                 channel, wire.EXIT, code=max(code, 0), signal=max(-code, 0),
-                out_of_memory=code == -KILL and self._system.out_of_memory(),
+                out_of_memory=code == -KILL and self._system.ooms() > program.ooms,
             )  # fmt: skip
 
     def _living(self) -> list[int]:
@@ -403,30 +434,5 @@ _DEEDS: dict[int, Callable[[Agent, int, bytes], None]] = {
     wire.STOP: Agent._on_stop,
     wire.QUIET: Agent._on_quiet,
     wire.QUIT: Agent._on_quit,
+    wire.PREPARE: Agent._on_prepare,
 }
-
-
-def main() -> None:
-    """Serve the line that is named as the first argument, or has that number."""
-    where = sys.argv[1]
-    stub = os.environ.get("GU_STUB", "")
-    if stub:
-        os.chdir(stub)
-        Agent(int(where), Place("", "", -1)).run()
-        return
-    try:
-        _serve(where)
-    except Exception as error:  # noqa: BLE001 - the kernel would say much more, and not why
-        os.write(2, f"the agent: {type(error).__name__}: {error}\n".encode())
-    os.sync()
-    write("/proc/sysrq-trigger", "b")
-
-
-def _serve(where: str) -> None:
-    group = "/sys/fs/cgroup/instance"
-    write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids")
-    os.mkdir(group)
-    name = os.environ.get("GU_BOX", "")
-    box = os.open(name, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC) if name else -1
-    line = os.open(where, os.O_RDWR | os.O_CLOEXEC)
-    Agent(line, Place("/image", group, box)).run()

@@ -55,6 +55,13 @@ class Place:
             os.chroot(self.root)
             os.chdir("/")
 
+    def count(self, pid: int = 0) -> None:
+        """A process, 0 for this one, is held and counted with the programs from here on."""
+        if self.group:
+            fd = os.open(f"{self.group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, str(pid).encode())
+            os.close(fd)
+
 
 class Program:
     """``streams``: open ones, by descriptor; ``input``: where its input goes, -1 once it ended."""
@@ -73,6 +80,8 @@ class Program:
         self.owed = 0
         self.main = False
         self.transfer = False
+        self.ooms = 0
+        """How often programs had been ended for the memory of all when it began."""
         self.status: int | None = None
         self.dry_at = 0.0
         for fd in (*streams, given):
@@ -139,6 +148,10 @@ class Program:
             os.close(self.input)
         self.input = -1
 
+    def give_nothing(self) -> None:
+        """It reads something else than its input."""
+        self._close_input()
+
     def pay(self) -> int:
         """The credit that is owed for input, from here on paid."""
         # The character that ends a terminal's input was never under way.
@@ -203,9 +216,11 @@ def start(
     tty: tuple[int, int] | None = None,
     owner: int = 0,
     program: bool = True,
+    counted: bool = True,
 ) -> Program:
     """A child that calls ``run``, which becomes a ``program`` of the image, or raises what prevents
-    it; or which works until it returns. Raises NotStarted, also when ``run`` did so."""
+    it; or which works until it returns. ``counted``: among the programs. Raises NotStarted, also
+    when ``run`` did so."""
     telling, told = os.pipe2(os.O_CLOEXEC)
     terminal, slave = -1, ""
     if tty is not None:
@@ -214,7 +229,7 @@ def start(
     theirs, ours = _pipes(given=given) if tty is None else ([], [])
     pid = os.fork()
     if not pid:
-        _become(place, run, theirs, slave, told, program=program)
+        _become(place, run, theirs, slave, told, program=program, counted=counted and program)
     os.close(told)
     for fd in theirs:
         os.close(fd)
@@ -260,16 +275,15 @@ def _become(
     told: int,
     *,
     program: bool,
+    counted: bool,
 ) -> None:
     """The child: never returns."""
     code = 126
     try:
         os.setsid()
         _signal.signal(_PIPE, _signal.SIG_DFL)
-        if program and place.group:
-            fd = os.open(f"{place.group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            os.write(fd, b"0")
-            os.close(fd)
+        if counted:
+            place.count()
         if slave:
             # The first terminal that the leader of a session opens is its own.
             fds = [os.open(f"{place.root}{slave}", os.O_RDWR)] * 3

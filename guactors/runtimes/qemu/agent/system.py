@@ -51,12 +51,12 @@ class System:
         write(f"{group}/memory.oom.group", "1")
         write(f"{group}/pids.max", str(pids or "max"))
 
-    def out_of_memory(self) -> bool:
-        """Whether one was ended for the memory of all."""
+    def ooms(self) -> int:
+        """How many were ended for the memory of all so far."""
         for line in read(f"{self.place.group}/memory.events").split("\n"):
             if line.startswith("oom_kill "):
-                return int(line.split()[1]) > 0
-        return False
+                return int(line.split()[1])
+        return 0
 
     def members(self) -> list[int]:
         """All that programs started and that lives."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 
-VERSION = 1
+VERSION = 2
 FRAME_MOST = 1 << 20
 WINDOW = 262144
 PIECE = 65536
@@ -30,7 +30,7 @@ _ITEMS_MOST = 4096
 
 # Host to guest.
 HELLO, SPAWN, INPUT, INPUT_END, SIGNAL, RESIZE, CLOSE, PING = 1, 2, 3, 4, 5, 6, 7, 8
-STATS, STOP, QUIET, QUIT, FILES = 9, 10, 11, 12, 13
+STATS, STOP, QUIET, QUIT, FILES, PREPARE = 9, 10, 11, 12, 13, 14
 # Both ways.
 CREDIT = 32
 # Guest to host.
@@ -171,6 +171,12 @@ def texts(fields: dict[str, object], name: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise WireError(f"{name} is no list of texts")
     return value
+
+
+def variables(fields: dict[str, object]) -> dict[str, str]:
+    """Those of a program, in the field ``env``."""
+    pairs = (pair.partition("=") for pair in texts(fields, "env"))
+    return {name: value for name, _, value in pairs}
 
 
 class Window:

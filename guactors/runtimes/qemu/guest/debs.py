@@ -26,8 +26,7 @@ def read_deb(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     the file that it leads to, where that is wanted too. Raises UsageError for what is no package
     or is compressed as this Python cannot read."""
     try:
-        with path.open("rb") as file:
-            name, data = _data(file.read(_MOST), path)
+        name, data = _data(path)
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as archive:
             return _files(archive, wanted)
     except tarfile.ReadError:
@@ -39,7 +38,17 @@ def read_deb(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
         raise UsageError(f"{path} is no Debian package: {error}") from None
 
 
-def _data(content: bytes, path: Path) -> tuple[str, bytes]:
+def read_data(path: Path) -> bytes:
+    """The tar of a package's files, packed as it is. Raises UsageError for what is no package."""
+    try:
+        return _data(path)[1]
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _data(path: Path) -> tuple[str, bytes]:
+    with path.open("rb") as file:
+        content = file.read(_MOST)
     if not content.startswith(_MAGIC):
         raise UsageError(f"{path} is no Debian package: it does not begin as one")
     at = len(_MAGIC)

@@ -3,8 +3,8 @@
 Owns: what is put where, and the directory of guests that were made. Must never: need a program of
 this machine (``apt-get`` is a convenience), root's rights, or the network.
 
-The initramfs is not compressed on disk: a guest that is emulated reads it many times faster than it
-could unpack it. For a download any compression will do.
+Neither the kernel nor the initramfs is compressed on disk: a guest that is emulated reads them many
+times faster than it could unpack them. For a download any compression will do.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from guactors.errors import RuntimeMissing, UsageError
 from guactors.runtimes.qemu import agent
 from guactors.runtimes.qemu.guest import cpio, parts
 from guactors.runtimes.qemu.guest.debs import read_deb
+from guactors.runtimes.qemu.guest.kernel import unpacked
 from guactors.runtimes.qemu.guest.modules import load_order, plain
 
 _AGENT_AT: Final = "guactors/runtimes/qemu/agent"
@@ -41,6 +42,8 @@ for name in sys.argv[1:]:
     open(name + "c", "wb").write(made)
 """
 _APT_WITHIN: Final = 300.0
+_FORM: Final = 2
+"""Of what is made: another number makes all of them anew."""
 
 
 class Guest(Struct, frozen=True):
@@ -57,7 +60,7 @@ def make_guest(packages: Path, cache: Path) -> Guest:
     RuntimeMissing where there are none, UsageError for packages that cannot be used."""
     debs = _find(packages)
     sources = _agent_sources()
-    digest = hashlib.sha3_256(repr((parts.INIT, parts.FILES, parts.MODULES)).encode())
+    digest = hashlib.sha3_256(repr((_FORM, parts.INIT, parts.FILES, parts.MODULES)).encode())
     for name, path in sorted(debs.items()):
         digest.update(
             f"{name} {path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode()
@@ -70,6 +73,24 @@ def make_guest(packages: Path, cache: Path) -> Guest:
     key = hashlib.sha3_256((directory / "hash").read_bytes()).hexdigest()[:32]
     release = (directory / "release").read_text(encoding="utf-8")
     return Guest(directory / "kernel", directory / "initrd", key, release)
+
+
+class Packages(Struct, frozen=True):
+    """``size``: of all, in bytes; ``fetched``: whether they were downloaded just now."""
+
+    size: int
+    fetched: bool
+
+
+def bring_packages(directory: Path) -> Packages:
+    """All that a guest is made of, downloaded unless it is there. Raises as ``fetch_packages``."""
+    fetched = False
+    try:
+        debs = _find(directory)
+    except RuntimeMissing:
+        fetch_packages(directory)
+        fetched, debs = True, _find(directory)
+    return Packages(sum(path.stat().st_size for path in debs.values()), fetched)
 
 
 def fetch_packages(directory: Path) -> None:
@@ -116,7 +137,7 @@ def _find(packages: Path) -> dict[str, Path]:
     if missing:
         raise RuntimeMissing(
             f"{packages} has no package {missing[0]} to make a guest of: "
-            "see fetch_packages, or put it there"
+            "gu runtime setup qemu fetches it, or put it there"
         )
     return found
 
@@ -144,6 +165,7 @@ def _make(debs: Mapping[str, Path], sources: Mapping[str, bytes], directory: Pat
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix="guest-part-", dir=directory.parent))
     try:
+        kernel = unpacked(kernel)
         (fresh / "kernel").write_bytes(kernel)
         (fresh / "initrd").write_bytes(initrd)
         both = hashlib.sha3_256(kernel).hexdigest() + hashlib.sha3_256(initrd).hexdigest()
@@ -169,12 +191,13 @@ def _read_kernel(deb: Path) -> tuple[str, bytes, dict[str, bytes]]:
 def _initramfs(
     modules: Mapping[str, bytes], files: Mapping[str, bytes], python: Mapping[str, bytes]
 ) -> bytes:
-    order = load_order(modules, parts.MODULES)
+    orders = {name: load_order(modules, wanted) for name, wanted in parts.MODULES.items()}
     entries = [cpio.file(name, data, executable=True) for name, data in files.items()]
     entries += [cpio.file(name, data) for name, data in python.items()]
-    entries += [cpio.file(f"modules/{name}.ko", modules[name]) for name in order]
+    for file, order in orders.items():
+        entries += [cpio.file(f"modules/{name}.ko", modules[name]) for name in order]
+        entries.append(cpio.file(f"modules/{file}", "".join(f"{one}\n" for one in order).encode()))
     entries += [
-        cpio.file("modules/order", "".join(f"{name}\n" for name in order).encode()),
         cpio.file("init", parts.INIT.encode(), executable=True),
         *(cpio.link(f"bin/{name}", "busybox") for name in parts.APPLETS),
         cpio.character_device("dev/console", 5, 1),

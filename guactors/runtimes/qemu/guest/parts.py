@@ -19,10 +19,18 @@ PACKAGES: Final = (
     "libexpat1",
 )
 
-MODULES: Final = (
-    "virtio_pci", "virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng", "squashfs",
-    "overlay",
-)  # fmt: skip
+MODULES: Final = {
+    "order": (
+        "virtio_pci", "virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng", "squashfs",
+        "overlay",
+    ),
+    "order-vsock": (
+        "virtio_mmio", "virtio_blk", "virtio_rng", "squashfs", "overlay",
+        "vmw_vsock_virtio_transport",
+    ),
+}  # fmt: skip
+"""What is loaded, by the file that lists it: of a machine with a serial port for the agent, and of
+one with a vsock (``gu_vsock``: the port, among the words for the kernel)."""
 FILES: Final = {
     "bin/busybox": "bin/busybox",
     "usr/bin/python3.11": "usr/bin/python3.11",
@@ -56,14 +64,22 @@ fault() { export GU_FAULT="$1: $(tail -n 1 /said 2>/dev/null)"; }
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-while read -r name; do insmod "/modules/$name.ko" || fault "insmod $name"; done </modules/order
+while read -r name; do insmod "/modules/$name.ko" || fault "insmod $name"; done \
+  <"/modules/order${gu_vsock:+-vsock}"
 disk() {
+  if test -n "$gu_vsock"; then
+    case $1 in root) one=/dev/vda ;; scratch) one=/dev/vdb ;; *) return ;; esac
+    test -b $one && echo $one
+    return
+  fi
   for one in /sys/block/vd*; do
     test "$(cat "$one/serial")" = "$1" && echo "/dev/${one##*/}" && return
   done
 }
+line=${gu_vsock:+vsock:$gu_vsock}
 tries=0
-while test ! -e /dev/vport0p1 && test ! -e /dev/vport1p1 && test $tries -lt 250; do
+while test -z "$line" && test ! -e /dev/vport0p1 && test ! -e /dev/vport1p1 \
+  && test $tries -lt 250; do
   usleep 10000; tries=$((tries + 1))
 done
 if test -n "$(disk root)"; then
@@ -90,11 +106,12 @@ if test -n "$(disk root)"; then
   ln -s fd/1 /image/dev/stdout
   ln -s fd/2 /image/dev/stderr
 fi
+echo advise >/sys/kernel/mm/transparent_hugepage/shmem_enabled
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
 GU_BOX="$(disk box)"
 export GU_BOX LD_LIBRARY_PATH=/lib
 exec /usr/bin/python3.11 -I -S -B -X utf8 -c \
-  "from guactors.runtimes.qemu.agent.main import main; main()" /dev/vport*p1
+  "from guactors.runtimes.qemu.agent.begin import main; main()" ${line:-/dev/vport*p1}
 """
 """Runs the agent, whatever goes wrong: it tells the host (``GU_FAULT``)."""
