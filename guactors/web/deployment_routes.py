@@ -96,7 +96,7 @@ def deployment_routes(hub: Hub, deputies: Deputies) -> APIRouter:
         await check_own(hub, deputies, session, bearer)
         await _peer(hub, node)
         deputy = deputies.find(session, bearer.key)
-        kept = [] if deputy is None else [one for one in deputy.kept.values() if one.is_at(node)]
+        kept = [] if deputy is None else deputy.kept_at(node)
         return await _shown(deputies, bearer, kept)
 
     @routes.get("/{id}")
@@ -244,13 +244,7 @@ async def _at(hub: Hub, deputies: Deputies, node: str, bearer: Bearer) -> list[K
     sessions = await own_sessions(hub, deputies, bearer)
     await _peer(hub, node)
     found = [deputies.find(session, bearer.key) for session in sessions]
-    return [
-        one
-        for deputy in found
-        if deputy is not None
-        for one in deputy.kept.values()
-        if one.is_at(node)
-    ]
+    return [one for deputy in found if deputy is not None for one in deputy.kept_at(node)]
 
 
 async def _shown_one(deputies: Deputies, bearer: Bearer, kept: Kept) -> Deployment:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 MOST: Final = 64
 """Sessions that the door works in at a time."""
-AT_WORK: Final = 128
+AT_WORK: Final = 512
 """Requests that wait for workers at a time."""
 OF_KEY: Final = 32
 """Of these, those of one key."""
@@ -87,6 +87,10 @@ class Deputy:
     def over(self) -> bool:
         """Whether it is of no more use."""
         return self._grid.closed or self._grid.refused is not None
+
+    def kept_at(self, node: str) -> list[Kept]:
+        """What it has at a provider. Any thread, while others deploy."""
+        return [one for one in list(self.kept.values()) if one.is_at(node)]
 
     @property
     def is_idle(self) -> bool:

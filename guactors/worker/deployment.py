@@ -33,8 +33,9 @@ from guactors.worker.uploads import Uploads
 LONG: Final = "long"
 """Calls that last as long as a program does."""
 FILES: Final = "files"
-GROUPS: Final = {LONG: 256, FILES: 16}
-"""Calls of each kind at a time, besides those that are short; what is more waits."""
+GROUPS: Final = {LONG: 64, FILES: 8}
+"""Calls of each kind at a time, each on a thread, besides those that are short; what is more
+waits."""
 SHORT: Final = 8
 MOST_PROGRAMS: Final = 256
 """Background programs that are remembered; ended ones are forgotten first."""

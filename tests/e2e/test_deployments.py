@@ -216,6 +216,14 @@ def test_nothing_is_left_when_its_session_ends(ground: Ground) -> None:
     until(lambda: not processes_with("98765"), "it is gone")
 
 
+def test_nothing_is_left_when_nobody_holds_it(image: str) -> None:
+    deployed = gu.deploy("native", image)
+    deployed.start(["/bin/sleep", "98766"])
+    until(lambda: processes_with("98766"), "it runs")
+    del deployed
+    until(lambda: not processes_with("98766"), "it is gone")
+
+
 def test_nothing_is_left_of_a_killed_worker(ground: Ground, image: str) -> None:
     deployed = gu.deploy("native", image)
     deployed.start(["/bin/sh", "-c", "sleep 98764"])

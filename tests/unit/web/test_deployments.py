@@ -88,6 +88,9 @@ class FakeDeputy:
             raise self.error
         return self.kept["hd::1"]
 
+    def kept_at(self, node: str) -> list[Kept]:
+        return [one for one in self.kept.values() if one.is_at(node)]
+
     def end(self, kept: Kept, _grace: float) -> None:
         self.ended.append(kept.id)
 
