@@ -11,6 +11,7 @@
     │   ├── NameTaken              an actor of that name exists (also ValueError)
     │   ├── NoSuchActor            no live actor has that name (also ValueError)
     │   ├── ProgramNotStarted      a program that does not exist, or cannot be run
+    │   ├── ProgramFailed          a program that was to end well did not
     │   └── NoSuchGroup            no live placement group has that name (also ValueError)
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
@@ -106,6 +107,11 @@ class ProgramNotStarted(UsageError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.code)
+
+
+class ProgramFailed(UsageError):
+    """A program that something else depends on (a checkpoint hook) ended with another status than
+    0, or not in time. The message has its last words."""
 
 
 class TaskError(GuactorsError):

@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from guactors.errors import InstanceLost
+from guactors.errors import InstanceLost, ProgramFailed
 from guactors.runtimes.base import (
     Command,
     Driver,
@@ -24,6 +24,10 @@ from guactors.runtimes.base import (
     Stats,
 )
 from guactors.runtimes.life import End, Life, State
+
+CHECKPOINT_WITHIN: Final = 60.0
+"""Seconds that a program may take to write down how far it is."""
+_TAIL: Final = 2000
 
 
 class Instance:
@@ -98,6 +102,30 @@ class Instance:
         self._check("get")
         with self._loss():
             yield from self._driver.get(path, tar=tar)
+
+    def checkpoint(
+        self, hook: Command, path: str, within: float = CHECKPOINT_WITHIN
+    ) -> Iterator[bytes]:
+        """Have a program in it write down how far it is, then read the tar of ``path``, where it
+        wrote that; another instance that gets it by ``put`` can go on from there. For runtimes that
+        cannot ``save``. Raises ProgramFailed when the hook does not end well within so many
+        seconds."""
+        words, said = " ".join(hook.argv), b""
+        running, until = self.exec(hook), time.monotonic() + within
+        try:
+            while not isinstance(found := running.read(max(0.0, until - time.monotonic())), Exit):
+                if found is None:
+                    raise ProgramFailed(
+                        f"the checkpoint hook {words!r} still ran after {within:g} s"
+                    )
+                said = (said + found.data)[-_TAIL:]
+        finally:
+            running.close()
+        if found.code != 0:
+            how = f"signal {found.signal}" if found.signal else f"status {found.code}"
+            last = said.decode(errors="replace").strip()
+            raise ProgramFailed(f"the checkpoint hook {words!r} ended with {how}: {last}")
+        return self.get(path, tar=True)
 
     def pause(self) -> None:
         """Everything in it stands still when this returns."""

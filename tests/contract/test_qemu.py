@@ -81,7 +81,7 @@ def test_it_is_found_out_which_accelerator_works(bench: Bench) -> None:
     assert found.facts["accel"] in {"kvm", "tcg"}
     assert found.facts["boot_retries"] == "0"
     if found.facts["accel"] == "tcg":
-        assert found.facts["kvm"].startswith("kvm does not work here: ")
+        assert "/dev/kvm" in found.facts["kvm"]
         assert "10 to 50 times slower" in found.facts["speed"]
     began = time.monotonic()
     assert bench.runtime.probe() == found
@@ -108,7 +108,7 @@ def test_a_kvm_that_opens_but_cannot_boot(
     assert tried == ["kvm", "q35"]
     assert chosen[0] == chosen[1]
     assert (chosen[0].name, chosen[0].usable) == ("tcg", True)
-    assert chosen[0].reason == f"kvm does not work here: {fault}"
+    assert chosen[0].reason == f"{kvm} opens but cannot boot: {fault}"
     assert bench.runtime.probe().usable
 
 

@@ -18,6 +18,7 @@ import pytest
 from guactors.errors import (
     ImageRefused,
     InstanceLost,
+    ProgramFailed,
     ProgramNotStarted,
     RuntimeMissing,
     UsageError,
@@ -445,6 +446,23 @@ def test_what_was_saved_goes_on(bench: Bench, tmp_path: Path) -> None:
     before = int(outcome(again, "cat count")[0])
     threading.Event().wait(0.3)
     assert int(outcome(again, "cat count")[0]) > before
+
+
+def test_a_program_that_writes_down_how_far_it_is_goes_on_elsewhere(bench: Bench) -> None:
+    instance = bench.started()
+    instance.put("state/count", [b"41"])
+    hook = Command(("/bin/sh", "-c", "echo $(($(cat state/count) + 1)) > state/count"))
+    data = b"".join(instance.checkpoint(hook, "state"))
+    other = bench.started()
+    other.put("state", [data], tar=True)
+    assert outcome(other, "cat state/count")[0] == b"42\n"
+    for script, says in (
+        ("echo no room >&2; exit 3", "status 3: no room"),
+        ("sleep 60", "still ran"),
+    ):
+        with pytest.raises(ProgramFailed, match=says):
+            instance.checkpoint(Command(("/bin/sh", "-c", script)), "state", within=3.0)
+    assert outcome(instance, "cat state/count")[0] == b"42\n"
 
 
 @can(Capability.SAVE)

@@ -266,24 +266,29 @@ def test_an_app_without_the_runtime(kind: dict[str, Any], world: World) -> None:
     assert "PermissionDenied" in done.stderr
 
 
-def test_a_provider_that_is_killed_leaves_nothing(world: World) -> None:
+def test_a_provider_that_is_killed_leaves_nothing_and_another_goes_on(world: World) -> None:
     """With an instance of every kind in it."""
     with world.grid.session(world.app, ignore_reinit_error=True):
-        actors = []
-        for name in RUNTIMES:
-            if name == "docker" and "DOCKER_HOST" not in os.environ:
-                continue
-            options = {"runtime": name, "image": world.image}
-            actors.append(gu.remote(Counter).options(**options).remote(1))
+        wanted = [one for one in RUNTIMES if one != "docker" or "DOCKER_HOST" in os.environ]
+        actors = [
+            gu.remote(Counter).options(runtime=name, image=world.image).remote(1) for name in wanted
+        ]
         assert get([actor.add.remote() for actor in actors]) == [2] * len(actors)
         before = instances(world)
         assert len(before) >= len(actors)
         provider = provider_process(world)
         provider.send_signal(signal.SIGKILL)
-    until = time.monotonic() + WITHIN
-    while left := [one for one in before if one.is_running() and one.status() != "zombie"]:
-        assert time.monotonic() < until, left
-        time.sleep(0.05)
+        with pytest.raises((errors.ActorLost, errors.ProviderLost)):
+            get(actors[0].add.remote())
+        command.eventually(lambda: not any(map(lives, before)), "the end of all instances")
+        world.grid.add_provider("box")
+        for name in wanted:
+            remote = gu.remote(double).options(runtime=name, image=world.image)
+            assert get(remote.remote(2)) == 4
+
+
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def provider_process(world: World) -> psutil.Process:
