@@ -7,6 +7,8 @@ secrets.
 
 from __future__ import annotations
 
+import hashlib
+
 from msgspec import Struct
 
 from guactors.messages import Endpoint
@@ -122,6 +124,12 @@ class ProviderConfig(Struct, frozen=True):
     devices: dict[str, list[str]] = {}
     runtimes: list[str] = []
 
+    @property
+    def owner(self) -> str:
+        """Whose the instances here are: the same name after a restart, where there is a key."""
+        key = self.seal.key
+        return hashlib.sha3_256(key.encode()).hexdigest()[:16] if key else self.provider
+
     def __repr__(self) -> str:
         return f"ProviderConfig({self.provider!r}, {self.name!r}, {self.seal!r})"
 
@@ -129,7 +137,7 @@ class ProviderConfig(Struct, frozen=True):
 class WorkerConfig(Struct, frozen=True):
     """``endpoint``: the provider's listener on this machine. ``hub``: as in ProviderConfig, for
     calls the user's code makes from inside the worker. ``labels``: the provider's. ``python``: its
-    interpreter, empty for the provider's own."""
+    interpreter, empty for the provider's own. ``owner``: as in ProviderConfig."""
 
     worker: str
     provider: str
@@ -142,6 +150,7 @@ class WorkerConfig(Struct, frozen=True):
     timing: Timing = Timing()
     labels: dict[str, str] = {}
     python: str = ""
+    owner: str = ""
 
 
 class NodeConfig(Struct, frozen=True):

@@ -17,6 +17,7 @@ from guactors.config import Identity, ProviderConfig, WorkerConfig
 from guactors.errors import ProtocolError
 from guactors.ids import LinkKey
 from guactors.messages import Fault, Hello, Message, WorkerToProvider
+from guactors.provider_leftovers import end_leftovers
 from guactors.runtime_actor import Arrived, Linked, RuntimeActor
 from guactors.runtimes.workers import ProcessEvent, WorkerProcesses
 from guactors.transport.base import Frame, Lane, Listener, SendError
@@ -66,6 +67,7 @@ class Crew:
         for fd in processes:
             loop.add_reader(fd, self._on_process_news)
         self._readers = (*links, *processes)
+        end_leftovers(self._config)
 
     def _on_link_news(self) -> None:
         self._link_news = True
@@ -126,6 +128,7 @@ class Crew:
             timing=config.timing,
             labels=config.labels,
             python=python,
+            owner=config.owner,
         )
         parts = (birth, self._processes, self._listener, self._look_again)
         self._keepers[worker] = context.spawn(RuntimeActor, *parts, name=worker, mailbox_size=None)

@@ -27,21 +27,19 @@ _PLACES: Final = ("/usr/local/bin", "/usr/bin", "/bin")
 
 
 class Enclosure:
-    """``runtime`` is opened at the first call. ``owner``: the provider's id; ``env``: of its
-    Python; ``tell`` and ``ended`` as in Conversation. Threads: any."""
+    """``runtime`` is opened at the first call. ``env``: of its Python; ``tell`` and ``ended`` as in
+    Conversation. Threads: any."""
 
     def __init__(
         self,
         where: Where,
         runtime: Callable[[], Runtime],
-        owner: str,
         env: dict[str, str],
         tell: Print,
         ended: Ended,
     ) -> None:
         self._where = where
         self._runtime = runtime
-        self._owner = owner
         self._env = env
         self._tell = tell
         self._ended = ended
@@ -78,7 +76,7 @@ class Enclosure:
         limits = where.limits or Limits()
         options = {"root": where.root, "sandbox": "bubblewrap"} if where.runtime == NATIVE else {}
         instance = self._held.enter_context(
-            instance_in(runtime, limits, where.image, options, self._owner)
+            instance_in(runtime, limits, where.image, options, where.owner)
         )
         talk = Conversation(self._python(instance), where.image, self._tell, self._ended)
         talk.begin()

@@ -78,11 +78,11 @@ class Mount(Struct, frozen=True):
 
 
 class Spec(Struct, frozen=True):
-    """What an instance is to be. ``instance``: its id; ``owner``: the id of the provider whose it
-    is; ``directory``: its own on this machine, which exists and holds all that it keeps on disk;
-    ``image``: the id of one in the store, empty for programs of the machine; ``env``: of all its
-    programs, added to the image's; ``network``: ``none`` or ``host``; ``options``: of the adapter,
-    see its module."""
+    """What an instance is to be. ``instance``: its id; ``owner``: names the provider whose it is,
+    also after its restart; ``directory``: its own on this machine, which exists and holds all that
+    it keeps on disk; ``image``: the id of one in the store, empty for programs of the machine;
+    ``env``: of all its programs, added to the image's; ``network``: ``none`` or ``host``;
+    ``options``: of the adapter, see its module."""
 
     instance: str
     owner: str
@@ -97,12 +97,13 @@ class Spec(Struct, frozen=True):
 
 class Where(Struct, frozen=True):
     """What the programs of a worker run in. ``root``: the directory of the unpacked ``image``, or
-    of the store that has it, see ``Bind``."""
+    of the store that has it, see ``Bind``; ``owner`` as in Spec."""
 
     runtime: str = "python"
     root: str = ""
     image: str = ""
     limits: Limits | None = None
+    owner: str = ""
 
 
 class Size(Struct, frozen=True):

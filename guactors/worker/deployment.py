@@ -103,8 +103,8 @@ class Background:
 
 
 class Deployment:
-    """``where``: what the worker is bound to; ``open_runtime`` gives the adapter; ``owner``: the
-    provider's id. The rest comes from the session: ``limits`` as ``limits_from`` takes them, the
+    """``where``: what the worker is bound to; ``open_runtime`` gives the adapter.
+    The rest comes from the session: ``limits`` as ``limits_from`` takes them, the
     ``env`` of all its programs. The instance runs when this returns.
 
     Every public method may be called by everybody who may call the actor."""
@@ -113,7 +113,6 @@ class Deployment:
         self,
         where: Where,
         open_runtime: Callable[[], Runtime],
-        owner: str,
         /,
         limits: Any = None,
         env: Any = None,
@@ -139,12 +138,12 @@ class Deployment:
         runtime = open_runtime()
         self._held.callback(runtime.close)
         try:
-            self._instance = self._make(runtime, held, owner)
+            self._instance = self._make(runtime, held)
         except BaseException:
             self._held.close()
             raise
 
-    def _make(self, runtime: Runtime, limits: Any, owner: str) -> Instance:
+    def _make(self, runtime: Runtime, limits: Any) -> Instance:
         where = self._where
         if Capability.PRIVATE not in runtime.capabilities:
             raise RuntimeMissing(
@@ -152,7 +151,7 @@ class Deployment:
                 "from it: install the package bubblewrap there, or use another runtime"
             )
         options = {"root": where.root, "sandbox": "bubblewrap"} if where.runtime == NATIVE else {}
-        made = instance_in(runtime, limits, where.image, options, owner)
+        made = instance_in(runtime, limits, where.image, options, where.owner)
         return self._held.enter_context(made)
 
     def _close(self) -> None:

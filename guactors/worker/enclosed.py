@@ -56,7 +56,6 @@ class Enclosed:
         self._enclosure = Enclosure(
             where,
             lambda: open_runtime(where.runtime, partial(store_at, where.root)),
-            worker.config.provider,
             env,
             self._print,
             self._ended,

@@ -73,7 +73,8 @@ class Worker:
         self.admission = Admission(self)
         self.sharing = Sharing()
         where = f"on worker {config.worker} of provider {config.provider_name}"
-        trust = Trust(where, self.admission.caller, self.control.tell_provider)
+        tell = self.control.tell_provider
+        trust = Trust(where, self.admission.caller, tell, config.owner)
         self.code = Code(trust, self.admission.expelled, keep_borrowed)
         self.setup = Setup(where)
         self.code.prepare = self.setup.check

@@ -20,7 +20,6 @@ import msgspec
 
 from guactors.accelerators import environment
 from guactors.assigned import assigned
-from guactors.context import present_place
 from guactors.errors import PermissionDenied, ProgramNotStarted, UsageError
 from guactors.images.store import ImageStore
 from guactors.messages import Limits
@@ -57,7 +56,7 @@ def run(where: Where, argv: Any, env: Any, cwd: Any, limits: Any = None) -> Iter
     command = Command(tuple(argv), env, cwd, main=True)
     if where.runtime != NATIVE:
         runtime = open_runtime(where.runtime, partial(store_at, where.root))
-        return run_in(runtime, command, held, where.image, owner=present_place().provider)
+        return run_in(runtime, command, held, where.image, owner=where.owner)
     return _run_here(where, command, held)
 
 

@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from guactors import values
-from guactors.context import present_place
 from guactors.errors import PermissionDenied
 from guactors.messages import Bind, Refusal
 from guactors.payload import DEPLOYMENT, PROGRAM
@@ -39,9 +38,16 @@ CALLABLE: Final = "__call__"
 
 class Trust:
     """``place``: where this is, for messages. ``who``: the name of whose call runs on this thread.
-    ``tell``: sends to the provider."""
+    ``tell``: sends to the provider. ``owner``: of instances, as in Spec."""
 
-    def __init__(self, place: str, who: Callable[[], str], tell: Callable[[Refusal], None]) -> None:
+    def __init__(
+        self,
+        place: str,
+        who: Callable[[], str],
+        tell: Callable[[Refusal], None],
+        owner: str = "",
+    ) -> None:
+        self._owner = owner
         self._place = place
         self._who = who
         self._complaints = Complaints(tell)
@@ -56,7 +62,7 @@ class Trust:
         """The rules from here on; what was allowed before is judged again."""
         self.signers = None if message.signers is None else frozenset(message.signers)
         self.runtime = message.runtime or PYTHON
-        self.where = Where(self.runtime, message.root, message.image, message.limits)
+        self.where = Where(self.runtime, message.root, message.image, message.limits, self._owner)
         self.strict = self.signers is not None or self.runtime != PYTHON
         self._good = set()
         if self.strict:
@@ -142,7 +148,7 @@ class Trust:
         where = self.where
         images = partial(store_at, where.root)
         runtime = partial(open_runtime, where.runtime, images)
-        return partial(Deployment, where, runtime, present_place().provider)
+        return partial(Deployment, where, runtime)
 
     def _check_image(self, what: bytes, nothing: str, needs: str) -> None:
         if self.runtime != PYTHON and self.where.root and self.where.image:

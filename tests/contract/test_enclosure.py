@@ -52,7 +52,7 @@ class Inside:
         self.printed: list[tuple[int, str]] = []
         self.over: list[str] = []
         self.told = threading.Event()
-        self.enclosure = Enclosure(where, runtime, "p-1", VARIABLES, self._tell, self._end)
+        self.enclosure = Enclosure(where, runtime, VARIABLES, self._tell, self._end)
         self._sent: set[str] = set()
 
     def _tell(self, _id: int, stream: int, data: bytes) -> None:
@@ -137,10 +137,10 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
 def _where(kind: str, image: str, directory: Path) -> Where:
     if kind != "native":
-        return Where(kind, "", image)
+        return Where(kind, "", image, owner="p-1")
     root = directory / "root"
     unpack_image(guests.store(), image, root)
-    return Where(kind, str(root), image)
+    return Where(kind, str(root), image, owner="p-1")
 
 
 def _runtime(kind: str, socket: str) -> Runtime:

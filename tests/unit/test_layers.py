@@ -47,8 +47,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "shells": (
         "*_actor", "actors", "actors.*", "assigned", "context", "credentials", "embedding",
         "hub_keys", "env_client", "image_client", "looking", "provider_disk", "provider_envs",
-        "provider_fetch", "provider_images", "provider_look", "provider_policy", "grid_client",
-        "grid_file", "hub_line", "hub_wire", "peer_links", "provider_crew", "provider_link", "pump",
+        "provider_fetch", "provider_images", "provider_leftovers", "provider_look",
+        "provider_policy", "grid_client", "grid_file", "hub_line", "hub_wire", "peer_links",
+        "provider_crew", "provider_link", "pump",
         "refs", "remote_function", "session", "session_questions", "session_depots",
         "session_store", "session_values", "actor_making",
         "actor_registry",

@@ -39,7 +39,7 @@ from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.qemu import scratch
 from guactors.runtimes.qemu.argv import Profile
 from guactors.runtimes.qemu.boot import Ground, Guest, Keeper, restore, start_guest
-from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
+from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz, namespaces
 from guactors.runtimes.qemu.guest.make import Guest as GuestFiles
 from guactors.runtimes.qemu.guest.make import make_guest
 from guactors.runtimes.qemu.line import SAVED
@@ -104,7 +104,8 @@ class QemuRuntime:
             "kernel": self._files().release,
             "limits": self._places.guarantee if self._places is not None else "guest only",
             "scratch": "disk" if scratch.find_mke2fs() else "memory: install e2fsprogs",
-            "isolation": "a machine of its own",
+            "isolation": "a machine of its own, seccomp"
+            + (", namespaces" if namespaces() else "; no namespaces: unshare does not work here"),
             "boot_retries": str(self._retries),
         }
         if found.name == "tcg":

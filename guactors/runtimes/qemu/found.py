@@ -64,6 +64,27 @@ def _ask(path: str, _: int) -> Qemu:
     return Qemu(path, found[0])
 
 
+@lru_cache(1)
+def namespaces() -> tuple[str, ...]:
+    """The words that start a program apart from the network, the shared memory and the name of this
+    machine, as far as this process may: as root, else where users may have namespaces of their own.
+    Empty where neither works."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return ()
+    for words in ((), ("--user",)):
+        argv = (unshare, *words, "--net", "--ipc", "--uts", "--")
+        try:
+            done = subprocess.run(
+                [*argv, "/bin/true"], capture_output=True, timeout=_WITHIN, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ()
+        if done.returncode == 0:
+            return argv
+    return ()
+
+
 def host_tsc_khz(log: Path = Path("/dev/kmsg")) -> int:
     """The frequency of this machine's clock as its kernel has measured it, 0 where it does not
     tell: the frequency of a processor, which others tell, is another one."""

@@ -22,6 +22,7 @@ assert sys.platform == "linux", "QEMU is driven on Linux only"
 from guactors.errors import RuntimeMissing
 from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.qemu.argv import Machine, build_argv
+from guactors.runtimes.qemu.found import namespaces
 from guactors.runtimes.qemu.line import CLOSED, Line
 from guactors.runtimes.qemu.qmp import Qmp
 
@@ -92,7 +93,7 @@ def _pair(ours: ExitStack, theirs: ExitStack) -> tuple[socket.socket, socket.soc
 
 
 def _start(machine: Machine, stderr: int) -> subprocess.Popen[bytes]:
-    argv = build_argv(machine)
+    argv = [*namespaces(), *build_argv(machine)]
     inherited = [machine.agent, machine.console, machine.monitor]
     inherited += [disk.fd for disk in machine.disks]
     try:
@@ -107,4 +108,4 @@ def _start(machine: Machine, stderr: int) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except OSError as error:
-        raise RuntimeMissing(f"{argv[0]} cannot be started: {error}") from None
+        raise RuntimeMissing(f"{machine.qemu} cannot be started: {error}") from None

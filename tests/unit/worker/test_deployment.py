@@ -137,7 +137,7 @@ class Made:
     def __init__(self, runtime: FakeRuntime | None = None, where: Where = WHERE, **given: Any):
         self.runtime = runtime or FakeRuntime()
         opened: Any = lambda: self.runtime  # noqa: E731
-        self.it = Deployment(where, opened, "p-1", **given)
+        self.it = Deployment(where, opened, **given)
 
     @property
     def driver(self) -> FakeDriver:
