@@ -130,7 +130,7 @@ class FakeRuntime:
         self.closed = True
 
 
-WHERE = Where("fake", "/store", "sha3-256:" + "a" * 64, Limits(cpu=2.0, memory=100))
+WHERE = Where("fake", "/store", "sha3-256:" + "a" * 64, Limits(cpu=2.0, memory=100), "p-1")
 
 
 class Made:
