@@ -456,12 +456,12 @@ def test_a_program_that_writes_down_how_far_it_is_goes_on_elsewhere(bench: Bench
     other = bench.started()
     other.put("state", [data], tar=True)
     assert outcome(other, "cat state/count")[0] == b"42\n"
-    for script, says in (
-        ("echo no room >&2; exit 3", "status 3: no room"),
-        ("sleep 60", "still ran"),
+    for script, says, within in (
+        ("echo no room >&2; exit 3", "status 3: no room", WITHIN),
+        ("sleep 60", "still ran", 0.3),
     ):
         with pytest.raises(ProgramFailed, match=says):
-            instance.checkpoint(Command(("/bin/sh", "-c", script)), "state", within=3.0)
+            instance.checkpoint(Command(("/bin/sh", "-c", script)), "state", within)
     assert outcome(instance, "cat state/count")[0] == b"42\n"
 
 
