@@ -475,7 +475,7 @@ def test_mounts_are_refused_where_there_can_be_none(bench: Bench, given: Path) -
     if Capability.MOUNT in bench.can:
         assert outcome(bench.started(mounts=mounts), "cat /mnt/given/file")[0] == b"content"
         return
-    with pytest.raises(UsageError, match="mount|directories"):
+    with pytest.raises(UsageError, match=r"mount|directories"):
         bench.started(mounts=mounts)
 
 

@@ -122,8 +122,7 @@ def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests, keeper: Ke
     guest = _plain_guest(ground, guardian, warm, keeper)
     if ground.data:
         try:
-            disks = [(data_serial(number), one.target) for number, one in enumerate(ground.data)]
-            guest.inside.mount(disks, renew=not guest.tries)
+            guest.inside.mount(_serials(ground), [one.target for one in ground.data])
         except BaseException:
             guest.close()
             raise
@@ -146,6 +145,8 @@ def _plain_guest(ground: Ground, guardian: Guardian, warm: WarmGuests, keeper: K
     try:
         if ground.config.python:
             _warm_up(guest, prepare=plan.machine.memory >= _PREPARED_FROM)
+        if ground.data:
+            guest.inside.mount(_serials(ground), [])
         with suppress(OSError):  # no room for it: the guest itself is well
             guest.save(warm.path(plan.key), plan.key)
             warm.trim(plan.key)
@@ -236,8 +237,8 @@ def _begin(
             disks.append(Disk("scratch", disk))
         disks.append(Disk("box", box.fd))
         disks += [
-            Disk(data_serial(number), one.fd, read_only=True)
-            for number, one in enumerate(ground.data)
+            Disk(serial, one.fd, read_only=True)
+            for serial, one in zip(_serials(ground), ground.data, strict=True)
         ]
         machine = msgspec.structs.replace(
             ground.plan.machine, disks=tuple(disks), incoming=incoming, profile=profile
@@ -251,6 +252,10 @@ def _begin(
             os.close(disk)
         raise
     return Guest(vm, Inside(vm.line, ground.spec, ground.config, box), box, disk)
+
+
+def _serials(ground: Ground) -> list[str]:
+    return [data_serial(number) for number in range(len(ground.data))]
 
 
 def _welcome(guest: Guest, within: float) -> None:

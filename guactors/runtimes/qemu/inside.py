@@ -89,11 +89,10 @@ class Inside:
         words = [f"{key}={value}" for key, value in env.items()]
         self._line.ask(wire.PREPARE, within, name=name, env=words)
 
-    def mount(self, disks: list[tuple[str, str]], *, renew: bool) -> None:
-        """Disks, each by its serial, at directories of the image, one after another. ``renew``: the
-        guest went on from a file, with others in their places. Raises UsageError, InstanceLost."""
-        serials, targets = [one for one, _ in disks], [one for _, one in disks]
-        process = self._begin(wire.MOUNT, serials=serials, targets=targets, renew=renew)
+    def mount(self, serials: list[str], targets: list[str]) -> None:
+        """Disks at directories of the image, one after another; without directories, others may be
+        in their places when the guest goes on from a file. Raises UsageError, InstanceLost."""
+        process = self._begin(wire.MOUNT, serials=serials, targets=targets)
         said, until = b"", time.monotonic() + _MOUNT_WITHIN
         try:
             while not isinstance(found := process.read(max(0.0, until - time.monotonic())), Exit):
@@ -107,7 +106,8 @@ class Inside:
         if found.code:
             why = said.decode("utf-8", "replace").strip()
             raise UsageError(
-                f"the guest {self._spec.instance} cannot mount {', '.join(targets)}: {why}"
+                f"the guest {self._spec.instance} cannot mount "
+                f"{', '.join(targets or serials)}: {why}"
             )
 
     def put(self, path: str, data: Iterable[bytes], *, tar: bool) -> None:
