@@ -90,6 +90,15 @@ class Enclosed:
         finally:
             self._items.pop(asked.id, None)
 
+    def cancel(self, item: Item) -> None:
+        """Have a running call end, if what runs in there can be: a coroutine. Its answer comes.
+        Never blocks."""
+        id = next((id for id, known in list(self._items.items()) if known is item), 0)
+        if id:
+            word = {"do": "cancel", "id": id}
+            say = self._enclosure.talk().say
+            threading.Thread(target=say, args=(word,), daemon=True).start()
+
     def _ask(self, item: Item, name: str) -> Asked:
         call, trust = item.call, self._worker.code.trust
         if trust.signers is not None:

@@ -130,6 +130,8 @@ class ThreadRunner:
         item.timed_out = timeout
         item.cancelled = True
         self._worker.brakes.on_cancelled(link, call)
+        if self._worker.code.enclosed is not None:
+            self._worker.code.enclosed.cancel(item)
         return True
 
     def calls_of(self, link: str) -> list[int]:

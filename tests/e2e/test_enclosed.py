@@ -187,6 +187,12 @@ def test_an_async_actor(kind: dict[str, Any]) -> None:
     began = time.monotonic()
     assert get([actor.wait.remote(0.5) for _ in range(8)]) == [0.5] * 8
     assert time.monotonic() - began < 3.5
+    long = actor.wait.remote(600)
+    with pytest.raises(errors.GetTimeout):
+        gu.get(long, timeout=0.3)
+    gu.cancel(long)
+    with pytest.raises(errors.TaskCancelled):
+        get(long)
     gu.kill(actor)
 
 
