@@ -56,6 +56,8 @@ class Capability(StrEnum):
     PIDS = "pids"
     DISK = "disk"
     """Limits that are held for all processes together."""
+    MOUNT = "mount"
+    """Shows directories of the machine to programs, for reading."""
     NETWORK = "network"
     """Can be given a network of its own; without one it has none."""
 
@@ -71,7 +73,9 @@ class Probe(Struct, frozen=True):
 
 
 class Mount(Struct, frozen=True):
-    """A directory of the machine that all of the instance may read, at ``target`` in there."""
+    """A directory of the machine that all of the instance may read, at ``target`` in there, both
+    from the root. In a virtual machine it is a disk: what the directory holds when the instance is
+    made; and ``source`` may be a squashfs file instead."""
 
     source: str
     target: str

@@ -98,6 +98,21 @@ def squash(
         run.finish()
 
 
+def squash_directory(source: Path, output: Path, what: str, limits: ToolLimits = WRITING) -> None:
+    """Write what is in the directory ``source`` as the squashfs ``output``: all of it root's, links
+    as they are, nothing compressed, for who reads it may be a processor that is emulated. The same
+    directory gives the same bytes with the same release of the program.
+
+    ImageRefused when the program fails, UsageError where it is missing."""
+    plain = ["-comp", "zstd", "-noI", "-noD", "-noF", "-noX"]
+    options = ["-noappend", "-no-xattrs", "-exit-on-error", "-all-root", "-mkfs-time", "0"]
+    quiet = ["-quiet", "-no-progress", "-mem", "512M", *_processors()]
+    arguments = [str(source.absolute()), str(output.absolute()), *plain, *options, *quiet]
+    with _Run("mksquashfs", arguments, what, limits, (), {}) as run:
+        run.feed(())
+        run.finish()
+
+
 class _Run:
     """One process, from its start to its reaping."""
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from guactors.errors import UsageError
 from guactors.images.manifest import Config
 from guactors.runtimes.base import Capability, Command, Probe, Process, Spec, Stats
 from guactors.runtimes.qemu import agent
@@ -68,6 +69,8 @@ class StubRuntime:
         return Probe(True)
 
     def create(self, spec: Spec) -> StubInstance:
+        if spec.mounts:
+            raise UsageError("a process has no disks to mount")
         return StubInstance(spec)
 
     def restore(self, spec: Spec, path: str) -> StubInstance:

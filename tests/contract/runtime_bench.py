@@ -155,7 +155,7 @@ def native(directory: Path) -> Bench:
     """Programs of this machine, held by groups of the kernel's."""
     from guactors.runtimes.native.driver import NativeRuntime
 
-    return Bench(NativeRuntime(), directory)
+    return Bench(NativeRuntime(), directory, without=frozenset({Capability.MOUNT}))
 
 
 def marked(directory: Path) -> Bench:
@@ -163,7 +163,7 @@ def marked(directory: Path) -> Bench:
     from guactors.runtimes.native.driver import NativeRuntime
 
     os.environ["GU_LIMITS"] = "rlimit"
-    held = frozenset({Capability.CPU, Capability.MEMORY, Capability.PIDS})
+    held = frozenset({Capability.CPU, Capability.MEMORY, Capability.PIDS, Capability.MOUNT})
     return Bench(NativeRuntime(), directory, without=held)
 
 

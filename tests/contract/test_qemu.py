@@ -20,10 +20,10 @@ import psutil
 import pytest
 
 from guactors.errors import ImageRefused, InstanceLost, RuntimeMissing, UsageError
-from guactors.images.build import add_rootfs
+from guactors.images.build import add_rootfs, build_image
 from guactors.images.unpack import unpack_image
 from guactors.messages import Limits
-from guactors.runtimes.base import Command, Exit
+from guactors.runtimes.base import Command, Exit, Mount
 from guactors.runtimes.docker.driver import DockerRuntime
 from guactors.runtimes.instance import Instance
 from guactors.runtimes.native.guardian import Guardian
@@ -36,6 +36,7 @@ from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
 from guactors.runtimes.qemu.guest import cpio
 from guactors.runtimes.qemu.inside import PATH
 from guactors.runtimes.qemu.line import Line
+from guactors.runtimes.tools import squash_directory
 from tests.contract import guests
 from tests.contract.runtime_bench import Bench, finish, machines, outcome, output, sh, tar
 
@@ -272,6 +273,97 @@ def test_an_image_that_is_damaged_inside(bench: Bench) -> None:
     with pytest.raises(ImageRefused, match="root file system"):
         driver.start()
     driver.close()
+
+
+# --- directories of the machine -------------------------------------------------------------------
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Mount:
+    directory = tmp_path / "given"
+    directory.mkdir()
+    (directory / "file").write_text("content")
+    return Mount(str(directory), "/mnt/given")
+
+
+def saved_with(bench: Bench, given: Mount, path: Path) -> None:
+    """A guest that reads a file of the mount again and again, in the file ``path``."""
+    instance = bench.started(mounts=(given,))
+    script = "exec 3</mnt/given/file; while :; do cat /mnt/given/file > seen; sleep 0.05; done"
+    outcome(instance, f"({script}) >/dev/null 2>&1 </dev/null &")
+    instance.save(str(path))
+    instance.close()
+
+
+def test_a_mount_goes_on_with_its_guest(bench: Bench, given: Mount, tmp_path: Path) -> None:
+    saved_with(bench, given, tmp_path / "saved")
+    spec = bench.spec(mounts=(given,))
+    driver = bench.runtime.restore(spec, str(tmp_path / "saved"))
+    again = bench.keep(Instance(spec, driver, running=True))
+    assert outcome(again, "rm -f seen; while ! test -s seen; do sleep 0.05; done; cat seen")[0] == (
+        b"content"
+    )
+    assert outcome(again, "cat /mnt/given/file; echo x > /mnt/given/file")[0] == b"content"
+
+
+def test_what_was_mounted_must_be_there_as_it_was(
+    bench: Bench, given: Mount, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "saved")
+    saved_with(bench, given, tmp_path / "saved")
+    file = Path(given.source, "file")
+    with pytest.raises(ImageRefused, match="number of mounts"):
+        bench.runtime.restore(bench.spec(), path)
+    with pytest.raises(ImageRefused, match="something else at /mnt/other"):
+        bench.runtime.restore(bench.spec(mounts=(Mount(given.source, "/mnt/other"),)), path)
+    file.write_text("CONTENT")
+    with pytest.raises(ImageRefused, match="something else at /mnt/given"):
+        bench.runtime.restore(bench.spec(mounts=(given,)), path)
+    file.unlink()
+    file.parent.rmdir()
+    with pytest.raises(UsageError, match="does not exist"):
+        bench.runtime.restore(bench.spec(mounts=(given,)), path)
+
+
+def test_guests_of_one_snapshot_have_other_disks(
+    bench: Bench, given: Mount, tmp_path: Path
+) -> None:
+    """Of other sizes, so that a kernel that remembers the first one's could not read it."""
+    for size in (10, 3_000_000, 50):
+        Path(given.source, "file").write_bytes(b"x" * size)
+        instance = bench.started(mounts=(given,))
+        assert outcome(instance, "wc -c < /mnt/given/file")[0].split() == [b"%d" % size]
+    boots = bench.started(mounts=(given,), options={"warm": False})
+    assert outcome(boots, "wc -c < /mnt/given/file")[0].strip() == b"50"
+
+
+def test_a_squashfs_file_is_mounted_as_it_is(bench: Bench, given: Mount, tmp_path: Path) -> None:
+    file = tmp_path / "own.squashfs"
+    squash_directory(Path(given.source), file, "a test")
+    instance = bench.started(mounts=(Mount(str(file), "/mnt/given"),))
+    assert outcome(instance, "cat /mnt/given/file")[0] == b"content"
+    file.write_bytes(file.read_bytes()[:96] + bytes(file.stat().st_size - 96))
+    with pytest.raises(UsageError, match=r"/mnt/given: .*mount"):
+        bench.started(mounts=(Mount(str(file), "/mnt/given"),))
+
+
+def test_a_mount_in_the_place_of_a_file(bench: Bench, given: Mount) -> None:
+    with pytest.raises(UsageError, match=r"cannot mount /bin/sh: .*File exists"):
+        bench.started(mounts=(Mount(given.source, "/bin/sh"),))
+    assert outcome(bench.started(mounts=(given,)), "cat /mnt/given/file")[0] == b"content"
+
+
+def test_a_link_of_the_image_leads_no_mount_out_of_it(bench: Bench, given: Mount) -> None:
+    """``/usr`` of the guest is the agent's; that of the image is its own."""
+    root = guests.ground() / "linked"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(shutil.which("busybox") or "", root / "bin" / "sh")
+    (root / "usr").mkdir()
+    (root / "out").symlink_to("/usr")
+    image = build_image(root, guests.store(), name="linked", media="squashfs")
+    bench.image = image
+    instance = bench.started(mounts=(Mount(given.source, "/out/given"),))
+    assert outcome(instance, "read x < /usr/given/file; echo $x")[0] == b"content\n"
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from guactors.errors import (
     UsageError,
 )
 from guactors.messages import Limits
-from guactors.runtimes.base import Capability, Command, Exit, Output
+from guactors.runtimes.base import Capability, Command, Exit, Mount, Output
 from guactors.runtimes.instance import Instance
 from guactors.runtimes.life import State
 from tests.contract.runtime_bench import (
@@ -376,6 +376,107 @@ def test_no_member_of_an_archive_leads_out(bench: Bench, name: str) -> None:
 def test_what_is_not_there_cannot_be_read(bench: Bench) -> None:
     with pytest.raises(UsageError, match="missing"):
         b"".join(bench.started().get("missing"))
+
+
+# --- directories of the machine -------------------------------------------------------------------
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """A directory with files, one below and one large, and links that lead out of it."""
+    made = tmp_path / "given"
+    (made / "sub").mkdir(parents=True)
+    (made / "file").write_text("content")
+    (made / "sub" / "deep").write_text("deep content")
+    (made / "large").write_bytes(bytes(range(256)) * 4 * 4096)
+    (tmp_path / "secret").write_text("secret")
+    (made / "near").symlink_to("sub/deep")
+    (made / "above").symlink_to("../secret")
+    (made / "absolute").symlink_to(tmp_path / "secret")
+    return made
+
+
+@can(Capability.MOUNT)
+def test_what_is_mounted_can_be_read(bench: Bench, given: Path) -> None:
+    instance = bench.started(mounts=(Mount(str(given), "/mnt/given"),))
+    found = outcome(instance, "cat /mnt/given/file /mnt/given/near; wc -c < /mnt/given/large")
+    assert found == (b"contentdeep content4194304\n", b"", Exit(0))
+    user = "id -u; cat /mnt/given/sub/deep"
+    if Capability.USER in bench.can:
+        assert outcome(instance, user, user="65534:65534")[0] == b"65534\ndeep content"
+
+
+@can(Capability.MOUNT)
+@pytest.mark.parametrize(
+    "script", ["echo x > file", "echo x > new", "mkdir new", "rm file", "mv file new", "chmod 0 ."]
+)
+def test_what_is_mounted_cannot_be_written(bench: Bench, given: Path, script: str) -> None:
+    instance = bench.started(mounts=(Mount(str(given), "/mnt/given"),))
+    before = sorted(path.name for path in given.iterdir())
+    _, err, end = outcome(instance, f"cd /mnt/given && {script}")
+    assert end.code
+    assert b"ead-only" in err
+    assert sorted(path.name for path in given.iterdir()) == before
+    assert (given / "file").read_text() == "content"
+
+
+@can(Capability.MOUNT)
+@pytest.mark.parametrize("path", ["above", "absolute", "../secret", "sub/../../secret"])
+def test_no_path_leads_out_of_what_is_mounted(bench: Bench, given: Path, path: str) -> None:
+    instance = bench.started(mounts=(Mount(str(given), "/mnt/given"),))
+    out, _, end = outcome(instance, f"cat /mnt/given/{path}")
+    assert (out, bool(end.code)) == (b"", True)
+
+
+@can(Capability.MOUNT)
+def test_many_instances_have_the_same_mounted(bench: Bench, given: Path) -> None:
+    there = [bench.started(mounts=(Mount(str(given), "/mnt/given"),)) for _ in range(3)]
+    reading = [sh(one, "cat /mnt/given/large /mnt/given/file") for one in there]
+    large = (given / "large").read_bytes()
+    for running in reading:
+        assert finish(running)[0] == large + b"content"
+    there[0].close()
+    assert outcome(there[1], "cat /mnt/given/file")[0] == b"content"
+
+
+@can(Capability.MOUNT)
+def test_several_are_mounted_each_in_its_place(bench: Bench, given: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").write_text("another")
+    both = (Mount(str(given), "/mnt/z"), Mount(str(other), "/mnt/a"))
+    script = "cat /mnt/a/file /mnt/z/file"
+    assert outcome(bench.started(mounts=both), script)[0] == b"anothercontent"
+    swapped = (Mount(str(other), "/mnt/z"), Mount(str(given), "/mnt/a"))
+    assert outcome(bench.started(mounts=swapped), script)[0] == b"contentanother"
+
+
+@can(Capability.MOUNT)
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("missing", "/x"),
+        ("given", "x"),
+        ("given", "/x/../y"),
+        ("given", "/"),
+        ("given/../..", "/x"),
+    ],
+)
+def test_what_cannot_be_mounted_is_said(
+    bench: Bench, given: Path, source: str, target: str
+) -> None:
+    wrong = Mount(str(given.parent) + f"/{source}", target)
+    with pytest.raises(UsageError, match="cannot be mounted"):
+        bench.started(mounts=(wrong,))
+
+
+def test_mounts_are_refused_where_there_can_be_none(bench: Bench, given: Path) -> None:
+    mounts = (Mount(str(given), "/mnt/given"),)
+    if Capability.MOUNT in bench.can:
+        assert outcome(bench.started(mounts=mounts), "cat /mnt/given/file")[0] == b"content"
+        return
+    with pytest.raises(UsageError, match=r"mount|directories"):
+        bench.started(mounts=mounts)
 
 
 # --- life -----------------------------------------------------------------------------------------

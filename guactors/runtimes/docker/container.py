@@ -55,6 +55,7 @@ from guactors.runtimes.docker.words import (
     exec_body,
     exit_of,
 )
+from guactors.runtimes.mounts import check_mounts
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Of programs, where neither the image nor anybody else says so."""
@@ -270,9 +271,7 @@ class DockerInstance:
 
     def _create(self, image: str, processors: int, watch: Watch) -> str:
         body = container_body(self._spec, image, processors, watch.keeper)
-        for mount in self._spec.mounts:
-            if not os.path.exists(mount.source):  # some daemons would make it
-                raise UsageError(f"{mount.source} cannot be mounted: it does not exist")
+        check_mounts(self._spec.mounts)  # some daemons would make what is missing
         query = {"name": container_name(self._spec)}
         try:
             with watch.birth(self._spec.instance):

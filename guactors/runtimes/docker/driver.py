@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _ALWAYS: Final = frozenset({
     Capability.IMAGE, Capability.PRIVATE, Capability.PAUSE, Capability.TTY, Capability.USER,
-    Capability.DISK,
+    Capability.DISK, Capability.MOUNT,
 })  # fmt: skip
 _HELD: Final = {
     Capability.CPU: "CpuCfsQuota",

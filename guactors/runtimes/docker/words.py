@@ -17,6 +17,7 @@ from guactors.errors import GuactorsError, ProgramNotStarted, UsageError
 from guactors.messages import Limits
 from guactors.runtimes.base import Command, Exit, Mount, Output, Spec
 from guactors.runtimes.docker import init
+from guactors.runtimes.mounts import check_paths
 
 OWNER: Final = "gu.owner"
 INSTANCE: Final = "gu.instance"
@@ -111,9 +112,7 @@ def _ulimits(given: Any) -> list[dict[str, Any]]:
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
-    for path in (mount.source, mount.target):
-        if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
-            raise UsageError(f"{path!r} cannot be mounted: name it from the root")
+    check_paths(mount)
     return {
         "Type": "bind",
         "Source": mount.source,

@@ -137,6 +137,8 @@ class ExternalRuntime:
         if needed not in self.capabilities:
             instead = "give it an image" if needed is Capability.HOST else "leave the image out"
             raise UsageError(f"{what} has not the capability {needed.value!r}: {instead}")
+        if spec.mounts and Capability.MOUNT not in self.capabilities:
+            raise UsageError(f"{what} has not the capability 'mount': leave the mounts out")
         if self.driver.manifest.limits == "driver":
             for one in sorted(HELD - self.capabilities):
                 if getattr(spec.limits, one.value):

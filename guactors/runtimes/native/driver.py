@@ -26,6 +26,7 @@ from guactors.errors import RuntimeMissing, UsageError
 from guactors.runtimes.base import Capability, Command, Probe, Process, Spec, Stats
 from guactors.runtimes.cgroup_places import find_places, sweep
 from guactors.runtimes.command import without_secrets
+from guactors.runtimes.mounts import check_mounts
 from guactors.runtimes.native.belonging import MARK, find_belonging
 from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.native.images import clean_environment, program_in
@@ -64,7 +65,7 @@ class NativeRuntime:
             if os.geteuid() == 0:
                 held.add(Capability.USER)
         if find_bubblewrap():
-            held.add(Capability.PRIVATE)
+            held |= {Capability.PRIVATE, Capability.MOUNT}
         self.capabilities = _ALWAYS | held
         self._limits = places.guarantee if places is not None else "rlimit"
 
@@ -127,6 +128,12 @@ class NativeInstance:
             raise UsageError(f"there is no sandbox {self._sandbox!r}: there is 'bubblewrap'")
         if self._sandbox and not find_bubblewrap():
             raise RuntimeMissing("the sandbox needs bubblewrap: install the package bubblewrap")
+        check_mounts(spec.mounts)
+        if spec.mounts and not self._sandbox:
+            raise UsageError(
+                f"{spec.instance}: only a sandbox can mount: ask for sandbox='bubblewrap', or let "
+                f"its programs read {spec.mounts[0].source} where it is"
+            )
         self._belonging = find_belonging(
             spec.instance, spec.limits, counted=spec.options.get("counted", True)
         )

@@ -40,6 +40,11 @@ class Disk(Struct, frozen=True):
     read_only: bool = False
 
 
+def data_serial(number: int) -> str:
+    """Of the disk with data of that number, from 0 on."""
+    return f"data{number}"
+
+
 class Machine(Struct, frozen=True):
     """``memory``: MiB; ``upper``: MiB of memory for what is written, where there is no scratch
     disk; ``tsc_khz``: of the host's clock, 0 for unknown; ``agent``, ``console``, ``monitor``:

@@ -30,8 +30,9 @@ from guactors.images.manifest import Config
 from guactors.runtimes.base import Command, Exit, Spec
 from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.qemu import saved, scratch
-from guactors.runtimes.qemu.argv import Disk
+from guactors.runtimes.qemu.argv import Disk, data_serial
 from guactors.runtimes.qemu.box import Box
+from guactors.runtimes.qemu.data import DataDisk, check_marks
 from guactors.runtimes.qemu.inside import Inside
 from guactors.runtimes.qemu.line import CLOSED
 from guactors.runtimes.qemu.plan import LEAST, Plan
@@ -48,13 +49,14 @@ _PREPARED_FROM: Final = LEAST + 1
 
 class Ground(Struct, frozen=True):
     """What a guest stands on: ``root``, the descriptor of its image's file, -1 for none; ``empty``,
-    an empty disk to copy, None for memory."""
+    an empty disk to copy, None for memory; ``data``: disks that it only reads."""
 
     spec: Spec
     config: Config
     plan: Plan
     root: int
     empty: Path | None
+    data: tuple[DataDisk, ...] = ()
 
 
 class Keeper:
@@ -104,17 +106,30 @@ class Guest:
             os.close(self.disk)
             self.disk = -1
 
-    def save(self, path: Path, key: str) -> None:
-        """Stand still and write all of it to the file. Raises InstanceLost, OSError."""
+    def save(self, path: Path, key: str, data: tuple[DataDisk, ...] = ()) -> None:
+        """Stand still and write all of it to the file. ``data``: disks that it has mounted. Raises
+        InstanceLost, OSError."""
         self.vm.line.watched = False
         self.inside.quiet(QUIET_WITHIN)
         self.vm.qmp.execute("stop")
-        saved.write(path, key, self.vm.qmp, self.disk, self.begun)
+        marks = tuple(one.mark for one in data)
+        saved.write(path, key, self.vm.qmp, self.disk, self.begun, marks)
 
 
 def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests, keeper: Keeper) -> Guest:
-    """From a warm one if there is any, else by booting. Raises InstanceLost, ImageRefused,
-    RuntimeMissing."""
+    """From a warm one if there is any, else by booting; its data disks are mounted. Raises
+    InstanceLost, ImageRefused, RuntimeMissing, UsageError."""
+    guest = _plain_guest(ground, guardian, warm, keeper)
+    if ground.data:
+        try:
+            guest.inside.mount(_serials(ground), [one.target for one in ground.data])
+        except BaseException:
+            guest.close()
+            raise
+    return guest
+
+
+def _plain_guest(ground: Ground, guardian: Guardian, warm: WarmGuests, keeper: Keeper) -> Guest:
     plan = ground.plan
     if not plan.warm:
         return boot(ground, guardian, keeper)
@@ -130,6 +145,8 @@ def start_guest(ground: Ground, guardian: Guardian, warm: WarmGuests, keeper: Ke
     try:
         if ground.config.python:
             _warm_up(guest, prepare=plan.machine.memory >= _PREPARED_FROM)
+        if ground.data:
+            guest.inside.mount(_serials(ground), [])
         with suppress(OSError):  # no room for it: the guest itself is well
             guest.save(warm.path(plan.key), plan.key)
             warm.trim(plan.key)
@@ -191,6 +208,7 @@ def boot(ground: Ground, guardian: Guardian, keeper: Keeper) -> Guest:
 def restore(ground: Ground, guardian: Guardian, keeper: Keeper, fd: int, path: str) -> Guest:
     """What was saved in an open file, which stays open."""
     head = saved.read_head(fd, ground.plan.key, path)
+    check_marks(head.data, ground.data, path)
     disk = saved.read_disk(fd, head, Path(ground.spec.directory))
     profile = ground.plan.machine.profile
     guest = _begin(ground, guardian, keeper, disk, incoming=True, profile=profile)
@@ -218,6 +236,10 @@ def _begin(
         if disk >= 0:
             disks.append(Disk("scratch", disk))
         disks.append(Disk("box", box.fd))
+        disks += [
+            Disk(serial, one.fd, read_only=True)
+            for serial, one in zip(_serials(ground), ground.data, strict=True)
+        ]
         machine = msgspec.structs.replace(
             ground.plan.machine, disks=tuple(disks), incoming=incoming, profile=profile
         )
@@ -230,6 +252,10 @@ def _begin(
             os.close(disk)
         raise
     return Guest(vm, Inside(vm.line, ground.spec, ground.config, box), box, disk)
+
+
+def _serials(ground: Ground) -> list[str]:
+    return [data_serial(number) for number in range(len(ground.data))]
 
 
 def _welcome(guest: Guest, within: float) -> None:

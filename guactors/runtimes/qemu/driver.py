@@ -26,10 +26,8 @@ assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import ImageRefused, InstanceLost, RuntimeMissing, UsageError
 from guactors.home import home
-from guactors.images.directory import scan_directory
 from guactors.images.manifest import Config
 from guactors.images.squashfs import read_superblock
-from guactors.images.tar_writer import tar_of
 from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Probe, Process, Spec, Stats
 from guactors.runtimes.cgroup import Group
@@ -39,6 +37,7 @@ from guactors.runtimes.native.guardian import Guardian
 from guactors.runtimes.qemu import scratch
 from guactors.runtimes.qemu.argv import Profile
 from guactors.runtimes.qemu.boot import Ground, Guest, Keeper, restore, start_guest
+from guactors.runtimes.qemu.data import DataDisks
 from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
 from guactors.runtimes.qemu.guest.make import Guest as GuestFiles
 from guactors.runtimes.qemu.guest.make import make_guest
@@ -46,6 +45,7 @@ from guactors.runtimes.qemu.line import SAVED
 from guactors.runtimes.qemu.plan import make_plan
 from guactors.runtimes.qemu.probe import Accelerator, choose
 from guactors.runtimes.qemu.warm import WarmGuests
+from guactors.runtimes.tools import INSTALL, find_tool
 
 if TYPE_CHECKING:
     from guactors.images.store import ImageStore
@@ -57,7 +57,7 @@ _LOOK_WITHIN: Final = 2.0
 _ARCH: Final = "x86_64"
 _CAN: Final = frozenset({
     Capability.IMAGE, Capability.PRIVATE, Capability.PAUSE, Capability.SAVE, Capability.TTY,
-    Capability.USER, Capability.MEMORY, Capability.PIDS, Capability.DISK,
+    Capability.USER, Capability.MEMORY, Capability.PIDS, Capability.DISK, Capability.MOUNT,
 })  # fmt: skip
 
 
@@ -82,6 +82,7 @@ class QemuRuntime:
         self._packages = packages or guest_packages()
         self._cache = cache or home() / "cache" / "qemu"
         self._warm = WarmGuests(self._cache / "warm")
+        self._data = DataDisks(self._cache / "data")
         self._guest = guest
         self._accelerator: Accelerator | None = None
         self._counting = threading.Lock()
@@ -104,6 +105,7 @@ class QemuRuntime:
             "kernel": self._files().release,
             "limits": self._places.guarantee if self._places is not None else "guest only",
             "scratch": "disk" if scratch.find_mke2fs() else "memory: install e2fsprogs",
+            "mounts": "disks" if find_tool("mksquashfs") else f"squashfs files only: {INSTALL}",
             "isolation": "a machine of its own",
             "boot_retries": str(self._retries),
         }
@@ -189,11 +191,16 @@ class QemuRuntime:
             spec.options, spec.limits, name=f"{PREFIX}{spec.owner}:{spec.instance}",
             qemu=qemu, guest=files, image=spec.image, profile=profile, scratch=size,
             tsc_khz=host_tsc_khz() if spec.options.get("machine") == "microvm" else 0,
-            processors=os.cpu_count() or 1,
+            processors=os.cpu_count() or 1, data=len(spec.mounts),
         )  # fmt: skip
         empty = scratch.template(self._cache, size) if size else None
         config, root = self._open(spec.image)
-        return Ground(spec, config, plan, root, empty), [root]
+        try:
+            data = self._data.open(spec.mounts)
+        except BaseException:
+            os.close(root)
+            raise
+        return Ground(spec, config, plan, root, empty, data), [root, *(one.fd for one in data)]
 
     def _open(self, image: str) -> tuple[Config, int]:
         """What runs in the image, and the descriptor of its root file system, verified."""
@@ -240,8 +247,6 @@ class QemuInstance:
         """From a warm guest, or by booting."""
         with self._starting:
             self._run(self._runtime.start(self._ground, self._keeper))
-        for mount in self._spec.mounts:
-            self.put(mount.target, tar_of(scan_directory(Path(mount.source))), tar=True)
 
     def go_on(self, path: str) -> None:
         """From a file that ``save`` wrote."""
@@ -295,7 +300,7 @@ class QemuInstance:
         guest = self.guest
         if self._paused:
             self.resume()
-        guest.save(Path(path), self._ground.plan.key)
+        guest.save(Path(path), self._ground.plan.key, self._ground.data)
         guest.close(SAVED)
 
     def stats(self) -> Stats:

@@ -15,7 +15,7 @@ assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import InstanceLost, UsageError
 from guactors.images.manifest import Config
-from guactors.runtimes.base import Command, Spec
+from guactors.runtimes.base import Command, Exit, Spec
 from guactors.runtimes.qemu.agent import wire
 from guactors.runtimes.qemu.box import Box
 from guactors.runtimes.qemu.files import Files
@@ -26,6 +26,8 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MIB: Final = 2.0**20
 _SEED: Final = 64
 _SETTLE: Final = 10.0
+_MOUNT_WITHIN: Final = 30.0
+_SAID_MOST: Final = 2000
 
 
 class Inside:
@@ -86,6 +88,27 @@ class Inside:
         env = {"PATH": PATH, "HOME": "/root", **self._config.env}
         words = [f"{key}={value}" for key, value in env.items()]
         self._line.ask(wire.PREPARE, within, name=name, env=words)
+
+    def mount(self, serials: list[str], targets: list[str]) -> None:
+        """Disks at directories of the image, one after another; without directories, others may be
+        in their places when the guest goes on from a file. Raises UsageError, InstanceLost."""
+        process = self._begin(wire.MOUNT, serials=serials, targets=targets)
+        said, until = b"", time.monotonic() + _MOUNT_WITHIN
+        try:
+            while not isinstance(found := process.read(max(0.0, until - time.monotonic())), Exit):
+                if found is None:
+                    raise InstanceLost(f"its data disks were not mounted in {_MOUNT_WITHIN:g} s")
+                said = (said + found.data)[-_SAID_MOST:]
+        finally:
+            process.close()
+        if found.reason:
+            raise InstanceLost(found.detail)
+        if found.code:
+            why = said.decode("utf-8", "replace").strip()
+            raise UsageError(
+                f"the guest {self._spec.instance} cannot mount "
+                f"{', '.join(targets or serials)}: {why}"
+            )
 
     def put(self, path: str, data: Iterable[bytes], *, tar: bool) -> None:
         """See Driver."""

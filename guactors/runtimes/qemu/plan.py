@@ -15,7 +15,14 @@ from msgspec import Struct
 
 from guactors.errors import UsageError
 from guactors.messages import Limits
-from guactors.runtimes.qemu.argv import TB_SIZE, Disk, Machine, Profile, build_argv
+from guactors.runtimes.qemu.argv import (
+    TB_SIZE,
+    Disk,
+    Machine,
+    Profile,
+    build_argv,
+    data_serial,
+)
 from guactors.runtimes.qemu.found import Qemu
 from guactors.runtimes.qemu.guest.make import Guest
 
@@ -59,10 +66,11 @@ def make_plan(
     scratch: int,
     tsc_khz: int,
     processors: int,
+    data: int = 0,
 ) -> Plan:
     """``profile``: where the options leave it open; ``image``: its id, empty for none; ``scratch``:
-    bytes of the disk, 0 where none can be made; ``processors``: of this machine. Raises
-    UsageError."""
+    bytes of the disk, 0 where none can be made; ``processors``: of this machine; ``data``: how many
+    disks with data it has. Raises UsageError."""
     _check(options)
     wanted = options.get("machine", "auto")
     if wanted not in {"auto", "q35", "microvm", "kvm"}:
@@ -78,15 +86,19 @@ def make_plan(
         tb_size=options.get("tb_size", TB_SIZE), upper=memory // 2, tsc_khz=tsc_khz,
     )  # fmt: skip
     within = float(options.get("boot_within", 5.0 if profile == "kvm" else 15.0))
-    key = key_of(machine, qemu, guest, image, scratch)
+    key = key_of(machine, qemu, guest, image, scratch, data)
     return Plan(machine, key, scratch, bool(options.get("warm", True)), within)
 
 
-def key_of(machine: Machine, qemu: Qemu, guest: Guest, image: str, scratch: int) -> str:
-    """Of all that must be the same where a saved guest goes on."""
-    disks = (Disk("root", 0, read_only=True), Disk("scratch", 0), Disk("box", 0))
+def key_of(
+    machine: Machine, qemu: Qemu, guest: Guest, image: str, scratch: int, data: int = 0
+) -> str:
+    """Of all that must be the same where a saved guest goes on: of disks with ``data`` how many
+    there are, whatever they hold."""
+    disks = [Disk("root", 0, read_only=True), Disk("scratch", 0), Disk("box", 0)]
+    disks += [Disk(data_serial(number), 0, read_only=True) for number in range(data)]
     plain = msgspec.structs.replace(
-        machine, name="guest", agent=0, console=0, monitor=0, disks=disks, incoming=False
+        machine, name="guest", agent=0, console=0, monitor=0, disks=tuple(disks), incoming=False
     )
     words = [*build_argv(plain), qemu.version, guest.key, image, str(scratch)]
     return hashlib.sha3_256("\0".join(words).encode()).hexdigest()[:32]

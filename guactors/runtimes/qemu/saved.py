@@ -40,15 +40,19 @@ _DISK_MOST: Final = 1 << 44
 
 class Head(Struct, frozen=True):
     """``disk_at``: where the disk begins in the file, 0 for none; ``disk_size``: of the whole;
-    ``disk_begun``: bytes that it had in use when it was empty."""
+    ``disk_begun``: bytes that it had in use when it was empty; ``data``: the marks of its disks
+    with data, none of one that has mounted none yet."""
 
     key: str
     disk_at: int = 0
     disk_size: int = 0
     disk_begun: int = 0
+    data: tuple[str, ...] = ()
 
 
-def write(path: Path, key: str, qmp: Qmp, disk: int, begun: int) -> None:
+def write(
+    path: Path, key: str, qmp: Qmp, disk: int, begun: int, data: tuple[str, ...] = ()
+) -> None:
     """The state of a guest that stands still. ``disk``: the descriptor of its disk, -1 for none.
     Raises InstanceLost, OSError."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -59,10 +63,10 @@ def write(path: Path, key: str, qmp: Qmp, disk: int, begun: int) -> None:
         qmp.execute("getfd", {"fdname": "state"}, fd=fd)
         qmp.execute("migrate", {"uri": "fd:state"})
         _await(qmp)
-        head = Head(key)
+        head = Head(key, data=data)
         if disk >= 0:
             at = os.fstat(fd).st_size
-            head = Head(key, at, os.fstat(disk).st_size, begun)
+            head = Head(key, at, os.fstat(disk).st_size, begun, data)
             for offset, size in scratch.extents(disk):
                 os.pwrite(fd, _EXTENT.pack(offset, size), at)
                 scratch.copy(disk, offset, fd, at + _EXTENT.size, size)
@@ -90,8 +94,8 @@ def read_head(fd: int, key: str, path: str) -> Head:
         raise ImageRefused(f"{path} is no saved guest, or was not written to its end")
     if head.key != key:
         raise ImageRefused(
-            f"{path} was saved with another QEMU, kernel, image or machine: it goes on only where "
-            "all of them are the same"
+            f"{path} was saved with another QEMU, kernel, image, machine or number of mounts: it "
+            "goes on only where all of them are the same"
         )
     return head
 

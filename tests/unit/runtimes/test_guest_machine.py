@@ -73,9 +73,9 @@ def test_a_saved_guest_goes_on_only_where_all_is_the_same() -> None:
     others = [
         plan({"memory": 512}), plan({}, Limits(cpu=2)), plan({}, image="two"),
         plan({}, qemu=Qemu("qemu", "8")), plan({}, scratch=MIB),
-        plan({}, guest=Guest(Path("k"), Path("i"), "h", "6")),
+        plan({}, guest=Guest(Path("k"), Path("i"), "h", "6")), plan({}, data=1), plan({}, data=2),
     ]  # fmt: skip
-    assert len({usual, *others}) == 7
+    assert len({usual, *others}) == 9
 
 
 def test_memory_and_processors_follow_the_limits() -> None:

@@ -16,6 +16,7 @@ import time
 assert sys.platform == "linux", "runs in guests"
 
 from guactors.runtimes.qemu.agent import wire
+from guactors.runtimes.qemu.agent.disks import attach
 from guactors.runtimes.qemu.agent.program import (
     NotStarted,
     Place,
@@ -255,17 +256,15 @@ class Agent:
         self._answer(channel, wire.ANSWER, ready=ready)
 
     def _on_files(self, channel: int, content: bytes) -> None:
-        fields = unpack_dict(content)
         prepare()
+        self._work(channel, lambda: transfer(self._place, self._home, unpack_dict(content)))
 
-        def work() -> None:
-            self._place.enter()
-            if not os.path.isdir(self._home):
-                os.makedirs(self._home)
-            os.chdir(self._home)
-            transfer(fields, self._place.box)
+    def _on_mount(self, channel: int, content: bytes) -> None:
+        self._work(channel, lambda: attach(self._place, unpack_dict(content)))
 
-        self._start(channel, lambda: guarded(work), given=True, program=False)
+    def _work(self, channel: int, run: Callable[[], None]) -> None:
+        """In a child; what goes wrong there is told on its stream 2."""
+        self._start(channel, lambda: guarded(run), given=True, program=False)
         self._programs[channel].transfer = True
 
     def _start(
@@ -435,4 +434,5 @@ _DEEDS: dict[int, Callable[[Agent, int, bytes], None]] = {
     wire.QUIET: Agent._on_quiet,
     wire.QUIT: Agent._on_quit,
     wire.PREPARE: Agent._on_prepare,
+    wire.MOUNT: Agent._on_mount,
 }

@@ -31,6 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from guactors.runtimes.qemu.agent.program import Place
+
 WRONG = 3
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
@@ -41,9 +43,14 @@ _TYPES = 0o170000
 _DIRECTORY, _FILE, _LINK = 0o040000, 0o100000, 0o120000
 
 
-def transfer(fields: dict[str, object], box: int) -> None:
-    """What a question FILES asks for; the process is in the image, in its own directory. ``op``:
+def transfer(place: Place, home: str, fields: dict[str, object]) -> None:
+    """What a question FILES asks for, by a child of the agent; paths begin at ``home``. ``op``:
     ``put``, ``get``, ``put-tree``, ``get-tree``; ``path``; ``slots``: of the box, for ``get``."""
+    place.enter()
+    if not os.path.isdir(home):
+        os.makedirs(home)
+    os.chdir(home)
+    box = place.box
     operation, path = text(fields, "op"), text(fields, "path")
     if operation.startswith("put"):
         source = Source(box)
