@@ -29,7 +29,7 @@ from benchmarks.table import aligned
 from guactors.ids import fresh
 from guactors.images.debian import build_debian
 from guactors.images.store import ImageStore
-from guactors.runtimes.base import Command, Exit, Output, Spec
+from guactors.runtimes.base import Command, Exit, Mount, Output, Spec
 from guactors.runtimes.instance import Instance
 from guactors.runtimes.qemu.driver import QemuInstance, QemuRuntime
 from guactors.runtimes.qemu.guest.make import Guest, fetch_packages, make_guest
@@ -37,6 +37,8 @@ from guactors.runtimes.qemu.guest.make import Guest, fetch_packages, make_guest
 MIB = 1 << 20
 BIG = 64
 """MiB of a large file."""
+GIVEN = 200
+"""Files of a MiB in a directory that is mounted."""
 SMALL = 1000
 """Files of 4 KiB."""
 LOOP = "import time\nt = time.perf_counter()\nx = 0\nfor i in range(1_000_000): x += i * i % 7\n"
@@ -64,15 +66,17 @@ class Ground:
     def store(self) -> ImageStore:
         return ImageStore(self.base / "images", quota=4 << 30, now=time.time)
 
-    def made(self, **options: object) -> Instance:
+    def made(self, *mounts: Mount, **options: object) -> Instance:
         """A guest that was not started."""
         name = fresh("instance")
         (self.base / name).mkdir()
-        spec = Spec(name, "p-benchmark", str(self.base / name), self.image, options=options)
+        spec = Spec(
+            name, "p-benchmark", str(self.base / name), self.image, mounts=mounts, options=options
+        )
         return Instance(spec, self.runtime.create(spec))
 
-    def started(self, **options: object) -> Instance:
-        instance = self.made(**options)
+    def started(self, *mounts: Mount, **options: object) -> Instance:
+        instance = self.made(*mounts, **options)
         instance.start()
         return instance
 
@@ -201,6 +205,25 @@ def small(ground: Ground, *, into: bool) -> Row:
     return Row(name, max(later), "files/s", 2000, words, at_least=True)
 
 
+def mounted(ground: Ground) -> Row:
+    """A directory of many files, from the wish for a guest until it is mounted there."""
+    took = []
+    for name, files in (("nearly-empty", 1), ("given", GIVEN)):
+        directory = ground.base / name
+        directory.mkdir()
+        for number in range(files):
+            (directory / str(number)).write_bytes(os.urandom(MIB))
+        mount = Mount(str(directory), "/mnt/given")
+        took = []
+        for _ in range(ground.rounds + 1):
+            began = time.perf_counter()
+            with ground.started(mount):
+                took.append(time.perf_counter() - began)
+    words = f"a directory of {GIVEN} MiB; the first guest that has it {took[0]:.2f}, when the disk "
+    words += f"is made; worst of the others {max(took[1:]):.2f}"
+    return Row("warm start with a directory mounted", statistics.median(took[1:]), "s", 0.5, words)
+
+
 def download(ground: Ground) -> Row:
     """What of a guest a machine has to fetch, packed with xz, as Debian's packages are."""
     files = (ground.files.kernel, ground.files.initrd)
@@ -278,6 +301,7 @@ ROWS: dict[str, Callable[[Ground], Row]] = {
     "large_out": lambda ground: large(ground, into=False),
     "small_in": lambda ground: small(ground, into=True),
     "small_out": lambda ground: small(ground, into=False),
+    "mounted": mounted,
     "download": download,
     "compute": compute,
     "pause": pause,

@@ -79,6 +79,17 @@ def test_it_is_made_anew_when_anything_changed(disks: DataDisks, source: Path) -
     assert len(seen) == 2
 
 
+def test_made_again_it_is_the_same(source: Path, tmp_path: Path) -> None:
+    """A guest that was saved has parts of its disk in memory, and goes on with one made again."""
+    for number in range(300):
+        (source / "sub" / f"f{number}").write_bytes(os.urandom(number * 50))
+    found = []
+    for name in ("one", "two"):
+        with opened(DataDisks(tmp_path / name), source) as made:
+            found.append(Path(f"/proc/self/fd/{made[0].fd}").read_bytes())
+    assert found[0] == found[1]
+
+
 def test_the_order_is_that_of_the_places(disks: DataDisks, source: Path, tmp_path: Path) -> None:
     mounts = [Mount(str(source), "/a/b"), Mount(str(source), "/a")]
     found = disks.open(mounts)

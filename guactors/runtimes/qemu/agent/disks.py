@@ -27,7 +27,7 @@ _BLOCK = "/sys/block"
 _BUS = "/sys/bus/virtio"
 _MOUNT = "/bin/busybox"
 _GIVEN_UP = "/tmp/given-up-"
-"""How links begin that note the device of a disk, which has its serial no more."""
+"""How links begin that note the device of a disk: while it is given up, nobody reads its serial."""
 
 
 def attach(place: Place, fields: dict[str, object]) -> None:
