@@ -255,7 +255,7 @@ def test_it_ignores_sigterm(bench: Bench) -> None:
     running = sh(instance, "trap '' TERM; echo go; while :; do sleep 0.05; done")
     assert output(running) == b"go\n"
     instance.stop(grace=0.3)
-    assert isinstance(running.read(0), Exit)
+    finish(running)
     assert instance.state is State.ENDED
 
 
