@@ -48,6 +48,8 @@ from guactors.versions import own_versions
 
 NAP = 0.25
 """Seconds between two looks at a silent link, in case its descriptors missed an edge."""
+IDLE = 5.0
+"""Seconds without a question after which the hub is dialled anew."""
 
 
 class GridClient:
@@ -62,12 +64,16 @@ class GridClient:
     ) -> None:
         self.address: HubAddress = find_hub(address, key)
         self.timeout = timeout
-        self.peer = PeerId(fresh("caller"))
         self._last_request = 0
+        self._used = 0.0
         self._decoder: Decoder[Message] = Decoder(HubToCaller)
         self._transport: Transport = open_transport(self.address.credentials.identity)
         self._link: Link | None = None
         self._heard: deque[Message] = deque()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.peer = PeerId(fresh("caller"))
         self._hello = self.address.credentials.introduce(
             Hello(self.peer, "caller", own_versions(), os.getpid(), host_id())
         )
@@ -122,6 +128,7 @@ class GridClient:
         """As ``ask``, with up to ``window`` questions under way at a time; yields each question
         with its answer, in the order of the answers. ``timeout``: seconds for the next answer,
         whichever it is. After an error the answers to the others are dropped."""
+        self._come_again()
         waiting: dict[int, Message] = {}
         source = iter(questions)
         while True:
@@ -137,6 +144,14 @@ class GridClient:
             )
             number: int = getattr(answer, "request", 0)
             yield waiting.pop(number), answer
+
+    def _come_again(self) -> None:
+        """As somebody new, after a pause: whoever answers no pings is soon forgotten."""
+        if self._link is not None and time.monotonic() - self._used > IDLE:
+            self._link.close()
+            self._heard.clear()
+            self._begin()
+            self._dial()
 
     def _dial(self) -> None:
         last: errors.GuactorsError | None = None
@@ -170,6 +185,7 @@ class GridClient:
                 selector.register(fileno, selectors.EVENT_READ)
             while True:
                 self._heard += self._received(link)
+                self._used = time.monotonic()
                 while self._heard:
                     message = self._heard.popleft()
                     if isinstance(message, Ping):

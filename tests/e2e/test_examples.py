@@ -128,6 +128,16 @@ def test_tiles_without_povray_says_what_to_install(tmp_path: Path) -> None:
     assert "apt-get install povray" in done.stdout
 
 
+@pytest.mark.needs("povray")
+def test_an_animation_of_the_machine_s_own_program(tmp_path: Path) -> None:
+    """In other runtimes: ``test_enclosed.py``."""
+    words = ["--frames", "3", "--width", "16", "--height", "12", "--runtimes", "native"]
+    done = run("animation.py", *words, "--out", "out.png", cwd=tmp_path)
+    assert "native   3 frames" in done.stdout
+    data = (tmp_path / "out.png").read_bytes()
+    assert (data[:8], data.count(b"fcTL"), data.count(b"fdAT")) == (b"\x89PNG\r\n\x1a\n", 3, 2)
+
+
 def test_embedded_actor_kit(tmp_path: Path) -> None:
     done = run("embed_actor_kit.py", cwd=tmp_path)
     assert done.stdout
