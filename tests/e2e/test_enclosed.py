@@ -284,9 +284,9 @@ def test_a_provider_that_is_killed_leaves_nothing_and_another_goes_on(world: Wor
         assert len(before) >= len(actors)
         provider = provider_process(world)
         provider.send_signal(signal.SIGKILL)
+        command.eventually(lambda: not any(map(lives, before)), "the end of all instances")
         with pytest.raises((errors.ActorLost, errors.ProviderLost)):
             get(actors[0].add.remote())
-        command.eventually(lambda: not any(map(lives, before)), "the end of all instances")
         world.grid.add_provider("box")
         for name in wanted:
             remote = gu.remote(double).options(runtime=name, image=world.image)
