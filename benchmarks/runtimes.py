@@ -29,7 +29,7 @@ from benchmarks.table import aligned
 from guactors.runtimes.base import Command, Output, Spec
 from guactors.runtimes.instance import Instance
 from guactors.runtimes.native.driver import NativeRuntime
-from guactors.runtimes.program import run_program
+from guactors.runtimes.program import WINDOW, run_program
 
 TRUE = "/bin/true"
 GIB = 1 << 30
@@ -160,7 +160,8 @@ def large_output() -> Row:
         peak = _Peak(psutil.Process())
         total = 0
         began = time.perf_counter()
-        for number, ref in enumerate(gu.remote(run_program).remote(["sh", "-c", script], {}, "")):
+        paced = gu.remote(run_program).options(_generator_backpressure_num_objects=WINDOW)
+        for number, ref in enumerate(paced.remote(["sh", "-c", script], {}, "")):
             kind, data = gu.get(ref)
             if kind == "out":
                 total += len(data)

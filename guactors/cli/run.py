@@ -23,9 +23,11 @@ from guactors.grid_file import AUTO
 from guactors.refs import ObjectRef, ObjectRefGenerator
 from guactors.remote_function import RemoteFunction, image_program
 from guactors.runtimes.choice import NATIVE
-from guactors.runtimes.program import Chunk, run_program
+from guactors.runtimes.program import WINDOW, Chunk, run_program
 
 SIGNALLED = 128
+_ONCE = {"max_retries": 0, "_generator_backpressure_num_objects": WINDOW}
+"""Of every program: it is not run again, and waits for who reads."""
 CANCEL_WITHIN = 5.0
 """Seconds given to the far side to say that the program is gone."""
 
@@ -80,7 +82,7 @@ def run(
         fail(f"the runtime {runtime!r} runs images: name one with --image", USAGE)
     variables = parse_pairs(env or [], "--env")
     limits = parse_limits(limit or [])
-    options: dict[str, object] = {"num_cpus": cpus, "priority": priority, "max_retries": 0}
+    options: dict[str, object] = {"num_cpus": cpus, "priority": priority, **_ONCE}
     if memory:
         options["memory"] = parse_size(memory)
     if on:

@@ -32,6 +32,9 @@ Chunk = tuple[str, bytes | int]
 """``("out", bytes)``, ``("err", bytes)``, and last ``("exit", code)``; a code below zero is minus
 the signal that ended the program."""
 
+WINDOW: Final = 64
+"""Chunks that may be unread before a program has to wait: neither its worker nor who reads holds
+more of what it says, however slow he is."""
 GRACE: Final = 1.0
 """Seconds between asking a cancelled program to end and killing it."""
 NOT_FOUND: Final = 127
