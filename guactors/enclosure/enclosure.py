@@ -13,12 +13,12 @@ from typing import Final
 
 from guactors.enclosure.conversation import Conversation, Ended, Print
 from guactors.enclosure.source import BOOT
-from guactors.errors import PermissionDenied, ProgramNotStarted, RuntimeMissing, UsageError
+from guactors.errors import PermissionDenied, ProgramNotStarted, UsageError
 from guactors.messages import Limits
-from guactors.runtimes.base import Capability, Command, Runtime, Where
+from guactors.runtimes.base import Command, Runtime, Where
 from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.instance import Instance, Running
-from guactors.runtimes.program import instance_in
+from guactors.runtimes.program import private_instance
 
 PYTHONS: Final[tuple[str, ...]] = ("python3", "python")
 """Names of the interpreter in an image, the first that is there."""
@@ -68,16 +68,8 @@ class Enclosure:
 
     def _start(self) -> Conversation:
         where, runtime = self._where, self._runtime()
-        if Capability.PRIVATE not in runtime.capabilities:
-            raise RuntimeMissing(
-                f"the runtime {where.runtime!r} of this machine cannot keep code apart from it: "
-                "install the package bubblewrap there, or use another runtime"
-            )
         limits = where.limits or Limits()
-        options = {"root": where.root, "sandbox": "bubblewrap"} if where.runtime == NATIVE else {}
-        instance = self._held.enter_context(
-            instance_in(runtime, limits, where.image, options, where.owner)
-        )
+        instance = self._held.enter_context(private_instance(runtime, where, limits))
         talk = Conversation(self._python(instance), where.image, self._tell, self._ended)
         talk.begin()
         talk.say({"do": "environ", "variables": self._env})

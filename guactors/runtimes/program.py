@@ -13,16 +13,16 @@ import signal
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, Final
 
 import msgspec
 
-from guactors.errors import InternalError, ProgramNotStarted, UsageError
+from guactors.errors import InternalError, ProgramNotStarted, RuntimeMissing, UsageError
 from guactors.ids import fresh
 from guactors.messages import Limits
-from guactors.runtimes.base import Command, Exit, Runtime, Spec
+from guactors.runtimes.base import Capability, Command, Exit, Runtime, Spec, Where
 from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.instance import Instance, Running
 from guactors.runtimes.native.driver import NativeRuntime
@@ -97,6 +97,20 @@ def instance_in(
         # A program may well leave directories here that it forbade itself to enter.
         shutil.rmtree(directory, ignore_errors=True)
         guardian().forget("directory", directory)
+
+
+def private_instance(
+    runtime: Runtime, where: Where, limits: Limits
+) -> AbstractContextManager[Instance]:
+    """As :func:`instance_in`, one in which anything may be run: it keeps that apart from this
+    machine. Raises RuntimeMissing where its runtime cannot."""
+    if Capability.PRIVATE not in runtime.capabilities:
+        raise RuntimeMissing(
+            f"the runtime {where.runtime!r} of this machine cannot keep what runs there apart from "
+            "it: install the package bubblewrap there, or use another runtime"
+        )
+    options = {"root": where.root, "sandbox": "bubblewrap"} if where.runtime == NATIVE else {}
+    return instance_in(runtime, limits, where.image, options, where.owner)
 
 
 def _run(instance: Instance, command: Command) -> Generator[Chunk, None, int]:

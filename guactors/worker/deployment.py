@@ -21,13 +21,11 @@ from typing import Any, Final
 import msgspec
 
 from guactors.context import running
-from guactors.errors import RuntimeMissing, UsageError
+from guactors.errors import UsageError
 from guactors.remote_actor import method
-from guactors.runtimes.base import Capability, Command, Exit, Runtime, Where
-from guactors.runtimes.choice import NATIVE
-from guactors.runtimes.instance import Instance
+from guactors.runtimes.base import Command, Exit, Runtime, Where
 from guactors.runtimes.instance import Running as Program
-from guactors.runtimes.program import instance_in, least, limits_from
+from guactors.runtimes.program import least, limits_from, private_instance
 from guactors.worker.uploads import Uploads
 
 LONG: Final = "long"
@@ -138,21 +136,11 @@ class Deployment:
         runtime = open_runtime()
         self._held.callback(runtime.close)
         try:
-            self._instance = self._make(runtime, held)
+            made = private_instance(runtime, where, held)
+            self._instance = self._held.enter_context(made)
         except BaseException:
             self._held.close()
             raise
-
-    def _make(self, runtime: Runtime, limits: Any) -> Instance:
-        where = self._where
-        if Capability.PRIVATE not in runtime.capabilities:
-            raise RuntimeMissing(
-                f"the runtime {where.runtime!r} of this machine cannot keep what is deployed apart "
-                "from it: install the package bubblewrap there, or use another runtime"
-            )
-        options = {"root": where.root, "sandbox": "bubblewrap"} if where.runtime == NATIVE else {}
-        made = instance_in(runtime, limits, where.image, options, where.owner)
-        return self._held.enter_context(made)
 
     def _close(self) -> None:
         """End it at once and leave nothing. Idempotent; not for callers."""
