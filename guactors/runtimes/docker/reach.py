@@ -53,14 +53,16 @@ class Reach:
                 f"{self._client.path} cannot be seen from here. Close the instance, or run the "
                 "provider where the daemon runs"
             )
-        self._kill(self._sight.session(leader), number, user)
+        pids = self._sight.session(leader)
+        # First itself: a shell whose children end under it would still come to its own end.
+        self._kill(sorted(pids, key=lambda pid: (pid != leader, pid)), number, user)
 
     def to_all(self, number: int) -> None:
         """But the first; of those that cannot be seen, whatever the container's user may signal."""
         if self._sight is None:
             self._inside("", number, [-1])
         else:
-            self._kill(self._sight.pids(), number, "")
+            self._kill(sorted(self._sight.pids()), number, "")
 
     def alive(self) -> bool:
         """Whether any but the first is; of those that cannot be seen, whether a program is."""
@@ -112,15 +114,15 @@ class Reach:
         except DaemonRefused:  # it has been forgotten since
             return False
 
-    def _kill(self, pids: set[int], number: int, user: str) -> None:
-        forbidden = set()
+    def _kill(self, pids: list[int], number: int, user: str) -> None:
+        forbidden = []
         for pid in pids:
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
                 continue
             except PermissionError:
-                forbidden.add(pid)
+                forbidden.append(pid)
         if forbidden and self._sight is not None:
             self._inside(user, number, self._sight.inner(forbidden))
 

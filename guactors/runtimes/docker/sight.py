@@ -60,10 +60,12 @@ class Sight:
     def has_begun(self, pid: int) -> bool:
         """Whether it has become the program, or has ended."""
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return True
-        return tuple(words[:2]) not in _BEGINNING
+        if not line:  # about to become another program, or to end
+            return not self.is_ours(pid)
+        return tuple(line.split(b"\0")[:2]) not in _BEGINNING
 
     def inner(self, pids: Iterable[int]) -> list[int]:
         """Their numbers in the container."""
