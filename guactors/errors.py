@@ -201,6 +201,7 @@ DEATH_CAUSES = frozenset({
     "revoked",           # the right to run it was taken back
     "env_failed",        # it never began: its runtime_env could not be set up
     "group_removed",     # its placement group was removed
+    "not_displaced",     # it never began: what it was to displace did not stand still
 })  # fmt: skip
 
 

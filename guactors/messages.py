@@ -133,8 +133,9 @@ class Shape(Word, frozen=True):
     ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match (a value, ``!value``,
     ``in(a,b)``, ``!in(a,b)``, ``*`` for any, ``!*`` for none); ``provider`` pins to a provider id
     or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image`` is an image
-    id or empty; ``preemption`` lists how others may be made to give way for it. ``env``: what its
-    worker is set up with; ``limits``: what it is held to."""
+    id or empty. ``env``: what its worker is set up with; ``limits``: what it is held to.
+    ``preemption``: how it may be made to give way to others, in this order, see
+    ``scheduling/preemption.py``; ``min_runtime``: seconds that it runs before it is."""
 
     resources: Amounts
     priority: int = 0
@@ -146,6 +147,24 @@ class Shape(Word, frozen=True):
     env: EnvWord | None = None
     limits: Limits | None = None
     place: Placing | None = None
+    min_runtime: Amount = 0.0
+
+
+class Displaced(Word, frozen=True):
+    """A lease or actor (its id is ``key``) that must stand still before another thing starts.
+    ``number`` names this suspension of it."""
+
+    key: Id
+    number: Count
+
+
+class Standing(Word, frozen=True):
+    """Why a lease or actor stands still: ``by`` whom it was displaced, ``since`` when (epoch
+    seconds), ``reason`` for people."""
+
+    by: Name
+    since: float
+    reason: Text = ""
 
 
 class DeathReport(Word, frozen=True):
@@ -657,6 +676,8 @@ class LeaseGranted(Message, frozen=True, tag=30):
     worker: Id
     provider: Id
     endpoints: list[Endpoint]
+    brief: bool = False
+    """Others stand still for it: to be returned as soon as there is nothing to do."""
 
 
 class LeaseRecalled(Message, frozen=True, tag=31):
@@ -670,6 +691,19 @@ class LeaseLost(Message, frozen=True, tag=32):
 
     lease: Id
     death: DeathReport
+
+
+class LeaseSuspended(Message, frozen=True, tag=39):
+    """Its worker stands still for a while; what it runs goes on after LeaseResumed."""
+
+    lease: Id
+    standing: Standing
+
+
+class LeaseResumed(Message, frozen=True, tag=40):
+    """Its worker runs again."""
+
+    lease: Id
 
 
 class DemandInfeasible(Message, frozen=True, tag=33):
@@ -694,6 +728,8 @@ class ActorUpdate(Message, frozen=True, tag=34):
     death: DeathReport | None = None
     error: bytes = b""
     provider: Id = ""
+    standing: Standing | None = None
+    """While it stands still."""
 
 
 class Found(Message, frozen=True, tag=35):
@@ -776,6 +812,21 @@ class WorkerResumed(Message, frozen=True, tag=54):
     lease: Id
 
 
+class Suspended(Message, frozen=True, tag=70):
+    """The lease or actor stands still, or with an ``error`` it does not: and why."""
+
+    key: Id
+    number: Count
+    error: Text = ""
+
+
+class Resumed(Message, frozen=True, tag=71):
+    """The lease or actor runs again."""
+
+    key: Id
+    number: Count
+
+
 class ActorStarted(Message, frozen=True, tag=55):
     """The constructor ran; the actor answers calls."""
 
@@ -826,7 +877,9 @@ class Report(Message, frozen=True, tag=59):
 class StartLease(Message, frozen=True, tag=60):
     """Bind a worker of the session (or a fresh one) to the lease. ``namespace`` is the session's,
     the worker learns it in Bind. ``key``: the CURVE key of the caller, which the worker admits.
-    ``principal``: whose session it is; ``seal``: the hub's mark, returned in a LeaseReport."""
+    ``principal``: whose session it is; ``seal``: the hub's mark, returned in a LeaseReport.
+    ``displaces``: what must stand still first; where it does not, LeaseEnded with
+    ``not_displaced``."""
 
     lease: Id
     session: Id
@@ -836,6 +889,7 @@ class StartLease(Message, frozen=True, tag=60):
     key: Name = ""
     principal: Name = ""
     seal: Nonce = b""
+    displaces: Annotated[list[Displaced], Meta(max_length=256)] = []
 
 
 class StopLease(Message, frozen=True, tag=61):
@@ -846,15 +900,31 @@ class StopLease(Message, frozen=True, tag=61):
     kill: bool = False
 
 
+class Suspend(Message, frozen=True, tag=68):
+    """The lease or actor must stand still, and keeps what it has. Answered by Suspended, also by
+    one that does already."""
+
+    key: Id
+    number: Count
+
+
+class Resume(Message, frozen=True, tag=69):
+    """It may run again, from whichever suspension. Answered by Resumed."""
+
+    key: Id
+    number: Count
+
+
 class StartActor(Message, frozen=True, tag=62):
     """Data lane. Load the class in a worker of its own. ``keys``: the CURVE keys of the callers
-    that the worker admits; ``signatures``: of the payload."""
+    that the worker admits; ``signatures``: of the payload. ``displaces``: as in StartLease."""
 
     spec: ActorSpec
     incarnation: Count
     payload: bytes
     signatures: Document = b""
     keys: list[Name] = []
+    displaces: Annotated[list[Displaced], Meta(max_length=256)] = []
 
 
 class StopActor(Message, frozen=True, tag=63):
@@ -962,6 +1032,26 @@ class Keeping(Message, frozen=True, tag=182):
     only asked to leave, and else takes its time; or, not ``keeps``, nobody has any more."""
 
     keeps: bool
+
+
+class Stand(Message, frozen=True, tag=210):
+    """Give back what has not started, and take no calls until GoOn; the process may be stopped once
+    it has answered with Stood. An instance in which its programs run is suspended by the worker."""
+
+    number: Count
+
+
+class Stood(Message, frozen=True, tag=211):
+    """Nothing that its callers sent waits here any more; or ``error``: it cannot stand still."""
+
+    number: Count
+    error: Text = ""
+
+
+class GoOn(Message, frozen=True, tag=212):
+    """Calls are welcome again."""
+
+    number: Count
 
 
 class Leave(Message, frozen=True, tag=85):
@@ -1129,15 +1219,21 @@ class StreamItem(Message, frozen=True, tag=101):
 
 class Bounced(Message, frozen=True, tag=102):
     """Control lane: these calls were not started and will not be; ``blocked`` when the worker
-    waits in get() and takes no more until Unblocked; ``retiring`` when it takes no more at all."""
+    waits in get() and takes no more until Unblocked; ``retiring`` when it takes no more at all.
+    ``halt``: to be answered with Halted, for the worker is about to stand still."""
 
     calls: list[Count]
     blocked: bool = False
     retiring: bool = False
+    halt: bool = False
 
 
 class Unblocked(Message, frozen=True, tag=103):
     """Control lane: calls are welcome again."""
+
+
+class Halted(Message, frozen=True, tag=213):
+    """Data lane: no calls follow until Unblocked."""
 
 
 class Unused(Message, frozen=True, tag=97):
@@ -1695,18 +1791,20 @@ CallerToHub = (
     | AskSources | Inquire | Findings | Tally
 )  # fmt: skip
 HubToCaller = (
-    Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | DemandInfeasible | ActorUpdate
+    Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | LeaseSuspended | LeaseResumed
+    | DemandInfeasible | ActorUpdate
     | Found | Grid | Info | Output | Relay | AuthorityAnswer | ImageAnswer | GroupsAre | GroupList
     | Sources | Page | Inquiry
 )  # fmt: skip
 ProviderToHub = (
     Common | Proof | Offer | KeepGroups | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
     | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
-    | Findings
+    | Findings | Suspended | Resumed
 )  # fmt: skip
 HubToProvider = (
     Common | Challenge | StartLease | StopLease | StartActor | StopActor | EndSession | Warrant
     | Revoked | AdmitCaller | ImageIs | ChunkIs | KeepGroups | DropGroups | Inquiry
+    | Suspend | Resume
 )  # fmt: skip
 ToHub = CallerToHub | ProviderToHub
 FromStranger = Hello | Proof | Ping | Pong | Goodbye
@@ -1721,11 +1819,13 @@ WorkerToProvider = (
     | Retiring
     | InstanceGone
     | StackIs
+    | Stood
 )
-ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack
+ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack | Stand | GoOn
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
     | Object | StreamTaken | KeepBlock | BringValue | DropValues | ReadValue | BlockChunk
+    | Halted
 )  # fmt: skip
 WorkerToCaller = (
     Common | Replies | StreamItem | Bounced | Unblocked | Fetch | Release | Object | BlockChunk
@@ -1735,6 +1835,6 @@ WorkerToCaller = (
 BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
     BlockChunk, Unused, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList,
-    AuditLines, SessionList, GroupList, Sources, Page, Findings,
+    AuditLines, SessionList, GroupList, Sources, Page, Findings, Halted,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

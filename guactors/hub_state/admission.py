@@ -235,7 +235,7 @@ class Admission:
         hello = peer.hello
         python = ".".join(hello.versions.python.split(".")[:2])
         joined = e.CallerJoined(
-            peer.id, hello.session, python, hello.root, hello.namespace, peer.standing
+            peer.id, hello.session, python, hello.root, hello.namespace, peer.standing, hello.name
         )
         return e.ToRoom(TO_SCHEDULER, joined)
 

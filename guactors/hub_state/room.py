@@ -36,6 +36,7 @@ _CALLER_WORDS = (
 )  # fmt: skip
 _PROVIDER_WORDS = (
     m.LeaseStarted, m.LeaseEnded, m.WorkerBlocked, m.WorkerResumed, m.ActorStarted, m.ActorEnded,
+    m.Suspended, m.Resumed,
     m.KeepGroups,
 )  # fmt: skip
 

@@ -7,12 +7,15 @@ provider, or open a payload.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from guactors.messages import (
     ActorEnded,
     ActorStarted,
     ActorUpdate,
     CreateActor,
     DeathReport,
+    Displaced,
     Fault,
     KillActor,
     StartActor,
@@ -37,6 +40,8 @@ FINAL_CAUSES = frozenset({
     "group_removed",
 })  # fmt: skip
 """Ends after which there is no restart."""
+_NO_START = frozenset({"provider_lost", "link_lost", "not_displaced"})
+"""Ends before the beginning that are nobody's failure."""
 OVERTAKEN = 5.0
 """Seconds for which a kill waits for the creation that it overtook."""
 
@@ -57,7 +62,7 @@ class ActorRules:
         desk = self._desk
         known = desk.actors.find(message.spec.actor)
         if known is not None and known.spec.principal == caller.principal:
-            desk.say(caller.peer, known.update())
+            desk.say(caller.peer, known.update(desk.wall))
             return known
         refusal = self._refusal(caller, message)
         if refusal is not None:
@@ -175,8 +180,16 @@ class ActorRules:
             )
             self._judge.judge(demand, now)
 
-    def start(self, demand: Demand, slot: Slot, _now: float, bundle: Bundle | None = None) -> None:
-        """``slot``, or a ``bundle`` on it, was chosen for the actor of ``demand``."""
+    def start(
+        self,
+        demand: Demand,
+        slot: Slot,
+        _now: float,
+        bundle: Bundle | None = None,
+        displaces: Sequence[Displaced] = (),
+    ) -> str:
+        """``slot``, or a ``bundle`` on it, was chosen for the actor of ``demand``, for which some
+        stand still. Its id."""
         desk = self._desk
         record = desk.actors.live[demand.key]
         desk.demands.served(demand)
@@ -187,9 +200,10 @@ class ActorRules:
             slot.peer,
             StartActor(
                 record.spec, record.incarnation, record.payload, record.signatures,
-                desk.transports_of(record),
+                desk.transports_of(record), list(displaces),
             ),
         )  # fmt: skip
+        return record.id
 
     # --- providers ------------------------------------------------------------------------------
 
@@ -243,7 +257,7 @@ class ActorRules:
                 self.bury(record, death, error)
             else:
                 self._again(record, death, FIRST_PAUSE * 2 ** (record.failures - 1), now)
-        elif not was_alive and death.cause in ("provider_lost", "link_lost") and not final:
+        elif not was_alive and death.cause in _NO_START and not final:
             # It never ran to its owner's knowledge: moving it is no restart.
             self._again(record, death, 0.0, now)
         elif final or not self._may_restart(record):

@@ -6,13 +6,15 @@ about one (``actor_rules`` does), open a payload, or grow without bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 from guactors.messages import ActorInfo, ActorSpec, ActorUpdate, DeathReport, Endpoint
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.resources import Units, yielded
+from guactors.scheduling.standing import Phase, Suspension
 
 MOST_DEAD = 10_000
 """So many dead actors are remembered, for those who ask late."""
@@ -47,19 +49,33 @@ class ActorRecord:
     crashing: bool = False
     """It was asked to end as if by a crash."""
     alive_since: float = 0.0
+    suspension: Suspension | None = None
+    """See Lease; so all that follow."""
+    displaced: int = 0
+    last_number: int = 0
+    steady: float = 0.0
 
     @property
     def id(self) -> str:
         return self.spec.actor
+
+    def taken(self) -> Units:
+        """What it takes now."""
+        if self.suspension is None:
+            return self.need.hold
+        free = dict(yielded(self.need.hold))
+        return tuple(pair for pair in self.need.hold if pair[0] not in free)
 
     def number(self, incarnation: int) -> None:
         """This is now the current incarnation."""
         self.incarnation = incarnation
         self.starts = max(self.starts, incarnation + 1)
 
-    def update(self) -> ActorUpdate:
-        """What watchers are told."""
+    def update(self, wall: Callable[[float], float] = float) -> ActorUpdate:
+        """What watchers are told. ``wall`` turns monotonic into epoch seconds."""
         alive = self.state == "alive"
+        found = self.suspension
+        still = found is not None and found.phase is Phase.STILL
         return ActorUpdate(
             self.spec.actor,
             self.state,
@@ -69,6 +85,7 @@ class ActorRecord:
             self.death,
             self.error,
             self.slot.peer if alive and self.slot is not None else "",
+            found.word(wall) if found is not None and still else None,
         )
 
     def info(self) -> ActorInfo:

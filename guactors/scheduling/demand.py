@@ -50,13 +50,15 @@ class Demand:
     """Until then a placement group that nobody knows may still become known."""
     queued: int = 0
     """``waiting`` as its queue knows it."""
+    paused: bool = False
+    """Its caller stands still."""
     preparing: set[str] = field(default_factory=set)
     """Those of ``held`` whose environment is being built: until it is there, more are no use."""
 
     @property
     def waiting(self) -> int:
         """Places it could take now."""
-        if self.given_up or self.not_before or self.preparing:
+        if self.given_up or self.not_before or self.preparing or self.paused:
             return 0
         return max(0, self.count - len(self.held))
 

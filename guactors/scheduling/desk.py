@@ -6,6 +6,8 @@ the few operations that must keep several of them in step. Must never: decide an
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -32,6 +34,7 @@ from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.resources import Units, yielded
+from guactors.scheduling.standing import StandingBook
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -51,6 +54,8 @@ class Caller:
     root: bool = False
     namespace: str = ""
     standing: Standing = NOBODY_YET
+    name: str = ""
+    """Of a worker's: the worker."""
     epoch: int = 0
     """Counts its links: what was sent on an earlier one may be lost."""
     claims: set[str] = field(default_factory=set)
@@ -100,6 +105,7 @@ class Desk:
         self.fresh = fresh
         self.started = started
         self.mark = mark
+        self.wall = wall
         self.permission = Permission(wall)
         self.now = started
         """Of the present event."""
@@ -121,6 +127,11 @@ class Desk:
         """Groups whose actor has ended since."""
         self.ended_sessions: dict[str, EndedSession] = {}
         """The latest sessions that ended, for those who were away."""
+        self.standing = StandingBook()
+        self.caller_at: dict[str, str] = {}
+        """By worker, the caller that it is."""
+        self._priorities: Counter[int] = Counter()
+        """Of what holds room."""
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
         self._feasible: dict[Need, list[Slot]] = {}
@@ -131,7 +142,7 @@ class Desk:
 
     def tell_callers(self, record: ActorRecord) -> None:
         """How the actor fares, to its owner and to all who watch it."""
-        update = record.update()
+        update = record.update(self.wall)
         for peer in sorted({record.spec.owner, *record.watchers}):
             caller = self.callers.get(peer)
             if caller is not None and sees(caller, record):
@@ -214,6 +225,21 @@ class Desk:
         if len(self.denied) > MOST_DENIED:
             del self.denied[next(iter(self.denied))]
 
+    # --- what holds room ------------------------------------------------------------------------
+
+    def tenant(self, key: str) -> Lease | ActorRecord | None:
+        """The lease or the live actor of this id."""
+        return self.leases.by_id.get(key) or self.actors.live.get(key)
+
+    def lowest_priority(self) -> float:
+        """Of all that holds room; infinity where nothing does."""
+        return min(self._priorities, default=math.inf)
+
+    def _seated(self, need: Need, change: int) -> None:
+        self._priorities[need.priority] += change
+        if not self._priorities[need.priority]:
+            del self._priorities[need.priority]
+
     # --- leases ---------------------------------------------------------------------------------
 
     def put_lease(self, lease: Lease) -> None:
@@ -221,9 +247,8 @@ class Desk:
         self.leases.add(lease)
         if lease.bundle is not None:
             lease.bundle.leases.add(lease.id)
-        self._take(lease.slot, lease.need.hold, lease.bundle)
-        if lease.blocked:
-            self.give(lease.slot, yielded(lease.need.hold), lease.bundle)
+        self.take(lease.slot, lease.taken(), lease.bundle)
+        self._seated(lease.need, 1)
         self.permission.take(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -234,11 +259,11 @@ class Desk:
     def drop_lease(self, lease: Lease) -> None:
         """Take a lease out of everything."""
         self.leases.remove(lease)
-        if lease.blocked:
-            self._take(lease.slot, yielded(lease.need.hold), lease.bundle)
         if lease.bundle is not None:
             lease.bundle.leases.discard(lease.id)
-        self.give(lease.slot, lease.need.hold, lease.bundle)
+        self.give(lease.slot, lease.taken(), lease.bundle)
+        self.standing.discard(lease.slot.peer, lease)
+        self._seated(lease.need, -1)
         self._hold_less(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -254,19 +279,26 @@ class Desk:
 
     def block_lease(self, lease: Lease, blocked: bool) -> None:
         """Its worker waits and takes no processor, or runs again and does, fitting or not."""
-        if lease.blocked == blocked:
+        was_idle, lease.blocked = lease.idle, blocked
+        self.idleness(lease, was_idle)
+
+    def idleness(self, lease: Lease, was_idle: bool) -> None:
+        """It was blocked or suspended, or is no longer: it gives up its processors, or takes them
+        again."""
+        if lease.idle == was_idle:
             return
-        self.leases.set_blocked(lease, blocked)
+        self.leases.changed(lease, was_idle)
         units = yielded(lease.need.hold)
-        if blocked:
+        if lease.idle:
             self.give(lease.slot, units, lease.bundle)
         else:
-            self._take(lease.slot, units, lease.bundle)
+            self.take(lease.slot, units, lease.bundle)
             (lease.bundle or lease.slot).forced = True
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
 
     @staticmethod
-    def _take(slot: Slot, units: Units, bundle: Bundle | None) -> None:
+    def take(slot: Slot, units: Units, bundle: Bundle | None = None) -> None:
+        """Room is taken, fitting or not."""
         pool = slot.pool if bundle is None else bundle.pool
         pool.take(units)
 
@@ -342,7 +374,8 @@ class Desk:
         record.bundle = bundle
         if bundle is not None:
             bundle.actors.add(record.id)
-        self._take(slot, record.need.hold, bundle)
+        self.take(slot, record.taken(), bundle)
+        self._seated(record.need, 1)
         self.permission.take(record.need)
 
     def unseat(self, record: ActorRecord) -> None:
@@ -352,8 +385,11 @@ class Desk:
             slot.actors.discard(record.id)
             if record.bundle is not None:
                 record.bundle.actors.discard(record.id)
-            self.give(slot, record.need.hold, record.bundle)
+            self.give(slot, record.taken(), record.bundle)
+            self.standing.discard(slot.peer, record)
+            self._seated(record.need, -1)
             self._hold_less(record.need)
+        record.suspension = None
         record.slot = record.bundle = None
         record.worker = ""
         record.endpoints = []
@@ -372,7 +408,7 @@ class Desk:
             for pool, inside in ((slot.pool, None), *((b.pool, b) for b in slot.bundles)):
                 used: dict[str, int] = {}
                 holdings = [x.taken() for x in leases if x.bundle is inside]
-                holdings += [x.need.hold for x in actors if x.bundle is inside]
+                holdings += [x.taken() for x in actors if x.bundle is inside]
                 if inside is None:
                     holdings += [bundle.need.hold for bundle in slot.bundles]
                 for name, amount in (pair for units in holdings for pair in units):
@@ -385,6 +421,7 @@ class Desk:
                 assert bundle.slot is slot, f"{bundle} is not on {slot!r}"
                 assert self.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
                 assert bundle.forced or not bundle.pool.overbooked(), f"{bundle} holds too much"
+        self.standing.check([*self.leases, *self.actors])
         for lease in self.leases:
             assert self.slots.get(lease.slot.peer) is lease.slot, (
                 f"{lease.id} is on a lost provider"

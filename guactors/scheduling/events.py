@@ -230,6 +230,8 @@ class CallerJoined(Event, frozen=True):
     root: bool = False
     namespace: str = ""
     standing: Standing = Standing()
+    name: str = ""
+    """Of a worker's: the worker."""
 
 
 class CallerLeft(Event, frozen=True):

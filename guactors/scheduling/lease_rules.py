@@ -6,9 +6,12 @@ Owns: what is said to callers and providers about leases. Must never: choose a p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from guactors.messages import (
     DeathReport,
     DemandInfeasible,
+    Displaced,
     Fault,
     LeaseEnded,
     LeaseGranted,
@@ -107,26 +110,38 @@ class LeaseRules:
 
     # --- granting and ending --------------------------------------------------------------------
 
-    def start(self, demand: Demand, slot: Slot, now: float, bundle: Bundle | None = None) -> None:
-        """``slot``, or a ``bundle`` on it, was chosen for one more lease of ``demand``."""
+    def start(
+        self,
+        demand: Demand,
+        slot: Slot,
+        now: float,
+        bundle: Bundle | None = None,
+        displaces: Sequence[Displaced] = (),
+    ) -> str:
+        """``slot``, or a ``bundle`` on it, was chosen for one more lease of ``demand``, for which
+        some stand still. Its id."""
         desk = self._desk
         caller = desk.callers[demand.caller]
         lease = Lease(
             desk.fresh("lease"), caller.session, caller.peer, demand.key, demand.need, slot,
-            LeaseState.STARTING, now, slot_epoch=slot.epoch, bundle=bundle,
+            LeaseState.STARTING, now, slot_epoch=slot.epoch, bundle=bundle, brief=bool(displaces),
         )  # fmt: skip
         desk.demands.served(demand)
         demand.infeasible = False
         desk.put_lease(lease)
-        desk.say(slot.peer, self._order(lease, demand, caller))
+        desk.say(slot.peer, self._order(lease, demand, caller, displaces))
+        return lease.id
 
-    def _order(self, lease: Lease, demand: Demand, caller: Caller) -> StartLease:
+    def _order(
+        self, lease: Lease, demand: Demand, caller: Caller, displaces: Sequence[Displaced]
+    ) -> StartLease:
         desk = self._desk
         principal = caller.principal
         return StartLease(
             lease.id, lease.session, lease.caller, demand.shape, desk.namespace_of(caller),
             caller.standing.transport, principal,
             lease_mark(desk.mark, lease.id, lease.session, lease.caller, principal),
+            list(displaces),
         )  # fmt: skip
 
     def end(self, lease: Lease, *, kill: bool) -> None:
@@ -177,7 +192,9 @@ class LeaseRules:
         lease.caller_epoch = desk.callers[lease.caller].epoch
         desk.say(
             lease.caller,
-            LeaseGranted(lease.key, lease.id, lease.worker, lease.slot.peer, lease.endpoints),
+            LeaseGranted(
+                lease.key, lease.id, lease.worker, lease.slot.peer, lease.endpoints, lease.brief
+            ),
         )
 
     def ended(self, slot: Slot, message: LeaseEnded, now: float) -> None:
@@ -196,7 +213,7 @@ class LeaseRules:
         desk = self._desk
         desk.drop_lease(lease)
         demand = desk.demands.find(lease.caller, lease.key)
-        if demand is None or death.cause in ("link_lost", "provider_lost"):
+        if demand is None or death.cause in ("link_lost", "provider_lost", "not_displaced"):
             return
         if death.cause == "refused":
             desk.refused_by(lease.slot, lease.need, death.detail)

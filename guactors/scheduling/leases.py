@@ -14,6 +14,7 @@ from guactors.messages import Endpoint
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import Units, yielded
+from guactors.scheduling.standing import Suspension
 
 
 class LeaseState(enum.Enum):
@@ -56,10 +57,24 @@ class Lease:
     deadline: float = 0.0
     bundle: Bundle | None = None
     """Of a placement group, from which it takes its room."""
+    suspension: Suspension | None = None
+    displaced: int = 0
+    """How often it has given way."""
+    last_number: int = 0
+    """Of its latest suspension."""
+    steady: float = 0.0
+    """Until then it is not asked to give way: it could not."""
+    brief: bool = False
+    """Others gave way for it."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it takes no processor now."""
+        return self.blocked or self.suspension is not None
 
     def taken(self) -> Units:
         """What it takes now."""
-        free = dict(yielded(self.need.hold)) if self.blocked else {}
+        free = dict(yielded(self.need.hold)) if self.idle else {}
         return tuple(pair for pair in self.need.hold if pair[0] not in free)
 
 
@@ -82,7 +97,7 @@ class LeaseBook:
         self.by_id[lease.id] = lease
         self._by_caller.setdefault(lease.caller, {})[lease.id] = lease
         lease.slot.leases.add(lease.id)
-        if not lease.blocked:
+        if not lease.idle:
             self._working[lease.caller] = self.held(lease.caller) + 1
 
     def remove(self, lease: Lease) -> None:
@@ -93,15 +108,14 @@ class LeaseBook:
         del own[lease.id]
         if not own:
             del self._by_caller[lease.caller]
-        if not lease.blocked:
+        if not lease.idle:
             self._less(lease.caller)
 
-    def set_blocked(self, lease: Lease, blocked: bool) -> None:
-        """Blocked leases do not count as held."""
-        if lease.blocked == blocked:
+    def changed(self, lease: Lease, was_idle: bool) -> None:
+        """It was blocked or suspended, or is no longer: then it does not count as held."""
+        if lease.idle == was_idle:
             return
-        lease.blocked = blocked
-        if blocked:
+        if lease.idle:
             self._less(lease.caller)
         else:
             self._working[lease.caller] = self.held(lease.caller) + 1
@@ -129,6 +143,6 @@ class LeaseBook:
         for lease in self:
             assert lease.id in lease.slot.leases, f"{lease.id} is not on {lease.slot!r}"
             assert self._by_caller[lease.caller][lease.id] is lease
-            if not lease.blocked:
+            if not lease.idle:
                 counted[lease.caller] = counted.get(lease.caller, 0) + 1
         assert counted == self._working, f"held counts drifted: {counted} != {self._working}"

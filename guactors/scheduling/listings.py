@@ -12,13 +12,15 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
+from msgspec.structs import replace
+
 from guactors import messages as m
 from guactors.errors import UsageError
 from guactors.listing import Listing, Row, Snapshots
 from guactors.scheduling.actors import MOST_DEAD, ActorRecord
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
-from guactors.scheduling.events import WORKER
+from guactors.scheduling.events import WORKER, GridAsked
 from guactors.scheduling.groups import Group
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need
@@ -53,6 +55,32 @@ class Listings:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._snapshots = Snapshots()
+
+    def grid(self, event: GridAsked, actors: list[m.ActorInfo]) -> None:
+        """Answer with who is there, and what each has and holds."""
+        desk = self._desk
+        info = replace(
+            event.info,
+            peers=[self._peer_row(row) for row in event.info.peers],
+            leases=len(desk.leases),
+            waiting=desk.demands.waiting(),
+            actors=actors,
+        )
+        desk.say(event.peer, m.Grid(event.request, info))
+
+    def _peer_row(self, row: m.PeerInfo) -> m.PeerInfo:
+        slot = self._desk.slots.get(row.peer)
+        if slot is None:
+            leases = self._desk.leases.of_caller(row.peer)
+            return replace(row, leases=len(leases)) if leases else row
+        return replace(
+            row,
+            total=slot.pool.amounts(),
+            free=slot.pool.free() if slot.up else {},
+            leases=len(slot.leases),
+            actors=len(slot.actors),
+            labels=slot.labels,
+        )
 
     def answer(self, caller: Caller, message: m.Inquire) -> None:
         """Say the page that was asked for, or what is wrong with the question."""

@@ -69,7 +69,7 @@ class Lookups:
             transport = caller.standing.transport
             if record.slot is not None and transport and peer != record.spec.owner:
                 desk.say(record.slot.peer, AdmitCaller(record.id, transport))
-        desk.say(peer, record.update())
+        desk.say(peer, record.update(desk.wall))
 
     def _unknown(self, actor: str, peer: str) -> None:
         waiting = self._watches.get(actor)

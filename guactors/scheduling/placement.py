@@ -64,6 +64,7 @@ class Need(NamedTuple):
     """What its worker is set up with: one that is set up otherwise is of no use."""
     limits: Limits | None = None
     wish: Wish = NO_WISH
+    min_runtime: float = 0.0
 
 
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:
@@ -87,7 +88,7 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
         shape.priority, hold, total, labels, shape.provider, python,
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
-        shape.limits, _wish(shape.place),
+        shape.limits, _wish(shape.place), shape.min_runtime,
     )  # fmt: skip
 
 

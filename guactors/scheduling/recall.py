@@ -87,7 +87,7 @@ def _usable(desk: Desk, lease: Lease, queue: Queue) -> bool:
     return (
         lease.state is LeaseState.GRANTED
         and lease.recalled_at is None
-        and not lease.blocked
+        and not lease.idle
         and _same_room(lease, queue.need)
         and lease.need.priority <= queue.need.priority
         and contends(lease.need, queue.need)

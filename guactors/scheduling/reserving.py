@@ -37,7 +37,7 @@ def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
     slot = bundle.slot
     if slot is None or thing.slot is not slot:
         return
-    units = thing.taken() if isinstance(thing, Lease) else thing.need.hold
+    units = thing.taken()
     desk.give(slot, units)
     thing.bundle = bundle
     bundle.pool.take(units)

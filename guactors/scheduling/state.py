@@ -24,6 +24,7 @@ from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.claims import Claims
 from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Caller, Desk, EndedSession
+from guactors.scheduling.displacing import Displacing
 from guactors.scheduling.group_rules import GroupRules
 from guactors.scheduling.inside import Inside
 from guactors.scheduling.judge import Judge
@@ -61,12 +62,17 @@ class SchedulerState:
         self._inside = Inside(self.desk, self._leases, self._actors, judge)
         self._claims = Claims(self.desk, self._leases)
         self._listings = Listings(self.desk)
+        self._displacing = Displacing(self.desk, self._leases, self._actors)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
         """When leases to recall were looked for."""
         self._news = False
         """Somebody has begun to wait since."""
+        self._tight: list[Queue] = []
+        """Queues that found no room in this round."""
+        self._kept: list[tuple[Need, Slot]] = []
+        """Providers on which room was kept in the latest round, and for what."""
 
     def __repr__(self) -> str:
         desk = self.desk
@@ -108,6 +114,7 @@ class SchedulerState:
         if self.desk.orphaned:
             self._groups.orphaned(now)
         self._place(now)
+        self._displace(now)
         self._recall(now)
         self._groups.conclude()
         out, self.desk.out = self.desk.out, []
@@ -127,14 +134,17 @@ class SchedulerState:
             self._news = True
         roomier, desk.roomier = desk.roomier, {}
         queues = desk.demands.queues
-        if not queues or not (roomier or any(map(_may_have_room, queues.values()))):
+        if not (queues or desk.standing):
             return
-        levels: dict[int, list[Queue]] = {}
+        if not (roomier or any(map(_may_have_room, queues.values()))):
+            return
+        levels: dict[int, list[Queue]] = {level: [] for level in self._displacing.levels()}
         for queue in queues.values():
             levels.setdefault(queue.need.priority, []).append(queue)
-        kept: list[tuple[Need, Slot]] = self._claims.kept()
+        self._kept = kept = self._claims.kept()
         lowest = min(levels)
         for priority in sorted(levels, reverse=True):
+            kept += self._displacing.bring_back(priority, now)
             stuck = self._place_level(levels[priority], roomier, kept, now)
             for queue in stuck if priority != lowest else ():
                 self._keep(queue, kept)
@@ -177,6 +187,7 @@ class SchedulerState:
         """Mark the queue as blocked; true if equals must leave it a place as well: its head has
         nothing and has waited for a while, or leases asked back for it would come in vain."""
         queue.blocked = True
+        self._tight.append(queue)
         if queue.blocked_since is None:
             queue.blocked_since = now
         self._news = True
@@ -187,6 +198,15 @@ class SchedulerState:
         best = _to_keep(self.desk.candidates(queue.need), queue.need)
         if best is not None:
             kept.append((queue.need, best))
+
+    def _displace(self, now: float) -> None:
+        """For those that have just found no room, and now and then for all that wait: with time
+        others may be made to give way."""
+        tight, self._tight = self._tight, []
+        if now >= self._look_at():
+            tight = wanting(self.desk)
+        if tight:
+            self._displacing.look([queue for queue in tight if queue.waiting], self._kept, now)
 
     def _recall(self, now: float) -> None:
         if now < self._look_at() or not self._wanting():
@@ -211,7 +231,9 @@ class SchedulerState:
             caller = Caller(event.peer, event.session, event.python)
             self.desk.callers[event.peer] = caller
         caller.session, caller.python, caller.root = event.session, event.python, event.root
-        caller.namespace = event.namespace
+        caller.namespace, caller.name = event.namespace, event.name
+        if event.name:
+            self.desk.caller_at[event.name] = event.peer
         before, caller.standing = caller.who, event.standing
         self.desk.permission.learn(event.standing)
         if event.root:
@@ -245,8 +267,11 @@ class SchedulerState:
                 self._judge.judge(demand, now)
 
     def _caller_left(self, event: e.CallerLeft, _now: float) -> None:
-        if self.desk.callers.pop(event.peer, None) is None:
+        caller = self.desk.callers.pop(event.peer, None)
+        if caller is None:
             return
+        if self.desk.caller_at.get(caller.name) == event.peer:
+            del self.desk.caller_at[caller.name]
         self._leases.caller_left(event.peer)
         self._actors.caller_left(event.peer, event.reason)
         self._lookups.caller_left(event.peer)
@@ -312,29 +337,7 @@ class SchedulerState:
         self._groups.session_over(event.session, event.reason)
 
     def _grid_asked(self, event: e.GridAsked, _now: float) -> None:
-        desk = self.desk
-        info = replace(
-            event.info,
-            peers=[self._peer_row(row) for row in event.info.peers],
-            leases=len(desk.leases),
-            waiting=desk.demands.waiting(),
-            actors=self._lookups.listing(event.peer),
-        )
-        desk.say(event.peer, m.Grid(event.request, info))
-
-    def _peer_row(self, row: m.PeerInfo) -> m.PeerInfo:
-        slot = self.desk.slots.get(row.peer)
-        if slot is None:
-            leases = self.desk.leases.of_caller(row.peer)
-            return replace(row, leases=len(leases)) if leases else row
-        return replace(
-            row,
-            total=slot.pool.amounts(),
-            free=slot.pool.free() if slot.up else {},
-            leases=len(slot.leases),
-            actors=len(slot.actors),
-            labels=slot.labels,
-        )
+        self._listings.grid(event, self._lookups.listing(event.peer))
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -388,6 +391,7 @@ class SchedulerState:
         match message:
             case m.Offer():
                 self._rejoin.offer(slot, message, now)
+                self._displacing.offered(slot)
             case m.KeepGroups():
                 self._groups.kept_by(slot, message.groups, now)
             case m.LeaseStarted():
@@ -398,6 +402,8 @@ class SchedulerState:
                 self._leases.set_blocked(slot, message.lease, True)
             case m.WorkerResumed():
                 self._leases.set_blocked(slot, message.lease, False)
+            case m.Suspended():
+                self._displacing.suspended(slot, message, now)
             case m.ActorStarted():
                 self._actors.started(slot, message, now)
             case m.ActorEnded():

@@ -95,6 +95,10 @@ class ModelProvider:
     loading: set[str] = field(default_factory=set)
     blocked: set[str] = field(default_factory=set)
     deaths: list[m.Message] = field(default_factory=list)
+    still: dict[str, int] = field(default_factory=dict)
+    """What stands still, with the number of its suspension."""
+    stubborn: bool = False
+    """Nothing here can be suspended."""
     up: bool = False
 
     def join(self) -> None:
@@ -117,6 +121,7 @@ class ModelProvider:
         self.up = True
         deaths, self.deaths = self.deaths, []
         self.bench.say(self.peer, *deaths, *(m.WorkerBlocked(x) for x in sorted(self.blocked)))
+        self.bench.say(self.peer, *(m.Suspended(x, self.still[x]) for x in sorted(self.still)))
 
     def leave(self) -> None:
         """Its link breaks: what was on its way is lost, what had no worker yet is given back."""
@@ -138,6 +143,7 @@ class ModelProvider:
             self.loading,
             self.blocked,
             self.deaths,
+            self.still,
         ):
             book.clear()
 
@@ -151,7 +157,9 @@ class ModelProvider:
         """Give the first waiting lease, or the first loading actor, its worker."""
         if self.pending:
             order = self.pending.popleft()
-            if fails:
+            if not self._displace(order.displaces):
+                self.tell(m.LeaseEnded(order.lease, death("not_displaced")))
+            elif fails:
                 self.tell(m.LeaseEnded(order.lease, death("start_failed")))
             else:
                 self.leases[order.lease] = order
@@ -159,20 +167,39 @@ class ModelProvider:
             return True
         if self.loading:
             actor = min(self.loading)
+            if not self._displace(self.actors[actor].displaces):
+                self.end_actor(actor, "not_displaced")
+                return True
             self.loading.discard(actor)
             self.tell(m.ActorStarted(actor, self.actors[actor].incarnation, "w", [endpoint("w")]))
             return True
         return False
 
+    def _displace(self, displaces: list[m.Displaced]) -> bool:
+        """Whether all of them stand still, or are gone."""
+        there = [word for word in displaces if word.key in (*self.leases, *self.actors)]
+        for word in there:
+            self.suspend(word.key, word.number)
+        return not (there and self.stubborn)
+
+    def suspend(self, key: str, number: int) -> None:
+        if self.stubborn:
+            self.tell(m.Suspended(key, number, "it cannot stand still"))
+        elif key in self.leases or key in self.actors:
+            self.still[key] = number
+            self.tell(m.Suspended(key, number))
+
     def end_lease(self, lease: str, cause: str) -> None:
         if self.leases.pop(lease, None) is not None:
             self.blocked.discard(lease)
+            self.still.pop(lease, None)
             self.tell(m.LeaseEnded(lease, death(cause)))
 
     def end_actor(self, actor: str, cause: str) -> None:
         order = self.actors.pop(actor, None)
         if order is not None:
             self.loading.discard(actor)
+            self.still.pop(actor, None)
             self.tell(m.ActorEnded(actor, order.incarnation, death(cause)))
 
     def block(self, lease: str) -> None:
@@ -193,6 +220,10 @@ class ModelProvider:
                 self.pending.append(order)
             case m.StopLease(lease, kill):
                 self._stop_lease(lease, kill)
+            case m.Suspend(key, number):
+                self.suspend(key, number)
+            case m.Resume(key, number):
+                self._resume(key, number)
             case m.StartActor() as order:
                 mine = self.actors.get(order.spec.actor)
                 if mine is None or mine.incarnation < order.incarnation:
@@ -206,6 +237,12 @@ class ModelProvider:
                 self.tell(m.Pong(number))
         return True
 
+    def _resume(self, key: str, number: int) -> None:
+        self.still.pop(key, None)
+        for waiting in (*self.pending, *(self.actors[x] for x in self.loading)):
+            waiting.displaces[:] = [x for x in waiting.displaces if (x.key, x.number) != (key, number)]
+        self.tell(m.Resumed(key, number))
+
     def _stop_lease(self, lease: str, kill: bool) -> None:
         waiting = [order for order in self.pending if order.lease == lease]
         for order in waiting:
@@ -214,6 +251,7 @@ class ModelProvider:
             self.end_lease(lease, "killed")
         self.leases.pop(lease, None)
         self.blocked.discard(lease)
+        self.still.pop(lease, None)
 
     def _end_session(self, session: str) -> None:
         for order in [x for x in self.pending if x.session == session]:

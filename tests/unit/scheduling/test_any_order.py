@@ -50,15 +50,24 @@ class World(RuleBasedStateMachine):
         name=caller_names,
         key=st.sampled_from("xyz"),
         amount=amounts,
-        priority=st.integers(0, 2),
+        priority=st.sampled_from([0, 1, 2, 10, 12, 30]),
+        spared=st.booleans(),
         number=st.integers(0, 5),
     )
     def demand(
-        self, name: str, key: str, amount: dict[str, float], priority: int, number: int
+        self,
+        name: str,
+        key: str,
+        amount: dict[str, float],
+        priority: int,
+        spared: bool,
+        number: int,
     ) -> None:
         caller = self.callers[name]
         if caller.up:
-            caller.demands[key] = m.Shape(amount, priority), number
+            preemption = ["never"] if spared else []
+            shape = m.Shape(amount, priority, preemption=preemption)
+            caller.demands[key] = shape, number
             caller.tell(key)
 
     @rule(name=caller_names, first=st.booleans())
@@ -68,15 +77,19 @@ class World(RuleBasedStateMachine):
             caller.give_back(min(caller.held) if first else max(caller.held))
 
     @rule(
-        name=caller_names, restarts=st.integers(-1, 2), hold=st.booleans(), detached=st.booleans()
+        name=caller_names, restarts=st.integers(-1, 2), hold=st.booleans(), detached=st.booleans(),
+        priority=st.sampled_from([0, 11, 25]),
     )
-    def create(self, name: str, restarts: int, hold: bool, detached: bool) -> None:
+    def create(
+        self, name: str, restarts: int, hold: bool, detached: bool, priority: int
+    ) -> None:
         caller = self.callers[name]
         if caller.up:
             actor = f"a-{next(self.names)}"
             made = spec(
                 actor, name, caller.session, max_restarts=restarts, detached=detached,
-                name=actor if detached else "", shape=m.Shape({"CPU": 1.0} if hold else {}),
+                name=actor if detached else "",
+                shape=m.Shape({"CPU": 1.0} if hold else {}, priority),
             )  # fmt: skip
             caller.actors[actor] = None
             self.bench.create(made)
@@ -142,6 +155,10 @@ class World(RuleBasedStateMachine):
         if provider.leases:
             provider.block(min(provider.leases))
 
+    @rule(name=provider_names, stubborn=st.booleans())
+    def suspending_fails(self, name: str, stubborn: bool) -> None:
+        self.providers[name].stubborn = stubborn
+
     @rule(name=st.one_of(caller_names, provider_names))
     def joins(self, name: str) -> None:
         """Also while it is there: a new link replaces one that nobody saw break."""
@@ -184,6 +201,7 @@ class World(RuleBasedStateMachine):
                 peer.join()
         self.bench.mute.clear()
         for provider in self.providers.values():
+            provider.stubborn = False
             for lease in list(provider.blocked):
                 provider.block(lease)
         for _ in range(60):
@@ -209,6 +227,8 @@ class World(RuleBasedStateMachine):
         for name, provider in self.providers.items():
             assert set(provider.leases) == desk.slots[name].leases, name
             assert set(provider.actors) == desk.slots[name].actors, name
+            still = {x.id for x in desk.standing.on(name)}
+            assert set(provider.still) == still, name
         for caller in self.callers.values():
             for actor, update in caller.actors.items():
                 assert update is not None, f"{actor} was never answered"

@@ -1,0 +1,181 @@
+"""Room is made for what has a higher priority, and given back.
+
+Owns: the life of a suspension: ordered with the start of the one for whom it is, confirmed by the
+provider, undone where that fails, and ended when there is room again. Must never: choose a victim
+(``preemption`` does).
+
+Two phases. The hub books the newcomer on the provider and its victims as suspended, in one step: so
+nothing else can take the room. The order to start carries their names; the provider makes them
+stand still when the newcomer is ready, and only then starts it. Where one does not stand still the
+newcomer is refused (``not_displaced``), its room comes back, and the others go on.
+
+Who stands still is the first in line: before everybody of its own priority or a lower one, the one
+that has stood longest before the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import count
+
+from guactors.messages import (
+    Displaced,
+    LeaseResumed,
+    LeaseSuspended,
+    Resume,
+    Suspend,
+    Suspended,
+)
+from guactors.scheduling.actor_rules import ActorRules
+from guactors.scheduling.demand import Demand, Queue
+from guactors.scheduling.desk import Desk
+from guactors.scheduling.lease_rules import LeaseRules
+from guactors.scheduling.leases import Lease
+from guactors.scheduling.placement import Need, Slot, contends
+from guactors.scheduling.preemption import GAP, Plan, make_plan
+from guactors.scheduling.resources import yielded
+from guactors.scheduling.standing import Phase, Suspension, Tenant
+from guactors.scheduling.suspending import resume, suspend
+
+STEADY = 10.0
+"""Seconds for which one that could not stand still is left alone."""
+MOST_AT_ONCE = 64
+Kept = list[tuple[Need, Slot]]
+
+
+class Displacing:
+    """Works on ``desk``."""
+
+    def __init__(self, desk: Desk, leases: LeaseRules, actors: ActorRules) -> None:
+        self._desk = desk
+        self._leases = leases
+        self._actors = actors
+        self._numbers = count(1)
+
+    # --- making room ----------------------------------------------------------------------------
+
+    def look(self, queues: Iterable[Queue], kept: Kept, now: float) -> None:
+        """Make room for as many of these, which found none, as can be; the highest priority
+        first."""
+        desk = self._desk
+        for queue in sorted(queues, key=lambda queue: -queue.need.priority):
+            need = queue.need
+            if need.priority - GAP < desk.lowest_priority():
+                return
+            closed = {
+                slot.peer for other, slot in kept
+                if other.priority > need.priority and contends(other, need)
+            }  # fmt: skip
+            for _ in range(min(queue.waiting, MOST_AT_ONCE)):
+                if not desk.permission.within_quota(need, now):
+                    break
+                demand = desk.demands.head(queue)
+                plan = make_plan(desk, need, now, caller=demand.caller, closed=closed)
+                if plan is None:
+                    break
+                self._displace(demand, plan, now)
+                if not queue.waiting:
+                    break
+
+    def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
+        displaces = []
+        for victim in plan.victims:
+            number = next(self._numbers)
+            suspend(self._desk, victim, Suspension(number, "", demand.need.priority, now))
+            displaces.append(Displaced(victim.id, number))
+        rules = self._actors if demand.is_actor else self._leases
+        winner = rules.start(demand, plan.slot, now, displaces=displaces)
+        for victim in plan.victims:
+            if victim.suspension is not None:
+                victim.suspension.by = winner
+
+    # --- giving it back -------------------------------------------------------------------------
+
+    def levels(self) -> set[int]:
+        """Priorities of what stands still."""
+        return {tenant.need.priority for tenant in self._desk.standing}
+
+    def bring_back(self, priority: int, now: float) -> Kept:
+        """Let go on what has this priority and finds room again; what does not keeps the room of
+        its provider from those who come after it."""
+        kept: Kept = []
+        for tenant in sorted(self._desk.standing, key=_since):
+            slot = tenant.slot
+            if tenant.need.priority != priority or slot is None or not slot.up:
+                continue
+            units = yielded(tenant.need.hold) if not _blocked(tenant) else ()
+            need = tenant.need._replace(hold=units)
+            closed = any(other is slot and contends(held, need) for held, other in kept)
+            if slot.pool.fits(units) and not closed:
+                self._resume(tenant, slot, now)
+            else:
+                kept.append((need, slot))
+        return kept
+
+    def _resume(self, tenant: Tenant, slot: Slot, now: float) -> None:
+        desk = self._desk
+        desk.say(slot.peer, Resume(tenant.id, tenant.last_number))
+        resume(desk, tenant)
+        if isinstance(tenant, Lease):
+            tenant.since = now
+            if tenant.caller in desk.callers:
+                desk.say(tenant.caller, LeaseResumed(tenant.id))
+        else:
+            tenant.alive_since = now
+            desk.tell_callers(tenant)
+
+    # --- providers ------------------------------------------------------------------------------
+
+    def suspended(self, slot: Slot, message: Suspended, now: float) -> None:
+        """It stands still, or does not."""
+        desk = self._desk
+        tenant = desk.tenant(message.key)
+        if tenant is None or tenant.slot is not slot:
+            return
+        found = tenant.suspension
+        if message.error:
+            if found is not None and found.number == message.number:
+                tenant.steady = now + STEADY
+                self._resume(tenant, slot, now)
+            return
+        if found is None:
+            self._unexpected(tenant, slot, message.number, now)
+            return
+        if found.number == message.number and found.phase is Phase.ASKED:
+            found.phase = Phase.STILL
+            self._tell(tenant, found)
+
+    def _unexpected(self, tenant: Tenant, slot: Slot, number: int, now: float) -> None:
+        """Either our word to go on was lost, or it was suspended by an earlier hub."""
+        if number <= tenant.last_number:
+            self._desk.say(slot.peer, Resume(tenant.id, number))
+            return
+        found = Suspension(number, "", tenant.need.priority, now, Phase.STILL)
+        suspend(self._desk, tenant, found)
+        tenant.last_number = 0
+        self._tell(tenant, found)
+
+    def _tell(self, tenant: Tenant, suspension: Suspension) -> None:
+        desk = self._desk
+        if isinstance(tenant, Lease):
+            if tenant.caller in desk.callers:
+                standing = suspension.word(desk.wall)
+                desk.say(tenant.caller, LeaseSuspended(tenant.id, standing))
+        else:
+            desk.tell_callers(tenant)
+
+    def offered(self, slot: Slot) -> None:
+        """Its provider has told what runs there: what is to stand still is said again, for it may
+        not have heard."""
+        for tenant in self._desk.standing.on(slot.peer):
+            if tenant.suspension is not None:
+                tenant.suspension.phase = Phase.ASKED
+                self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
+
+
+def _since(tenant: Tenant) -> float:
+    return tenant.suspension.since if tenant.suspension is not None else 0.0
+
+
+def _blocked(tenant: Tenant) -> bool:
+    return isinstance(tenant, Lease) and tenant.blocked

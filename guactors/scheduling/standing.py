@@ -1,0 +1,84 @@
+"""That something stands still for others: since when, for whom, and how far that has come.
+
+Owns: the record of a suspension, and the index of what stands still on which provider. Must never:
+decide who is suspended (``preemption`` does), or touch a pool (``suspending`` does).
+
+What stands still gives its processors to others and keeps all else: memory, devices, its place.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from guactors.messages import Standing
+
+if TYPE_CHECKING:
+    from guactors.scheduling.actors import ActorRecord
+    from guactors.scheduling.leases import Lease
+
+Tenant = Union["Lease", "ActorRecord"]
+"""What holds room on a provider."""
+
+
+class Phase(enum.Enum):
+    """How far a suspension has come."""
+
+    ASKED = "asked"
+    """Its provider was told; it runs until it says Suspended."""
+    STILL = "still"
+
+
+@dataclass(slots=True)
+class Suspension:
+    """``number``: as in messages.Suspend. ``by``: the lease or actor for which it gave way, empty
+    where that is not known any more; ``priority`` of that. ``since``: monotonic seconds."""
+
+    number: int
+    by: str
+    priority: int
+    since: float
+    phase: Phase = Phase.ASKED
+
+    def word(self, wall: Callable[[float], float]) -> Standing:
+        """For callers; ``wall`` turns ``since`` into epoch seconds."""
+        return Standing(self.by, wall(self.since), f"for work of priority {self.priority}")
+
+
+class StandingBook:
+    """All suspended tenants, by provider; those of one in the order in which they were."""
+
+    def __init__(self) -> None:
+        self._there: dict[str, dict[str, Tenant]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._there)
+
+    def __iter__(self) -> Iterator[Tenant]:
+        for there in self._there.values():
+            yield from there.values()
+
+    def on(self, peer: str) -> list[Tenant]:
+        """On this provider, those suspended for the longest time first."""
+        return list(self._there.get(peer, {}).values())
+
+    def add(self, peer: str, tenant: Tenant) -> None:
+        """It is suspended."""
+        self._there.setdefault(peer, {})[tenant.id] = tenant
+
+    def discard(self, peer: str, tenant: Tenant) -> None:
+        """It is no longer, or not there."""
+        there = self._there.get(peer)
+        if there is not None:
+            there.pop(tenant.id, None)
+            if not there:
+                del self._there[peer]
+
+    def check(self, tenants: list[Tenant]) -> None:
+        """Just those of all ``tenants`` that are suspended are in here, each where it is."""
+        expected = {x.id: x.slot.peer for x in tenants if x.suspension and x.slot is not None}
+        found = {key: peer for peer, there in self._there.items() for key in there}
+        assert found == expected, f"suspended are {expected}, listed are {found}"
+        assert all(self._there.values()), "an empty set of suspended ones was kept"
