@@ -41,6 +41,7 @@ from guactors.provider_state import (
     DropHub,
     DropWorker,
     Effect,
+    FreezeWorker,
     GiveUp,
     KillWorker,
     LimitWorker,
@@ -57,8 +58,18 @@ from guactors.provider_state import (
     StartWorker,
     TakeSample,
     TakeStack,
+    ThawWorker,
 )
-from guactors.runtime_actor import Deliver, Happened, Kill, Limit, Said, Unlinked
+from guactors.runtime_actor import (
+    Deliver,
+    Freeze,
+    Happened,
+    Kill,
+    Limit,
+    Said,
+    Thaw,
+    Unlinked,
+)
 from guactors.runtimes import open_workers
 from guactors.runtimes.entry import WORKER_ENTRY
 from guactors.runtimes.workers import (
@@ -305,6 +316,10 @@ class ProviderActor(Actor):
                 self._crew.tell(worker, Limit(limits))
             case KillWorker(worker, cause):
                 self._crew.tell(worker, Kill(cause))
+            case FreezeWorker(worker):
+                self._crew.tell(worker, Freeze())
+            case ThawWorker(worker):
+                self._crew.tell(worker, Thaw())
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
                 self._dumps.forget(worker)

@@ -61,6 +61,14 @@ class Limit(Struct, frozen=True):
     limits: Limits
 
 
+class Freeze(Struct, frozen=True):
+    """Stop its processes; they keep what they have."""
+
+
+class Thaw(Struct, frozen=True):
+    """Let them go on."""
+
+
 class Kill(Struct, frozen=True):
     """End its process group now."""
 
@@ -157,6 +165,12 @@ class RuntimeActor(Actor):
             case Kill(cause):
                 log.info("worker %s is killed: %s", self._config.worker, cause)
                 self._processes.kill(self._config.worker)
+                self._nudge()
+            case Freeze():
+                self._processes.freeze(self._config.worker)
+                self._nudge()
+            case Thaw():
+                self._processes.thaw(self._config.worker)
                 self._nudge()
             case Happened():
                 self._tell(message)

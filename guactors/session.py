@@ -17,7 +17,7 @@ from guactors import values
 from guactors.actor_registry import ActorRegistry
 from guactors.caller.actors import RemoteActor
 from guactors.caller.core import CallerCore
-from guactors.caller.effects import Dial, Hangup, NeedDepot, SendHub, SendPeer
+from guactors.caller.effects import Dial, Hangup, Hurry, NeedDepot, SendHub, SendPeer
 from guactors.caller.lookout import Lookout
 from guactors.caller.tasks import Task
 from guactors.config import Timing
@@ -286,6 +286,8 @@ class Session:
                 links.hang_up(effect.peer)
             elif type(effect) is NeedDepot:
                 self._depots.make(effect)
+            elif type(effect) is Hurry:
+                self._next_tick = min(self._next_tick, effect.at)
 
     def _to_neighbour(self, effect: SendPeer) -> None:
         if self.send_neighbour is not None:

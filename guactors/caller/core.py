@@ -14,7 +14,7 @@ from guactors.caller.answers import Answers
 from guactors.caller.away import Away
 from guactors.caller.cancelling import Cancelling
 from guactors.caller.doubts import Doubts
-from guactors.caller.effects import Effect, Hangup, SendHub
+from guactors.caller.effects import Effect, SendHub
 from guactors.caller.endings import Endings
 from guactors.caller.entries import Entry
 from guactors.caller.groups import GroupBook
@@ -40,6 +40,8 @@ from guactors.messages import (
     LeaseGranted,
     LeaseLost,
     LeaseRecalled,
+    LeaseResumed,
+    LeaseSuspended,
     Message,
     Object,
     RefWord,
@@ -276,14 +278,11 @@ class CallerCore:
                 if lease in self.leases.by_id:
                     self.leases.on_recalled(self.leases.by_id[lease], now)
             case LeaseLost(lease, report):
-                death = death_of(report) or Death("link_lost")
-                known = self.leases.by_id.get(lease)
-                if known is not None:
-                    peer = known.target.peer
-                    self.doubts.broke(known, now)
-                    self.objects.effects.append(Hangup(peer))
-                    self.objects.on_neighbour_lost(peer)
-                self.doubts.resolve(lease, death)
+                self.doubts.lost(lease, death_of(report) or Death("link_lost"), now)
+            case LeaseSuspended(lease, standing):
+                self.leases.on_suspended(lease, standing)
+            case LeaseResumed(lease):
+                self.leases.on_suspended(lease, None)
             case ActorUpdate():
                 self.patience.on_hope(message.actor)
                 if message.state == "dead":
@@ -312,11 +311,10 @@ class CallerCore:
             case StreamItem():
                 self.endings.on_item(peer, message, buffers)
                 self.remote.on_missed()
-            case Bounced(calls, blocked, retiring):
+            case Bounced():
                 lease = self.leases.by_peer.get(peer)
                 if lease is not None:
-                    over = self.leases.on_bounced(lease, calls, blocked, now, retiring=retiring)
-                    for task in over:
+                    for task in self.leases.on_bounced(lease, message, now):
                         self.endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
             case Unblocked():
                 lease = self.leases.by_peer.get(peer)

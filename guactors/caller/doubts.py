@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guactors.caller.effects import SendHub
+from guactors.caller.effects import Hangup, SendHub
 from guactors.caller.endings import Endings
 from guactors.caller.leases import Lease, LeaseBook
 from guactors.caller.objects import ObjectTable
@@ -76,6 +76,16 @@ class Doubts:
             again.append(task)
         self._doubts[lease.id] = Doubt(lease.id, now, doubtful, why, charged)
         self._leases.requeue(self._leases.demands[lease.key], again, now)
+
+    def lost(self, lease: str, death: Death, now: float) -> None:
+        """The hub says that it is over, and why."""
+        known = self._leases.by_id.get(lease)
+        if known is not None:
+            peer = known.target.peer
+            self.broke(known, now)
+            self._objects.effects.append(Hangup(peer))
+            self._objects.on_neighbour_lost(peer)
+        self.resolve(lease, death)
 
     def resolve(self, lease: str, death: Death) -> None:
         """The cause is known, or nobody will tell it."""

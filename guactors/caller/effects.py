@@ -41,4 +41,10 @@ class NeedDepot(Struct, frozen=True):
     provider: str
 
 
-Effect = SendHub | SendPeer | Dial | Hangup | NeedDepot
+class Hurry(Struct, frozen=True):
+    """Call ``on_tick`` at this time at the latest, though nothing happens until then."""
+
+    at: float
+
+
+Effect = SendHub | SendPeer | Dial | Hangup | NeedDepot | Hurry

@@ -16,11 +16,21 @@ from collections.abc import Callable
 from itertools import islice
 from math import ceil
 
-from guactors.caller.effects import Dial, Effect, Hangup, SendHub, SendPeer
+from guactors.caller.effects import Dial, Effect, Hangup, Hurry, SendHub, SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
-from guactors.messages import Define, LeaseGranted, ReturnLease, SetDemand, Shape, TakeBack
+from guactors.messages import (
+    Bounced,
+    Define,
+    Halted,
+    LeaseGranted,
+    ReturnLease,
+    SetDemand,
+    Shape,
+    Standing,
+    TakeBack,
+)
 
 IN_FLIGHT = 0.005
 """Seconds of work on the wire per lease."""
@@ -36,17 +46,23 @@ MOST_NEAR = 8
 """Providers that are named to the hub."""
 TAKE_BACK_AFTER = 0.010
 """A call may wait so long behind another before a dry lease takes it over."""
+BRIEF = 0.003
+"""Seconds that a lease stays without work while others stand still for it."""
 OVERDUE = 2 * PREFETCH_BELOW
 """Seconds without an answer after which calls do not wait behind the one that runs."""
 
 
 class Lease:
     """A worker that runs our tasks of one shape. ``slow``: what it runs takes so long that nothing
-    is sent behind it."""
+    is sent behind it. ``linger``: seconds that it stays without work. ``standing``: why it stands
+    still, while it does."""
 
-    __slots__ = ("id", "idle_since", "key", "listed", "recalled", "slow", "taking_back", "target")
+    __slots__ = (
+        "id", "idle_since", "key", "linger", "listed", "recalled", "slow", "standing",
+        "taking_back", "target",
+    )  # fmt: skip
 
-    def __init__(self, id: str, key: str, target: Target, now: float) -> None:
+    def __init__(self, id: str, key: str, target: Target, now: float, linger: float) -> None:
         self.id = id
         self.key = key
         self.target = target
@@ -55,6 +71,8 @@ class Lease:
         self.slow = False
         self.listed = False
         self.taking_back = False
+        self.linger = linger
+        self.standing: Standing | None = None
 
 
 class Demand:
@@ -117,7 +135,8 @@ class LeaseBook:
         demand.infeasible_since = 0.0
         target = Target(message.worker, message.endpoints, message.provider)
         self.objects.places.meet(target.peer, message.endpoints, message.provider)
-        lease = Lease(message.lease, demand.key, target, now)
+        linger = min(BRIEF, self.linger) if message.brief else self.linger
+        lease = Lease(message.lease, demand.key, target, now, linger)
         demand.leases[lease.id] = lease
         self.by_id[lease.id] = lease
         self.by_peer[target.peer] = lease
@@ -143,9 +162,11 @@ class LeaseBook:
         lease.slow = False
         if not target.in_flight:
             lease.idle_since = now
-            if lease.recalled:
+            if lease.recalled or lease.standing is not None:
                 self.give_back(lease)
                 return
+            if lease.linger < self.linger and not demand.queue:
+                self.effects.append(Hurry(now + lease.linger))
         self._list(demand, lease)
         if demand.queue:
             self.dispatch(demand, now)
@@ -157,24 +178,33 @@ class LeaseBook:
         old = self.service.get(fn)
         self.service[fn] = seconds if old is None else old + 0.3 * (seconds - old)
 
-    def on_bounced(
-        self, lease: Lease, ids: list[int], blocked: bool, now: float, *, retiring: bool = False
-    ) -> list[Task]:
+    def on_suspended(self, lease: str, standing: Standing | None) -> None:
+        """Its worker stands still, or, with None, runs again. With nothing to do it goes back."""
+        known = self.by_id.get(lease)
+        if known is not None:
+            known.standing = standing
+            if standing is not None and not known.target.in_flight:
+                self.give_back(known)
+
+    def on_bounced(self, lease: Lease, message: Bounced, now: float) -> list[Task]:
         """Unstarted calls came back; they go to the front of the queue. Returns the cancelled ones
-        among them, which nobody runs any more. Of a worker that is ``retiring`` the lease goes back
+        among them, which nobody runs any more. Of a worker that is retiring the lease goes back
         with its last answer."""
         target = lease.target
-        lease.recalled = lease.recalled or retiring
+        lease.recalled = lease.recalled or message.retiring
         lease.taking_back = False
-        target.blocked = target.blocked or blocked
-        back = [target.in_flight.pop(id) for id in ids if id in target.in_flight]
+        target.blocked = target.blocked or message.blocked
+        if message.halt:
+            self.effects.extend(target.flush())
+            self.effects.append(SendPeer(target.peer, Halted()))
+        back = [target.in_flight.pop(id) for id in message.calls if id in target.in_flight]
         back.sort(key=lambda task: task.id)
         for task in back:
             task.peer = ""
         cancelled = [task for task in back if task.cancelled]
         if not target.in_flight:
             lease.idle_since = now
-            if lease.recalled:
+            if lease.recalled or lease.standing is not None:
                 self.give_back(lease)
         self.requeue(self.demands[lease.key], [t for t in back if not t.cancelled], now)
         return cancelled
@@ -218,7 +248,7 @@ class LeaseBook:
         for demand in self.demands.values():
             if not demand.queue:
                 for lease in list(demand.leases.values()):
-                    if not lease.target.in_flight and now - lease.idle_since >= self.linger:
+                    if not lease.target.in_flight and now - lease.idle_since >= lease.linger:
                         self.give_back(lease)
             if not demand.queue and any(not x.target.in_flight for x in demand.leases.values()):
                 self._help_others(demand, now)
@@ -239,7 +269,7 @@ class LeaseBook:
                         wakes.append(_moved(lease) + OVERDUE)
                 elif not lease.target.in_flight:
                     idle = True
-                    wakes.append(lease.idle_since + self.linger)
+                    wakes.append(lease.idle_since + lease.linger)
             if busy and idle:
                 wakes.append(now + TAKE_BACK_AFTER)
         return min(wakes, default=None)

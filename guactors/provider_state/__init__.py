@@ -14,6 +14,7 @@ from guactors.provider_state.effects import (
     DropHub,
     DropWorker,
     Effect,
+    FreezeWorker,
     GiveUp,
     KillWorker,
     LimitWorker,
@@ -30,6 +31,7 @@ from guactors.provider_state.effects import (
     StartWorker,
     TakeSample,
     TakeStack,
+    ThawWorker,
 )
 from guactors.provider_state.memory_watch import Memory
 from guactors.provider_state.shelf import ImageFacts
@@ -40,6 +42,7 @@ __all__ = [
     "DropHub",
     "DropWorker",
     "Effect",
+    "FreezeWorker",
     "GiveUp",
     "ImageFacts",
     "KillWorker",
@@ -59,4 +62,5 @@ __all__ = [
     "StartWorker",
     "TakeSample",
     "TakeStack",
+    "ThawWorker",
 ]

@@ -24,7 +24,6 @@ from guactors import messages as m
 from guactors.accelerators import devices_of
 from guactors.config import Identity, ProviderConfig
 from guactors.errors import Death
-from guactors.group_sizes import parts, size_of
 from guactors.provider_state import inventory
 from guactors.provider_state.devices import DeviceBook
 from guactors.provider_state.effects import (
@@ -39,6 +38,7 @@ from guactors.provider_state.effects import (
 )
 from guactors.provider_state.envs import Envs
 from guactors.provider_state.hub_line import HubLine
+from guactors.provider_state.kept_groups import KeptGroups
 from guactors.provider_state.lookout import Lookout
 from guactors.provider_state.memory_watch import Memory, MemoryWatch
 from guactors.provider_state.orders import Orders
@@ -111,8 +111,7 @@ class ProviderCore:
         self._wall = wall
         self._new_keypair = new_keypair
         self._info = m.MachineInfo()
-        self._groups: dict[str, m.GroupSpec] = {}
-        """What hubs asked it to keep in mind."""
+        self._groups = KeptGroups()
         self._ready_told = self._worker_was_ready = self._stopping = False
 
     # --- the provider itself --------------------------------------------------------------------
@@ -146,10 +145,10 @@ class ProviderCore:
         )
         blocked = inventory.blocked_leases(self._pool)
         return [
-            *(SendHub(m.KeepGroups(part)) for part in parts(self._groups.values(), size_of)),
+            *self._groups.tell(),
             *self._line.introduce(offer, now),
             *self._binder.vouch_again(now),
-            *(SendHub(message) for message in blocked),
+            *(SendHub(message) for message in (*blocked, *self._orders.standstill.again())),
         ]
 
     def on_hub_down(self, cause: str, detail: str, now: float) -> list[Effect]:
@@ -174,12 +173,16 @@ class ProviderCore:
                 effects = self._orders.start_actor(message, now)
             case m.StopActor():
                 effects = self._orders.stop_actor(message, now)
+            case m.Suspend(key, number):
+                effects = self._orders.standstill.suspend(key, number, now)
+            case m.Resume(key, number):
+                effects = self._orders.standstill.resume(key, number, now)
             case m.EndSession():
                 effects = self._orders.end_session(message, now)
             case m.AdmitCaller():
                 effects = self._binder.admit_caller(message)
             case m.KeepGroups() | m.DropGroups():
-                effects = self._on_groups(message)
+                effects = self._groups.on_message(message)
             case m.Warrant(warrant):
                 effects = self._on_warrant(warrant, now)
             case m.Revoked():
@@ -208,14 +211,6 @@ class ProviderCore:
         heard = self._line.up
         effects = self._line.on_welcome(message)
         return effects + self._introduce(now) if self._line.up and not heard else effects
-
-    def _on_groups(self, message: m.KeepGroups | m.DropGroups) -> list[Effect]:
-        if isinstance(message, m.KeepGroups):
-            self._groups.update({spec.group: spec for spec in message.groups})
-        else:
-            for group in message.groups:
-                self._groups.pop(group, None)
-        return []
 
     def _on_warrant(self, warrant: m.WarrantWord, now: float) -> list[Effect]:
         if self._permits.warrant(warrant, self._wall(now)):
@@ -298,6 +293,8 @@ class ProviderCore:
             case m.Refusal(who, action, what, reason, detail):
                 report = m.Report(who, action, what, reason, detail, known.session)
                 effects = self._line.tell(report, now)
+            case m.Stood():
+                effects = self._orders.standstill.stood(known, message, now)
             case m.StackIs():
                 effects = self._lookout.on_stack(worker, message)
             case m.Goodbye(reason):
@@ -376,13 +373,14 @@ class ProviderCore:
         effects += self._memory.tick(now)
         effects += self._review.tick(now)
         effects += self._lookout.tick(now)
+        effects += self._orders.standstill.tick(now)
         return effects + self._settle(now)
 
     def next_wake(self, now: float) -> float | None:
         """When to call on_tick at the latest, if no other event comes before."""
         parts = (
             self._line, self._pool, self._watch, self._orders.gate, self._review, self._envs,
-            self._memory, self._lookout,
+            self._memory, self._lookout, self._orders.standstill,
         )  # fmt: skip
         times = [time for part in parts if (time := part.next_wake(now)) is not None]
         return min(times, default=None)
@@ -435,5 +433,5 @@ class ProviderCore:
             "workers": len(states),
             "leases": sum(isinstance(state, Leased) for state in states),
             "actors": sum(isinstance(state, Hosting) for state in states),
-            "waiting": len(self._pool.pending) + len(self._orders.gate.waiting) + preparing,
+            "waiting": len(self._pool.pending) + self._orders.not_admitted() + preparing,
         }

@@ -35,6 +35,18 @@ class KillWorker(Struct, frozen=True):
     cause: str
 
 
+class FreezeWorker(Struct, frozen=True):
+    """Stop all processes of the worker; they keep what they have. Not answered."""
+
+    worker: str
+
+
+class ThawWorker(Struct, frozen=True):
+    """Let them go on."""
+
+    worker: str
+
+
 class DropWorker(Struct, frozen=True):
     """Nothing more comes from or goes to this worker: it has ended."""
 
@@ -162,7 +174,7 @@ class Note(Struct, frozen=True):
 
 
 Effect = (
-    StartWorker | LimitWorker | KillWorker | DropWorker | SendWorker | PrepareRoot | RemoveRoot
-    | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub | TakeSample | TakeStack
-    | Ready | GiveUp | MeasureMemory | Note
+    StartWorker | LimitWorker | KillWorker | FreezeWorker | ThawWorker | DropWorker | SendWorker
+    | PrepareRoot | RemoveRoot | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub
+    | TakeSample | TakeStack | Ready | GiveUp | MeasureMemory | Note
 )  # fmt: skip

@@ -20,9 +20,7 @@ from guactors.messages import (
     DeathReport,
     EndSession,
     InstanceGone,
-    LeaseEnded,
     LeaseStarted,
-    Report,
     Retiring,
     StartActor,
     StartLease,
@@ -35,6 +33,7 @@ from guactors.provider_state import inventory
 from guactors.provider_state.binder import Binder
 from guactors.provider_state.devices import DeviceBook
 from guactors.provider_state.effects import Effect, RemoveRoot
+from guactors.provider_state.endings import Endings
 from guactors.provider_state.envs import Envs
 from guactors.provider_state.gate import Gate, Refused, Undecided
 from guactors.provider_state.hub_line import HubLine
@@ -43,6 +42,7 @@ from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
 from guactors.provider_state.review import holdings, let_go
 from guactors.provider_state.shelf import GONE, Shelf
+from guactors.provider_state.standstill import Standstill
 from guactors.provider_state.watch import Watch
 from guactors.provider_state.workers import (
     Hosting,
@@ -100,10 +100,11 @@ class Orders:
         self.gate = Gate(permits, shelf, envs, partial(holdings, pool, permits), wall, runtimes)
         self._devices = devices
         self.binder = Binder(pool, line, permits, devices)
+        self.standstill = Standstill(pool, line)
+        self.endings = Endings(provider, line, permits, devices, self.binder)
         self.last_failure = ""
         """Why the last worker that did not come up did not."""
         self._stopped = Latest()
-        self._had = Latest()
         self._closed = Latest()
 
     # --- beginnings -----------------------------------------------------------------------------
@@ -126,12 +127,13 @@ class Orders:
             cause = self._closed.within(spec.session, OVERTAKEN, now)
         if cause is not None:
             self._stopped.discard(spec.actor)
-            return self._refuse(order, cause, "ended before it began", now)
+            return self.endings.refuse(order, cause, "ended before it began", now)
         effects: list[Effect] = []
         worker = self._pool.find(spec.actor)
         if worker is not None and isinstance(worker.order, StartActor):
             if order.incarnation <= worker.order.incarnation:
                 return self._announce(worker, now)
+            effects += self.standstill.gone(spec.actor, now)
             self._pool.disown(worker)
             effects += self._watch.kill(worker, "killed", "a newer incarnation replaces it")
         waiting = self._waiting(spec.actor)
@@ -162,12 +164,22 @@ class Orders:
             effects += self._set_preparing(key, False, now)
             if isinstance(outcome, Refused):
                 self.gate.withdraw(key)
-                effects += self._deny(waiting.order, outcome, now)
+                effects += self.endings.deny(waiting.order, outcome, now)
                 continue
             job = self._devices.equip(outcome)
             if job is not None:
                 self.gate.withdraw(key)
-                self._pool.pending[key] = job
+                effects += self.standstill.admit(job, now)
+        return effects + self._not_displaced(now)
+
+    def _not_displaced(self, now: float) -> list[Effect]:
+        """Those that wait for what does not stand still."""
+        effects: list[Effect] = []
+        refused, self.standstill.refused = self.standstill.refused, []
+        for key, why in refused:
+            order = self._withdraw(key)
+            if order is not None:
+                effects += self.endings.refuse(order, "not_displaced", why, now)
         return effects
 
     def _set_preparing(self, lease: str, preparing: bool, now: float) -> list[Effect]:
@@ -180,10 +192,14 @@ class Orders:
         self._preparing.discard(lease)
         return self._line.tell(WorkerResumed(lease), now)
 
+    def not_admitted(self) -> int:
+        """Orders that wait for a judgement, or for others to stand still."""
+        return len(self.gate.waiting) + len(self.standstill.held)
+
     def used_parts(self) -> set[str]:
         """Of environments, by what runs or waits."""
         jobs = [job for worker in self._pool.workers.values() if (job := worker.job) is not None]
-        jobs += self._pool.pending.values()
+        jobs += [*self._pool.pending.values(), *self.standstill.jobs()]
         found = {part for job in jobs for part in job.parts}
         for parts in self.gate.parts.values():
             found.update(parts)
@@ -192,20 +208,23 @@ class Orders:
     def _waiting(self, key: str) -> Order | None:
         """The order of this lease or actor that has no worker yet."""
         at_gate, job = self.gate.waiting.get(key), self._pool.pending.get(key)
+        held = self.standstill.held.get(key)
         if at_gate is not None:
             return at_gate.order
+        if held is not None:
+            return held.job.order
         return job.order if job is not None else None
 
     def _withdraw(self, key: str) -> Order | None:
         """Take back the order of this lease or actor, if it has no worker yet."""
         self._preparing.discard(key)
         self._devices.release(key)
-        job = self._pool.pending.pop(key, None)
+        job = self._pool.pending.pop(key, None) or self.standstill.withdraw(key)
         return job.order if job is not None else self.gate.withdraw(key)
 
     def _unserved(self) -> list[Order]:
         """All orders that have no worker yet."""
-        jobs = [job.order for job in self._pool.pending.values()]
+        jobs = [job.order for job in (*self._pool.pending.values(), *self.standstill.jobs())]
         return jobs + [waiting.order for waiting in self.gate.waiting.values()]
 
     def root_ready(self, worker: Worker, root: str, now: float) -> list[Effect]:
@@ -226,7 +245,7 @@ class Orders:
             self.gate.arrive(order, now)
             return effects
         refused = Refused("start_failed" if reason == "failed" else "refused", reason, detail)
-        return [*self._abandon(worker, "start_failed"), *self._deny(order, refused, now)]
+        return [*self._abandon(worker, "start_failed"), *self.endings.deny(order, refused, now)]
 
     def _abandon(self, worker: Worker, cause: str) -> list[Effect]:
         """End a worker that has not begun; nobody is told."""
@@ -248,9 +267,11 @@ class Orders:
             provider=self._provider,
         )
         ended = ActorEnded(message.actor, state.order.incarnation, death, message.error)
-        self._had.add(message.actor, str(state.order.incarnation), now)
+        self.endings.had.add(message.actor, str(state.order.incarnation), now)
+        effects = self.standstill.release(message.actor, now)
         self._pool.to_spent(worker)
         return [
+            *effects,
             *self._line.tell(ended, now),
             *self._watch.dismiss(worker, "creation_failed", now, FAILED_PATIENCE, graceful=False),
         ]
@@ -271,7 +292,7 @@ class Orders:
         waiting = self._withdraw(message.lease)
         if waiting is not None:
             return (
-                self._refuse(waiting, "killed", "stopped while it waited", now)
+                self.endings.refuse(waiting, "killed", "stopped while it waited", now)
                 if message.kill
                 else []
             )
@@ -284,13 +305,16 @@ class Orders:
             return []
         if isinstance(worker.state, Preparing):
             return self._abandon(worker, "released")
+        effects = self.standstill.release(message.lease, now)
+        effects += self.standstill.gone(message.lease, now)
         self._pool.to_idle(worker, now)
         if worker.retiring:
-            return self._retire(worker, now)
+            return effects + self._retire(worker, now)
         if worker.job is not None and worker.job.binding.has_device:
             # As long as it lives, what it left on the device stays there.
-            return self._watch.dismiss(worker, "released", now, DEVICE_PATIENCE, graceful=True)
-        return let_go(self._watch, worker, now) if worker.spared else []
+            effects += self._watch.dismiss(worker, "released", now, DEVICE_PATIENCE, graceful=True)
+            return effects
+        return effects + (let_go(self._watch, worker, now) if worker.spared else [])
 
     def retiring(self, worker: Worker, why: Retiring | InstanceGone, now: float) -> list[Effect]:
         """It takes no more calls: let it go, or let its lease end first. Or it can take none."""
@@ -308,15 +332,18 @@ class Orders:
         cause, detail = known_cause(message.cause, "killed")
         waiting = self._withdraw(message.actor)
         if waiting is not None:
-            return self._refuse(waiting, cause, detail or "stopped while it waited", now)
+            return self.endings.refuse(waiting, cause, detail or "stopped while it waited", now)
         worker = self._pool.find(message.actor)
         if worker is None:
-            had = self._had.within(message.actor, OVERTAKEN, now)
+            had = self.endings.had.within(message.actor, OVERTAKEN, now)
             if had is None or message.incarnation > int(had):
                 self._stopped.add(message.actor, cause, now)
             return []
         if message.graceful:
-            return self._watch.dismiss(worker, cause, now, GRACEFUL_PATIENCE, graceful=True)
+            effects = self.standstill.release(message.actor, now)
+            return effects + self._watch.dismiss(
+                worker, cause, now, GRACEFUL_PATIENCE, graceful=True
+            )
         return self._watch.kill(worker, cause, detail)
 
     def end_session(self, message: EndSession, now: float) -> list[Effect]:
@@ -327,7 +354,7 @@ class Orders:
         for order in self._unserved():
             if order_session(order) == session and not self._outlives(order, message):
                 self._withdraw(order_key(order))
-                effects += self._refuse(order, "session_ended", "", now)
+                effects += self.endings.refuse(order, "session_ended", "", now)
         for worker in self._pool.of_session(session):
             if worker.order is None or not self._outlives(worker.order, message):
                 effects += self._watch.kill(worker, "session_ended")
@@ -344,6 +371,8 @@ class Orders:
         told = report(worker, death, self._provider)
         order = worker.order
         effects: list[Effect] = []
+        if order is not None:
+            effects += self.standstill.gone(order_key(order), now)
         if worker.job is not None and worker.job.binding.image:
             effects.append(RemoveRoot(worker.worker, worker.job.binding.image))
         self._devices.release(worker.worker)
@@ -355,7 +384,7 @@ class Orders:
                 told = self._no_interpreter(told, worker.python)
             job = self._pool.start_failed(now, worker.python)
             order = job.order if job is not None else None
-        return effects if order is None else effects + self._end(order, told, now)
+        return effects if order is None else effects + self.endings.end(order, told, now)
 
     def _no_interpreter(self, told: DeathReport, python: str) -> DeathReport:
         detail = (
@@ -371,39 +400,15 @@ class Orders:
         for order in self._unserved():
             if isinstance(order, StartLease):
                 self._withdraw(order.lease)
-                effects += self._refuse(order, "link_lost", detail, now)
+                effects += self.endings.refuse(order, "link_lost", detail, now)
         for worker in list(self._pool.workers.values()):
             if not isinstance(worker.state, Preparing) or worker.ending is not None:
                 continue
             order = worker.state.order
             if isinstance(order, StartLease):
                 effects += self._abandon(worker, "released")
-                effects += self._refuse(order, "link_lost", detail, now)
+                effects += self.endings.refuse(order, "link_lost", detail, now)
         return effects
-
-    def _deny(self, order: Order, refused: Refused, now: float) -> list[Effect]:
-        """Refuse it, and have it written into the audit log, but for a mishap."""
-        if refused.cause == "env_failed":
-            return self._refuse(order, refused.cause, refused.detail, now)
-        session = order_session(order)
-        who = self._permits.principal(session) or "unknown"
-        what = order_shape(order).image or type(order).__name__
-        told = Report(who, "submit", what, refused.reason, refused.detail, session)
-        return [
-            *self._line.tell(told, now),
-            *self._refuse(order, refused.cause, refused.detail, now),
-        ]
-
-    def _refuse(self, order: Order, cause: str, detail: str, now: float) -> list[Effect]:
-        return self._end(order, DeathReport(cause, detail, provider=self._provider), now)
-
-    def _end(self, order: Order, death: DeathReport, now: float) -> list[Effect]:
-        self._devices.release(order_key(order))
-        if isinstance(order, StartLease):
-            return self._line.tell(LeaseEnded(order.lease, death), now)
-        self._had.add(order.spec.actor, str(order.incarnation), now)
-        self.binder.forget_callers(order.spec.actor)
-        return self._line.tell(ActorEnded(order.spec.actor, order.incarnation, death), now)
 
     # --- inventory ------------------------------------------------------------------------------
 
@@ -414,6 +419,8 @@ class Orders:
     def check(self) -> None:
         """Raise InternalError if an order is in two places, or runs without a warrant."""
         self._devices.check()
+        for wrong in self.standstill.check():
+            raise InternalError(wrong)
         for key in self.gate.waiting:
             if key in self._pool.pending or key in self._pool.serving:
                 raise InternalError(f"{key} was let in and waits at the gate as well")

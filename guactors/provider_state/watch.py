@@ -127,7 +127,7 @@ class Watch:
         return [
             SendWorker(worker.worker, Ping(self._pings))
             for worker in self._pool.workers.values()
-            if worker.liveness is not None
+            if worker.liveness is not None and not worker.frozen
         ]
 
     # --- time -----------------------------------------------------------------------------------
@@ -147,6 +147,8 @@ class Watch:
         if worker.ending is not None:
             due = worker.ending.kill_at is not None and now >= worker.ending.kill_at
             return self.kill(worker, worker.ending.cause) if due else []
+        if worker.frozen:
+            return []
         if worker.link_lost_at is not None and now >= worker.link_lost_at + LINK_GRACE:
             return self.kill(worker, "unresponsive", "its connection to the provider broke")
         if worker.liveness is not None:
@@ -177,6 +179,8 @@ class Watch:
     def _wake_one(self, worker: Worker, now: float) -> float | None:
         if worker.ending is not None:
             return worker.ending.kill_at
+        if worker.frozen:
+            return None
         if worker.link_lost_at is not None:
             return worker.link_lost_at + LINK_GRACE
         if worker.liveness is not None:

@@ -177,6 +177,8 @@ class Worker(Struct):
     link_lost_at: float | None = None
     lost_lines: int = 0
     keeps: bool = False
+    frozen: bool = False
+    """Its processes are stopped: it cannot say anything."""
     history: list[str] = field(default_factory=list)
 
     def move(self, state: State) -> None:

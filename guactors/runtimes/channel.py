@@ -28,6 +28,13 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     config: WorkerConfig
 
 
+class Halt(msgspec.Struct, frozen=True, tag="halt"):
+    """Stop a worker and all that it started, or let them go on."""
+
+    worker: str
+    stop: bool
+
+
 class Signal(msgspec.Struct, frozen=True, tag="signal"):
     """Provider: signal the process group of a worker."""
 
@@ -57,7 +64,7 @@ class Reaped(msgspec.Struct, frozen=True, tag="reaped"):
     rss_bytes: int
 
 
-ToZygote = Fork | Signal
+ToZygote = Fork | Signal | Halt
 FromZygote = Forked | ForkFailed | Reaped
 
 T = TypeVar("T")

@@ -11,20 +11,28 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
 import msgspec
 
-from guactors.errors import InternalError, ProgramNotStarted, RuntimeMissing, UsageError
+from guactors.errors import (
+    InstanceLost,
+    InternalError,
+    ProgramNotStarted,
+    RuntimeMissing,
+    UsageError,
+)
 from guactors.ids import fresh
 from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Exit, Runtime, Spec, Where
 from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.instance import Instance, Running
+from guactors.runtimes.life import State
 from guactors.runtimes.native.driver import NativeRuntime
 from guactors.runtimes.native.guardian import Guardian
 
@@ -92,11 +100,71 @@ def instance_in(
     try:
         with Instance(spec, runtime.create(spec)) as instance:
             instance.start()
-            yield instance
+            with _STANDING.kept(instance):
+                yield instance
     finally:
         # A program may well leave directories here that it forbade itself to enter.
         shutil.rmtree(directory, ignore_errors=True)
         guardian().forget("directory", directory)
+
+
+class _Standing:
+    """The instances that run in this process, and whether they are to stand still. Threads: any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._instances: set[Instance] = set()
+        self._paused: set[Instance] = set()
+        self._halted = False
+
+    @contextmanager
+    def kept(self, instance: Instance) -> Iterator[None]:
+        with self._lock:
+            self._instances.add(instance)
+            if self._halted:
+                self._pause(instance)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._instances.discard(instance)
+                self._paused.discard(instance)
+
+    def _pause(self, instance: Instance) -> None:
+        """One that its owner has paused, or that has ended, stays as it is."""
+        if instance.state is State.RUNNING:
+            with suppress(InstanceLost):
+                instance.pause()
+                self._paused.add(instance)
+
+    def halt(self) -> None:
+        with self._lock:
+            self._halted = True
+            for instance in list(self._instances):
+                self._pause(instance)
+
+    def go_on(self) -> None:
+        with self._lock:
+            self._halted = False
+            while self._paused:
+                instance = self._paused.pop()
+                if instance.state is State.PAUSED:
+                    with suppress(InstanceLost):
+                        instance.resume()
+
+
+_STANDING: Final = _Standing()
+
+
+def pause_all() -> None:
+    """All instances that were made here stand still, also those that are made from now on. Raises
+    GuactorsError where one does not."""
+    _STANDING.halt()
+
+
+def resume_all() -> None:
+    """They go on, but those that somebody else had paused."""
+    _STANDING.go_on()
 
 
 def private_instance(

@@ -22,7 +22,7 @@ from guactors.config import WorkerConfig
 from guactors.errors import Death
 from guactors.messages import Limits
 from guactors.runtimes import process
-from guactors.runtimes.channel import Fork, Forked, ForkFailed, FromZygote, Reaped, Signal
+from guactors.runtimes.channel import Fork, Forked, ForkFailed, FromZygote, Halt, Reaped, Signal
 from guactors.runtimes.entry import WORKER_ENTRY
 from guactors.runtimes.fences import find_fences
 from guactors.runtimes.output import Lines, StreamSplitter
@@ -97,6 +97,20 @@ class PythonWorkers:
         zygote = self._zygotes.get(held.config.python) if held is not None else None
         if zygote is not None:
             self._say(zygote, Signal(worker, number))
+
+    def freeze(self, worker: str) -> None:
+        """See the port."""
+        self._halt(worker, stop=True)
+
+    def thaw(self, worker: str) -> None:
+        """See the port."""
+        self._halt(worker, stop=False)
+
+    def _halt(self, worker: str, *, stop: bool) -> None:
+        held = self._workers.get(worker)
+        zygote = self._zygotes.get(held.config.python) if held is not None else None
+        if zygote is not None:
+            self._say(zygote, Halt(worker, stop))
 
     def limit(self, worker: str, limits: Limits) -> None:
         """See the port."""
@@ -191,7 +205,7 @@ class PythonWorkers:
                 zygote.close()
 
     def _say(
-        self, zygote: ZygoteHandle, message: Fork | Signal, descriptors: tuple[int, ...] = ()
+        self, zygote: ZygoteHandle, message: Fork | Signal | Halt, descriptors: tuple[int, ...] = ()
     ) -> None:
         try:
             zygote.channel.send(message, descriptors)

@@ -123,6 +123,22 @@ class SpawnedWorkers:
             if not held.reaped:
                 tree.signal_tree(held.popen.pid, number)
 
+    def freeze(self, worker: str) -> None:
+        """See the port."""
+        self._halt(worker, stop=True)
+
+    def thaw(self, worker: str) -> None:
+        """See the port."""
+        self._halt(worker, stop=False)
+
+    def _halt(self, worker: str, *, stop: bool) -> None:
+        held = self._workers.get(worker)
+        if held is None:
+            return
+        with held.lock:
+            if not held.reaped:
+                tree.halt_tree(held.popen.pid, stop=stop)
+
     def limit(self, worker: str, limits: Limits) -> None:
         """See the port."""
         held = self._workers.get(worker)

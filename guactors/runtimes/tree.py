@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
 
 WINDOWS = sys.platform == "win32"
+_MOST_ROUNDS: Final = 8
 
 
 def signal_tree(pid: int, number: int) -> None:
@@ -22,6 +26,77 @@ def signal_tree(pid: int, number: int) -> None:
     from guactors.runtimes.process import kill_group  # type: ignore[attr-defined,unused-ignore]
 
     kill_group(pid, number)
+
+
+def halt_tree(pid: int, *, stop: bool) -> None:
+    """Stop the process and all that it started, or let them go on; ``pid`` leads its group. What
+    left the group is found by its parents: a process that has lost those is not."""
+    if sys.platform == "win32":
+        _halt_all([pid, *descendants(pid)], stop=stop)
+        return
+    from guactors.runtimes.process import kill_group  # type: ignore[attr-defined,unused-ignore]
+
+    kill_group(pid, signal.SIGSTOP if stop else signal.SIGCONT)
+    strays: set[int] = set()
+    # Whoever is stopped starts nobody; who is found now may have started somebody before.
+    for _ in range(_MOST_ROUNDS):
+        found = {child for child in descendants(pid) if _leaves(child, pid)} - strays
+        if not found:
+            return
+        strays |= found
+        _halt_all(found, stop=stop)
+
+
+def descendants(pid: int) -> list[int]:
+    """All that it started and whose parents live."""
+    try:
+        return _listed_children(pid)
+    except OSError:
+        pass
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _listed_children(pid: int) -> list[int]:
+    """As the kernel lists them. Raises OSError where it does not, or the process is gone."""
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        words = Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+        for child in map(int, words):
+            found.append(child)
+            with suppress(OSError):  # it has ended meanwhile
+                found += _listed_children(child)
+    return found
+
+
+def _leaves(pid: int, group: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    try:
+        return os.getpgid(pid) != group
+    except ProcessLookupError:
+        return False
+
+
+def _halt_all(pids: Iterable[int], *, stop: bool) -> None:
+    if sys.platform != "win32":
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGSTOP if stop else signal.SIGCONT)
+        return
+    import psutil
+
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if stop:
+                process.suspend()
+            else:
+                process.resume()
 
 
 def kill_tree(pid: int) -> None:

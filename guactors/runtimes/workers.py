@@ -73,6 +73,13 @@ class WorkerProcesses(Protocol):
         """Send a signal (SIGSTOP, SIGCONT, ...) to the worker's process group; silently nothing
         when it has ended."""
 
+    def freeze(self, worker: str) -> None:
+        """Stop the worker and all that it started, wherever that went; silently nothing when it has
+        ended. They can be killed as they stand."""
+
+    def thaw(self, worker: str) -> None:
+        """Let all of them go on."""
+
     def limit(self, worker: str, limits: Limits) -> None:
         """From here on the worker and what it starts are held to the limits, as far as ``fences``
         can; silently nothing when it has ended. One that cannot be held at all is killed."""

@@ -26,12 +26,13 @@ from typing import NoReturn
 assert sys.platform != "win32", "needs fork; spawn.py serves Windows"
 
 from guactors.runtimes import entry as worker_entry
-from guactors.runtimes import process
+from guactors.runtimes import process, tree
 from guactors.runtimes.channel import (
     Channel,
     Fork,
     Forked,
     ForkFailed,
+    Halt,
     Reaped,
     Signal,
     ToZygote,
@@ -116,6 +117,9 @@ class Zygote:
             case Signal(worker=worker, number=number):
                 if worker in self._pids:
                     process.kill_group(self._pids[worker], number)
+            case Halt(worker=worker, stop=stop):
+                if worker in self._pids:
+                    tree.halt_tree(self._pids[worker], stop=stop)
 
     def _fork(self, message: Fork) -> None:
         worker = message.config.worker

@@ -127,10 +127,10 @@ class Pause:
                 worker.serve_session()
                 if not blocked and time.monotonic() - since >= BLOCKED_AFTER:
                     blocked = True
-                    worker.set_blocked(True)
+                    worker.bouncing.set_blocked(True)
         finally:
             if blocked:
-                worker.set_blocked(False)
+                worker.bouncing.set_blocked(False)
 
 
 class LoopPause:

@@ -37,7 +37,7 @@ class BlockingHost:
     def blocking(self) -> None:
         if not self._told:
             self._told = True
-            self._worker.set_blocked(True)
+            self._worker.bouncing.set_blocked(True)
 
     def serve(self) -> None:
         """Called by the session's service while the main thread waits."""
@@ -53,4 +53,4 @@ class BlockingHost:
         self.session.unwatch_host(self._worker.data_fds)
         if self._told:
             self._told = False
-            self._worker.set_blocked(False)
+            self._worker.bouncing.set_blocked(False)

@@ -30,6 +30,7 @@ from guactors.messages import (
     Fault,
     Fetch,
     Goodbye,
+    GoOn,
     Hello,
     KeepBlock,
     Keeping,
@@ -44,6 +45,7 @@ from guactors.messages import (
     ReadValue,
     Release,
     StackIs,
+    Stand,
     StreamTaken,
     TakeBack,
     Value,
@@ -394,6 +396,10 @@ class Control:
                 worker.bind(message)
             case Admit(keys):
                 worker.admission.doors.admit(keys)
+            case Stand(number):
+                worker.bouncing.stand(number)
+            case GoOn():
+                worker.bouncing.go_on()
             case AskStack(number):
                 self.tell_provider(StackIs(number, dump(worker.runner.coroutines())))
             case Expel(keys):

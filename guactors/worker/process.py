@@ -35,6 +35,7 @@ from guactors.versions import own_versions
 from guactors.worker.admission import Admission
 from guactors.worker.backpressure import Brakes
 from guactors.worker.binding import bind_code, unbind_code
+from guactors.worker.bouncing import Bouncing
 from guactors.worker.callers import Callers
 from guactors.worker.control import MOST_FAULTS, Control
 from guactors.worker.environment import Setup
@@ -88,9 +89,7 @@ class Worker:
         self.exiting = False
         """The actor ends: what still runs or waits is answered no more."""
         self.exit_status = 0
-        self.blocked = False
-        self.retiring = False
-        """It has run a function as often as that allows, and takes no more calls."""
+        self.bouncing = Bouncing(self)
         self.early: set[tuple[str, int]] = set()
         self.for_session: deque[tuple[str, m.Message, Sequence[Frame]]] = deque()
         self.main_thread = threading.get_ident()
@@ -234,9 +233,9 @@ class Worker:
             calls = message.calls
             if link not in self._homes:
                 return  # gone or expelled: nobody waits for the answers
-            if (self.blocked or self.retiring) and not self.spec:
-                bounced = m.Bounced([call.id for call in calls], True, self.retiring)
-                self.send(link, bounced, ())
+            if self.bouncing.refuses():
+                ids = [call.id for call in calls]
+                self.send(link, m.Bounced(ids, True, self.bouncing.retiring), ())
                 return
             self.intake.add(link, calls, buffers, now)
             if self.early:
@@ -250,6 +249,8 @@ class Worker:
             self.callers.met(link, message.peer)
             self.admission.met(link, listener)
             self.sharing.met(link, message)
+        elif type(message) is m.Halted:
+            self.bouncing.halted(link)
         elif type(message) is m.Unused:
             self.sharing.on_unused(link, message.blocks)
         elif isinstance(message, m.Object | m.BlockChunk):
@@ -391,40 +392,7 @@ class Worker:
     def home_of(self, link: str) -> Listener | None:
         return self._homes.get(link)
 
-    # --- blocking in get() ------------------------------------------------------------------------
-
-    def set_blocked(self, blocked: bool) -> None:
-        """The task waits in get (or goes on): its CPU is free, and nothing queues behind it."""
-        if self.spec is not None:
-            return
-        with self.lock:
-            self.blocked = blocked
-            links = list(self._homes)
-            bounced: dict[str, list[int]] = {}
-            if blocked:
-                self.flush()
-                self.drain(time.monotonic())
-                bounced = self.intake.bounce_all()
-        self.control.tell_provider(m.Blocked(blocked))
-        for link in links:
-            if blocked:
-                self.control.send(link, m.Bounced(bounced.get(link, []), True))
-            else:
-                self.control.send(link, m.Unblocked())
-
-    def retire(self) -> None:
-        """Run nothing more: what waits here goes back, and the provider lets this process go when
-        the lease is over. The main thread, between two calls."""
-        # The provider first: it must know before anybody can give the lease back.
-        self.control.tell_provider(m.Retiring())
-        with self.lock:
-            self.retiring = True
-            self.flush()
-            self.drain(time.monotonic())
-            bounced = self.intake.bounce_all()
-            links = list(self._homes)
-        for link in links:
-            self.control.send(link, m.Bounced(bounced.get(link, []), True, True))
+    # --- ends -------------------------------------------------------------------------------------
 
     def exit_actor(self) -> None:
         """End this actor for good; those who wait for it hear so from the hub. Any thread."""

@@ -102,7 +102,7 @@ class SyncRunner:
         with worker.lock:
             worker.finish(item, reply, buffers, now, began)
         if worker.code.runs_left and worker.code.wear(call.fn):
-            worker.retire()
+            worker.bouncing.retire()
         self._pace[pace_key] = now - began
 
     def _run(self, item: Item, name: str, now: float) -> Outcome:

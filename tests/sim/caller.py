@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from guactors.caller.away import Away
-from guactors.caller.effects import Dial, Hangup, NeedDepot, SendHub
+from guactors.caller.effects import Dial, Hangup, Hurry, NeedDepot, SendHub
 from guactors.caller.tasks import Task
 from guactors.errors import GuactorsError
 from guactors.hub_line import HubLine, Prove
@@ -155,6 +155,9 @@ class SimCaller:
                 links.hang_up(effect.peer)
             elif isinstance(effect, NeedDepot):
                 self._make_depot(effect)
+            elif isinstance(effect, Hurry):
+                self._next_tick = min(self._next_tick, effect.at)
+                self._alarm.set(self._next_tick)
             elif (
                 not links.send(effect.peer, effect.message, effect.buffers)
                 and self._neighbour is not None

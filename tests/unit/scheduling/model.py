@@ -240,7 +240,9 @@ class ModelProvider:
     def _resume(self, key: str, number: int) -> None:
         self.still.pop(key, None)
         for waiting in (*self.pending, *(self.actors[x] for x in self.loading)):
-            waiting.displaces[:] = [x for x in waiting.displaces if (x.key, x.number) != (key, number)]
+            waiting.displaces[:] = [
+                x for x in waiting.displaces if (x.key, x.number) != (key, number)
+            ]
         self.tell(m.Resumed(key, number))
 
     def _stop_lease(self, lease: str, kill: bool) -> None:

@@ -77,12 +77,13 @@ class World(RuleBasedStateMachine):
             caller.give_back(min(caller.held) if first else max(caller.held))
 
     @rule(
-        name=caller_names, restarts=st.integers(-1, 2), hold=st.booleans(), detached=st.booleans(),
+        name=caller_names,
+        restarts=st.integers(-1, 2),
+        hold=st.booleans(),
+        detached=st.booleans(),
         priority=st.sampled_from([0, 11, 25]),
     )
-    def create(
-        self, name: str, restarts: int, hold: bool, detached: bool, priority: int
-    ) -> None:
+    def create(self, name: str, restarts: int, hold: bool, detached: bool, priority: int) -> None:
         caller = self.callers[name]
         if caller.up:
             actor = f"a-{next(self.names)}"

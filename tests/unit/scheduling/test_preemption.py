@@ -339,7 +339,9 @@ def test_a_new_hub_takes_over_what_stands_still() -> None:
     order = start(bench)
     old = bench.core.scheduler.desk.leases.by_id
     reports = [
-        m.LeaseReport(x.id, x.session, x.caller, m.Shape({"CPU": 1.0}, x.need.priority), x.worker, [])
+        m.LeaseReport(
+            x.id, x.session, x.caller, m.Shape({"CPU": 1.0}, x.need.priority), x.worker, []
+        )
         for x in old.values()
     ]
     new = Bench(young=True)
@@ -359,7 +361,9 @@ def test_what_was_said_on_a_link_that_broke_is_said_again() -> None:
     urgent(bench)
     order = start(bench)
     reports = [
-        m.LeaseReport(x.id, x.session, x.caller, m.Shape({"CPU": 1.0}, x.need.priority), x.worker, [])
+        m.LeaseReport(
+            x.id, x.session, x.caller, m.Shape({"CPU": 1.0}, x.need.priority), x.worker, []
+        )
         for x in bench.core.scheduler.desk.leases
     ]
     bench.break_link("p-1")
