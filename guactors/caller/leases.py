@@ -204,7 +204,7 @@ class LeaseBook:
         cancelled = [task for task in back if task.cancelled]
         if not target.in_flight:
             lease.idle_since = now
-            if lease.recalled or lease.standing is not None:
+            if lease.recalled or lease.standing is not None or message.halt:
                 self.give_back(lease)
         self.requeue(self.demands[lease.key], [t for t in back if not t.cancelled], now)
         return cancelled
@@ -265,7 +265,7 @@ class LeaseBook:
             for lease in demand.leases.values():
                 if len(lease.target.in_flight) > 1:
                     busy = True
-                    if not (lease.taking_back or lease.slow):
+                    if not (lease.taking_back or lease.slow or lease.target.blocked):
                         wakes.append(_moved(lease) + OVERDUE)
                 elif not lease.target.in_flight:
                     idle = True

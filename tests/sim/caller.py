@@ -27,7 +27,7 @@ from guactors.messages import (
 )
 from guactors.transport.base import Frame
 from tests.sim import hub
-from tests.sim.clock import Alarm
+from tests.sim.clock import Alarm, ProcessClock
 from tests.sim.ledger import Violation
 from tests.sim.links import Links
 from tests.sim.network import SimLink, SimListener, SimTransport
@@ -60,6 +60,7 @@ class SimCaller:
         hello: Hello,
         neighbour: Neighbour | None = None,
         prove: Prove = _no_key,
+        clock: ProcessClock | None = None,
     ) -> None:
         self.peer = hello.peer
         self.session = hello.session
@@ -68,7 +69,7 @@ class SimCaller:
         self.submitted = 0
         self.transport = transport
         self._world = world
-        self._clock = world.clock
+        self._clock = clock or ProcessClock(world.clock)
         self._neighbour = neighbour
         self._waiters: dict[int, list[Callable[[int], None]]] = {}
         self._sources: dict[int, SimLink | SimListener] = {}

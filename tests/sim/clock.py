@@ -53,12 +53,51 @@ class Clock:
         self.now = until
 
 
+class ProcessClock:
+    """The same time for one process, which may be stopped: what is due meanwhile is done when it
+    goes on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._missed: list[Action] = []
+        self.stopped = False
+
+    @property
+    def now(self) -> float:
+        return self._clock.now
+
+    def at(self, time: float, action: Action) -> None:
+        """As ``Clock.at``."""
+        self._clock.at(time, lambda: self._run(action))
+
+    def after(self, delay: float, action: Action) -> None:
+        """As ``Clock.after``."""
+        self._clock.after(delay, lambda: self._run(action))
+
+    def _run(self, action: Action) -> None:
+        if self.stopped:
+            self._missed.append(action)
+        else:
+            action()
+
+    def stop(self) -> None:
+        """SIGSTOP."""
+        self.stopped = True
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.stopped = False
+        missed, self._missed = self._missed, []
+        for action in missed:
+            self.after(0.0, action)
+
+
 class Alarm:
     """One party's timer: rings at the earliest time it was set to, and may ring too early."""
 
     __slots__ = ("_action", "_at", "_clock")
 
-    def __init__(self, clock: Clock, action: Action) -> None:
+    def __init__(self, clock: Clock | ProcessClock, action: Action) -> None:
         self._clock = clock
         self._action = action
         self._at = float("inf")

@@ -14,7 +14,7 @@ from guactors.ids import LinkKey
 from guactors.messages import Message
 from guactors.transport.base import Frame, Lane, LinkFull, SendError
 from guactors.transport.frames import encode, lane_of
-from tests.sim.clock import Clock
+from tests.sim.clock import ProcessClock
 from tests.sim.network import LANES, SimListener
 
 RETRY = 0.005
@@ -24,7 +24,9 @@ class Doorway:
     """``peers``: link -> id of its caller. ``suspects``: links to which nothing could be sent;
     ``nudge`` is called when there is one."""
 
-    def __init__(self, clock: Clock, listener: SimListener, nudge: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: ProcessClock, listener: SimListener, nudge: Callable[[], None]
+    ) -> None:
         self.peers: dict[str, str] = {}
         self.suspects: list[str] = []
         self.closed = False

@@ -28,6 +28,7 @@ from guactors.provider_state import (
     DropHub,
     DropWorker,
     Effect,
+    FreezeWorker,
     GiveUp,
     ImageFacts,
     KillWorker,
@@ -40,6 +41,7 @@ from guactors.provider_state import (
     SendWorker,
     StartWorker,
     TakeSample,
+    ThawWorker,
 )
 from guactors.transport.base import Down, Lane, LinkFull, LinkState, PeerGone
 from guactors.transport.frames import Decoder, encode, lane_of
@@ -225,6 +227,10 @@ class SimProvider:
                 case KillWorker(worker, _):
                     late = self._world.rng.random() * 0.003
                     self._clock.after(late, partial(self._signal, worker))
+                case FreezeWorker(worker):
+                    self._halt(worker, stop=True)
+                case ThawWorker(worker):
+                    self._halt(worker, stop=False)
                 case DropWorker(worker):
                     self._lines.pop(worker, None)
                     self._greeted = {k: w for k, w in self._greeted.items() if w != worker}
@@ -359,6 +365,15 @@ class SimProvider:
             process.vanish(Death("signal", signal=9))
         elif worker in self._lines:
             self._doomed.add(worker)
+
+    def _halt(self, worker: str, *, stop: bool) -> None:
+        """The processes of it are stopped, or go on."""
+        process = self.workers.get(worker)
+        if process is not None and process.clock.stopped != stop:
+            if stop:
+                process.clock.stop()
+            else:
+                process.clock.go_on()
 
     def reap(self, worker: str, death: Death) -> None:
         """The process is gone."""

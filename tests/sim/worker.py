@@ -21,9 +21,11 @@ from guactors.transport.base import Frame, Lane, LinkState, SendError
 from guactors.transport.doors import KeySet
 from guactors.transport.frames import Decoder, encode, lane_of
 from guactors.worker.backpressure import Brakes
+from guactors.worker.bouncing import PATIENCE
 from guactors.worker.intake import Intake, Item
 from guactors.worker.outbox import BATCH, Outbox
 from tests.sim.caller import DEPOT, SimCaller
+from tests.sim.clock import ProcessClock
 from tests.sim.doorway import Doorway
 from tests.sim.network import LANES, SimLink, SimListener, SimTransport
 from tests.sim.program import Program, UserError
@@ -47,7 +49,7 @@ class SimWorker:
         self, world: World, worker: str, host: str, home: m.Endpoint, reap: Reap, user: str = ""
     ) -> None:
         self.id = worker
-        self.clock = world.clock
+        self.clock = ProcessClock(world.clock)
         self.session_id = ""
         self.spec: m.ActorSpec | None = None
         self.session: SimCaller | None = None
@@ -66,6 +68,8 @@ class SimWorker:
         self._kept = False
         self._handing = False
         self._blocked = False
+        self._standing = 0
+        self._unhalted: set[str] = set()
         self._due = False
         self._doors = KeySet()
         self.transport = SimTransport(world.network, worker, host, self._news, user)
@@ -203,6 +207,12 @@ class SimWorker:
                 self._doors.admit(keys)
             case m.Expel(keys):
                 self._doors.expel(keys)
+            case m.Stand(number):
+                self._stand(number)
+            case m.GoOn():
+                self._standing = 0
+                if not self._blocked:
+                    self._welcome()
             case m.LoadActor():
                 self._to_load = message
                 self._nudge()
@@ -279,13 +289,15 @@ class SimWorker:
                 self._doorway.greet(link, message.peer, Lane.DATA)
             elif isinstance(message, m.Object | m.BlockChunk):
                 self._for_session(link, message, buffers)
+            elif isinstance(message, m.Halted):
+                self._halted(link)
             elif isinstance(message, m.Unused):
                 self._world.memory.unused(self.id, link, message.blocks)
 
     def _on_calls(
         self, link: str, calls: list[m.Call], buffers: Sequence[Frame], now: float
     ) -> None:
-        if self._blocked and self.spec is None:
+        if (self._blocked or self._standing) and self.spec is None:
             self._doorway.send(link, m.Bounced([call.id for call in calls], True))
             return
         self._intake.add(link, calls, buffers, now)
@@ -428,8 +440,35 @@ class SimWorker:
         if running.told:
             running.told = self._blocked = False
             self._tell_provider(m.Blocked(False))
-            for link in list(self._doorway.peers):
-                self._doorway.send(link, m.Unblocked())
+            if not self._standing:
+                self._welcome()
+
+    def _welcome(self) -> None:
+        for link in list(self._doorway.peers):
+            self._doorway.send(link, m.Unblocked())
+
+    def _stand(self, number: int) -> None:
+        """As ``Bouncing.stand``: in steps, for here nobody can wait."""
+        self._standing = number
+        self._flush()
+        self._drain()
+        bounced = self._intake.bounce_all()
+        self._unhalted = set(self._doorway.peers)
+        for link in self._unhalted:
+            self._doorway.send(link, m.Bounced(bounced.get(link, []), True, False, True))
+        self._look_for_halted(number, self.clock.now + PATIENCE)
+
+    def _look_for_halted(self, number: int, until: float) -> None:
+        if self._standing != number or self.dead:
+            return
+        self._drain()
+        if self._unhalted and self.clock.now < until:
+            self.clock.after(WATCH / 4, lambda: self._look_for_halted(number, until))
+        else:
+            self._tell_provider(m.Stood(number))
+
+    def _halted(self, link: str) -> None:
+        self._unhalted.discard(link)
 
     def _finish(self, running: Running, outcome: tuple[m.Reply, list[bytes]]) -> None:
         if running in self.running:
@@ -473,7 +512,9 @@ class SimWorker:
                 world.fresh("caller"), "caller", world.versions, 1, self._host, self.session_id,
                 name=self.id, transport=self.transport.user,
             )  # fmt: skip
-            self.session = SimCaller(world, self.transport, hello, self._doorway.send)
+            self.session = SimCaller(
+                world, self.transport, hello, self._doorway.send, clock=self.clock
+            )
         return self.session
 
     def promises(self, peer: str, task: Task) -> None:

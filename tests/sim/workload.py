@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 Step = Callable[["Driver"], None]
+LONGEST_CPU = 5.0
+"""Seconds that an actor keeps a CPU."""
 IMAGES = tuple(f"sha3-256:{number:064x}" for number in (1, 2))
 
 
@@ -44,6 +46,7 @@ class Options:
     group: int = -1
     bundle: int = -1
     gpus: float = 0.0
+    priority: int = 0
 
 
 class Planner:
@@ -117,6 +120,10 @@ class Planner:
     def _image(self) -> str:
         return self._rng.choice(IMAGES) if self._rng.random() < 0.08 else ""
 
+    def _priority(self) -> int:
+        """Mostly that of everybody; sometimes so high that others have to give way."""
+        return self._rng.choice((0, 0, 0, 3, 10, 25))
+
     # --- steps ------------------------------------------------------------------------------------
 
     def _task(self) -> Step:
@@ -125,6 +132,7 @@ class Planner:
         if self._rng.random() < 0.02:
             options.cpus = 64.0
         options.image = self._image()
+        options.priority = self._priority()
         if not program.children and self._rng.random() < 0.25:
             options.gpus = self._rng.choice((0.5, 0.5, 1.0))
         options.retry_errors = program.ends == "raise" and self._rng.random() < 0.5
@@ -166,7 +174,8 @@ class Planner:
         concurrency = rng.choice((1, 1, 1, 3))
         ends = "raise" if rng.random() < 0.08 else "value"
         seconds, seats = rng.choice((0.0, 0.01, 0.2)), rng.choice((0.0, 1.0))
-        shape = Shape({"seat": seats}, image=self._image())
+        held = {"CPU": 1.0} if rng.random() < 0.25 else {"seat": seats}
+        shape = Shape(held, self._priority(), image=self._image())
         self._actors += 1
         return lambda driver: driver.make(restarts, concurrency, shape, (seconds, ends))
 
@@ -273,7 +282,8 @@ class Driver:
             task.fn, task.method = b"", "method"
         self._world.ledger.promised(caller.peer, task)
         amounts = {"CPU": options.cpus, "GPU": options.gpus}
-        shape = Shape({k: v for k, v in amounts.items() if v}, image=options.image)
+        held = {name: amount for name, amount in amounts.items() if amount}
+        shape = Shape(held, options.priority, image=options.image)
         if options.group >= 0:
             record.group, shape = self.groups.shape(options.group, options.bundle, actor=False)
         elif actor is not None:
@@ -388,8 +398,8 @@ class Driver:
         constructor: tuple[float, str],
         home: RemoteGroup | None = None,
     ) -> None:
-        """Actors take seats, of which there are enough, and no CPU: a program whose actors keep
-        the CPUs that its tasks wait for hangs rightly."""
+        """Actors take seats, of which there are enough, or a CPU for a while: a program whose
+        actors keep the CPUs that its tasks wait for hangs rightly."""
         world, caller = self._world, self.caller
         spec = ActorSpec(
             world.fresh("actor"), caller.session, caller.peer, "Sim", shape,
@@ -402,6 +412,13 @@ class Driver:
             self._home_of[actor.id] = home
         caller.core.actors.create(actor, CreateActor(1, spec, pickle.dumps(constructor)))
         caller.after_core()
+        number = len(self.actors) - 1
+        if "CPU" in shape.resources:
+            world.clock.after(LONGEST_CPU, lambda: self._end(number, actor))
+
+    def _end(self, number: int, actor: RemoteActor) -> None:
+        if not self.caller.closed and self.actors[number] is actor:
+            self.kill(number, no_restart=True)
 
     def release(self, actor: int) -> None:
         """The last handle goes. Calls through a handle that is gone cannot be made: those of the
