@@ -158,6 +158,9 @@ class Displaced(Word, frozen=True):
     number: Count
 
 
+Displacements = Annotated[list[Displaced], Meta(max_length=256)]
+
+
 class Standing(Word, frozen=True):
     """Why a lease or actor stands still: ``by`` whom it was displaced, ``since`` when (epoch
     seconds), ``reason`` for people."""
@@ -889,7 +892,7 @@ class StartLease(Message, frozen=True, tag=60):
     key: Name = ""
     principal: Name = ""
     seal: Nonce = b""
-    displaces: Annotated[list[Displaced], Meta(max_length=256)] = []
+    displaces: Displacements = []
 
 
 class StopLease(Message, frozen=True, tag=61):
@@ -924,7 +927,7 @@ class StartActor(Message, frozen=True, tag=62):
     payload: bytes
     signatures: Document = b""
     keys: list[Name] = []
-    displaces: Annotated[list[Displaced], Meta(max_length=256)] = []
+    displaces: Displacements = []
 
 
 class StopActor(Message, frozen=True, tag=63):

@@ -41,8 +41,8 @@ from guactors.provider_state import (
     DropHub,
     DropWorker,
     Effect,
-    FreezeWorker,
     GiveUp,
+    HaltWorker,
     KillWorker,
     LimitWorker,
     MeasureMemory,
@@ -58,18 +58,8 @@ from guactors.provider_state import (
     StartWorker,
     TakeSample,
     TakeStack,
-    ThawWorker,
 )
-from guactors.runtime_actor import (
-    Deliver,
-    Freeze,
-    Happened,
-    Kill,
-    Limit,
-    Said,
-    Thaw,
-    Unlinked,
-)
+from guactors.runtime_actor import Happened, Said, Unlinked
 from guactors.runtimes import open_workers
 from guactors.runtimes.entry import WORKER_ENTRY
 from guactors.runtimes.workers import (
@@ -306,20 +296,12 @@ class ProviderActor(Actor):
 
     def _perform_one(self, effect: Effect) -> None:
         match effect:
-            case SendWorker(worker, message):
-                self._crew.tell(worker, Deliver(message))
+            case SendWorker() | LimitWorker() | KillWorker() | HaltWorker():
+                self._crew.carry_out(effect)
             case SendHub(message):
                 self._hub.send(message)
             case StartWorker(worker, identity, python):
                 self._crew.start(worker, identity, self.context, python)
-            case LimitWorker(worker, limits):
-                self._crew.tell(worker, Limit(limits))
-            case KillWorker(worker, cause):
-                self._crew.tell(worker, Kill(cause))
-            case FreezeWorker(worker):
-                self._crew.tell(worker, Freeze())
-            case ThawWorker(worker):
-                self._crew.tell(worker, Thaw())
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
                 self._dumps.forget(worker)

@@ -18,7 +18,8 @@ from guactors.errors import ProtocolError
 from guactors.ids import LinkKey
 from guactors.messages import Fault, Hello, Message, WorkerToProvider
 from guactors.provider_leftovers import end_leftovers
-from guactors.runtime_actor import Arrived, Linked, RuntimeActor
+from guactors.provider_state import HaltWorker, KillWorker, LimitWorker, SendWorker
+from guactors.runtime_actor import Arrived, Deliver, Halt, Kill, Limit, Linked, RuntimeActor
 from guactors.runtimes.workers import ProcessEvent, WorkerProcesses
 from guactors.transport.base import Frame, Lane, Listener, SendError
 from guactors.transport.doors import KeySet
@@ -108,6 +109,18 @@ class Crew:
         keeper = self._keepers.get(worker)
         if keeper is not None:
             keeper.tell(message)
+
+    def carry_out(self, effect: SendWorker | LimitWorker | KillWorker | HaltWorker) -> None:
+        """By the keeper of the worker."""
+        match effect:
+            case SendWorker(worker, message):
+                self.tell(worker, Deliver(message))
+            case LimitWorker(worker, limits):
+                self.tell(worker, Limit(limits))
+            case KillWorker(worker, cause):
+                self.tell(worker, Kill(cause))
+            case HaltWorker(worker, stop):
+                self.tell(worker, Halt(stop))
 
     def start(
         self, worker: str, identity: Identity, context: ActorContext, python: str = ""

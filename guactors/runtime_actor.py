@@ -61,12 +61,10 @@ class Limit(Struct, frozen=True):
     limits: Limits
 
 
-class Freeze(Struct, frozen=True):
-    """Stop its processes; they keep what they have."""
+class Halt(Struct, frozen=True):
+    """Stop its processes, which keep what they have, or let them go on."""
 
-
-class Thaw(Struct, frozen=True):
-    """Let them go on."""
+    stop: bool
 
 
 class Kill(Struct, frozen=True):
@@ -166,11 +164,9 @@ class RuntimeActor(Actor):
                 log.info("worker %s is killed: %s", self._config.worker, cause)
                 self._processes.kill(self._config.worker)
                 self._nudge()
-            case Freeze():
-                self._processes.freeze(self._config.worker)
-                self._nudge()
-            case Thaw():
-                self._processes.thaw(self._config.worker)
+            case Halt(stop):
+                carry_out = self._processes.freeze if stop else self._processes.thaw
+                carry_out(self._config.worker)
                 self._nudge()
             case Happened():
                 self._tell(message)

@@ -14,8 +14,8 @@ from guactors.provider_state.effects import (
     DropHub,
     DropWorker,
     Effect,
-    FreezeWorker,
     GiveUp,
+    HaltWorker,
     KillWorker,
     LimitWorker,
     MeasureMemory,
@@ -31,7 +31,6 @@ from guactors.provider_state.effects import (
     StartWorker,
     TakeSample,
     TakeStack,
-    ThawWorker,
 )
 from guactors.provider_state.memory_watch import Memory
 from guactors.provider_state.shelf import ImageFacts
@@ -42,8 +41,8 @@ __all__ = [
     "DropHub",
     "DropWorker",
     "Effect",
-    "FreezeWorker",
     "GiveUp",
+    "HaltWorker",
     "ImageFacts",
     "KillWorker",
     "LimitWorker",
@@ -62,5 +61,4 @@ __all__ = [
     "StartWorker",
     "TakeSample",
     "TakeStack",
-    "ThawWorker",
 ]

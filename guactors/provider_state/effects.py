@@ -35,16 +35,12 @@ class KillWorker(Struct, frozen=True):
     cause: str
 
 
-class FreezeWorker(Struct, frozen=True):
-    """Stop all processes of the worker; they keep what they have. Not answered."""
+class HaltWorker(Struct, frozen=True):
+    """Stop all processes of the worker, which keep what they have, or let them go on. Not
+    answered."""
 
     worker: str
-
-
-class ThawWorker(Struct, frozen=True):
-    """Let them go on."""
-
-    worker: str
+    stop: bool
 
 
 class DropWorker(Struct, frozen=True):
@@ -174,7 +170,7 @@ class Note(Struct, frozen=True):
 
 
 Effect = (
-    StartWorker | LimitWorker | KillWorker | FreezeWorker | ThawWorker | DropWorker | SendWorker
+    StartWorker | LimitWorker | KillWorker | HaltWorker | DropWorker | SendWorker
     | PrepareRoot | RemoveRoot | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub
     | TakeSample | TakeStack | Ready | GiveUp | MeasureMemory | Note
 )  # fmt: skip

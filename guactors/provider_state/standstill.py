@@ -21,7 +21,7 @@ from typing import Final
 from msgspec import Struct
 
 from guactors.messages import GoOn, Resumed, Stand, Stood, Suspended
-from guactors.provider_state.effects import Effect, FreezeWorker, SendWorker, ThawWorker
+from guactors.provider_state.effects import Effect, HaltWorker, SendWorker
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.pool import Pool
 from guactors.provider_state.workers import Hosting, Job, Leased, Worker, order_key
@@ -126,7 +126,7 @@ class Standstill:
             worker.frozen = False
             if worker.liveness is not None:
                 worker.liveness.on_heard(now)
-            effects.append(ThawWorker(still.worker))
+            effects.append(HaltWorker(still.worker, stop=False))
         return [*effects, SendWorker(still.worker, GoOn(still.number))]
 
     def withdraw(self, key: str) -> Job | None:
@@ -153,7 +153,7 @@ class Standstill:
         effects: list[Effect] = []
         if not has_instance(worker):
             worker.frozen = True
-            effects.append(FreezeWorker(still.worker))
+            effects.append(HaltWorker(still.worker, stop=True))
         effects += self._tell(key, still, now)
         self._no_longer_missing(key)
         return effects

@@ -28,8 +28,8 @@ from guactors.provider_state import (
     DropHub,
     DropWorker,
     Effect,
-    FreezeWorker,
     GiveUp,
+    HaltWorker,
     ImageFacts,
     KillWorker,
     NeedImage,
@@ -41,7 +41,6 @@ from guactors.provider_state import (
     SendWorker,
     StartWorker,
     TakeSample,
-    ThawWorker,
 )
 from guactors.transport.base import Down, Lane, LinkFull, LinkState, PeerGone
 from guactors.transport.frames import Decoder, encode, lane_of
@@ -227,10 +226,8 @@ class SimProvider:
                 case KillWorker(worker, _):
                     late = self._world.rng.random() * 0.003
                     self._clock.after(late, partial(self._signal, worker))
-                case FreezeWorker(worker):
-                    self._halt(worker, stop=True)
-                case ThawWorker(worker):
-                    self._halt(worker, stop=False)
+                case HaltWorker(worker, stop):
+                    self._halt(worker, stop=stop)
                 case DropWorker(worker):
                     self._lines.pop(worker, None)
                     self._greeted = {k: w for k, w in self._greeted.items() if w != worker}
