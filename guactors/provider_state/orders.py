@@ -241,16 +241,19 @@ class Orders:
         # Whatever is wrong with what is here: for the next order it is fetched, and judged, anew.
         self._shelf.forget(order_shape(order).image)
         if reason == GONE:
-            effects = self._abandon(worker, "start_failed")
+            effects = self._abandon(worker, "start_failed", now)
             self.gate.arrive(order, now)
             return effects
         refused = Refused("start_failed" if reason == "failed" else "refused", reason, detail)
-        return [*self._abandon(worker, "start_failed"), *self.endings.deny(order, refused, now)]
+        effects = self._abandon(worker, "start_failed", now)
+        return effects + self.endings.deny(order, refused, now)
 
-    def _abandon(self, worker: Worker, cause: str) -> list[Effect]:
+    def _abandon(self, worker: Worker, cause: str, now: float) -> list[Effect]:
         """End a worker that has not begun; nobody is told."""
+        order = worker.order
+        effects = self.standstill.leave(order_key(order), now) if order is not None else []
         self._pool.to_spent(worker)
-        return self._watch.kill(worker, cause)
+        return effects + self._watch.kill(worker, cause)
 
     def loaded(self, worker: Worker, message: ActorLoaded, now: float) -> list[Effect]:
         """The constructor returned, or raised."""
@@ -268,7 +271,7 @@ class Orders:
         )
         ended = ActorEnded(message.actor, state.order.incarnation, death, message.error)
         self.endings.had.add(message.actor, str(state.order.incarnation), now)
-        effects = self.standstill.release(message.actor, now)
+        effects = self.standstill.leave(message.actor, now)
         self._pool.to_spent(worker)
         return [
             *effects,
@@ -304,9 +307,8 @@ class Orders:
         if worker.ending is not None:
             return []
         if isinstance(worker.state, Preparing):
-            return self._abandon(worker, "released")
-        effects = self.standstill.release(message.lease, now)
-        effects += self.standstill.gone(message.lease, now)
+            return self._abandon(worker, "released", now)
+        effects = self.standstill.leave(message.lease, now)
         self._pool.to_idle(worker, now)
         if worker.retiring:
             return effects + self._retire(worker, now)
@@ -406,7 +408,7 @@ class Orders:
                 continue
             order = worker.state.order
             if isinstance(order, StartLease):
-                effects += self._abandon(worker, "released")
+                effects += self._abandon(worker, "released", now)
                 effects += self.endings.refuse(order, "link_lost", detail, now)
         return effects
 

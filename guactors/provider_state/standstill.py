@@ -168,6 +168,10 @@ class Standstill:
                 self.refused.append((other, f"{key} does not stand still: {error}"))
         return [*effects, *self._line.tell(Suspended(key, still.number, error[:1000]), now)]
 
+    def leave(self, key: str, now: float) -> list[Effect]:
+        """The lease or actor is here no more, but its worker lives."""
+        return [*self.release(key, now), *self.gone(key, now)]
+
     def gone(self, key: str, now: float) -> list[Effect]:
         """The lease or actor is here no more, and whatever stands still for it need not do so if
         the hub cannot be asked."""

@@ -14,6 +14,7 @@ from guactors.errors import Death
 from guactors.messages import (
     ActorLoaded,
     ActorSpec,
+    Displaced,
     Endpoint,
     Hello,
     MachineInfo,
@@ -254,10 +255,21 @@ class Bench:
 
 
 def start_lease(
-    name: str = "l-1", session: str = "s-1", *, key: str = "", **shape: Any
+    name: str = "l-1",
+    session: str = "s-1",
+    *,
+    key: str = "",
+    displaces: Sequence[Displaced] = (),
+    **shape: Any,
 ) -> StartLease:
     return StartLease(
-        name, session, "c-1", Shape(**{"resources": {"CPU": 1.0}, **shape}), "space", key
+        name,
+        session,
+        "c-1",
+        Shape(**{"resources": {"CPU": 1.0}, **shape}),
+        "space",
+        key,
+        displaces=list(displaces),
     )
 
 
@@ -268,6 +280,7 @@ def start_actor(
     incarnation: int = 1,
     detached: bool = False,
     keys: Sequence[str] = (),
+    displaces: Sequence[Displaced] = (),
     **shape: Any,
 ) -> StartActor:
     spec = ActorSpec(
@@ -279,4 +292,4 @@ def start_actor(
         namespace="space",
         detached=detached,
     )
-    return StartActor(spec, incarnation, b"class", keys=list(keys))
+    return StartActor(spec, incarnation, b"class", keys=list(keys), displaces=list(displaces))

@@ -11,11 +11,15 @@ from guactors.messages import (
     ActorLoaded,
     ActorStarted,
     Blocked,
+    Displaced,
     EndSession,
     LeaseEnded,
     LeaseStarted,
+    Resume,
     StopActor,
     StopLease,
+    Stood,
+    Suspend,
 )
 from guactors.provider_state import ImageFacts
 from tests.unit.provider.authority import Guarded, revoked, wide
@@ -115,6 +119,30 @@ class ProviderMachine(RuleBasedStateMachine):
         name = list(self.actors)[pick % len(self.actors)]
         self.bench.hub(StopActor(name, "killed", graceful))
 
+    @rule(session=SESSIONS, pick=PICK, count=st.integers(1, 3))
+    @precondition(lambda self: self.up and (self.leases or self.actors))
+    def displace(self, session: str, pick: int, count: int) -> None:
+        self.count += 1
+        names = [*self.leases, *self.actors]
+        chosen = {names[(pick + 7 * step) % len(names)] for step in range(count)}
+        self.leases[f"l-{self.count}"] = True
+        self.show(session)
+        words = [Displaced(name, self.count) for name in sorted(chosen)]
+        self.bench.hub(start_lease(f"l-{self.count}", session, displaces=words))
+
+    @rule(pick=PICK, number=st.integers(0, 50), on=st.booleans())
+    @precondition(lambda self: self.up and (self.leases or self.actors))
+    def suspend_or_resume(self, pick: int, number: int, on: bool) -> None:
+        names = [*self.leases, *self.actors]
+        name = names[pick % len(names)]
+        self.bench.hub(Resume(name, number) if on else Suspend(name, number))
+
+    @rule(pick=PICK, well=st.booleans())
+    @precondition(lambda self: self.ready)
+    def stood(self, pick: int, well: bool) -> None:
+        worker = self.ready[pick % len(self.ready)]
+        self.bench.says(worker, Stood(1, "" if well else "its instance does not obey"))
+
     @rule(session=SESSIONS)
     @precondition(lambda self: self.up)
     def end_session(self, session: str) -> None:
@@ -200,5 +228,5 @@ class ProviderMachine(RuleBasedStateMachine):
         assert not self.bench.roots, "directories of workers that are gone"
 
 
-ProviderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+ProviderMachine.TestCase.settings = settings(max_examples=800, stateful_step_count=80, deadline=None)
 TestAnyOrder = ProviderMachine.TestCase
