@@ -34,6 +34,7 @@ from guactors.runtimes.qemu.boot import Keeper, boot
 from guactors.runtimes.qemu.driver import QemuInstance
 from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
 from guactors.runtimes.qemu.guest import cpio
+from guactors.runtimes.qemu.hosts.linux import LinuxHost
 from guactors.runtimes.qemu.inside import PATH
 from guactors.runtimes.qemu.line import Line
 from guactors.runtimes.tools import squash_directory
@@ -105,7 +106,8 @@ def test_a_kvm_that_opens_but_cannot_boot(
     kvm = tmp_path / "kvm"
     kvm.touch()
     guardian = Guardian()
-    chosen = [probe.choose(find_qemu(), guests.guest(), tmp_path, guardian, kvm) for _ in range(2)]
+    host = LinuxHost(kvm)
+    chosen = [probe.choose(find_qemu(), guests.guest(), tmp_path, guardian, host) for _ in range(2)]
     assert tried == ["kvm", "q35"]
     assert chosen[0] == chosen[1]
     assert (chosen[0].name, chosen[0].usable) == ("tcg", True)
