@@ -242,7 +242,7 @@ class QemuRuntime:
             )
         with store.open_blob(image, "rootfs") as file:
             read_superblock(file, file.seek(0, 2), f"the image {image}")
-            return manifest.config, os.dup(file.fileno()), str(file.name)
+            return manifest.config, os.dup(file.fileno()), store.blob_path(image, "rootfs")
 
 
 class QemuInstance:
