@@ -28,9 +28,15 @@ class Vm:
         self._closed = False
         started = self._started = host.start(machine)
         self.pid = started.pid
-        guardian.watch("group", str(self.pid))
-        self.qmp = Qmp(started.monitor)
-        self.line = Line(started.agent, started.others, started.end.alive, self._why)
+        try:
+            guardian.watch("group", str(self.pid))
+            self.qmp = Qmp(started.monitor)
+            self.line = Line(started.agent, started.others, started.end.alive, self._why)
+        except BaseException:
+            started.end.kill()
+            started.end.wait(_END_WITHIN)
+            started.end.close()
+            raise
 
     def _why(self) -> str:
         found = self.line.tail()

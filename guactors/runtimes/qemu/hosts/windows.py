@@ -42,7 +42,7 @@ class WindowsHost:
         self._system = system
 
     def architecture(self) -> str:
-        """The variable is set for a Python that runs translated."""
+        """The variable is set for a Python of 32 bits."""
         return os.environ.get("PROCESSOR_ARCHITEW6432") or platform.machine()
 
     def isolation(self) -> str:
