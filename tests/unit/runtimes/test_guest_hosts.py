@@ -182,6 +182,35 @@ def test_it_is_found_out_by_booting(
     assert (chosen.name, chosen.usable, chosen.reason) == found
 
 
+LOADS = """
+import os, select, signal, socket, sys
+import guactors.runtimes.qemu.driver  # so that the library is loaded as this system needs it
+for name in [name for name in sys.modules if name.startswith("guactors")]:
+    del sys.modules[name]
+sys.platform = sys.argv[1]
+gone = {os: "O_TMPFILE memfd_create MFD_CLOEXEC pidfd_open fdatasync", select: "epoll",
+        signal: "pidfd_send_signal"}
+if sys.platform == "win32":
+    gone[os] += " pread pwrite O_CLOEXEC O_NOFOLLOW O_NONBLOCK SEEK_DATA SEEK_HOLE fork geteuid"
+    gone |= {select: "epoll poll", socket: "AF_UNIX SCM_RIGHTS", signal: "SIGKILL SIGSTOP SIGCONT"}
+    sys.modules |= dict.fromkeys(["fcntl", "resource", "pty", "termios", "grp", "pwd"])
+for module, names in gone.items():
+    for name in names.split():
+        delattr(module, name)
+from guactors.runtimes.choice import ADAPTERS
+from guactors.runtimes.qemu.driver import QemuRuntime
+print(QemuRuntime().host.name, ADAPTERS["qemu"].here)
+"""
+
+
+@pytest.mark.parametrize(("system", "name"), [("darwin", "macOS"), ("win32", "Windows")])
+def test_it_is_loaded_without_what_other_systems_lack(system: str, name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS, system], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == (f"{name} True\n", "")
+
+
 # --- ends -----------------------------------------------------------------------------------------
 
 

@@ -40,9 +40,12 @@ def start_connecting(machine: Machine, within: float = CONNECT_WITHIN) -> Launch
         machine = msgspec.structs.replace(
             machine, monitor=_port(monitor), agent=_port(agent), console=_port(console)
         )
-        popen = _start(machine)
         errors, words = socket.socketpair()
         ours.callback(errors.close)
+        with ExitStack() as unused:
+            unused.callback(words.close)
+            popen = _start(machine)
+            unused.pop_all()
         end = WaitedEnd(popen, words)
         try:
             until = time.monotonic() + within
