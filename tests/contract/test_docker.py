@@ -242,7 +242,7 @@ def test_the_last_words_wait_for_a_slow_reader(bench: Bench, size: int) -> None:
     running = sh(bench.started(), f"head -c {size} /dev/zero; echo end >&2")
     first = running.read(WITHIN)
     assert isinstance(first, Output)
-    threading.Event().wait(3.5)
+    threading.Event().wait(2.7)
     out, err, found = finish(running)
     assert (len(first.data) + len(out), err, found) == (size, b"end\n", Exit(0))
 
