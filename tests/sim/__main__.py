@@ -1,6 +1,6 @@
 """``python -m tests.sim SEED [--all] [--keys]``: replay one seed and print its flow, with
-``--keys`` its grid of keys. ``python -m tests.sim FIRST END [--keys]``: run all seeds of a range, of
-which the tests run the first few thousand, and print the stories of those that fail."""
+``--keys`` its grid of keys. ``python -m tests.sim FIRST END [--keys]``: run all seeds of a range;
+the tests run the first few thousand. The stories of those that fail are printed."""
 
 from __future__ import annotations
 
