@@ -39,7 +39,7 @@ from guactors.runtimes.qemu.inside import PATH
 from guactors.runtimes.qemu.line import Line
 from guactors.runtimes.tools import squash_directory
 from tests.contract import guests
-from tests.contract.runtime_bench import Bench, finish, machines, outcome, output, sh, tar
+from tests.contract.runtime_bench import OWNER, Bench, finish, machines, outcome, output, sh, tar
 
 pytestmark = pytest.mark.needs("linux", "qemu-system-x86_64", "busybox", "mksquashfs")
 PROMPTLY = 3.0
@@ -192,7 +192,7 @@ def test_what_a_dead_owner_left_is_ended(bench: Bench) -> None:
     instance = bench.started()
     pid = qemu_pid(instance)
     assert bench.runtime.reap("p-somebody-else") == []
-    assert bench.runtime.reap("p-test") == [instance.spec.instance]
+    assert bench.runtime.reap(OWNER) == [instance.spec.instance]
     qemu = psutil.Process(pid) if psutil.pid_exists(pid) else None
     if qemu is not None and qemu.status() != psutil.STATUS_ZOMBIE:
         assert qemu.wait(PROMPTLY) in {None, -signal.SIGKILL}, "None where a thread was faster"
