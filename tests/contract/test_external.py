@@ -401,7 +401,9 @@ def test_it_is_probed_and_reaped(make: Make, tmp_path: Path) -> None:
         instance.exec(Command(("dance",)))
     left = list(tmp_path.glob(f"{OWNER}-*.note"))
     assert len(left) == 1
-    assert bench.runtime.reap("somebody-else") == []
+    # It may find what another session on this machine has just left.
+    assert left[0].stem not in bench.runtime.reap("somebody-else")
+    assert left[0].exists()
     (tmp_path / "p-dead-i-1.note").write_text("")
     assert "p-dead-i-1" in bench.runtime.reap("p-dead")
 
