@@ -56,6 +56,15 @@ def guest() -> Guest:
     return make_guest(packages(), ground() / "cache")
 
 
+def furnish(home: Path) -> None:
+    """Give a home the packages, and the guest that was made of them: its grid need not make it."""
+    (home / "guest-packages").symlink_to(packages())
+    made = guest().kernel.parent
+    place = home / "cache" / "qemu"
+    place.mkdir(parents=True, mode=0o700)
+    (place / made.name).symlink_to(made)
+
+
 def store() -> ImageStore:
     """The images of these tests."""
     return ImageStore(ground() / "images", quota=QUOTA, now=time.time)
