@@ -28,6 +28,8 @@ app = typer.Typer(no_args_is_help=True, help="Runtimes: list what works here, se
 
 FACTS_FIRST = ("accel", "isolation", "limits")
 WORKS = "works"
+HARDWARE = ("kvm", "hvf", "whpx")
+"""Facts that say why a machine is emulated."""
 
 
 class Kind(enum.StrEnum):
@@ -79,8 +81,9 @@ def describe(probe: Probe) -> str:
     """What is known of a runtime that works, the most important first, on one line."""
     facts = dict(probe.facts)
     said = [f"{name} {facts.pop(name)}" for name in FACTS_FIRST if name in facts]
-    if (kvm := facts.pop("kvm", WORKS)) != WORKS:
-        said.insert(1, kvm)
+    for name in HARDWARE:
+        if (why := facts.pop(name, WORKS)) != WORKS:
+            said.insert(1, why)
     said += [f"{name} {value}" for name, value in facts.items()]
     return "; ".join(map(one_line, said))
 
@@ -116,15 +119,14 @@ def setup(
 
 def _need_program(runtime: Kind) -> None:
     """Before anything is downloaded for it. Raises RuntimeMissing."""
-    if sys.platform == "linux":
-        if runtime is Kind.QEMU:
-            from guactors.runtimes.qemu.found import find_qemu
+    if runtime is Kind.QEMU:
+        from guactors.runtimes.qemu.found import find_qemu
 
-            find_qemu()
-        else:
-            from guactors.runtimes.firecracker.probing import check_kvm, find_binary
+        find_qemu()
+    elif sys.platform == "linux":
+        from guactors.runtimes.firecracker.probing import check_kvm, find_binary
 
-            find_binary()
-            check_kvm()
-        return
-    raise RuntimeMissing(f"the runtime {runtime.value!r} does not run on {sys.platform}")
+        find_binary()
+        check_kvm()
+    else:
+        raise RuntimeMissing(f"the runtime {runtime.value!r} does not run on {sys.platform}")

@@ -131,6 +131,11 @@ class ImageStore:
             self._records.touch(parse_image_id(image), self._now())
         return file
 
+    def blob_path(self, image: str, role: str) -> str:
+        """Where a blob is that is open, for who can be given no descriptor. Of use only where a
+        system lets nobody replace a file that is open, as Windows does."""
+        return str(self._blobs.path(self._read(image).manifest.blob(role).sha3_256))
+
     # Images.
 
     def add_image(self, manifest: bytes, signatures: bytes | None = None) -> str:

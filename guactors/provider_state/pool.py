@@ -93,6 +93,8 @@ class Pool:
         wanted = Counter(job.binding.python for job in self.pending.values())
         if now >= self._warm_at:
             wanted[""] += self.churn.keep(now)
+        if not wanted:
+            return []
         coming = Counter(self.workers[name].python for name in self._starting)
         started: list[str] = []
         for python, count in wanted.items():

@@ -45,7 +45,7 @@ class Adapter(Struct, frozen=True):
 ADAPTERS: Final = {
     NATIVE: Adapter("native.driver:NativeRuntime", ("linux", "darwin", "win32")),
     "docker": Adapter("docker.driver:DockerRuntime", ("linux", "darwin")),
-    "qemu": Adapter("qemu.driver:QemuRuntime"),
+    "qemu": Adapter("qemu.driver:QemuRuntime", ("linux", "darwin", "win32")),
     "firecracker": Adapter("firecracker.guests:FirecrackerRuntime"),
 }
 """Our own, by name."""
@@ -134,7 +134,9 @@ def guest_packages() -> Path:
 
 
 def _has_qemu() -> bool:
-    return shutil.which("qemu-system-x86_64") is not None and _has_guest()
+    from guactors.runtimes.qemu.found import qemu_path
+
+    return qemu_path() is not None and _has_guest()
 
 
 def _has_firecracker() -> bool:

@@ -411,8 +411,9 @@ class Desk:
                 holdings += [x.taken() for x in actors if x.bundle is inside]
                 if inside is None:
                     holdings += [bundle.need.hold for bundle in slot.bundles]
-                for name, amount in (pair for units in holdings for pair in units):
-                    used[name] = used.get(name, 0) + amount
+                for units in holdings:
+                    for name, amount in units:
+                        used[name] = used.get(name, 0) + amount
                 taken = {name: amount for name, amount in pool.used.items() if amount}
                 where = inside or slot
                 assert taken == used, f"{where!r} has {taken} taken, its holdings sum to {used}"

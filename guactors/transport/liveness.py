@@ -95,10 +95,12 @@ class Liveness:
             return float("inf")
         if self._ticked is None:
             return now
-        due = [self._ping_due(), max(self._heard + self._timing.lost_after, self._verdict_from)]
+        timing = self._timing
+        patience = timing.lost_after
         if not self.silent:
-            due.append(max(self._heard + self._timing.silent_after, self._verdict_from))
-        return max(now, min(due))
+            patience = min(patience, timing.silent_after)
+        verdict = max(self._heard + patience, self._verdict_from)
+        return max(now, min(self._ping_due(), verdict))
 
     def _ping_due(self) -> float:
         return max(self._heard, self._pinged) + self._timing.heartbeat

@@ -83,6 +83,9 @@ class _Upload:
     def stop(self) -> None:
         """No more comes."""
         self._stopped.set()
+
+    def join(self) -> None:
+        """Until nothing more is written."""
         self._thread.join()
 
     def _raise(self) -> None:
@@ -129,14 +132,18 @@ class Uploads:
             upload.end()
         else:
             upload.stop()
+            upload.join()
 
     def close(self) -> None:
         """Give all of them up."""
         with self._lock:
             uploads = list(self._open.values())
             self._open.clear()
+        # All are told before any is waited for: each looks only now and then.
         for upload in uploads:
             upload.stop()
+        for upload in uploads:
+            upload.join()
 
     def _find(self, number: Any) -> _Upload:
         with self._lock:

@@ -18,6 +18,7 @@ from guactors.images.debian import build_debian
 from guactors.images.store import ImageStore
 from guactors.runtimes.qemu.driver import QemuRuntime
 from guactors.runtimes.qemu.guest.make import Guest, fetch_packages, make_guest
+from guactors.runtimes.qemu.hosts.base import Host
 
 FETCHED = Path(__file__).resolve().parents[2] / "build" / "guest-packages"
 """Where ``scripts/check`` puts them; without them the session fetches its own."""
@@ -42,15 +43,26 @@ def packages() -> Path:
     return there
 
 
-def runtime(program: str = "", guest: Guest | None = None) -> QemuRuntime:
+def runtime(program: str = "", guest: Guest | None = None, host: Host | None = None) -> QemuRuntime:
     """One that shares what was made."""
     cache = ground() / "cache"
-    return QemuRuntime(store, packages=packages(), cache=cache, program=program, guest=guest)
+    return QemuRuntime(
+        store, packages=packages(), cache=cache, program=program, guest=guest, host=host
+    )
 
 
 def guest() -> Guest:
     """The one that is usually taken."""
     return make_guest(packages(), ground() / "cache")
+
+
+def furnish(home: Path) -> None:
+    """Give a home the packages, and the guest that was made of them: its grid need not make it."""
+    (home / "guest-packages").symlink_to(packages())
+    made = guest().kernel.parent
+    place = home / "cache" / "qemu"
+    place.mkdir(parents=True, mode=0o700)
+    (place / made.name).symlink_to(made)
 
 
 def store() -> ImageStore:

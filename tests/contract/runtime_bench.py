@@ -24,6 +24,8 @@ from guactors.runtimes.base import Capability, Command, Exit, Output, Runtime, S
 from guactors.runtimes.instance import Instance, Running
 
 WITHIN = 20.0
+OWNER = fresh("provider")
+"""Of all instances of this session: those of another on this machine are not ours to reap."""
 DOCKER_OPTIONS = {"ulimits": {"nofile": 4096, "nproc": 8192}}
 """Of any daemon: the usual ones of Podman are more than it may set on some machines."""
 
@@ -55,7 +57,7 @@ class Bench:
         options = self.options | fields.pop("options", {})
         return Spec(
             name,
-            "p-test",
+            OWNER,
             str(directory),
             self.image,
             limits or Limits(),

@@ -31,6 +31,7 @@ from guactors.runtimes.instance import Instance
 from guactors.runtimes.life import State
 from tests.contract.docker_daemon import Daemon, busybox_root, containers, own_daemon
 from tests.contract.runtime_bench import (
+    OWNER,
     SIZE,
     WITHIN,
     Bench,
@@ -176,7 +177,7 @@ def test_a_daemon_that_is_killed(mortal: Daemon, busybox: Busybox, tmp_path: Pat
     assert gone("sleep 63.25")
     mortal.start()
     assert len(containers(mortal.socket)) == 1
-    assert bench.runtime.reap("p-test") == [instance.spec.instance]
+    assert bench.runtime.reap(OWNER) == [instance.spec.instance]
     assert containers(mortal.socket) == []
     bench.close()
 
@@ -242,7 +243,7 @@ def test_the_last_words_wait_for_a_slow_reader(bench: Bench, size: int) -> None:
     running = sh(bench.started(), f"head -c {size} /dev/zero; echo end >&2")
     first = running.read(WITHIN)
     assert isinstance(first, Output)
-    threading.Event().wait(3.5)
+    threading.Event().wait(2.7)
     out, err, found = finish(running)
     assert (len(first.data) + len(out), err, found) == (size, b"end\n", Exit(0))
 
@@ -544,7 +545,7 @@ def test_leftovers_of_the_dead_are_reaped(bench: Bench, docker_socket: str) -> N
     assert bench.runtime.reap("p-somebody") == []
     assert len(containers(docker_socket)) == len(before) + 2
     names = {mine.spec.instance, other.spec.instance}
-    assert set(bench.runtime.reap("p-test")) == names
+    assert set(bench.runtime.reap(OWNER)) == names
     assert containers(docker_socket) == before
     assert gone("sleep 69.25")
     assert finish(running)[2].reason == "lost"

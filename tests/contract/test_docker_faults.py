@@ -17,7 +17,7 @@ from guactors.runtimes.docker import removal
 from guactors.runtimes.life import State
 from tests.contract.docker_daemon import containers
 from tests.contract.docker_proxy import Proxy
-from tests.contract.runtime_bench import SIZE, Bench, docker, finish, output, sh, tar
+from tests.contract.runtime_bench import OWNER, SIZE, Bench, docker, finish, output, sh, tar
 from tests.contract.test_docker import gone
 
 pytestmark = pytest.mark.needs("dockerd", "busybox")
@@ -145,9 +145,9 @@ def test_nonsense_at_the_end(
     assert instance.state is State.ENDED
     assert gone("sleep 76.25")
     with pytest.raises(RuntimeMissing, match="proxy"):
-        bench.runtime.reap("p-test")
+        bench.runtime.reap(OWNER)
     proxy.nonsense = None
-    assert bench.runtime.reap("p-test") == [instance.spec.instance]
+    assert bench.runtime.reap(OWNER) == [instance.spec.instance]
     assert containers(docker_socket) == before
     found = finish(running)[2]
     assert (found.signal, found.reason) == (signal.SIGKILL, "closed")

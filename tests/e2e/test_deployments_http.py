@@ -239,7 +239,7 @@ def test_who_may_not_is_refused_by_his_own_grant(site: Site, client: Client) -> 
         ({"envType": "Bad Name"}, 400),
         ({"limits": {"wall": -1}}, 400),
         ({"tags": None}, 400),
-        ({"cpus": 1000}, 409),
+        ({"cpus": 1000, "seconds": 1}, 409),
     ],
 )
 def test_what_cannot_be_made(client: Client, changes: dict[str, Any], status: int) -> None:

@@ -51,7 +51,7 @@ class World:
         self.grid = stack.enter_context(KeyedGrid(root))
         self.home = root / "box"
         self.home.mkdir(mode=0o700)
-        (self.home / "guest-packages").symlink_to(guests.packages())
+        guests.furnish(self.home)
         self.grid.add_provider("box")
         self.app = self.grid.add_app(
             runtimes=["python", "native", "docker", "qemu"],
@@ -245,7 +245,7 @@ def test_an_animation_is_the_same_everywhere(world: World, tmp_path: Path) -> No
     """On two providers of a grid of its own."""
     home = tmp_path / "own"
     home.mkdir(mode=0o700)
-    (home / "guest-packages").symlink_to(guests.packages())
+    guests.furnish(home)
     example = Path(__file__).parents[2] / "examples" / "animation.py"
     wanted = [name for name in RUNTIMES if name != "docker" or "DOCKER_HOST" in os.environ]
     words = ["--frames", "2", "--width", "32", "--height", "24", "--runtimes", *wanted]

@@ -1,12 +1,28 @@
 """``python -m tests.sim SEED [--all] [--keys]``: replay one seed and print its flow, with
-``--keys`` its grid of keys."""
+``--keys`` its grid of keys. ``python -m tests.sim FIRST END [--keys]``: run all seeds of a range;
+the tests run the first few thousand. The stories of those that fail are printed."""
 
 from __future__ import annotations
 
 import sys
 
-from tests.sim.replay import replay
+from tests.sim.replay import crew, replay, stories
+
+
+def run(first: int, end: int, *, keyed: bool) -> int:
+    """All of these; the exit status."""
+    count = 0
+    with crew() as pool:
+        for story in stories(pool, range(first, end), keyed=keyed):
+            count += 1
+            print(story, flush=True)
+    print(f"{count} of {end - first} seeds failed")
+    return 1 if count else 0
+
 
 if __name__ == "__main__":
-    options = sys.argv[2:]
-    sys.exit(replay(int(sys.argv[1]), loud="--all" in options, keyed="--keys" in options))
+    keyed = "--keys" in sys.argv
+    seeds = [int(word) for word in sys.argv[1:] if not word.startswith("--")]
+    if len(seeds) == 2:
+        sys.exit(run(*seeds, keyed=keyed))
+    sys.exit(replay(seeds[0], loud="--all" in sys.argv, keyed=keyed))

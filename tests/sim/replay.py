@@ -5,13 +5,19 @@ Owns: what a failure looks like. Must never: hide one.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from multiprocessing.pool import Pool
 
 from guactors.caller.core import CallerCore
 from tests.sim.world import World
 
 LAST_LINES = 150
+PER_TURN = 25
+"""Seeds that a process of the crew takes at a time."""
 
 
 def story(world: World, error: BaseException, most: int = LAST_LINES) -> str:
@@ -40,6 +46,18 @@ def fails(
 def failures(seeds: Iterable[int], *, keyed: bool = False) -> list[str]:
     """The stories of those that fail."""
     return [text for seed in seeds if (text := fails(seed, keyed=keyed))]
+
+
+def crew() -> Pool:
+    """One process a core; started afresh, so that no seed depends on what pytest has imported."""
+    return multiprocessing.get_context("spawn").Pool(os.cpu_count())
+
+
+def stories(pool: Pool, seeds: range, *, keyed: bool) -> Iterator[str]:
+    """Of those of ``seeds`` that fail, as they do."""
+    turns = [seeds[at : at + PER_TURN] for at in range(0, len(seeds), PER_TURN)]
+    for found in pool.imap_unordered(partial(failures, keyed=keyed), turns):
+        yield from found
 
 
 def replay(seed: int, *, loud: bool = False, keyed: bool = False) -> int:

@@ -23,7 +23,7 @@ from guactors.runtimes.base import Capability, Command, Probe, Process, Spec, St
 from guactors.runtimes.choice import guest_packages
 from guactors.runtimes.firecracker import driver
 from guactors.runtimes.firecracker.agent import Guest
-from guactors.runtimes.qemu import scratch
+from guactors.runtimes.qemu import scratch, storage
 from guactors.runtimes.qemu.guest.kernel import unpacked
 from guactors.runtimes.qemu.guest.make import Guest as GuestFiles
 from guactors.runtimes.qemu.guest.make import make_guest
@@ -193,5 +193,5 @@ def make_disk(cache: Path, path: Path, size: int) -> None:
     source = scratch.template(cache, max(_LEAST_DISK, size // scratch.MIB * scratch.MIB))
     with source.open("rb") as old, path.open("xb") as new:
         new.truncate(os.fstat(old.fileno()).st_size)
-        for at, length in scratch.extents(old.fileno()):
-            scratch.copy(old.fileno(), at, new.fileno(), at, length)
+        for at, length in storage.extents(old.fileno()):
+            storage.copy(old.fileno(), at, new.fileno(), at, length)

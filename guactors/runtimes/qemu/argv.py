@@ -4,8 +4,9 @@ Owns: what each profile of a machine consists of. Must never: start anything, na
 machine that was not given, or give a guest a network.
 
 Profiles: ``q35`` (emulated, boots everywhere), ``microvm`` (emulated; needs the host's TSC
-frequency, without which one boot in five hangs), ``kvm``. Disks are found by their serial in the
-guest, ports by their number: the order in which they are listed may be reversed.
+frequency, without which one boot in five hangs), and one for each accelerator: ``kvm``, ``hvf``,
+``whpx``. Disks are found by their serial in the guest, ports by their number: the order in which
+they are listed may be reversed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from msgspec import Struct
 
 from guactors.errors import UsageError
 
-Profile: TypeAlias = Literal["q35", "microvm", "kvm"]
+Profile: TypeAlias = Literal["q35", "microvm", "kvm", "hvf", "whpx"]
+EMULATED: Final = frozenset({"q35", "microvm"})
 TB_SIZE: Final = 44
 """MiB that an emulator may use for translated code. The kernel, the agent and a Python that starts
 fill about 40: with less, each new Python is translated again, which takes three times as long."""
@@ -33,11 +35,13 @@ _SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourceco
 
 
 class Disk(Struct, frozen=True):
-    """``fd``: of the file, which QEMU inherits; ``serial``: by which the guest finds it."""
+    """``fd``: of the file, which QEMU inherits; ``serial``: by which the guest finds it; ``path``:
+    of the file, where QEMU can inherit nothing."""
 
     serial: str
     fd: int
     read_only: bool = False
+    path: str = ""
 
 
 def data_serial(number: int) -> str:
@@ -48,7 +52,9 @@ def data_serial(number: int) -> str:
 class Machine(Struct, frozen=True):
     """``memory``: MiB; ``upper``: MiB of memory for what is written, where there is no scratch
     disk; ``tsc_khz``: of the host's clock, 0 for unknown; ``agent``, ``console``, ``monitor``:
-    descriptors of sockets; ``incoming``: it waits for the state of a saved one."""
+    descriptors of sockets; ``incoming``: it waits for the state of a saved one; ``seccomp``: QEMU
+    gives up the system calls that it does not need; ``inherits``: where it does not, ``agent``,
+    ``console`` and ``monitor`` are ports of 127.0.0.1, to which QEMU connects."""
 
     qemu: str
     name: str
@@ -65,6 +71,8 @@ class Machine(Struct, frozen=True):
     upper: int = 64
     tsc_khz: int = 0
     incoming: bool = False
+    seccomp: bool = True
+    inherits: bool = True
 
 
 def build_argv(machine: Machine) -> list[str]:
@@ -79,20 +87,22 @@ def build_argv(machine: Machine) -> list[str]:
     if "," in machine.name or "\0" in machine.name:
         raise UsageError(f"{machine.name!r} cannot be the name of a machine")
     argv = [machine.qemu, *_MACHINES[machine.profile]]
-    if machine.profile != "kvm":
+    if machine.profile in EMULATED:
         argv += ["-accel", f"tcg,thread=multi,tb-size={machine.tb_size}", "-cpu", CPU]
     argv += ["-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-name", machine.name]
-    argv += ["-sandbox", _SANDBOX, "-m", f"{machine.memory}M", "-smp", str(machine.processors)]
-    for name, fd in (
+    argv += ["-sandbox", _SANDBOX] if machine.seccomp else []
+    argv += ["-m", f"{machine.memory}M", "-smp", str(machine.processors)]
+    for name, number in (
         ("monitor", machine.monitor), ("agent", machine.agent), ("console", machine.console),
     ):  # fmt: skip
-        argv += ["-chardev", f"socket,id={name},fd={fd}"]
+        end = f"fd={number}" if machine.inherits else f"{_CONNECTS},port={number}"
+        argv += ["-chardev", f"socket,id={name},{end}"]
     argv += ["-mon", "chardev=monitor,mode=control", "-serial", "chardev:console"]
     argv += ["-device", "virtio-serial-pci,ioeventfd=off"]
     argv += ["-device", "virtserialport,chardev=agent,name=gu.agent.0"]
     argv += ["-device", "virtio-rng-pci"]
     for number, disk in enumerate(machine.disks, 1):
-        argv += _disk(disk, number)
+        argv += _disk(disk, number) if machine.inherits else _named_disk(disk)
     if machine.incoming:  # with its kernel in its memory; QEMU would hold another one
         return [*argv, "-incoming", "defer", "-S"]
     return [
@@ -113,7 +123,11 @@ _MACHINES: Final[dict[str, tuple[str, ...]]] = {
         "-M", "microvm,pcie=on,rtc=on,pit=off,pic=off,x-option-roms=off", "-accel", "kvm", "-cpu",
         "host",
     ),
+    "hvf": ("-M", "q35", "-accel", "hvf", "-cpu", "host"),
+    # Its own interrupt controller stops guests of Linux, and it knows no processor "host".
+    "whpx": ("-M", "q35", "-accel", "whpx,kernel-irqchip=off", "-cpu", CPU),
 }  # fmt: skip
+_CONNECTS: Final = "host=127.0.0.1,server=off,ipv4=on,nodelay=on"
 
 
 def _disk(disk: Disk, number: int) -> list[str]:
@@ -123,13 +137,27 @@ def _disk(disk: Disk, number: int) -> list[str]:
     )
     if disk.read_only:
         node += ",read-only=on"
-    device = f"virtio-blk-pci,drive={disk.serial},serial={disk.serial}"
-    return ["-add-fd", f"fd={disk.fd},set={number}", "-blockdev", node, "-device", device]
+    return ["-add-fd", f"fd={disk.fd},set={number}", "-blockdev", node, *_device(disk)]
+
+
+def _named_disk(disk: Disk) -> list[str]:
+    path = disk.path.replace(",", ",,")
+    node = (
+        f"driver=raw,node-name={disk.serial},cache.no-flush=on,file.driver=file,"
+        f"file.filename={path}"
+    )
+    if disk.read_only:
+        node += ",read-only=on"
+    return ["-blockdev", node, *_device(disk)]
+
+
+def _device(disk: Disk) -> list[str]:
+    return ["-device", f"virtio-blk-pci,drive={disk.serial},serial={disk.serial}"]
 
 
 def _append(machine: Machine) -> str:
     words = f"{_KERNEL_WORDS} gu_upper={machine.upper}m"
-    if machine.profile != "kvm":
+    if machine.profile in EMULATED:
         words += f" {_EMULATED_WORDS}"
     if machine.profile == "microvm":
         words += f" tsc_early_khz={machine.tsc_khz}"

@@ -7,7 +7,6 @@ beyond its time, or give up the reason of a try that failed.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -16,8 +15,6 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-
-assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import (
     GuactorsError,
@@ -33,6 +30,7 @@ from guactors.runtimes.qemu import saved, scratch
 from guactors.runtimes.qemu.argv import Disk, data_serial
 from guactors.runtimes.qemu.box import Box
 from guactors.runtimes.qemu.data import DataDisk, check_marks
+from guactors.runtimes.qemu.hosts.base import Host
 from guactors.runtimes.qemu.inside import Inside
 from guactors.runtimes.qemu.line import CLOSED
 from guactors.runtimes.qemu.plan import LEAST, Plan
@@ -48,13 +46,16 @@ _PREPARED_FROM: Final = LEAST + 1
 
 
 class Ground(Struct, frozen=True):
-    """What a guest stands on: ``root``, the descriptor of its image's file, -1 for none; ``empty``,
-    an empty disk to copy, None for memory; ``data``: disks that it only reads."""
+    """What a guest stands on: ``root``, the descriptor of its image's file, -1 for none, and
+    ``path``, where that is; ``empty``, an empty disk to copy, None for memory; ``data``: disks that
+    it only reads."""
 
     spec: Spec
     config: Config
     plan: Plan
+    host: Host
     root: int
+    path: str
     empty: Path | None
     data: tuple[DataDisk, ...] = ()
 
@@ -90,7 +91,7 @@ class Guest:
     """One that answers. ``disk``: the descriptor of its scratch disk, -1 for none; ``begun``: bytes
     of it that were in use when it was empty; ``tries``: boots that it took, 0 for a warm start."""
 
-    def __init__(self, vm: Vm, inside: Inside, box: Box, disk: int) -> None:
+    def __init__(self, vm: Vm, inside: Inside, box: Box | None, disk: int) -> None:
         self.vm = vm
         self.inside = inside
         self.box = box
@@ -101,7 +102,8 @@ class Guest:
     def close(self, why: str = CLOSED) -> None:
         """End it at once. Idempotent."""
         self.vm.close(why)
-        self.box.close()
+        if self.box is not None:
+            self.box.close()
         if self.disk >= 0:
             os.close(self.disk)
             self.disk = -1
@@ -231,11 +233,14 @@ def _begin(
 ) -> Guest:
     box: Box | None = None
     try:
-        box = Box()
-        disks = [Disk("root", ground.root, read_only=True)] if ground.root >= 0 else []
+        box = ground.host.mailbox()
+        disks = []
+        if ground.root >= 0:
+            disks.append(Disk("root", ground.root, read_only=True, path=ground.path))
         if disk >= 0:
             disks.append(Disk("scratch", disk))
-        disks.append(Disk("box", box.fd))
+        if box is not None:
+            disks.append(Disk("box", box.fd))
         disks += [
             Disk(serial, one.fd, read_only=True)
             for serial, one in zip(_serials(ground), ground.data, strict=True)
@@ -243,7 +248,7 @@ def _begin(
         machine = msgspec.structs.replace(
             ground.plan.machine, disks=tuple(disks), incoming=incoming, profile=profile
         )
-        vm = Vm(machine, guardian)
+        vm = Vm(machine, guardian, ground.host)
         keeper.keep(vm)
     except BaseException:
         if box is not None:

@@ -3,23 +3,21 @@
 Owns: its slots, and who has which. Must never: hand a slot to two, or trust what is in one.
 
 The guest sees a disk, which it reads and writes past its page cache; here it is a file in memory,
-so nothing of it is ever written to this machine's disk. The line is fast out of an emulated guest
+or one without a name where the system has none of those. The line is fast out of an emulated guest
 and slow into it (16 MB/s); this is neither.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-assert sys.platform == "linux", "QEMU is driven on Linux only"
-
 from guactors.errors import InstanceLost
-from guactors.runtimes.qemu.agent.stream import SLOT
+from guactors.runtimes.qemu import storage
+from guactors.runtimes.qemu.agent.wire import SLOT
 
 SLOTS: Final = 16
 AT_ONCE: Final = 4
@@ -28,11 +26,12 @@ _WITHIN: Final = 60.0
 
 
 class Box:
-    """``fd``: what QEMU is given. ``close`` it."""
+    """``fd``: of an empty file, which is this object's from here on; what QEMU is given. ``close``
+    it."""
 
-    def __init__(self) -> None:
-        self.fd = os.memfd_create("gu-box", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, SLOTS * SLOT)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        os.ftruncate(fd, SLOTS * SLOT)
         self._free = list(range(SLOTS))
         self._changed = threading.Condition()
         self._closed = False
@@ -56,14 +55,11 @@ class Box:
 
     def write(self, slot: int, data: bytes | memoryview) -> None:
         """Put data into a slot."""
-        left, at = memoryview(data), slot * SLOT
-        while left:
-            sent = os.pwrite(self.fd, left, at)
-            left, at = left[sent:], at + sent
+        storage.write_at(self.fd, data, slot * SLOT)
 
     def read(self, slot: int, size: int) -> bytes:
         """What the guest put there."""
-        return os.pread(self.fd, min(size, SLOT), slot * SLOT)
+        return storage.read_at(self.fd, min(size, SLOT), slot * SLOT)
 
     def _give_back(self) -> None:
         """Nobody uses it: its memory is free."""

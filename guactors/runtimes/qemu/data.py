@@ -14,12 +14,10 @@ it is known, for all processes of this machine, which of them nobody uses.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import posixpath
 import stat
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -29,12 +27,11 @@ from typing import Final
 
 from msgspec import Struct
 
-assert sys.platform == "linux", "QEMU is driven on Linux only"
-
 from guactors.errors import ImageRefused, RuntimeMissing, UsageError
 from guactors.images.squashfs import SUPERBLOCK, parse_superblock
 from guactors.runtimes.base import Mount
 from guactors.runtimes.mounts import check_mounts
+from guactors.runtimes.qemu import storage
 from guactors.runtimes.tools import INSTALL, WRITING, find_tool, squash_directory
 
 MOST: Final = 16 << 30
@@ -127,10 +124,10 @@ class DataDisks:
 
     def _kept(self, key: str) -> int | None:
         try:
-            fd = os.open(self._directory / f"{_DISK}{key}", os.O_RDONLY | os.O_CLOEXEC)
+            fd = storage.open_to_read(self._directory / f"{_DISK}{key}")
         except FileNotFoundError:
             return None
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        storage.share(fd)
         if os.fstat(fd).st_nlink:
             with suppress(OSError):  # when it was used last is only of use to the next one
                 os.utime(fd)
@@ -153,10 +150,10 @@ class DataDisks:
                     f"{source} cannot be mounted: it changed while a disk was made of it; try "
                     "again once nobody writes there"
                 )
-            fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+            fd = storage.open_to_read(part)
             try:
-                fcntl.flock(fd, fcntl.LOCK_SH)
-                os.fdatasync(fd)  # its name promises its content, also when the power fails
+                storage.share(fd)
+                storage.flush(fd)  # its name promises its content, also when the power fails
                 os.replace(part, self._directory / f"{_DISK}{key}")
             except BaseException:
                 os.close(fd)
@@ -177,7 +174,7 @@ class DataDisks:
             with suppress(FileNotFoundError):
                 state = path.stat()
                 if path.name.startswith(_DISK):
-                    found.append((state.st_mtime_ns, state.st_blocks * 512, path))
+                    found.append((state.st_mtime_ns, storage.taken(state), path))
                 elif state.st_mtime < time.time() - WRITING.seconds:
                     path.unlink()
         count, total = len(found), sum(size for _, size, _ in found)
@@ -191,14 +188,13 @@ class DataDisks:
 def _removed(path: Path) -> bool:
     """Whether it could be: nobody has it open."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = storage.open_to_read(path)
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not storage.alone(fd):
+            return False
         path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return False
     finally:
         os.close(fd)
     return True
@@ -206,12 +202,12 @@ def _removed(path: Path) -> bool:
 
 def _as_it_is(source: str) -> tuple[int, str]:
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        fd = storage.open_to_read(source)
     except OSError as error:
         raise UsageError(f"{source} cannot be mounted: {error.strerror}") from None
     try:
         state = os.fstat(fd)
-        parse_superblock(os.pread(fd, SUPERBLOCK, 0), state.st_size, source)
+        parse_superblock(storage.read_at(fd, SUPERBLOCK, 0), state.st_size, source)
     except ImageRefused as error:
         os.close(fd)
         raise UsageError(f"a guest mounts directories and squashfs files, and {error}") from None

@@ -4,8 +4,9 @@ Owns: what an instance is here: a QEMU process, its guest, a disk without a name
 guest a file of this machine, give it a network, or believe what it says of itself where this
 machine can count.
 
-Processor time is held by a group of the kernel's around QEMU, memory and processes by one inside
-the guest, and all of it by the size of the guest; the disk by its size.
+Processor time is held by a group of the kernel's around QEMU where there are groups, memory and
+processes by one inside the guest, and all of it by the size of the guest; the disk by its size.
+What the machine's system has for all that is behind ``hosts/base.py``.
 
 ``Spec.options``: see ``plan.py``.
 """
@@ -20,9 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import psutil
-
-assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import ImageRefused, InstanceLost, RuntimeMissing, UsageError
 from guactors.home import home
@@ -34,16 +34,16 @@ from guactors.runtimes.cgroup import Group
 from guactors.runtimes.cgroup_places import find_places, sweep
 from guactors.runtimes.choice import guest_packages
 from guactors.runtimes.native.guardian import Guardian
-from guactors.runtimes.qemu import scratch
-from guactors.runtimes.qemu.argv import Profile
+from guactors.runtimes.qemu import scratch, storage
 from guactors.runtimes.qemu.boot import Ground, Guest, Keeper, restore, start_guest
 from guactors.runtimes.qemu.data import DataDisks
-from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz, namespaces
+from guactors.runtimes.qemu.found import find_qemu, host_tsc_khz
 from guactors.runtimes.qemu.guest.make import Guest as GuestFiles
 from guactors.runtimes.qemu.guest.make import make_guest
+from guactors.runtimes.qemu.hosts.base import HARDWARE, Host, find_host, profile_of
 from guactors.runtimes.qemu.line import SAVED
 from guactors.runtimes.qemu.plan import make_plan
-from guactors.runtimes.qemu.probe import Accelerator, choose
+from guactors.runtimes.qemu.probe import Chosen, choose
 from guactors.runtimes.qemu.warm import WarmGuests
 from guactors.runtimes.tools import INSTALL, find_tool
 
@@ -55,16 +55,13 @@ PREFIX: Final = "gu:"
 _STATS_WITHIN: Final = 5.0
 _LOOK_WITHIN: Final = 2.0
 _ARCH: Final = "x86_64"
-_CAN: Final = frozenset({
-    Capability.IMAGE, Capability.PRIVATE, Capability.PAUSE, Capability.SAVE, Capability.TTY,
-    Capability.USER, Capability.MEMORY, Capability.PIDS, Capability.DISK, Capability.MOUNT,
-})  # fmt: skip
 
 
 class QemuRuntime:
     """:class:`~guactors.runtimes.base.Runtime`. ``images`` opens the store; ``packages``: the
     directory of the Debian packages that guests are made of; ``cache``: what may be made again;
-    ``program``: QEMU's, empty for the usual; ``guest``: one that was made elsewhere."""
+    ``program``: QEMU's, empty for the usual; ``guest``: one that was made elsewhere; ``host``: what
+    the system has for it, None for this machine's."""
 
     name = "qemu"
 
@@ -76,7 +73,9 @@ class QemuRuntime:
         cache: Path | None = None,
         program: str = "",
         guest: GuestFiles | None = None,
+        host: Host | None = None,
     ) -> None:
+        self.host = host or find_host()
         self._images = images
         self._program = program
         self._packages = packages or guest_packages()
@@ -84,32 +83,34 @@ class QemuRuntime:
         self._warm = WarmGuests(self._cache / "warm")
         self._data = DataDisks(self._cache / "data")
         self._guest = guest
-        self._accelerator: Accelerator | None = None
+        self._accelerator: Chosen | None = None
         self._counting = threading.Lock()
         self._retries = 0
         self.guardian = Guardian()
         places = find_places() if sys.platform == "linux" else None
         self._places = places
-        self.capabilities = _CAN | ({Capability.CPU} if places is not None else set())
+        self.capabilities = self.host.can | ({Capability.CPU} if places is not None else set())
 
     def probe(self) -> Probe:
         """See Runtime; so all that follow."""
         try:
-            qemu = find_qemu(self._program)
+            qemu = find_qemu(self._program, self.host)
             found = self._chosen()
         except (RuntimeMissing, UsageError) as error:
             return Probe(False, reason=str(error))
         facts = {
             "accel": found.name,
-            "kvm": found.reason or "works",
+            self.host.accelerators[0]: found.reason or "works",
+            "boot": f"{found.seconds:.1f} s",
             "kernel": self._files().release,
             "limits": self._places.guarantee if self._places is not None else "guest only",
-            "scratch": "disk" if scratch.find_mke2fs() else "memory: install e2fsprogs",
-            "isolation": "a machine of its own, seccomp"
-            + (", namespaces" if namespaces() else "; no namespaces: unshare does not work here"),
-            "mounts": "disks" if find_tool("mksquashfs") else f"squashfs files only: {INSTALL}",
+            "scratch": self._scratch(),
+            "isolation": self.host.isolation(),
+            "mounts": self._mounts(),
             "boot_retries": str(self._retries),
         }
+        if Capability.SAVE not in self.capabilities:
+            facts["save"] = f"no, and each guest boots: not tried on {self.host.name}"
         if found.name == "tcg":
             facts["speed"] = "emulated: programs run 10 to 50 times slower"
         return Probe(found.usable, qemu.version, "" if found.usable else found.reason, facts)
@@ -120,6 +121,7 @@ class QemuRuntime:
 
     def restore(self, spec: Spec, path: str) -> QemuInstance:
         """It runs when this returns."""
+        self.need(Capability.SAVE, "goes on from a file")
         made = QemuInstance(self, spec, *self._ground(spec))
         try:
             made.go_on(path)
@@ -154,12 +156,26 @@ class QemuRuntime:
             self._guest = make_guest(self._packages, self._cache)
         return self._guest
 
-    def _chosen(self) -> Accelerator:
+    def _chosen(self) -> Chosen:
         if self._accelerator is None:
-            self._accelerator = choose(
-                find_qemu(self._program), self._files(), self._cache, self.guardian
-            )
+            qemu = find_qemu(self._program, self.host)
+            self._accelerator = choose(qemu, self._files(), self._cache, self.guardian, self.host)
         return self._accelerator
+
+    def need(self, capability: Capability, what: str) -> None:
+        """Raise UsageError where no guest does that."""
+        if capability not in self.capabilities:
+            raise UsageError(f"on {self.host.name} no guest {what}: nobody has tried that there")
+
+    def _scratch(self) -> str:
+        if Capability.DISK not in self.capabilities:
+            return f"memory: {self.host.name} has no disks for guests"
+        return "disk" if scratch.find_mke2fs() else "memory: install e2fsprogs"
+
+    def _mounts(self) -> str:
+        if Capability.MOUNT not in self.capabilities:
+            return "none"
+        return "disks" if find_tool("mksquashfs") else f"squashfs files only: {INSTALL}"
 
     def start(self, ground: Ground, keeper: Keeper) -> Guest:
         """A guest for an instance."""
@@ -184,27 +200,34 @@ class QemuRuntime:
             raise UsageError("a guest runs an image: name one, or take the runtime native")
         if self._images is None:
             raise RuntimeMissing(f"there is no store of images to take {spec.image} from")
-        qemu = find_qemu(self._program)
+        if spec.mounts:
+            self.need(Capability.MOUNT, "is shown directories")
+        qemu = find_qemu(self._program, self.host)
         files = self._files()
-        profile: Profile = "kvm" if self._chosen().name == "kvm" else "q35"
-        size = scratch.disk_for(spec.limits.disk) if scratch.find_mke2fs() else 0
+        disks = Capability.DISK in self.capabilities and scratch.find_mke2fs()
+        size = scratch.disk_for(spec.limits.disk) if disks else 0
         plan = make_plan(
             spec.options, spec.limits, name=f"{PREFIX}{spec.owner}:{spec.instance}",
-            qemu=qemu, guest=files, image=spec.image, profile=profile, scratch=size,
+            qemu=qemu, guest=files, image=spec.image, scratch=size,
+            profile=profile_of(self._chosen().name),
             tsc_khz=host_tsc_khz() if spec.options.get("machine") == "microvm" else 0,
             processors=os.cpu_count() or 1, data=len(spec.mounts),
+            hardware=tuple(one for one in self.host.accelerators if one in HARDWARE),
         )  # fmt: skip
+        if Capability.SAVE not in self.capabilities:
+            plan = msgspec.structs.replace(plan, warm=False)
         empty = scratch.template(self._cache, size) if size else None
-        config, root = self._open(spec.image)
+        config, root, path = self._open(spec.image)
         try:
             data = self._data.open(spec.mounts)
         except BaseException:
             os.close(root)
             raise
-        return Ground(spec, config, plan, root, empty, data), [root, *(one.fd for one in data)]
+        ground = Ground(spec, config, plan, self.host, root, path, empty, data)
+        return ground, [root, *(one.fd for one in data)]
 
-    def _open(self, image: str) -> tuple[Config, int]:
-        """What runs in the image, and the descriptor of its root file system, verified."""
+    def _open(self, image: str) -> tuple[Config, int, str]:
+        """What runs in the image, and the descriptor and path of its root file system, verified."""
         assert self._images is not None
         store = self._images()
         manifest = store.get(image).manifest
@@ -219,7 +242,7 @@ class QemuRuntime:
             )
         with store.open_blob(image, "rootfs") as file:
             read_superblock(file, file.seek(0, 2), f"the image {image}")
-            return manifest.config, os.dup(file.fileno())
+            return manifest.config, os.dup(file.fileno()), store.blob_path(image, "rootfs")
 
 
 class QemuInstance:
@@ -252,7 +275,7 @@ class QemuInstance:
     def go_on(self, path: str) -> None:
         """From a file that ``save`` wrote."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = storage.open_to_read(path)
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from None
         try:
@@ -299,6 +322,7 @@ class QemuInstance:
     def save(self, path: str) -> None:
         """Its agent falls silent, QEMU writes its memory, we write its disk."""
         guest = self.guest
+        self._runtime.need(Capability.SAVE, "is saved")
         if self._paused:
             self.resume()
         guest.save(Path(path), self._ground.plan.key, self._ground.data)
@@ -367,14 +391,17 @@ def _counted(
     try:
         process = psutil.Process(pid)
         times, memory = process.cpu_times(), process.memory_info()
+        cpu, peak = times.user + times.system, getattr(memory, "peak_wset", None) or _peak(pid)
+        if sys.platform == "darwin":  # which does not count what a process reads and writes
+            return cpu, memory.rss, peak, None, None
         moved = process.io_counters()
-        peak = _peak(pid)
-        return times.user + times.system, memory.rss, peak, moved.read_bytes, moved.write_bytes
+        return cpu, memory.rss, peak, moved.read_bytes, moved.write_bytes
     except psutil.Error:
         return None, None, None, None, None
 
 
 def _peak(pid: int) -> int | None:
+    """Linux tells; Windows has it in the figures of the memory."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):

@@ -7,13 +7,10 @@ this machine, or hand on a name from a guest that no archive may have.
 from __future__ import annotations
 
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
-
-assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import ImageRefused, InstanceLost, ProtocolError, UsageError
 from guactors.images.archive import read_archive
@@ -30,9 +27,7 @@ from guactors.images.members import (
 from guactors.images.tar_writer import END, member_header, padding, stream_of
 from guactors.runtimes.base import Exit, Output
 from guactors.runtimes.qemu.agent import wire
-from guactors.runtimes.qemu.agent.stream import SLOT
-from guactors.runtimes.qemu.agent.transfer import MEMBER, WRONG
-from guactors.runtimes.qemu.agent.wire import PIECE
+from guactors.runtimes.qemu.agent.wire import MEMBER, PIECE, SLOT, WRONG
 from guactors.runtimes.qemu.box import Box
 from guactors.runtimes.qemu.process import GuestProcess
 

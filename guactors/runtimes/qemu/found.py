@@ -17,6 +17,7 @@ from typing import Final
 from msgspec import Struct
 
 from guactors.errors import RuntimeMissing
+from guactors.runtimes.qemu.hosts.base import Host, check_architecture, find_host
 
 PROGRAM: Final = "qemu-system-x86_64"
 OLDEST: Final = (7, 0)
@@ -34,16 +35,22 @@ class Qemu(Struct, frozen=True):
     version: str
 
 
-def find_qemu(program: str = "") -> Qemu:
-    """The one to use. ``program``: a path or name, empty for the usual. Raises RuntimeMissing."""
-    if sys.platform != "linux":
-        raise RuntimeMissing("guests run on Linux only so far")
-    path = shutil.which(program or PROGRAM)
+def qemu_path(program: str = "", host: Host | None = None) -> str | None:
+    """Where it is, None where it is not. Raises RuntimeMissing where guests do not run."""
+    places = (host or find_host()).places
+    return shutil.which(
+        program or PROGRAM, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *places])
+    )
+
+
+def find_qemu(program: str = "", host: Host | None = None) -> Qemu:
+    """The one to use. ``program``: a path or name, empty for the usual; ``host``: empty for this
+    machine's. Raises RuntimeMissing."""
+    host = host or find_host()
+    check_architecture(host)
+    path = qemu_path(program, host)
     if path is None:
-        raise RuntimeMissing(
-            f"{program or PROGRAM} is not installed: install QEMU (Debian, Ubuntu: apt install "
-            "qemu-system-x86; Fedora: dnf install qemu-system-x86)"
-        )
+        raise RuntimeMissing(f"{program or PROGRAM} is not installed: {host.install}")
     return _ask(path, os.stat(path).st_mtime_ns)
 
 
@@ -62,27 +69,6 @@ def _ask(path: str, _: int) -> Qemu:
         oldest = ".".join(map(str, OLDEST))
         raise RuntimeMissing(f"{path} is {found[0]}: {oldest} or newer is needed")
     return Qemu(path, found[0])
-
-
-@lru_cache(1)
-def namespaces() -> tuple[str, ...]:
-    """The words that start a program apart from the network, the shared memory and the name of this
-    machine, as far as this process may: as root, else where users may have namespaces of their own.
-    Empty where neither works."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        return ()
-    for words in ((), ("--user",)):
-        argv = (unshare, *words, "--net", "--ipc", "--uts", "--")
-        try:
-            done = subprocess.run(
-                [*argv, "/bin/true"], capture_output=True, timeout=_WITHIN, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return ()
-        if done.returncode == 0:
-            return argv
-    return ()
 
 
 def host_tsc_khz(log: Path = Path("/dev/kmsg")) -> int:

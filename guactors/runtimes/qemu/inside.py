@@ -6,12 +6,9 @@ Owns: the words of programs and files as the agent wants them. Must never: know 
 from __future__ import annotations
 
 import secrets
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
-
-assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import InstanceLost, UsageError
 from guactors.images.manifest import Config

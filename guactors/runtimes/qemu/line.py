@@ -7,18 +7,15 @@ leave anybody waiting once the guest is gone.
 
 from __future__ import annotations
 
-import os
 import select
+import selectors
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
-
-assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.errors import InstanceLost, ProgramNotStarted, ProtocolError, UsageError
 from guactors.runtimes.base import Output
@@ -57,13 +54,14 @@ class Remote:
 
 
 class Line:
-    """``agent``: the socket; ``others``: descriptors that are read for their last words, closed
-    with the line; ``alive``: a descriptor that becomes readable when QEMU ends, -1 for none."""
+    """``agent``: the socket; ``others``: those that are read for their last words, closed with the
+    line; ``alive``: a descriptor that becomes readable when QEMU ends, -1 for none. All of them are
+    sockets where a system can wait for nothing else."""
 
     def __init__(
         self,
         agent: socket.socket,
-        others: tuple[int, ...] = (),
+        others: tuple[socket.socket, ...] = (),
         alive: int = -1,
         why: Callable[[], str] = lambda: "",
     ) -> None:
@@ -82,8 +80,9 @@ class Line:
         self._closed = False
         self.watched = False
         """Whether silence is a fault: not while it boots, nor while it is paused."""
-        self._waking, self._wake = os.pipe()
-        agent.setblocking(False)
+        self._waking, self._wake = socket.socketpair()
+        for one in (agent, *others):
+            one.setblocking(False)
         agent.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._thread = threading.Thread(target=self._read_all, name="guest line", daemon=True)
         self._thread.start()
@@ -215,12 +214,12 @@ class Line:
         if self._closed:
             return
         self._closed = True
-        os.write(self._wake, b"x")
+        self._wake.send(b"x")
         self._thread.join()
         with self._sending:  # who is sending sees within a moment that it is over
             self._agent.close()
-        for fd in (self._waking, self._wake, *self._others):
-            os.close(fd)
+        for one in (self._waking, self._wake, *self._others):
+            one.close()
 
     # --- the socket -----------------------------------------------------------------------------
 
@@ -242,24 +241,28 @@ class Line:
                     self.finish(f"the line to its agent broke: {error}")
 
     def _read_all(self) -> None:
-        poll = select.poll()
-        for fd in (self._agent.fileno(), self._waking, *self._others, self._alive):
-            if fd >= 0:
-                poll.register(fd, select.POLLIN)
+        with selectors.DefaultSelector() as waiting:
+            for one in (self._agent, self._waking, *self._others):
+                waiting.register(one, selectors.EVENT_READ)
+            if self._alive >= 0:
+                waiting.register(self._alive, selectors.EVENT_READ)
+            self._read_from(waiting)
+
+    def _read_from(self, waiting: selectors.BaseSelector) -> None:
         heard = pinged = time.monotonic()
         while not self._closed:
-            found = [fd for fd, _ in poll.poll(PING_EVERY * 500)]
+            found = [key.fileobj for key, _ in waiting.select(PING_EVERY / 2)]
             now = time.monotonic()
-            for fd in found:
-                if fd == self._agent.fileno():
+            for one in found:
+                if one is self._agent:
                     heard = now
                     if not self._receive():
-                        poll.unregister(fd)
-                elif fd == self._alive:
-                    poll.unregister(fd)
+                        waiting.unregister(one)
+                elif one == self._alive:
+                    waiting.unregister(one)
                     self._on_death()
-                elif fd in self._tails and not self._read_tail(fd):
-                    poll.unregister(fd)
+                elif one in self._others and not self._read_tail(one):
+                    waiting.unregister(one)
             if not self.watched:
                 heard = now
             elif now - heard > SICK_AFTER:
@@ -318,17 +321,17 @@ class Line:
         finally:
             self._sending.release()
 
-    def _read_tail(self, fd: int) -> bool:
+    def _read_tail(self, one: socket.socket) -> bool:
         try:
-            data = os.read(fd, 65536)
+            data = one.recv(65536)
         except BlockingIOError:
             return True
         except OSError:
             data = b""
-        self._tails[fd] = (self._tails[fd] + data)[-_TAIL:]
+        self._tails[one] = (self._tails[one] + data)[-_TAIL:]
         return bool(data)
 
     def _on_death(self) -> None:
-        for fd in self._tails:
-            self._read_tail(fd)
+        for one in self._tails:
+            self._read_tail(one)
         self.finish(self._why() or "QEMU has ended")

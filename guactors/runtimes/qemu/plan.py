@@ -67,14 +67,17 @@ def make_plan(
     tsc_khz: int,
     processors: int,
     data: int = 0,
+    hardware: tuple[str, ...] = ("kvm",),
 ) -> Plan:
     """``profile``: where the options leave it open; ``image``: its id, empty for none; ``scratch``:
     bytes of the disk, 0 where none can be made; ``processors``: of this machine; ``data``: how many
-    disks with data it has. Raises UsageError."""
+    disks with data it has; ``hardware``: the profiles besides those that are emulated. Raises
+    UsageError."""
     _check(options)
     wanted = options.get("machine", "auto")
-    if wanted not in {"auto", "q35", "microvm", "kvm"}:
-        raise UsageError(f"there is no machine {wanted!r}: there are auto, q35, microvm, kvm")
+    there = ("auto", "q35", "microvm", *hardware)
+    if wanted not in there:
+        raise UsageError(f"there is no machine {wanted!r}: there are {', '.join(there)}")
     if wanted != "auto":
         profile = cast(Profile, wanted)
     memory = options.get("memory") or memory_for(limits.memory)

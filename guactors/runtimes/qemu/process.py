@@ -6,11 +6,8 @@ stream's window.
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Final
-
-assert sys.platform == "linux", "QEMU is driven on Linux only"
 
 from guactors.runtimes.base import Exit, Output, Size
 from guactors.runtimes.qemu.agent import wire

@@ -16,8 +16,6 @@ from typing import Any, Final
 
 import msgspec
 
-assert sys.platform == "linux", "QEMU is driven on Linux only"
-
 from guactors.errors import InstanceLost, InternalError
 
 WITHIN: Final = 10.0
@@ -63,10 +61,12 @@ class Qmp:
         self._count += 1
         mine = f"gu-{self._count}"
         said = msgspec.json.encode({"execute": command, "arguments": arguments, "id": mine})
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
         try:
             self._sock.settimeout(max(0.001, until - time.monotonic()))
-            self._sock.sendmsg([said + b"\n"], rights)
+            if fd < 0:
+                self._sock.sendall(said + b"\n")
+            else:
+                _send_with(self._sock, said + b"\n", fd)
         except OSError as error:
             raise InstanceLost(f"QEMU's monitor cannot be reached: {error}") from None
         while True:
@@ -107,3 +107,10 @@ class Qmp:
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
+
+
+def _send_with(sock: socket.socket, said: bytes, fd: int) -> None:
+    if sys.platform == "win32":
+        raise Refusal("QEMU cannot be given a file there")
+    rights = array.array("i", [fd])
+    sock.sendmsg([said], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])

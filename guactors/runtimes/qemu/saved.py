@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -22,10 +21,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-assert sys.platform == "linux", "QEMU is driven on Linux only"
-
 from guactors.errors import ImageRefused, InstanceLost
-from guactors.runtimes.qemu import scratch
+from guactors.runtimes.qemu import scratch, storage
 from guactors.runtimes.qemu.qmp import Qmp
 
 MAGIC: Final = b"guactors.guest/1\n"
@@ -56,7 +53,7 @@ def write(
     """The state of a guest that stands still. ``disk``: the descriptor of its disk, -1 for none.
     Raises InstanceLost, OSError."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
-    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | storage.PLAIN, 0o600)
     try:
         os.lseek(fd, STREAM_AT, os.SEEK_SET)
         qmp.execute("migrate-set-parameters", {"max-bandwidth": _FAST})
@@ -67,12 +64,12 @@ def write(
         if disk >= 0:
             at = os.fstat(fd).st_size
             head = Head(key, at, os.fstat(disk).st_size, begun, data)
-            for offset, size in scratch.extents(disk):
-                os.pwrite(fd, _EXTENT.pack(offset, size), at)
-                scratch.copy(disk, offset, fd, at + _EXTENT.size, size)
+            for offset, size in storage.extents(disk):
+                storage.write_at(fd, _EXTENT.pack(offset, size), at)
+                storage.copy(disk, offset, fd, at + _EXTENT.size, size)
                 at += _EXTENT.size + size
-            os.pwrite(fd, _EXTENT.pack(_END, 0), at)
-        os.pwrite(fd, MAGIC + msgspec.json.encode(head) + b"\n", 0)
+            storage.write_at(fd, _EXTENT.pack(_END, 0), at)
+        storage.write_at(fd, MAGIC + msgspec.json.encode(head) + b"\n", 0)
         os.fsync(fd)
         os.replace(fresh, path)
     except BaseException:
@@ -84,7 +81,7 @@ def write(
 
 def read_head(fd: int, key: str, path: str) -> Head:
     """Raises ImageRefused for a file that is none, or of another machine."""
-    data = os.pread(fd, STREAM_AT, 0)
+    data = storage.read_at(fd, STREAM_AT, 0)
     line = data[len(MAGIC) :].partition(b"\n")[0]
     try:
         head = msgspec.json.decode(line, type=Head) if data.startswith(MAGIC) else None
@@ -111,12 +108,12 @@ def read_disk(fd: int, head: Head, directory: Path) -> int:
         os.ftruncate(disk, head.disk_size)
         at = head.disk_at
         while True:
-            offset, size = _EXTENT.unpack(os.pread(fd, _EXTENT.size, at))
+            offset, size = _EXTENT.unpack(storage.read_at(fd, _EXTENT.size, at))
             if offset == _END:
                 return disk
             if offset + size > head.disk_size:
                 raise EOFError("data beyond the end of the disk")
-            scratch.copy(fd, at + _EXTENT.size, disk, offset, size)
+            storage.copy(fd, at + _EXTENT.size, disk, offset, size)
             at += _EXTENT.size + size
     except (EOFError, struct.error) as error:
         os.close(disk)

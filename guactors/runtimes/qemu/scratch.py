@@ -14,21 +14,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-assert sys.platform == "linux", "QEMU is driven on Linux only"
-
 from guactors.errors import RuntimeMissing
+from guactors.runtimes.qemu import storage
 
 MIB: Final = 1 << 20
 USUAL: Final = 8192 * MIB
 """Where nobody said how much. Sparse: what is not written takes no room."""
-_COPY: Final = 4 * MIB
 _WITHIN: Final = 60.0
 _UUID: Final = "67756163-746f-4273-8067-75657374ff01"
+_PLACES: Final = (
+    "/usr/sbin", "/sbin", "/opt/homebrew/opt/e2fsprogs/sbin", "/usr/local/opt/e2fsprogs/sbin",
+)  # fmt: skip
 _OPTIONS: Final = (
     "-q", "-F", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0", "-U", _UUID, "-E",
     f"lazy_itable_init=1,nodiscard,root_owner=0:0,hash_seed={_UUID}",
@@ -37,7 +37,8 @@ _OPTIONS: Final = (
 
 def find_mke2fs() -> str:
     """The path of the program, empty where there is none."""
-    return shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
+    places = os.pathsep.join([os.environ.get("PATH", ""), *_PLACES])
+    return shutil.which("mke2fs", path=places) or ""
 
 
 def disk_for(limit: int) -> int:
@@ -75,24 +76,25 @@ def template(cache: Path, size: int) -> Path:
 
 
 def nameless(directory: Path) -> int:
-    """The descriptor of a file without a name, on the disk of ``directory``."""
-    try:
-        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError:  # not every file system has them
-        fd, path = tempfile.mkstemp(dir=directory)
-        os.unlink(path)
-        return fd
+    """The descriptor of a file without a name, on the disk of ``directory``. Not on Windows, where
+    a file that is open has one."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # not every file system has them
+            return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fd, path = tempfile.mkstemp(dir=directory)
+    os.unlink(path)
+    return fd
 
 
 def fresh_disk(source: Path, directory: Path) -> int:
     """The descriptor of a copy of a template."""
     to = nameless(directory)
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        fd = storage.open_to_read(source)
         try:
             os.ftruncate(to, os.fstat(fd).st_size)
-            for at, size in extents(fd):
-                copy(fd, at, to, at, size)
+            for at, size in storage.extents(fd):
+                storage.copy(fd, at, to, at, size)
         finally:
             os.close(fd)
     except BaseException:
@@ -101,32 +103,6 @@ def fresh_disk(source: Path, directory: Path) -> int:
     return to
 
 
-def extents(fd: int) -> Iterator[tuple[int, int]]:
-    """Where a sparse file has data: offsets and lengths."""
-    at, size = 0, os.fstat(fd).st_size
-    while at < size:
-        try:
-            begin = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:  # none from here on
-            return
-        at = os.lseek(fd, begin, os.SEEK_HOLE)
-        yield begin, at - begin
-
-
-def copy(source: int, source_at: int, to: int, to_at: int, size: int) -> None:
-    """Bytes of one file to another. Raises EOFError where there are not so many."""
-    done = 0
-    while done < size:
-        data = os.pread(source, min(_COPY, size - done), source_at + done)
-        if not data:
-            raise EOFError("a file became shorter while it was read")
-        left, at = memoryview(data), to_at + done
-        while left:
-            sent = os.pwrite(to, left, at)
-            left, at = left[sent:], at + sent
-        done += len(data)
-
-
 def used(fd: int) -> int:
     """Bytes that a disk takes on this machine."""
-    return os.fstat(fd).st_blocks * 512
+    return storage.taken(os.fstat(fd))

@@ -7,13 +7,11 @@ whole one, or remove one that is being read (it is open then, and a name is all 
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-assert sys.platform == "linux", "QEMU is driven on Linux only"
-
+from guactors.runtimes.qemu import storage
 
 MOST: Final = 2 << 30
 """Bytes."""
@@ -31,7 +29,7 @@ class WarmGuests:
         """The descriptor of the guest for a key, None where there is none."""
         path = self.path(key)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = storage.open_to_read(path)
         except FileNotFoundError:
             return None
         with suppress(OSError):
@@ -54,7 +52,7 @@ class WarmGuests:
         for path in self._directory.glob(f"{_PREFIX}*"):
             with suppress(FileNotFoundError):
                 state = path.stat()
-                found.append((state.st_mtime_ns, state.st_blocks * 512, path))
+                found.append((state.st_mtime_ns, storage.taken(state), path))
         total = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
             if total <= self._most or path.name == f"{_PREFIX}{keep}":

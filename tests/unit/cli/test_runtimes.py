@@ -69,6 +69,16 @@ def test_every_runtime_has_a_line(run: Run) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["kvm", "hvf", "whpx"])
+def test_why_a_machine_is_emulated_is_said_on_every_system(name: str) -> None:
+    facts = {"boot": "3.1 s", name: "it is not there", "isolation": "a machine", "accel": "tcg"}
+    assert runtimes.describe(Probe(True, facts=facts)) == (
+        "accel tcg; it is not there; isolation a machine; boot 3.1 s"
+    )
+    works = runtimes.describe(Probe(True, facts=facts | {name: "works", "accel": name}))
+    assert works == f"accel {name}; isolation a machine; boot 3.1 s"
+
+
 @pytest.mark.usefixtures("probed")
 def test_as_json_nothing_is_cut(run: Run, gu_home: Path) -> None:
     path = refused_driver(gu_home)

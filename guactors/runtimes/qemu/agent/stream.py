@@ -21,13 +21,12 @@ import sys
 
 assert sys.platform == "linux", "runs in guests"
 
-from guactors.runtimes.qemu.agent.wire import PIECE, WireError
+from guactors.runtimes.qemu.agent.wire import PIECE, SLOT, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SLOT = 4 << 20
 ALIGN = 4096
 RECORD = struct.Struct("<cI")
 _HUGE = 14

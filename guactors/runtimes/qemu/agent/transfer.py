@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 import sys
 
 assert sys.platform == "linux", "runs in guests"
 
 from guactors.runtimes.qemu.agent.stream import (
     ALIGN,
-    SLOT,
     Sink,
     Source,
     Wrong,
     aligned,
 )
-from guactors.runtimes.qemu.agent.wire import PIECE, WireError, text
+from guactors.runtimes.qemu.agent.wire import MEMBER, PIECE, SLOT, WRONG, WireError, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +31,8 @@ if TYPE_CHECKING:
 
     from guactors.runtimes.qemu.agent.program import Place
 
-WRONG = 3
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
-MEMBER = struct.Struct("<cIIIQQHH")
-"""d, f, l or h (directory, file, link, hard link), mode, uid, gid, mtime, size, and the lengths of
-name and target."""
 _TYPES = 0o170000
 _DIRECTORY, _FILE, _LINK = 0o040000, 0o100000, 0o120000
 

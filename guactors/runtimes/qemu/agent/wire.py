@@ -23,6 +23,13 @@ FRAME_MOST = 1 << 20
 WINDOW = 262144
 PIECE = 65536
 """Bytes of a stream in one frame, at most."""
+SLOT = 4 << 20
+"""Bytes of a slot of the mailbox disk."""
+MEMBER = struct.Struct("<cIIIQQHH")
+"""Of a tree: d, f, l or h (directory, file, link, hard link), mode, uid, gid, mtime, size, and the
+lengths of name and target."""
+WRONG = 3
+"""How a transfer ends whose reason it has said."""
 _HEAD = struct.Struct("<IIB")
 _HEAD_REST = 5
 _DEPTH_MOST = 8

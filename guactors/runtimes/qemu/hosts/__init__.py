@@ -1,0 +1,1 @@
+"""What driving QEMU needs of this machine's system: a port (``base.py``), and one adapter each."""
