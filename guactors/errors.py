@@ -18,6 +18,7 @@
     │   ├── TaskCancelled          cancel() reached it first
     │   │   └── TaskKilled         cancel(force=True) ended its worker (also WorkerDied)
     │   ├── PlacementGroupRemoved  the placement group it was to run in is gone
+    │   ├── Preempted              it gave way to work of a higher priority (also WorkerDied)
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
@@ -201,6 +202,8 @@ DEATH_CAUSES = frozenset({
     "revoked",           # the right to run it was taken back
     "env_failed",        # it never began: its runtime_env could not be set up
     "group_removed",     # its placement group was removed
+    "requeued",          # it gave way to work of a higher priority, and begins again
+    "preempted",         # it gave way to work of a higher priority, for good
     "not_displaced",     # it never began: what it was to displace did not stand still
 })  # fmt: skip
 
@@ -231,6 +234,10 @@ class WorkerDied(PeerLost):
 class OutOfMemory(WorkerDied):
     """The worker was ended for its memory: it took more than its own limit, or the machine had no
     more and this was the one to end. The message says how much, and what to do."""
+
+
+class Preempted(Stopped, WorkerDied):
+    """It was ended for work of a higher priority, as ``preemption=["stop"]`` allows."""
 
 
 class TaskKilled(TaskCancelled, WorkerDied):

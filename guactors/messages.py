@@ -135,7 +135,8 @@ class Shape(Word, frozen=True):
     or name. Bigger ``priority`` goes first. ``runtime`` empty is ``python``; ``image`` is an image
     id or empty. ``env``: what its worker is set up with; ``limits``: what it is held to.
     ``preemption``: how it may be made to give way to others, in this order, see
-    ``scheduling/preemption.py``; ``min_runtime``: seconds that it runs before it is."""
+    ``scheduling/preemption.py``; ``min_runtime``: seconds that it runs before it is;
+    ``max_suspended``: seconds that it stands still before what follows in that list is done."""
 
     resources: Amounts
     priority: int = 0
@@ -148,14 +149,17 @@ class Shape(Word, frozen=True):
     limits: Limits | None = None
     place: Placing | None = None
     min_runtime: Amount = 0.0
+    max_suspended: Amount = 0.0
 
 
 class Displaced(Word, frozen=True):
-    """A lease or actor (its id is ``key``) that must stand still before another thing starts.
-    ``number`` names this suspension of it."""
+    """A lease or actor (its id is ``key``) that must give way before another thing starts: by
+    standing still (``suspend``), or by its end, which is ordered beside this. ``number`` names this
+    suspension of it."""
 
     key: Id
     number: Count
+    mode: Name = "suspend"
 
 
 Displacements = Annotated[list[Displaced], Meta(max_length=256)]

@@ -15,7 +15,7 @@ from guactors.errors import UnknownOption
 from guactors.messages import Limits, Shape
 from guactors.placing import is_fallback, is_selector, is_strategy, where
 from guactors.runtime_env.options import check_runtime_env
-from guactors.security.words import PREEMPTION, RUNTIMES, is_image_id, is_runtime
+from guactors.security.words import NEVER, PREEMPTION, RUNTIMES, is_image_id, is_runtime
 
 TASK = "task"
 ACTOR = "actor"
@@ -77,7 +77,12 @@ def _image(value: Any) -> bool:
 
 
 def _modes(value: Any) -> bool:
-    return isinstance(value, list | tuple) and set(value) <= set(PREEMPTION)
+    """Each at most once, and ``never`` alone."""
+    if not isinstance(value, list | tuple) or not all(isinstance(mode, str) for mode in value):
+        return False
+    if NEVER in value:
+        return len(value) == 1
+    return set(value) <= set(PREEMPTION) and len(set(value)) == len(value)
 
 
 def _limits(value: Any) -> bool:
@@ -133,7 +138,13 @@ _WHO = {
     "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
     "limits": ({TASK, ACTOR}, _limits, "a dict of cpu (processors) and memory (bytes), above 0"),
     "runtime_env": ({TASK, ACTOR}, check_runtime_env, "a dict (env_vars, working_dir, pip, ...)"),
-    "preemption": ({TASK, ACTOR}, _modes, f"a list of {', '.join(PREEMPTION)}"),
+    "preemption": (
+        {TASK, ACTOR},
+        _modes,
+        f"a list of {', '.join(PREEMPTION)}, each at most once, or ['{NEVER}']",
+    ),
+    "min_runtime": ({TASK, ACTOR}, _amount, "seconds, 0 or more"),
+    "max_suspended": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 for no limit"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
     "max_calls": ({TASK}, _whole(0), "an integer of 0 or more, 0 for no limit"),
@@ -257,6 +268,8 @@ def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
         list(options.get("preemption", ())),
         limits=limits_of(options.get("limits")),
         place=place,
+        min_runtime=float(options.get("min_runtime", 0)),
+        max_suspended=float(options.get("max_suspended", 0)),
     )
 
 

@@ -19,6 +19,7 @@ from guactors.errors import (
     OutOfMemory,
     PeerLost,
     PlacementGroupRemoved,
+    Preempted,
     ProviderLost,
     TaskCancelled,
     WorkerDied,
@@ -82,10 +83,28 @@ class Doubts:
         known = self._leases.by_id.get(lease)
         if known is not None:
             peer = known.target.peer
-            self.broke(known, now)
+            if death.cause == "requeued":
+                self._run_again(known, now)
+            elif death.cause == "preempted":
+                for task in self._leases.remove(known):
+                    self._endings.fail(task, Preempted(f"{task.name} was ended", death))
+            else:
+                self.broke(known, now)
             self._objects.effects.append(Hangup(peer))
             self._objects.on_neighbour_lost(peer)
         self.resolve(lease, death)
+
+    def _run_again(self, lease: Lease, now: float) -> None:
+        """Its calls begin anew elsewhere, at no charge: their owner wanted it so."""
+        owed = self._leases.remove(lease)
+        for task in owed:
+            if task.cancelled:
+                self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
+            else:
+                task.attempt += 1
+                task.peer = ""
+        again = [task for task in owed if not task.cancelled]
+        self._leases.requeue(self._leases.demands[lease.key], again, now)
 
     def resolve(self, lease: str, death: Death) -> None:
         """The cause is known, or nobody will tell it."""

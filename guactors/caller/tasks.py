@@ -86,6 +86,8 @@ def shape_key(shape: Shape) -> str:
     key = f"{shape.priority}|{shape.provider}|{','.join(parts)}"
     if shape.runtime or shape.image or shape.preemption:
         key += f"|{shape.runtime}|{shape.image}|{','.join(shape.preemption)}"
+    if shape.min_runtime or shape.max_suspended:
+        key += f"|{shape.min_runtime:.15g}|{shape.max_suspended:.15g}"
     if shape.limits is not None:
         key += f"|{shape.limits.cpu}|{shape.limits.memory}"
     if shape.env is not None:

@@ -108,7 +108,8 @@ class Gate:
         session = order_session(order)
         if not self._permits.knows(session) and now < waiting.since + WARRANT_PATIENCE:
             return Undecided([])
-        work = work_of(order_shape(order))
+        ways = (word.mode for word in order.displaces)
+        work = work_of(order_shape(order), displacing=ways)
         refused = self._offered(work)
         if refused is not None:
             return refused

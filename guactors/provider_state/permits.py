@@ -16,7 +16,7 @@ All times here are epoch seconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import msgspec
@@ -355,14 +355,15 @@ class Permits:
         return msgspec.structs.replace(work, signers=work.signers - self._keys)
 
 
-def work_of(shape: Shape, signers: Collection[str] = ()) -> Work:
-    """What an order of this shape is, as rights and policies see it; ``signers``: of its image."""
+def work_of(shape: Shape, signers: Collection[str] = (), displacing: Iterable[str] = ()) -> Work:
+    """What an order of this shape is, as rights and policies see it; ``signers``: of its image;
+    ``displacing``: the ways in which others are made to give way for it."""
     return Work(
         runtime=shape.runtime or "python",
         image=shape.image,
         signers=frozenset(signers),
         priority=shape.priority,
-        preemption=tuple(shape.preemption),
+        preemption=tuple(sorted(set(displacing))),
         cpu=_thousandths(shape.resources.get("CPU", 0.0)),
         memory=math.ceil(shape.resources.get("memory", 0.0)),
         gpu=_thousandths(shape.resources.get("GPU", 0.0)),

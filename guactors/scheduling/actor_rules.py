@@ -37,7 +37,7 @@ HEALTHY = 10.0
 """An actor that lived so long starts its pauses anew."""
 FINAL_CAUSES = frozenset({
     "released", "session_ended", "creation_failed", "killed", "revoked", "env_failed",
-    "group_removed",
+    "group_removed", "preempted",
 })  # fmt: skip
 """Ends after which there is no restart."""
 _NO_START = frozenset({"provider_lost", "link_lost", "not_displaced"})
@@ -274,6 +274,17 @@ class ActorRules:
             self._again(record, death, 0.0, now)
         else:
             self.bury(record, death)
+
+    def displace(self, record: ActorRecord, death: DeathReport, now: float) -> None:
+        """It gives way by its end, from this side; where the cause is ``requeued`` it begins again
+        at no cost to its restarts."""
+        if record.slot is not None:
+            self._desk.say(record.slot.peer, _stop(record, death.cause))
+        if death.cause in FINAL_CAUSES or record.stopping:
+            self.bury(record, death)
+            return
+        self._desk.unseat(record)
+        self._again(record, death, 0.0, now)
 
     def who_changed(self, who: str, now: float) -> None:
         """A principal may do other things than before: its actors that it may not have any more

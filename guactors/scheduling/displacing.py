@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from itertools import count
 
 from guactors.messages import (
+    DeathReport,
     Displaced,
     LeaseResumed,
     LeaseSuspended,
@@ -32,7 +33,7 @@ from guactors.scheduling.desk import Desk
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import GAP, Plan, make_plan
+from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
@@ -78,16 +79,50 @@ class Displacing:
                     break
 
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
+        priority = demand.need.priority
         displaces = []
-        for victim in plan.victims:
+        for victim, mode, _ in plan.victims:
             number = next(self._numbers)
-            suspend(self._desk, victim, Suspension(number, "", demand.need.priority, now))
-            displaces.append(Displaced(victim.id, number))
+            displaces.append(Displaced(victim.id, number, mode))
+            if mode == SUSPEND:
+                suspend(self._desk, victim, Suspension(number, "", priority, now))
+                self._look_later(victim, number, now)
+            else:
+                self._end(victim, mode, priority, now)
         rules = self._actors if demand.is_actor else self._leases
         winner = rules.start(demand, plan.slot, now, displaces=displaces)
-        for victim in plan.victims:
+        for victim, _, _ in plan.victims:
             if victim.suspension is not None:
                 victim.suspension.by = winner
+
+    def _end(self, tenant: Tenant, mode: str, priority: int, now: float) -> None:
+        """It ends, and begins again elsewhere, or does not. The newcomer waits for its end."""
+        again = mode == "requeue"
+        cause = "requeued" if again else "preempted"
+        text = f"it gave way to work of priority {priority}"
+        slot = tenant.slot
+        death = DeathReport(cause, text, provider=slot.name if slot is not None else "")
+        if isinstance(tenant, Lease):
+            self._leases.revoke(tenant, death)
+        else:
+            self._actors.displace(tenant, death, now)
+
+    def _look_later(self, tenant: Tenant, number: int, now: float) -> None:
+        """Whether it has stood still for longer than its owner wants."""
+        most = tenant.need.max_suspended
+        if most:
+            self._desk.agenda.put(now + most, lambda then: self._too_long(tenant, number, then))
+
+    def _too_long(self, tenant: Tenant, number: int, now: float) -> None:
+        """What its owner wrote behind ``suspend`` is done; where that is nothing, it waits on."""
+        found = tenant.suspension
+        if found is None or found.number != number or self._desk.tenant(tenant.id) is not tenant:
+            return
+        modes = tenant.need.preemption
+        later = modes[modes.index(SUSPEND) + 1 :] if SUSPEND in modes else ()
+        mode = next((mode for mode in later if mode in MODES), "")
+        if mode:
+            self._end(tenant, mode, found.priority, now)
 
     # --- giving it back -------------------------------------------------------------------------
 

@@ -48,7 +48,6 @@ def work_of(need: Need) -> Work:
         need.image,
         frozenset(),
         need.priority,
-        need.preemption,
         cpu=_ceil(amounts.get("CPU", 0) * _MILLI),
         memory=_ceil(amounts.get("memory", 0)),
         gpu=_ceil(amounts.get("GPU", 0) * _MILLI),
@@ -126,6 +125,14 @@ class Permission:
         rights = self._rights.get(need.who, _NONE)
         site = Site(slot.key, slot.labels)
         return rights.fits_site(_hopeful(work_of(need), rights), site, self._wall(now))
+
+    def may_displace(self, need: Need, slot: Slot, mode: str, now: float) -> bool:
+        """Whether the need's principal may push others aside on the provider in this way."""
+        if not need.who:
+            return True
+        rights = self._rights.get(need.who, _NONE)
+        work = replace(_hopeful(work_of(need), rights), preemption=(mode,))
+        return rights.fits_site(work, Site(slot.key, slot.labels), self._wall(now))
 
     def _judge(self, need: Need, slot: Slot, now: float) -> Verdict:
         why = self._refused.get((need, slot.peer))

@@ -65,6 +65,7 @@ class Need(NamedTuple):
     limits: Limits | None = None
     wish: Wish = NO_WISH
     min_runtime: float = 0.0
+    max_suspended: float = 0.0
 
 
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:
@@ -89,6 +90,7 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
         shape.limits, _wish(shape.place), shape.min_runtime,
+        shape.max_suspended,
     )  # fmt: skip
 
 

@@ -1,51 +1,64 @@
 """Who gives way when something of a higher priority finds no room.
 
 Owns: which leases and actors may be made to give way, the choice among them, and why none could.
-Must never: change anything; ``displacing`` acts on a plan, and ``plan`` and ``explain`` of the
-outside show the same one.
+Must never: change anything; ``displacing`` acts on a plan, and what ``plan`` and ``explain`` show
+is the same.
 
-What gives way stands still (``suspend``): its processors are free, its memory and its devices are
-not, and no work is lost. So it helps only where processors are what is missing. Its owner's list
-``preemption`` says what may be done with it; without a word it may be suspended, and ``never``
-spares it.
+What a list ``preemption`` says may be done with work, in this order; without a word it may be
+suspended:
+
+* ``suspend``: it stands still. Its processors are free, its memory and devices are not, and no work
+  is lost.
+* ``requeue``: it ends, and begins again where there is room; all that it held is free.
+* ``stop``: it ends for good, and who waits for it is told.
+* ``never``: nothing; it comes alone.
+
+The first that helps is taken: where memory or a device is what is missing, suspending does not.
 
 The choice is the provider where the highest of the victims' priorities is the lowest; then the one
-where they have given way the least often, are the fewest, and are the youngest. On one provider the
-lowest priority goes first; where a single victim is enough it is the smallest that is; and who
-turns out to be needless in the end is spared again.
+where the least work is lost, they have given way the least often, are the fewest, and are the
+youngest. On one provider the lowest priority goes first; where a single victim is enough it is the
+smallest that is; and who turns out to be needless in the end is spared again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.leases import LeaseState
 from guactors.scheduling.placement import Need, Slot
-from guactors.scheduling.resources import Units, yielded
+from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Tenant
 
-GAP = 10
+GAP: Final = 10
 """A victim's priority is lower by so much at the least; below it priority orders, and no more."""
-DEFAULT = ("suspend",)
+SUSPEND: Final = "suspend"
+DEFAULT: Final = (SUSPEND,)
 """What may be done with work whose owner said nothing."""
-_NOTHING: Units = ()
+MODES: Final = (SUSPEND, "requeue", "stop")
+
+
+class Victim(NamedTuple):
+    """What gives way, how, and how much of each resource it thereby gives."""
+
+    tenant: Tenant
+    mode: str
+    frees: dict[str, int]
+
+    @property
+    def cost(self) -> int:
+        """Work is lost, or none."""
+        return 0 if self.mode == SUSPEND else 1
 
 
 class Plan(NamedTuple):
-    """Where something would start, and what would stand still for it."""
+    """Where something would start, and what would give way for it."""
 
     slot: Slot
-    victims: tuple[Tenant, ...]
-
-
-class Spared(NamedTuple):
-    """Why something that runs does not give way."""
-
-    tenant: Tenant
-    why: str
+    victims: tuple[Victim, ...]
 
 
 def make_plan(
@@ -59,18 +72,21 @@ def make_plan(
         if not (slot.up and slot.offered) or slot.peer in closed:
             continue
         victims = _victims(desk, slot, need, caller, now)
-        if victims is None:
-            continue
-        rank = (
-            max(x.need.priority for x in victims),
-            max(x.displaced for x in victims),
-            len(victims),
-            -min(since(x) for x in victims),
-            slot.order,
-        )
-        if best is None or rank < best_rank:
-            best, best_rank = Plan(slot, tuple(victims)), rank
+        if victims:
+            rank = (*_rank(victims), slot.order)
+            if best is None or rank < best_rank:
+                best, best_rank = Plan(slot, tuple(victims)), rank
     return best
+
+
+def _rank(victims: list[Victim]) -> tuple[float, ...]:
+    return (
+        max(x.tenant.need.priority for x in victims),
+        sum(x.cost for x in victims),
+        max(x.tenant.displaced for x in victims),
+        len(victims),
+        -min(since(x.tenant) for x in victims),
+    )
 
 
 def since(tenant: Tenant) -> float:
@@ -85,8 +101,8 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> s
         return "it stands still already"
     if own.priority > need.priority - GAP:
         return f"its priority {own.priority} is not lower by {GAP} than {need.priority}"
-    if "suspend" not in (own.preemption or DEFAULT):
-        return "its owner does not let it be suspended"
+    if not set(own.preemption or DEFAULT) & set(MODES):
+        return "its owner does not let it give way"
     if tenant.bundle is not None:
         return "it runs in a placement group"
     if not _runs(tenant):
@@ -107,18 +123,25 @@ def _runs(tenant: Tenant) -> bool:
     return tenant.state is LeaseState.GRANTED and not tenant.blocked
 
 
-def _victims(desk: Desk, slot: Slot, need: Need, caller: str, now: float) -> list[Tenant] | None:
-    """On this provider: None where all that could give way would not be enough."""
+def _victims(desk: Desk, slot: Slot, need: Need, caller: str, now: float) -> list[Victim]:
+    """On this provider: none where all that could give way would not be enough."""
+    pool = slot.pool
     short = {
-        name: amount - slot.pool.total.get(name, 0) + slot.pool.used.get(name, 0)
+        name: amount - pool.total.get(name, 0) + pool.used.get(name, 0)
         for name, amount in need.hold
     }
     short = {name: amount for name, amount in short.items() if amount > 0}
-    if not short or not short.keys() <= dict(yielded(need.hold)).keys():
-        return None
-    able = [x for x in _tenants(desk, slot) if not spared(desk, x, need, caller, now)]
-    if any(sum(_frees(x, name) for x in able) < amount for name, amount in short.items()):
-        return None
+    if not short:
+        return []
+    allowed = [mode for mode in MODES if desk.permission.may_displace(need, slot, mode, now)]
+    able = [
+        victim
+        for tenant in _tenants(desk, slot)
+        if not spared(desk, tenant, need, caller, now)
+        and (victim := _as_victim(tenant, short, allowed)) is not None
+    ]
+    if not _enough(able, short):
+        return []
     return _needed(_choose(able, short), short)
 
 
@@ -129,40 +152,54 @@ def _tenants(desk: Desk, slot: Slot) -> Iterable[Tenant]:
         yield desk.actors.live[actor]
 
 
-def _frees(tenant: Tenant, name: str) -> int:
-    """How much of this it would give up."""
-    return dict(yielded(tenant.need.hold)).get(name, 0)
+def _as_victim(tenant: Tenant, short: dict[str, int], allowed: Collection[str]) -> Victim | None:
+    """By the first of its owner's ways that frees all that is missing and that it has; None where
+    there is none."""
+    held = dict(tenant.need.hold)
+    wanted = {name for name in short if name in held}
+    for mode in tenant.need.preemption or DEFAULT:
+        frees = dict(yielded(tenant.need.hold)) if mode == SUSPEND else held
+        if mode in allowed and wanted and wanted <= frees.keys():
+            return Victim(tenant, mode, {name: frees[name] for name in wanted})
+    return None
 
 
-def _choose(able: list[Tenant], short: dict[str, int]) -> list[Tenant]:
+def _enough(victims: Collection[Victim], short: dict[str, int]) -> bool:
+    return all(
+        sum(x.frees.get(name, 0) for x in victims) >= amount for name, amount in short.items()
+    )
+
+
+def _choose(able: list[Victim], short: dict[str, int]) -> list[Victim]:
     """Enough of them, the cheapest first; maybe more than enough."""
-    chosen: list[Tenant] = []
+    chosen: list[Victim] = []
     left = dict(short)
-    for priority in sorted({x.need.priority for x in able}):
-        level = [x for x in able if x.need.priority == priority]
-        level.sort(key=lambda x: (x.displaced, -since(x), x.id))
+    for priority in sorted({x.tenant.need.priority for x in able}):
+        level = [x for x in able if x.tenant.need.priority == priority]
+        level.sort(key=_dearness)
         while level and any(amount > 0 for amount in left.values()):
-            enough = [x for x in level if _covers(x, left)]
-            victim = min(enough, key=lambda x: (_size(x), x.displaced)) if enough else level[0]
+            enough = [x for x in level if _enough([x], left)]
+            victim = min(enough, key=lambda x: (x.cost, _size(x))) if enough else level[0]
             level.remove(victim)
-            if any(_frees(victim, name) for name, amount in left.items() if amount > 0):
+            if any(victim.frees.get(name) for name, amount in left.items() if amount > 0):
                 chosen.append(victim)
-                left = {name: amount - _frees(victim, name) for name, amount in left.items()}
+                left = {name: n - victim.frees.get(name, 0) for name, n in left.items()}
     return chosen
 
 
-def _needed(chosen: list[Tenant], short: dict[str, int]) -> list[Tenant]:
+def _needed(chosen: list[Victim], short: dict[str, int]) -> list[Victim]:
     """Without those that are not needed after all, the dearest first."""
-    for victim in sorted(chosen, key=lambda x: (-x.need.priority, since(x), x.id)):
+    for victim in sorted(chosen, key=lambda x: (-x.tenant.need.priority, since(x.tenant))):
         others = [x for x in chosen if x is not victim]
-        if all(sum(_frees(x, name) for x in others) >= amount for name, amount in short.items()):
+        if _enough(others, short):
             chosen = others
     return chosen
 
 
-def _covers(tenant: Tenant, left: dict[str, int]) -> bool:
-    return all(_frees(tenant, name) >= amount for name, amount in left.items())
+def _dearness(victim: Victim) -> tuple[int, int, float, str]:
+    tenant = victim.tenant
+    return victim.cost, tenant.displaced, -since(tenant), tenant.id
 
 
-def _size(tenant: Tenant) -> int:
-    return sum(amount for _, amount in yielded(tenant.need.hold))
+def _size(victim: Victim) -> int:
+    return sum(victim.frees.values())

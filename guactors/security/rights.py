@@ -56,7 +56,7 @@ UPLOAD: Final = "upload_images"
 
 class Work(Struct, frozen=True):
     """What wants to run. ``signers``: public keys whose signature of the image is verified.
-    ``preemption``: how it may push others aside. ``cpu``, ``gpu``: thousandths of a device;
+    ``preemption``: how others are pushed aside for it. ``cpu``, ``gpu``: thousandths of a device;
     ``memory``: bytes."""
 
     runtime: str = PYTHON

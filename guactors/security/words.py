@@ -11,6 +11,9 @@ from typing import Final
 
 RUNTIMES: Final = ("python", "native", "docker", "qemu", "firecracker")
 PREEMPTION: Final = ("suspend", "requeue", "stop", "checkpoint")
+"""How work may be made to give way to other work."""
+NEVER: Final = "never"
+"""What its owner says of work that never gives way."""
 
 _DRIVER: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _IMAGE_ID: Final = re.compile(r"sha3-256:[0-9a-f]{64}", re.ASCII)

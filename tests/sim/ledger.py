@@ -81,9 +81,10 @@ class Ledger:
 
     # --- events ---------------------------------------------------------------------------------
 
-    def promised(self, caller: str, task: Task) -> None:
-        """A call is about to be submitted with these retries."""
-        self._retries[caller, task.id] = task.retries
+    def promised(self, caller: str, task: Task, *, again: bool = False) -> None:
+        """A call is about to be submitted with these retries; ``again``: it may be made to begin
+        anew at no charge."""
+        self._retries[caller, task.id] = -1 if again else task.retries
 
     def asked(self, record: Record) -> None:
         """A root caller made a call that is watched to its end."""

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 Step = Callable[["Driver"], None]
 LONGEST_CPU = 5.0
 """Seconds that an actor keeps a CPU."""
+WAYS: tuple[tuple[str, ...], ...] = (
+    (), (), (), ("never",), ("requeue",), ("stop",), ("suspend", "requeue"), ("suspend", "stop"),
+)  # fmt: skip
+"""How tasks may be made to give way."""
 IMAGES = tuple(f"sha3-256:{number:064x}" for number in (1, 2))
 
 
@@ -47,6 +51,7 @@ class Options:
     bundle: int = -1
     gpus: float = 0.0
     priority: int = 0
+    preemption: tuple[str, ...] = ()
 
 
 class Planner:
@@ -133,6 +138,7 @@ class Planner:
             options.cpus = 64.0
         options.image = self._image()
         options.priority = self._priority()
+        options.preemption = self._rng.choice(WAYS)
         if not program.children and self._rng.random() < 0.25:
             options.gpus = self._rng.choice((0.5, 0.5, 1.0))
         options.retry_errors = program.ends == "raise" and self._rng.random() < 0.5
@@ -280,10 +286,14 @@ class Driver:
         task.lent = [r.id for r in lent]
         if actor is not None:
             task.fn, task.method = b"", "method"
-        self._world.ledger.promised(caller.peer, task)
+        record.may_fail |= "stop" in options.preemption
+        self._world.ledger.promised(caller.peer, task, again="requeue" in options.preemption)
         amounts = {"CPU": options.cpus, "GPU": options.gpus}
         held = {name: amount for name, amount in amounts.items() if amount}
-        shape = Shape(held, options.priority, image=options.image)
+        shape = Shape(
+            held, options.priority, image=options.image, preemption=list(options.preemption),
+            max_suspended=0.5 if options.preemption[:1] == ("suspend",) else 0.0,
+        )  # fmt: skip
         if options.group >= 0:
             record.group, shape = self.groups.shape(options.group, options.bundle, actor=False)
         elif actor is not None:

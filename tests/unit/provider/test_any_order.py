@@ -16,9 +16,9 @@ from guactors.messages import (
     LeaseEnded,
     LeaseStarted,
     Resume,
+    Stood,
     StopActor,
     StopLease,
-    Stood,
     Suspend,
 )
 from guactors.provider_state import ImageFacts
@@ -228,5 +228,5 @@ class ProviderMachine(RuleBasedStateMachine):
         assert not self.bench.roots, "directories of workers that are gone"
 
 
-ProviderMachine.TestCase.settings = settings(max_examples=800, stateful_step_count=80, deadline=None)
+ProviderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 TestAnyOrder = ProviderMachine.TestCase

@@ -15,9 +15,9 @@ from guactors.messages import (
     Resume,
     Resumed,
     Stand,
+    Stood,
     StopActor,
     StopLease,
-    Stood,
     Suspend,
     Suspended,
 )

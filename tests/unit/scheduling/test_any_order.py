@@ -24,6 +24,7 @@ PROVIDERS = {"p-0": 1.0, "p-1": 2.0, "p-2": 3.0}
 caller_names = st.sampled_from(sorted(CALLERS))
 provider_names = st.sampled_from(sorted(PROVIDERS))
 amounts = st.sampled_from([{"CPU": 1.0}, {"CPU": 2.0}, {"CPU": 0.5}, {"CPU": 0.0}, {}])
+WAYS = [[], ["requeue"], [], ["suspend", "requeue"], ["stop"], []]
 PAUSES = st.sampled_from([0.0, 0.05, 0.5, 0.6, 2.0, 11.0])
 
 
@@ -65,7 +66,7 @@ class World(RuleBasedStateMachine):
     ) -> None:
         caller = self.callers[name]
         if caller.up:
-            preemption = ["never"] if spared else []
+            preemption = ["never"] if spared else WAYS[number]
             shape = m.Shape(amount, priority, preemption=preemption)
             caller.demands[key] = shape, number
             caller.tell(key)

@@ -396,3 +396,89 @@ def test_one_preemptor_is_preempted_itself(priority: int) -> None:
     bench.demand("c-1", "d-5", 0)
     bench.say("c-1", m.ReturnLease(second.lease))
     assert bench.one("p-1", m.Resume).key == first.lease
+
+
+# --- by its end -----------------------------------------------------------------------------------
+
+
+def test_requeue_frees_all_and_the_calls_begin_anew() -> None:
+    bench = Bench()
+    bench.caller("c-1", "s-1")
+    bench.caller("c-2", "s-2")
+    bench.provider("p-1", 2.0, memory=100.0)
+    low = bench.leases(
+        "c-1", 1, resources={"CPU": 1.0, "memory": 80.0}, preemption=["suspend", "requeue"]
+    )
+    urgent(bench, resources={"CPU": 1.0, "memory": 50.0})
+    assert bench.one("p-1", m.StopLease) == m.StopLease(low[0], kill=True)
+    (order,) = bench.heard("p-1", m.StartLease)
+    assert [(x.key, x.mode) for x in order.displaces] == [(low[0], "requeue")]
+    lost = bench.one("c-1", m.LeaseLost)
+    assert (lost.lease, lost.death.cause) == (low[0], "requeued")
+    assert "priority 10" in lost.death.detail
+
+
+def test_stop_ends_for_good() -> None:
+    bench, low = full(1.0, preemption=["stop"])
+    urgent(bench)
+    assert bench.one("p-1", m.StopLease).lease == low[0]
+    assert bench.one("c-1", m.LeaseLost).death.cause == "preempted"
+
+
+def test_no_work_is_lost_where_another_can_stand_still() -> None:
+    bench = Bench()
+    bench.caller("c-1", "s-1")
+    bench.caller("c-2", "s-2")
+    bench.provider("p-1", 2.0)
+    bench.leases("c-1", 1, key="gentle")
+    bench.pass_time(1.0)
+    bench.leases("c-1", 1, key="hard", preemption=["stop"])
+    urgent(bench)
+    (order,) = bench.heard("p-1", m.StartLease)
+    assert [x.mode for x in order.displaces] == ["suspend"]
+
+
+def test_what_stands_still_for_too_long_begins_anew_where_its_owner_said_so() -> None:
+    bench, low = full(1.0, preemption=["suspend", "requeue"], max_suspended=2.0)
+    urgent(bench)
+    start(bench)
+    bench.pass_time(1.9)
+    assert not bench.heard("c-1", m.LeaseLost)
+    bench.pass_time(0.2)
+    assert bench.one("c-1", m.LeaseLost).death.cause == "requeued"
+    assert bench.one("p-1", m.StopLease).lease == low[0]
+    assert not still(bench)
+
+
+def test_what_stands_still_for_too_long_waits_on_where_its_owner_said_nothing() -> None:
+    bench, low = full(1.0, max_suspended=2.0)
+    urgent(bench)
+    start(bench)
+    bench.pass_time(60.0)
+    assert still(bench) == set(low)
+
+
+def test_one_that_ended_as_it_stood_is_not_ended_again() -> None:
+    bench, low = full(1.0, preemption=["suspend", "requeue"], max_suspended=2.0)
+    urgent(bench)
+    start(bench)
+    bench.say("p-1", m.LeaseEnded(low[0], death("exited")))
+    bench.pass_time(5.0)
+    assert bench.one("c-1", m.LeaseLost).death.cause == "exited"
+
+
+def test_an_actor_begins_anew_at_no_cost_to_its_restarts() -> None:
+    bench = Bench()
+    bench.caller("c-1", "s-1")
+    bench.caller("c-2", "s-2")
+    bench.provider("p-1", 1.0)
+    bench.actor(spec(shape=m.Shape({"CPU": 1.0}, preemption=["requeue"]), max_restarts=0))
+    urgent(bench)
+    assert bench.one("p-1", m.StopActor).actor == "a-1"
+    order = start(bench)
+    assert [x.key for x in order.displaces] == ["a-1"]
+    assert bench.one("c-1", m.ActorUpdate).state == "restarting"
+    bench.demand("c-2", "d-9", 0)
+    bench.say("c-2", m.ReturnLease(order.lease))
+    assert bench.start_actors()[0].incarnation == 1
+    assert bench.one("c-1", m.ActorUpdate).state == "alive"
