@@ -386,7 +386,6 @@ BEYOND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"runtime": "native", "image": IMAGE}, "image",
     ),
     "priority": ({"max_priority": 2}, {"priority": 3}, "priority"),
-    "preemption": ({"preemption": ["requeue"]}, {"preemption": ["suspend"]}, "suspend"),
     "quota": ({"quotas": Quotas(500, "*", "*", "*", "*")}, {}, "CPU"),
 }  # fmt: skip
 

@@ -59,7 +59,6 @@ def test_an_actor_without_a_grant_is_dead_at_once(bench: KeyedBench) -> None:
         ({}, {"runtime": "native"}, ""),
         ({"image_hashes": []}, {"runtime": "native", "image": IMAGE}, "image"),
         ({"max_priority": 3}, {"priority": 4}, "priority"),
-        ({"preemption": ["requeue"]}, {"preemption": ["suspend"]}, "suspend"),
         ({"actions": ["read_stats"]}, {}, "submit"),
         ({"quotas": Quotas(500, "*", "*", "*", "*")}, {}, "CPU"),
         ({"quotas": Quotas("*", "*", "*", "*", 0)}, {}, "instances"),
@@ -75,6 +74,29 @@ def test_a_grant_that_does_not_fit_is_named(
         assert words in denied(bench)
     else:
         assert bench.start_leases()
+
+
+@pytest.mark.parametrize(
+    ("modes", "ways", "found"),
+    [
+        (["suspend"], [], "suspend"),
+        (["requeue", "stop"], [], ""),
+        (["requeue"], ["suspend", "requeue"], "requeue"),
+        ([], [], ""),
+        (["*"], ["stop"], "stop"),
+    ],
+)
+def test_others_are_pushed_aside_only_as_the_grant_allows(
+    bench: KeyedBench, modes: list[str], ways: list[str], found: str
+) -> None:
+    bench.grant(preemption=modes)
+    bench.caller("c-9", "s-9")
+    bench.leases("c-9", 2, preemption=ways)
+    bench.come(APP, "c-1", "s-1")
+    bench.demand("c-1", priority=10)
+    orders = bench.heard("p-1", m.StartLease)
+    assert [word.mode for order in orders for word in order.displaces] == [found] * bool(found)
+    assert not bench.heard("c-1", m.DemandInfeasible), "it waits as everybody does"
 
 
 @pytest.mark.parametrize("place", ["*", PROVIDER.public.text, "label:zone=lab"])
