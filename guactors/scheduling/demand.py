@@ -295,6 +295,14 @@ class DemandBook:
         held, turn = self._held_of.get(caller, 0), self._turn_of.get(caller, 0)
         queue.rank_caller(caller, (held, turn, self._order_of.get(caller, 0)))
 
+    def next_turn(self, caller: str, more: int = 0) -> tuple[Rank, Rank]:
+        """The ranks that the caller, and a demand it had made just now, would have if that had
+        been served ``more`` times."""
+        last = self._counter + 1
+        turn = self._turn_of.get(caller, 0) if not more else last
+        first = self._held_of.get(caller, 0) + more, turn, self._order_of.get(caller, last)
+        return first, (more, turn if more else 0, last)
+
     def head(self, queue: Queue) -> Demand:
         """The demand whose turn it is in a queue, which holds at least one."""
         ranks = queue.peek()

@@ -30,18 +30,17 @@ from guactors.messages import (
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
+from guactors.scheduling.keeping import Kept, to_go_on
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
-from guactors.scheduling.placement import Need, Slot, contends
+from guactors.scheduling.placement import Slot, contends
 from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan
-from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
 
 STEADY = 10.0
 """Seconds for which one that could not stand still is left alone."""
 MOST_AT_ONCE = 64
-Kept = list[tuple[Need, Slot]]
 
 
 class Displacing:
@@ -138,10 +137,9 @@ class Displacing:
             slot = tenant.slot
             if tenant.need.priority != priority or slot is None or not slot.up:
                 continue
-            units = yielded(tenant.need.hold) if not _blocked(tenant) else ()
-            need = tenant.need._replace(hold=units)
+            need = to_go_on(tenant)
             closed = any(other is slot and contends(held, need) for held, other in kept)
-            if slot.pool.fits(units) and not closed:
+            if slot.pool.fits(need.hold) and not closed:
                 self._resume(tenant, slot, now)
             else:
                 kept.append((need, slot))
@@ -210,7 +208,3 @@ class Displacing:
 
 def _since(tenant: Tenant) -> float:
     return tenant.suspension.since if tenant.suspension is not None else 0.0
-
-
-def _blocked(tenant: Tenant) -> bool:
-    return isinstance(tenant, Lease) and tenant.blocked

@@ -28,11 +28,12 @@ from guactors.scheduling.displacing import Displacing
 from guactors.scheduling.group_rules import GroupRules
 from guactors.scheduling.inside import Inside
 from guactors.scheduling.judge import Judge
+from guactors.scheduling.keeping import Kept, starves, to_keep, turn_of
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
-from guactors.scheduling.placement import Need, Slot, choose, contends
-from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, SLICE, victims, wanting
+from guactors.scheduling.placement import Slot, choose, contends
+from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, victims, wanting
 from guactors.scheduling.rejoin import Rejoin
 from guactors.security.marks import Mark, no_mark
 from guactors.security.rights import Rights
@@ -61,7 +62,7 @@ class SchedulerState:
         self._groups = GroupRules(self.desk, self._leases, self._actors)
         self._inside = Inside(self.desk, self._leases, self._actors, judge)
         self._claims = Claims(self.desk, self._leases)
-        self._listings = Listings(self.desk)
+        self._listings = Listings(self.desk, self._claims)
         self._displacing = Displacing(self.desk, self._leases, self._actors)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
@@ -71,7 +72,7 @@ class SchedulerState:
         """Somebody has begun to wait since."""
         self._tight: list[Queue] = []
         """Queues that found no room in this round."""
-        self._kept: list[tuple[Need, Slot]] = []
+        self._kept: Kept = []
         """Providers on which room was kept in the latest round, and for what."""
 
     def __repr__(self) -> str:
@@ -153,14 +154,14 @@ class SchedulerState:
         self,
         level: list[Queue],
         roomier: dict[str, Slot],
-        kept: list[tuple[Need, Slot]],
+        kept: Kept,
         now: float,
     ) -> list[Queue]:
         """Serve the queues of one priority in turn; returns those that found no room."""
         desk = self.desk
         stuck: list[Queue] = []
         while level:
-            queue = level[0] if len(level) == 1 else min(level, key=_turn)
+            queue = level[0] if len(level) == 1 else min(level, key=turn_of)
             slots = desk.candidates(queue.need)
             if not _may_have_room(queue):
                 slots = [slot for slot in slots if slot.peer in roomier]
@@ -191,11 +192,10 @@ class SchedulerState:
         if queue.blocked_since is None:
             queue.blocked_since = now
         self._news = True
-        starved = _turn(queue)[0][0] == 0 and now - queue.blocked_since >= SLICE
-        return starved or queue.recalling
+        return starves(queue, now)
 
-    def _keep(self, queue: Queue, kept: list[tuple[Need, Slot]]) -> None:
-        best = _to_keep(self.desk.candidates(queue.need), queue.need)
+    def _keep(self, queue: Queue, kept: Kept) -> None:
+        best = to_keep(self.desk, queue.need)
         if best is not None:
             kept.append((queue.need, best))
 
@@ -369,7 +369,7 @@ class SchedulerState:
                 self._rejoin.held(caller, message, now)
             case _ if isinstance(message, m.GroupQuestion):
                 self._groups.heard(caller, message, now)
-            case m.Inquire():
+            case m.Inquire() | m.AskPlan():
                 self._listings.answer(caller, message)
 
     def _create(self, caller: Caller, message: m.CreateActor, now: float) -> None:
@@ -425,15 +425,3 @@ class SchedulerState:
 def _may_have_room(queue: Queue) -> bool:
     """Whether it is worth a try where nobody has more room than before."""
     return not queue.blocked or queue.hindered
-
-
-def _turn(queue: Queue) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    ranks = queue.peek()
-    assert ranks is not None
-    return ranks
-
-
-def _to_keep(candidates: list[Slot], need: Need) -> Slot | None:
-    """The provider that is nearest to having room for the need."""
-    there = [slot for slot in candidates if slot.up]
-    return min(there, key=lambda slot: (slot.pool.load_with(need.hold), slot.order), default=None)
