@@ -80,7 +80,10 @@ class Pool:
     def fits(self, units: Units) -> bool:
         """Whether what is free is enough."""
         total, used = self.total, self.used
-        return all(total.get(name, 0) - used.get(name, 0) >= amount for name, amount in units)
+        for name, amount in units:  # noqa: SIM110 - asked for every provider with news
+            if total.get(name, 0) - used.get(name, 0) < amount:
+                return False
+        return True
 
     def take(self, units: Units) -> None:
         """Count it as taken, whether it fits or not."""

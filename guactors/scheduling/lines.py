@@ -1,0 +1,330 @@
+"""Which of those that wait are worth a try now, and for whom a provider is kept.
+
+Owns: the queues that wait for room on any provider, in lines of the same kind and priority; which
+of them may have room since the last round; and which provider is kept free for whom. Must never:
+place anything, or look at a line for which nothing has changed.
+
+A line that was tried in vain has no room anywhere but on providers that are kept for others. So it
+is tried again only on providers that have got more room since, and on those that were refused to
+somebody, once in a while, for they may be kept no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+from guactors.scheduling.demand import DemandBook, Heap, Queue, Turn
+from guactors.scheduling.index import Index, Kind
+from guactors.scheduling.placement import Need, Slot, choose, contends
+
+SLICE = 0.5
+"""Seconds a lease is safe from a caller that has none, and a queue waits until it starves."""
+FEW = 8
+"""So many providers are compared one by one."""
+
+
+class Line:
+    """The queues of one kind and priority: where one finds no room, none does."""
+
+    __slots__ = ("_turns", "dirty", "kind", "priority", "queues", "recalling")
+
+    def __init__(self, kind: Kind, priority: int) -> None:
+        self.kind = kind
+        self.priority = priority
+        self.queues: dict[Queue, None] = {}
+        self.recalling: dict[Queue, None] = {}
+        """Those for which leases were asked back since they were served."""
+        self.dirty: dict[Queue, None] = {}
+        """Those whose turn may have changed."""
+        self._turns: Heap[Queue, Turn] = Heap()
+
+    def first(self) -> tuple[Turn, Queue]:
+        """The queue whose turn it is."""
+        if len(self.queues) == 1:
+            queue = next(iter(self.queues))
+            return queue.turn(), queue
+        for queue in self.dirty:
+            self._turns.put(queue, queue.turn())
+        self.dirty.clear()
+        found = self._turns.peek()
+        assert found is not None
+        return found
+
+    def drop(self, queue: Queue) -> None:
+        """It waits no more."""
+        del self.queues[queue]
+        self._turns.drop(queue)
+        self.dirty.pop(queue, None)
+        self.recalling.pop(queue, None)
+
+    def starves(self, turn: Turn, now: float) -> bool:
+        """Whether equals whose turn comes later must leave it a place as well: its first has had
+        nothing for a while, or leases asked back for it would come in vain."""
+        first, queue = self.first()
+        since = queue.blocked_since
+        if first < turn and first[0][0] == 0 and since is not None and now - since >= SLICE:
+            return True
+        return any(one.turn() < turn for one in self.recalling)
+
+
+class Lines:
+    """Over the queues of ``demands``."""
+
+    def __init__(self, demands: DemandBook, index: Index) -> None:
+        self._demands = demands
+        self._index = index
+        self._lines: dict[Kind, dict[int, Line]] = {}
+        self._line_of: dict[Queue, Line] = {}
+        self.refused: dict[Slot, None] = {}
+        """Providers with room that somebody did not get because they are kept for others."""
+        self._again = False
+        self._changes = -1
+
+    def try_again(self) -> None:
+        """What was refused may be kept no longer: the next round looks."""
+        self._again = bool(self.refused)
+
+    def _take_in(self, now: float) -> dict[Line, list[Queue]]:
+        """Queues that came and went; returns those that were not tried yet, by line."""
+        self.settle()
+        fresh: dict[Line, list[Queue]] = {}
+        for kind in self._lines if self._changes != self._index.changes() else ():
+            self._index.refreshed(kind, now)
+        self._changes = self._index.changes()
+        for kind in self._index.anew:
+            for line in self._lines.get(kind, {}).values():
+                fresh[line] = []
+        self._index.anew.clear()
+        for queue in self._demands.fresh.values():
+            kind = self._index.kind(queue.need, now)
+            known = self._line_of.get(queue)
+            if known is not None and known.kind is not kind:
+                self._leave(queue)
+                known = None
+            line = known or self._enter(queue, kind)
+            fresh.setdefault(line, []).append(queue)
+        self._demands.fresh.clear()
+        return fresh
+
+    def settle(self) -> None:
+        """Take out the queues that ended."""
+        for queue in self._demands.ended:
+            if queue in self._line_of:
+                self._leave(queue)
+        self._demands.ended.clear()
+
+    def recalled(self, queue: Queue, recalled: bool) -> None:
+        """Leases were asked back for it, or it was served."""
+        line = self._line_of.get(queue)
+        if line is None:
+            return
+        if recalled:
+            line.recalling[queue] = None
+        else:
+            line.recalling.pop(queue, None)
+
+    def nowhere(self, now: float) -> Iterator[Queue]:
+        """Those that no provider could ever serve."""
+        self.settle()
+        for kind, lines in self._lines.items():
+            if not self._index.refreshed(kind, now).candidates():
+                for line in lines.values():
+                    yield from list(line.queues)
+        for queue in list(self._demands.fresh.values()):
+            if not self._index.candidates(queue.need, now):
+                yield queue
+
+    def _enter(self, queue: Queue, kind: Kind) -> Line:
+        lines = self._lines.setdefault(kind, {})
+        priority = queue.need.priority
+        line = lines.get(priority)
+        if line is None:
+            line = lines[priority] = Line(kind, priority)
+        kind.idle = False
+        self._line_of[queue] = line
+        line.queues[queue] = line.dirty[queue] = None
+        queue.stirred = line.dirty
+        return line
+
+    def _leave(self, queue: Queue) -> None:
+        line = self._line_of.pop(queue)
+        queue.stirred = None
+        line.drop(queue)
+        if line.queues:
+            return
+        lines = self._lines[line.kind]
+        del lines[line.priority]
+        if not lines:
+            del self._lines[line.kind]
+            line.kind.idle = True
+        # What was kept for it is free for others.
+        self._again = self._again or bool(self.refused)
+
+    def round(
+        self, roomier: Iterable[Slot], kept: Callable[[], list[tuple[Need, Slot]]], now: float
+    ) -> Round | None:
+        """All that is to be tried now; None if nothing is."""
+        fresh = self._take_in(now)
+        news = dict.fromkeys(roomier)
+        if self._again:
+            news.update(self.refused)
+            self.refused.clear()
+            self._again = False
+        if not self._lines or not (fresh or news):
+            return None
+        found: dict[int, dict[Line, list[Slot]]] = {}
+        for line in fresh:
+            found.setdefault(line.priority, {})[line] = []
+        for slot in news:
+            if not (slot.up and slot.offered):
+                continue
+            fits = slot.pool.fits
+            for kind, lines in self._lines.items():
+                if fits(kind.need.hold) and self._index.refreshed(kind, now).admits(slot):
+                    for priority, line in lines.items():
+                        if line not in fresh:
+                            found.setdefault(priority, {}).setdefault(line, []).append(slot)
+        return Round(self, self._index, found, kept(), now, fresh)
+
+    def keeps(self, slot: Slot, line: Line, turn: Turn, now: float) -> bool:
+        """Whether the slot is kept for somebody of a higher priority, or for an equal whose turn
+        comes first and who starves."""
+        level, names = line.priority, line.kind.names
+        for kind, lines in self._lines.items():
+            if names.isdisjoint(kind.names):
+                continue
+            top = max(lines)
+            if top < level or (top == level and not lines[top].starves(turn, now)):
+                continue
+            if self._index.is_nearest(kind, slot):
+                return True
+        return False
+
+    def every(self) -> Iterator[Queue]:
+        """All that wait, the highest priority first."""
+        levels: dict[int, list[Line]] = {}
+        for lines in self._lines.values():
+            for priority, line in lines.items():
+                levels.setdefault(priority, []).append(line)
+        for priority in sorted(levels, reverse=True):
+            for line in levels[priority]:
+                yield from line.queues
+
+    def check(self, now: float) -> None:
+        """Every queue is in its line, and none waits in vain."""
+        demands = self._demands
+        queues = {*demands.queues.values()}
+        assert queues - self._line_of.keys() <= {*demands.fresh.values()}, "a queue is in no line"
+        assert self._line_of.keys() - queues <= {*demands.ended}, "a queue that ended has a line"
+        for queue, line in self._line_of.items():
+            assert queue in line.queues
+            assert self._lines[line.kind][line.priority] is line
+            if queue in queues and queue.need not in demands.fresh and not queue.need.who:
+                assert line.kind is self._index.kind(queue.need, now)
+                found = self._index.choose(queue.need, now, lambda slot: slot in self.refused)
+                assert found is None, f"{found!r} has room for {queue.need}"
+
+
+class Round:
+    """One pass over what is to be tried. ``kept``: providers that others must not take from, each
+    with the need it is kept for."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        index: Index,
+        found: dict[int, dict[Line, list[Slot]]],
+        kept: list[tuple[Need, Slot]],
+        now: float,
+        fresh: Mapping[Line, list[Queue]],
+    ) -> None:
+        self._lines = lines
+        self._index = index
+        self._found = found
+        self._kept = kept
+        self._now = now
+        self._fresh = fresh
+
+    def levels(self) -> Iterator[Level]:
+        """The highest priority first."""
+        for priority in sorted(self._found, reverse=True):
+            yield Level(self, self._found[priority])
+
+    def fresh(self, line: Line) -> list[Queue]:
+        """Those of the line that were not tried before."""
+        return self._fresh.get(line, [])
+
+    def settle(self) -> None:
+        """Queues may have ended."""
+        self._lines.settle()
+
+    def slot_for(
+        self, line: Line, queue: Queue, turn: Turn, prefer: Mapping[str, float] | None,
+        news: list[Slot],
+    ) -> Slot | None:  # fmt: skip
+        """The provider for the queue's next: among ``news``, or among all if it is fresh."""
+
+        def shut(slot: Slot) -> bool:
+            closed = any(s is slot and contends(n, queue.need) for n, s in self._kept)
+            if closed or self._lines.keeps(slot, line, turn, self._now):
+                self._lines.refused[slot] = None
+                return True
+            return False
+
+        if line in self._fresh or len(news) > FEW:
+            return self._index.choose(queue.need, self._now, shut, prefer)
+        hold = queue.need.hold
+        roomy = [slot for slot in news if slot.pool.fits(hold)]
+        if len(roomy) < len(news):
+            news[:] = roomy
+        return choose([slot for slot in roomy if not shut(slot)], queue.need, (), prefer)
+
+
+class Level:
+    """The lines of one priority that are to be tried, in turn."""
+
+    def __init__(self, tries: Round, lines: dict[Line, list[Slot]]) -> None:
+        self._tries = tries
+        self._news = lines
+        self._touched = {queue: None for line in lines for queue in tries.fresh(line)}
+        self._numbers = count()
+        self._heap = [(line.first()[0], next(self._numbers), line) for line in lines if line.queues]
+        heapify(self._heap)
+        self._turn: Turn = self._heap[0][0] if self._heap else ((0, 0, 0), (0, 0, 0))
+
+    def next(self) -> Queue | None:
+        """The queue whose turn it is, of those that may have room."""
+        while self._heap:
+            _, _, line = self._heap[0]
+            if not line.queues:
+                heappop(self._heap)
+                continue
+            self._turn, queue = line.first()
+            if self._turn == self._heap[0][0]:
+                return queue
+            # Who was served meanwhile has its turn later.
+            heappop(self._heap)
+            heappush(self._heap, (self._turn, next(self._numbers), line))
+        return None
+
+    def choose(self, queue: Queue, prefer: Mapping[str, float] | None) -> Slot | None:
+        """The provider for the next of ``queue``, which :meth:`next` gave."""
+        line = self._heap[0][2]
+        return self._tries.slot_for(line, queue, self._turn, prefer, self._news[line])
+
+    def stuck(self) -> None:
+        """There was none, so there is none for its whole line."""
+        heappop(self._heap)
+
+    def placed(self, queue: Queue) -> None:
+        """It has got one more place."""
+        self._touched[queue] = None
+        self._tries.settle()
+
+    def conclude(self, now: float) -> None:
+        """Whoever still waits has found no room."""
+        for queue in self._touched:
+            if queue.waiting and queue.blocked_since is None:
+                queue.blocked_since = now
