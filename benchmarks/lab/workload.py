@@ -9,7 +9,8 @@ EuroSys 2020) and of the Philly and Alibaba GPU traces, not on their numbers one
 * durations are lognormal with a Pareto tail: the median is half a minute, one in a hundred runs for
   an hour or more, and those few are most of the work;
 * jobs come in bursts: one user submits a sweep, whose size is Pareto as well (most are a single
-  job, a few are hundreds), and users themselves are unequal (Zipf);
+  job, a few are hundreds), users themselves are unequal (Zipf) and repeat themselves: each has a
+  few kinds of jobs;
 * four tiers of priority, as free, batch, middle and production; production is the smallest part;
 * most jobs ask for one or two CPUs, few for sixteen; some need a GPU, some a lot of memory, some a
   kind of machine (a label);
@@ -46,6 +47,8 @@ TAIL_FROM, TAIL_ALPHA = 600.0, 1.1
 LONGEST, SHORTEST = 12 * 3600.0, 0.5
 SWEEP_ALPHA, LARGEST_SWEEP = 1.3, 500
 USERS_ALPHA = 1.1
+HABITS = 4
+"""Kinds of jobs of one user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +126,30 @@ def mean_work(random: Random, draws: int = 20_000) -> float:
     return sum(shape[0] * duration(random) for shape in shapes) / draws
 
 
-def jobs(random: Random, users: int, rate: float) -> Iterator[Job]:
-    """Endless, ``rate`` a second on average, in sweeps of one user, one shape and one priority."""
+def habits(random: Random, users: int) -> list[list[tuple[int, int]]]:
+    """By user, the kinds of jobs that it submits: shape and priority."""
     shapes = list(accumulate(shape[4] for shape in SHAPES))
     tiers = list(accumulate(PRIORITY_WEIGHTS))
-    popular = list(accumulate(1 / (user + 1) ** USERS_ALPHA for user in range(users)))
+    found = []
+    for _ in range(users):
+        mine = random.choices(range(len(SHAPES)), cum_weights=shapes, k=HABITS)
+        found.append([(one, random.choices(PRIORITIES, cum_weights=tiers)[0]) for one in mine])
+    return found
+
+
+def jobs(random: Random, users: int, rate: float, *, even: bool = False) -> Iterator[Job]:
+    """Endless, ``rate`` a second on average, in sweeps of one user and one kind; ``even``: all users
+    submit as much as the others."""
+    kinds = habits(random, users)
+    exponent = 0.0 if even else USERS_ALPHA
+    popular = list(accumulate(1 / (user + 1) ** exponent for user in range(users)))
     sizes = [min(LARGEST_SWEEP, int(random.paretovariate(SWEEP_ALPHA))) for _ in range(10_000)]
     sweeps = rate * len(sizes) / sum(sizes)
     now, number = 0.0, 0
     while True:
         now += random.expovariate(sweeps)
         user = random.choices(range(users), cum_weights=popular)[0]
-        shape = random.choices(range(len(SHAPES)), cum_weights=shapes)[0]
-        priority = random.choices(PRIORITIES, cum_weights=tiers)[0]
+        shape, priority = random.choice(kinds[user])
         for _ in range(random.choice(sizes)):
             yield Job(number, now, user, shape, priority, duration(random))
             number += 1

@@ -11,8 +11,9 @@ somebody, once in a while, for they may be kept no longer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heapreplace
 from itertools import count
 
 from guactors.scheduling.demand import DemandBook, Heap, Queue, Turn
@@ -174,33 +175,25 @@ class Lines:
             self._again = False
         if not self._lines or not (fresh or news):
             return None
-        found: dict[int, dict[Line, list[Slot]]] = {}
-        for line in fresh:
-            found.setdefault(line.priority, {})[line] = []
+        found: dict[Kind, list[Slot]] = {}
         for slot in news:
             if not (slot.up and slot.offered):
                 continue
             fits = slot.pool.fits
-            for kind, lines in self._lines.items():
-                if fits(kind.need.hold) and self._index.refreshed(kind, now).admits(slot):
-                    for priority, line in lines.items():
-                        if line not in fresh:
-                            found.setdefault(priority, {}).setdefault(line, []).append(slot)
+            for kind in self._lines:
+                if fits(kind.need.hold) and kind.admits(slot):
+                    found.setdefault(kind, []).append(slot)
+        if not fresh and not found:
+            return None
         return Round(self, self._index, found, kept(), now, fresh)
 
-    def keeps(self, slot: Slot, line: Line, turn: Turn, now: float) -> bool:
-        """Whether the slot is kept for somebody of a higher priority, or for an equal whose turn
-        comes first and who starves."""
-        level, names = line.priority, line.kind.names
-        for kind, lines in self._lines.items():
-            if names.isdisjoint(kind.names):
-                continue
-            top = max(lines)
-            if top < level or (top == level and not lines[top].starves(turn, now)):
-                continue
-            if self._index.is_nearest(kind, slot):
-                return True
-        return False
+    def at(self, kind: Kind) -> Mapping[int, Line]:
+        """The lines of a kind, by priority."""
+        return self._lines.get(kind, {})
+
+    def nearest(self, slot: Slot) -> list[Kind]:
+        """The kinds for which this is the provider that is nearest to having room."""
+        return [kind for kind in self._lines if self._index.is_nearest(kind, slot)]
 
     def every(self) -> Iterator[Queue]:
         """All that wait, the highest priority first."""
@@ -228,100 +221,127 @@ class Lines:
 
 
 class Round:
-    """One pass over what is to be tried. ``kept``: providers that others must not take from, each
-    with the need it is kept for."""
+    """One pass over what is to be tried. ``news``: by kind, providers with room that it may not
+    have had before; lines of ``fresh`` look at all. ``kept``: providers that others must not take
+    from, each with the need it is kept for."""
 
     def __init__(
         self,
         lines: Lines,
         index: Index,
-        found: dict[int, dict[Line, list[Slot]]],
+        news: dict[Kind, list[Slot]],
         kept: list[tuple[Need, Slot]],
         now: float,
-        fresh: Mapping[Line, list[Queue]],
+        fresh: dict[Line, list[Queue]],
     ) -> None:
         self._lines = lines
         self._index = index
-        self._found = found
         self._kept = kept
         self._now = now
-        self._fresh = fresh
+        self._near: dict[Slot, list[Kind]] = {}
+        self.news = news
+        self.fresh = fresh
 
     def levels(self) -> Iterator[Level]:
         """The highest priority first."""
-        for priority in sorted(self._found, reverse=True):
-            yield Level(self, self._found[priority])
+        last = math.inf
+        while True:
+            found = dict.fromkeys(line for line in self.fresh if line.priority < last)
+            for kind in self.news:
+                for priority, line in self._lines.at(kind).items():
+                    if priority < last:
+                        found[line] = None
+            if not found:
+                return
+            last = max(line.priority for line in found)
+            yield Level(self, [line for line in found if line.priority == last])
 
-    def fresh(self, line: Line) -> list[Queue]:
-        """Those of the line that were not tried before."""
-        return self._fresh.get(line, [])
-
-    def settle(self) -> None:
-        """Queues may have ended."""
+    def taken(self, slot: Slot) -> None:
+        """It has got less room, and queues may have ended."""
         self._lines.settle()
+        self._near.clear()
+        fits = slot.pool.fits
+        for kind, slots in list(self.news.items()):
+            if slot in slots and not fits(kind.need.hold):
+                slots.remove(slot)
+                if not slots:
+                    del self.news[kind]
 
     def slot_for(
-        self, line: Line, queue: Queue, turn: Turn, prefer: Mapping[str, float] | None,
-        news: list[Slot],
-    ) -> Slot | None:  # fmt: skip
-        """The provider for the queue's next: among ``news``, or among all if it is fresh."""
+        self, line: Line, queue: Queue, turn: Turn, prefer: Mapping[str, float] | None
+    ) -> Slot | None:
+        """The provider for the queue's next."""
 
         def shut(slot: Slot) -> bool:
             closed = any(s is slot and contends(n, queue.need) for n, s in self._kept)
-            if closed or self._lines.keeps(slot, line, turn, self._now):
+            if closed or self._keeps(slot, line, turn):
                 self._lines.refused[slot] = None
                 return True
             return False
 
-        if line in self._fresh or len(news) > FEW:
+        news = self.news.get(line.kind, [])
+        if line in self.fresh or len(news) > FEW:
             return self._index.choose(queue.need, self._now, shut, prefer)
-        hold = queue.need.hold
-        roomy = [slot for slot in news if slot.pool.fits(hold)]
-        if len(roomy) < len(news):
-            news[:] = roomy
-        return choose([slot for slot in roomy if not shut(slot)], queue.need, (), prefer)
+        free = [slot for slot in news if not shut(slot)]
+        return choose(free, queue.need, (), prefer) if len(free) > 1 else next(iter(free), None)
+
+    def _keeps(self, slot: Slot, line: Line, turn: Turn) -> bool:
+        """Whether the slot is kept for somebody of a higher priority, or for an equal whose turn
+        comes first and who starves."""
+        near = self._near.get(slot)
+        if near is None:
+            near = self._near[slot] = self._lines.nearest(slot)
+        names = line.kind.names
+        for kind in near:
+            lines = self._lines.at(kind)
+            if not lines or names.isdisjoint(kind.names):
+                continue
+            top = max(lines)
+            if top > line.priority or (
+                top == line.priority and lines[top].starves(turn, self._now)
+            ):
+                return True
+        return False
 
 
 class Level:
     """The lines of one priority that are to be tried, in turn."""
 
-    def __init__(self, tries: Round, lines: dict[Line, list[Slot]]) -> None:
+    def __init__(self, tries: Round, lines: list[Line]) -> None:
         self._tries = tries
-        self._news = lines
-        self._touched = {queue: None for line in lines for queue in tries.fresh(line)}
+        self._touched = {queue: None for line in lines for queue in tries.fresh.get(line, ())}
         self._numbers = count()
-        self._heap = [(line.first()[0], next(self._numbers), line) for line in lines if line.queues]
+        self._heap = [(line.first()[0], next(self._numbers), line) for line in lines]
         heapify(self._heap)
-        self._turn: Turn = self._heap[0][0] if self._heap else ((0, 0, 0), (0, 0, 0))
+        self._turn: Turn = self._heap[0][0]
 
     def next(self) -> Queue | None:
         """The queue whose turn it is, of those that may have room."""
         while self._heap:
-            _, _, line = self._heap[0]
-            if not line.queues:
+            before, _, line = self._heap[0]
+            tries = self._tries
+            if not line.queues or not (line in tries.fresh or line.kind in tries.news):
                 heappop(self._heap)
                 continue
             self._turn, queue = line.first()
-            if self._turn == self._heap[0][0]:
+            if self._turn == before:
                 return queue
             # Who was served meanwhile has its turn later.
-            heappop(self._heap)
-            heappush(self._heap, (self._turn, next(self._numbers), line))
+            heapreplace(self._heap, (self._turn, next(self._numbers), line))
         return None
 
     def choose(self, queue: Queue, prefer: Mapping[str, float] | None) -> Slot | None:
         """The provider for the next of ``queue``, which :meth:`next` gave."""
-        line = self._heap[0][2]
-        return self._tries.slot_for(line, queue, self._turn, prefer, self._news[line])
+        return self._tries.slot_for(self._heap[0][2], queue, self._turn, prefer)
 
     def stuck(self) -> None:
         """There was none, so there is none for its whole line."""
         heappop(self._heap)
 
-    def placed(self, queue: Queue) -> None:
+    def placed(self, queue: Queue, slot: Slot) -> None:
         """It has got one more place."""
         self._touched[queue] = None
-        self._tries.settle()
+        self._tries.taken(slot)
 
     def conclude(self, now: float) -> None:
         """Whoever still waits has found no room."""

@@ -104,28 +104,22 @@ class Victims:
     def _victim(self, queue: Queue, underway: int) -> Lease | None:
         desk, need = self._desk, queue.need
         demand = desk.demands.head(queue)
-        held = desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
-        share = held + underway // max(1, queue.callers())
+        own = desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
+        share = own + underway // max(1, queue.callers())
         if not self._hope(demand, need.priority, share):
             return None
-        best, most = None, 0
-        for other, holders in desk.leases.recallable.up_to(need.priority):
-            self._effort += 1
-            if not contends(other, need):
-                continue
-            lower = other.priority < need.priority
-            for caller in self._sifted(holders):
-                theirs = desk.leases.held(caller)
-                if best is not None and theirs <= most:
-                    continue
-                spare = theirs - self._going.get(caller, 0)
-                even = not lower and caller != demand.caller and spare <= share + 1
-                if even and share > 0:
-                    continue
-                lease = self._of(holders[caller], queue, demand, underway, lower, even)
-                if lease is not None:
-                    best, most = lease, theirs
-        return best
+        levels = desk.leases.recallable.up_to(need.priority)
+        for caller in self._sifted(levels):
+            spare = desk.leases.held(caller) - self._going.get(caller, 0)
+            even = caller != demand.caller and spare <= share + 1
+            for held in levels:
+                for other, leases in held.get(caller, {}).items():
+                    lower = other.priority < need.priority
+                    if not (even and share > 0 and not lower) and contends(other, need):
+                        lease = self._of(leases, queue, demand, underway, lower, even)
+                        if lease is not None:
+                            return lease
+        return None
 
     def _hope(self, demand: Demand, priority: int, share: int) -> bool:
         """Whether there may be a lease that could be asked back: most often it is known without
@@ -152,15 +146,18 @@ class Victims:
             self._spare[priority] = spare
         return spare
 
-    def _sifted(self, holders: Held) -> list[str]:
-        """Of many callers those that hold the most, and some of the others in turn."""
-        self._effort += min(len(holders), 2 * MOST_SIFTED)
-        if len(holders) <= MOST_SIFTED:
-            return list(holders)
-        some = list(islice(holders, MOST_SIFTED))
-        for caller in some:
-            holders[caller] = holders.pop(caller)
-        return [*(caller for caller in self._top if caller in holders), *some]
+    def _sifted(self, levels: list[dict[str, Held]]) -> Iterator[str]:
+        """Those that hold the most first; where there are many, some of the others in turn."""
+        for caller in self._top:
+            self._effort += 1
+            yield caller
+        if len(self._top) < MOST_SIFTED:
+            return
+        for held in levels:
+            for caller in list(islice(held, MOST_SIFTED)):
+                self._effort += 1
+                held[caller] = held.pop(caller)
+                yield caller
 
     def _of(
         self, leases: dict[str, Lease], queue: Queue, demand: Demand, underway: int, lower: bool,

@@ -5,7 +5,7 @@ Owns: these two indices. Must never: judge whether a lease may be asked back (``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from guactors.scheduling.placement import Need
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from guactors.scheduling.leases import Lease
 
 K = TypeVar("K")
-Held = dict[str, dict[str, "Lease"]]
-"""By caller and id, each in the order they came."""
+Held = dict[Need, dict[str, "Lease"]]
+"""Leases of one caller by need and id, in the order they came."""
 
 
 class Recallable:
-    """Leases by priority, need and caller."""
+    """Leases by priority, caller and need."""
 
     def __init__(self) -> None:
-        self._levels: dict[int, dict[Need, Held]] = {}
+        self._levels: dict[int, dict[str, Held]] = {}
         self._ages: dict[int, dict[str, Lease]] = {}
         """By priority, in the order they came."""
         self.recalled: dict[str, Lease] = {}
@@ -35,8 +35,8 @@ class Recallable:
 
     def add(self, lease: Lease) -> None:
         """A new one."""
-        needs = self._levels.setdefault(lease.need.priority, {})
-        needs.setdefault(lease.need, {}).setdefault(lease.caller, {})[lease.id] = lease
+        callers = self._levels.setdefault(lease.need.priority, {})
+        callers.setdefault(lease.caller, {}).setdefault(lease.need, {})[lease.id] = lease
         self._ages.setdefault(lease.need.priority, {})[lease.id] = lease
 
     def remove(self, lease: Lease) -> None:
@@ -73,24 +73,21 @@ class Recallable:
 
     def _take_out(self, lease: Lease) -> None:
         need = lease.need
-        needs, ages = self._levels[need.priority], self._ages[need.priority]
+        callers, ages = self._levels[need.priority], self._ages[need.priority]
         del ages[lease.id]
-        held = needs[need]
-        own = held[lease.caller]
+        held = callers[lease.caller]
+        own = held[need]
         del own[lease.id]
         if not own:
-            del held[lease.caller]
+            del held[need]
             if not held:
-                del needs[need]
-                if not needs:
+                del callers[lease.caller]
+                if not callers:
                     del self._levels[need.priority], self._ages[need.priority]
 
-    def up_to(self, priority: int) -> Iterator[tuple[Need, Held]]:
-        """Those of no higher priority, the lowest first."""
-        for level in sorted(self._levels):
-            if level > priority:
-                return
-            yield from self._levels[level].items()
+    def up_to(self, priority: int) -> list[dict[str, Held]]:
+        """By caller, those of each priority that is no higher, the lowest first."""
+        return [self._levels[level] for level in sorted(self._levels) if level <= priority]
 
     def lowest(self) -> int | None:
         """The lowest priority that there is."""
@@ -100,14 +97,14 @@ class Recallable:
         """The one of that priority that came first."""
         return next(iter(self._ages.get(priority, {}).values()), None)
 
-    def holders(self, priority: int) -> set[str]:
+    def holders(self, priority: int) -> Collection[str]:
         """Whose they are."""
-        return {caller for held in self._levels.get(priority, {}).values() for caller in held}
+        return self._levels.get(priority, ())
 
     def count(self) -> int:
         """How many were not asked back."""
-        needs = (held for level in self._levels.values() for held in level.values())
-        return sum(len(own) for held in needs for own in held.values())
+        every = (held for callers in self._levels.values() for held in callers.values())
+        return sum(len(own) for held in every for own in held.values())
 
 
 def count(counts: dict[K, int], key: K, by: int) -> None:

@@ -148,7 +148,7 @@ class SchedulerState:
             desk.lines.recalled(queue, False)
             rules = self._actors if demand.is_actor else self._leases
             rules.start(demand, slot, now)
-            level.placed(queue)
+            level.placed(queue, slot)
         level.conclude(now)
 
     def _recall(self, now: float) -> None:
