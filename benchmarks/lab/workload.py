@@ -138,8 +138,8 @@ def habits(random: Random, users: int) -> list[list[tuple[int, int]]]:
 
 
 def jobs(random: Random, users: int, rate: float, *, even: bool = False) -> Iterator[Job]:
-    """Endless, ``rate`` a second on average, in sweeps of one user and one kind; ``even``: all users
-    submit as much as the others."""
+    """Endless, ``rate`` a second on average, in sweeps of one user and one kind; ``even``: all
+    users submit as much as the others."""
     kinds = habits(random, users)
     exponent = 0.0 if even else USERS_ALPHA
     popular = list(accumulate(1 / (user + 1) ** exponent for user in range(users)))

@@ -12,7 +12,7 @@ somebody, once in a while, for they may be kept no longer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from itertools import count
 
@@ -191,9 +191,9 @@ class Lines:
         """The lines of a kind, by priority."""
         return self._lines.get(kind, {})
 
-    def nearest(self, slot: Slot) -> list[Kind]:
-        """The kinds for which this is the provider that is nearest to having room."""
-        return [kind for kind in self._lines if self._index.is_nearest(kind, slot)]
+    def every_kind(self) -> ItemsView[Kind, dict[int, Line]]:
+        """With its lines by priority."""
+        return self._lines.items()
 
     def every(self) -> Iterator[Queue]:
         """All that wait, the highest priority first."""
@@ -238,7 +238,8 @@ class Round:
         self._index = index
         self._kept = kept
         self._now = now
-        self._near: dict[Slot, list[Kind]] = {}
+        self._near: dict[tuple[Slot, Kind], bool] = {}
+        """Whether that provider is the one nearest to having room for that kind."""
         self.news = news
         self.fresh = fresh
 
@@ -288,18 +289,17 @@ class Round:
     def _keeps(self, slot: Slot, line: Line, turn: Turn) -> bool:
         """Whether the slot is kept for somebody of a higher priority, or for an equal whose turn
         comes first and who starves."""
-        near = self._near.get(slot)
-        if near is None:
-            near = self._near[slot] = self._lines.nearest(slot)
-        names = line.kind.names
-        for kind in near:
-            lines = self._lines.at(kind)
-            if not lines or names.isdisjoint(kind.names):
+        level, names, near = line.priority, line.kind.names, self._near
+        for kind, lines in self._lines.every_kind():
+            if names.isdisjoint(kind.names):
                 continue
             top = max(lines)
-            if top > line.priority or (
-                top == line.priority and lines[top].starves(turn, self._now)
-            ):
+            if top < level or (top == level and not lines[top].starves(turn, self._now)):
+                continue
+            found = near.get((slot, kind))
+            if found is None:
+                found = near[slot, kind] = self._index.is_nearest(kind, slot)
+            if found:
                 return True
         return False
 

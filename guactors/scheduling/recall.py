@@ -12,14 +12,14 @@ caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lines import SLICE
-from guactors.scheduling.placement import Need, contends
+from guactors.scheduling.placement import Need, Slot, contends
 from guactors.scheduling.recallable import Held
 
 PATIENCE = 1.0
@@ -34,8 +34,14 @@ MOST_AT_ONCE = 64
 MOST_QUEUES = 256
 """Queues that one look goes through; the next one goes on with those that are left."""
 MOST_SIFTED = 64
-"""Callers, and leases of one caller, that are looked at for one victim; the others have their turn
-when these have been passed over."""
+"""Callers that are looked at for one victim, those with the most, and as many of the others; they
+all have their turn."""
+MOST_OF_ONE = 16
+"""Leases of one caller that are looked at; the next time others are."""
+MOST_CHECKED = 256
+"""Leases that are looked at for one victim."""
+MOST_EFFORT = 1000
+"""Things that one look goes through; the next one goes on where it stopped."""
 
 
 class Victims:
@@ -46,6 +52,8 @@ class Victims:
         self._passed = 0
         """Queues of which the last look did not see more."""
         self._effort = 0
+        self._left = 0
+        """Leases that may still be looked at for the present victim."""
         self._now = 0.0
         self._going: dict[str, int] = {}
         """How many leases each caller is giving back."""
@@ -94,12 +102,16 @@ class Victims:
             every = [*every, *demands.stuck.values()]
             every = sorted(every, key=lambda queue: -queue.need.priority)
         start, seen = self._passed, 0
+        more = False
         for queue in islice(every, start, start + MOST_QUEUES):
+            if self._effort > MOST_EFFORT:
+                more = True
+                break
             seen += 1
             if queue.waiting and self._now >= queue.in_vain + LOOK_AGAIN - PAUSE:
                 yield queue
         self._effort += seen
-        self._passed = start + seen if seen == MOST_QUEUES else 0
+        self._passed = start + seen if more or seen == MOST_QUEUES else 0
 
     def _victim(self, queue: Queue, underway: int) -> Lease | None:
         desk, need = self._desk, queue.need
@@ -109,14 +121,21 @@ class Victims:
         if not self._hope(demand, need.priority, share):
             return None
         levels = desk.leases.recallable.up_to(need.priority)
+        there = desk.candidates(need)
+        if len(there) <= MOST_SIFTED:
+            levels = _on(desk, there, need.priority)
+            self._effort += sum(len(slot.leases) for slot in there)
+        self._left = MOST_CHECKED
         for caller in self._sifted(levels):
+            if self._left <= 0:
+                break
             spare = desk.leases.held(caller) - self._going.get(caller, 0)
             even = caller != demand.caller and spare <= share + 1
             for held in levels:
                 for other, leases in held.get(caller, {}).items():
                     lower = other.priority < need.priority
                     if not (even and share > 0 and not lower) and contends(other, need):
-                        lease = self._of(leases, queue, demand, underway, lower, even)
+                        lease = self._of(leases, there, demand, underway, lower, even)
                         if lease is not None:
                             return lease
         return None
@@ -160,14 +179,17 @@ class Victims:
                 yield caller
 
     def _of(
-        self, leases: dict[str, Lease], queue: Queue, demand: Demand, underway: int, lower: bool,
-        even: bool,
+        self, leases: dict[str, Lease], there: Collection[Slot], demand: Demand, underway: int,
+        lower: bool, even: bool,
     ) -> Lease | None:  # fmt: skip
         """The first of one caller's leases that may be asked back."""
-        some = list(islice(leases.values(), MOST_SIFTED))
+        some = list(islice(leases.values(), MOST_OF_ONE))
+        self._effort += len(some)
+        self._left -= len(some)
         for lease in some:
-            self._effort += 1
-            if lease.id in self._taken or not _usable(self._desk, lease, queue):
+            if lease.slot not in there or lease.id in self._taken:
+                continue
+            if not _usable(lease, demand.need):
                 continue
             if lower:
                 return lease
@@ -176,7 +198,7 @@ class Victims:
                     return lease
             elif not even or lease.since + SLICE <= self._now:
                 return lease
-        if len(leases) > MOST_SIFTED:
+        if len(leases) > MOST_OF_ONE:
             for lease in some:
                 leases[lease.id] = leases.pop(lease.id)
         return None
@@ -193,13 +215,19 @@ class Victims:
         return theirs > have + 1 or (have == 0 and lease.since + SLICE <= self._now)
 
 
-def _usable(desk: Desk, lease: Lease, queue: Queue) -> bool:
-    return (
-        lease.state is LeaseState.GRANTED
-        and not lease.blocked
-        and _same_room(lease, queue.need)
-        and lease.slot in desk.candidates(queue.need)
-    )
+def _on(desk: Desk, slots: Collection[Slot], priority: int) -> list[dict[str, Held]]:
+    """As ``Recallable.up_to``, of what is on these few providers."""
+    found: dict[int, dict[str, Held]] = {}
+    leases = [desk.leases.by_id[id] for slot in slots for id in slot.leases]
+    for lease in sorted(leases, key=lambda lease: lease.since):
+        if lease.recalled_at is None and lease.need.priority <= priority:
+            held = found.setdefault(lease.need.priority, {}).setdefault(lease.caller, {})
+            held.setdefault(lease.need, {})[lease.id] = lease
+    return [found[level] for level in sorted(found)]
+
+
+def _usable(lease: Lease, need: Need) -> bool:
+    return lease.state is LeaseState.GRANTED and not lease.blocked and _same_room(lease, need)
 
 
 def _same_room(lease: Lease, need: Need) -> bool:
