@@ -335,6 +335,9 @@ class DemandBook:
         self._counter += 1
         demand.turn = self._counter
         self._turn_of[demand.caller] = self._counter
+        for queue in self._queues_of.get(demand.caller, ()):
+            if queue.stirred is not None:
+                queue.stirred[queue] = None
 
     def set_held(self, caller: str, held: int) -> None:
         """The caller now holds so many leases."""
@@ -343,9 +346,11 @@ class DemandBook:
             self._held_of[caller] = held
         else:
             self._held_of.pop(caller, None)
-        if held < before:
-            for queue in self._queues_of.get(caller, ()):
+        for queue in self._queues_of.get(caller, ()):
+            if held < before:
                 self._rank(queue, caller)
+            elif queue.stirred is not None:
+                queue.stirred[queue] = None
 
     def forget(self, caller: str) -> None:
         """The caller is gone; its demands were removed."""

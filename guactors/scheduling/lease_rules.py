@@ -55,8 +55,12 @@ class LeaseRules:
             desk.say(caller.peer, Fault("UsageError", text))
             return
         desk.reopen(caller.session)
-        need = lease_need(message.shape, caller.python, caller.who)
         demand = desk.demands.find(caller.peer, message.key)
+        known = demand.need if demand is not None and demand.shape == message.shape else None
+        if known is not None and (known.python, known.who) == (caller.python, caller.who):
+            need = known
+        else:
+            need = lease_need(message.shape, caller.python, caller.who)
         if demand is None:
             if not message.count:
                 return

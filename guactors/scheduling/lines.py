@@ -29,7 +29,7 @@ FEW = 8
 class Line:
     """The queues of one kind and priority: where one finds no room, none does."""
 
-    __slots__ = ("_turns", "dirty", "kind", "priority", "queues", "recalling")
+    __slots__ = ("_first", "_turns", "dirty", "kind", "priority", "queues", "recalling")
 
     def __init__(self, kind: Kind, priority: int) -> None:
         self.kind = kind
@@ -40,22 +40,30 @@ class Line:
         self.dirty: dict[Queue, None] = {}
         """Those whose turn may have changed."""
         self._turns: Heap[Queue, Turn] = Heap()
+        self._first: tuple[Turn, Queue] | None = None
+        """As long as none is dirty."""
 
     def first(self) -> tuple[Turn, Queue]:
         """The queue whose turn it is."""
+        if self._first is not None and not self.dirty:
+            return self._first
         if len(self.queues) == 1:
             queue = next(iter(self.queues))
-            return queue.turn(), queue
-        for queue in self.dirty:
-            self._turns.put(queue, queue.turn())
+            found = queue.turn(), queue
+        else:
+            for queue in self.dirty or self.queues:
+                self._turns.put(queue, queue.turn())
+            first = self._turns.peek()
+            assert first is not None
+            found = first
         self.dirty.clear()
-        found = self._turns.peek()
-        assert found is not None
+        self._first = found
         return found
 
     def drop(self, queue: Queue) -> None:
         """It waits no more."""
         del self.queues[queue]
+        self._first = None
         self._turns.drop(queue)
         self.dirty.pop(queue, None)
         self.recalling.pop(queue, None)
@@ -145,6 +153,8 @@ class Lines:
             line = lines[priority] = Line(kind, priority)
         kind.idle = False
         self._line_of[queue] = line
+        for other in line.queues if len(line.queues) == 1 else ():
+            line.dirty[other] = None  # as long as it was alone nobody asked for its turn
         line.queues[queue] = line.dirty[queue] = None
         queue.stirred = line.dirty
         return line
