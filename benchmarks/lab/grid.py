@@ -67,7 +67,7 @@ class Grid:
         self.runs: dict[str, Run] = {}
         """By lease."""
         self.on_end: Callable[[Job], None] = lambda job: None
-        self._jobs: dict[str, Job] = {}
+        self.pending: dict[str, Job] = {}
         """Those that have no lease yet, by the key of their demand."""
         self._wake = math.inf
         self._users = users
@@ -76,6 +76,11 @@ class Grid:
             self.event(e.CallerJoined(f"c-{user}", f"s-{user}", PYTHON, root=True))
         for number, machine in enumerate(providers):
             self.join(f"p-{number}", machine)
+
+    def check(self) -> None:
+        """What is held is what runs."""
+        held = sum(run.job.cpus for run in self.runs.values() if not run.paused)
+        assert held == self.figures.held, f"{held} CPUs run, {self.figures.held} are held"
 
     def join(self, peer: str, machine: Machine) -> None:
         """A provider's Hello and Offer."""
@@ -86,7 +91,7 @@ class Grid:
     def submit(self, job: Job) -> None:
         """A user wants it done."""
         key = f"d-{job.number}"
-        self._jobs[key] = job
+        self.pending[key] = job
         self.figures.submit(job.number, job.priority, self.clock.now)
         self.say(f"c-{job.user}", m.SetDemand(key, self._shape(job), 1))
 
@@ -147,7 +152,7 @@ class Grid:
     # --- callers --------------------------------------------------------------------------------
 
     def _granted(self, _peer: str, message: m.LeaseGranted) -> None:
-        job = self._jobs.pop(message.key)
+        job = self.pending.pop(message.key)
         run = self.runs[message.lease] = Run(job)
         now = self.clock.now
         self.figures.begun(job.number, job.priority, now)

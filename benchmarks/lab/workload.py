@@ -119,13 +119,6 @@ def duration(random: Random) -> float:
     return min(LONGEST, max(SHORTEST, seconds))
 
 
-def mean_work(random: Random, draws: int = 20_000) -> float:
-    """CPU-seconds of a job on average, by drawing."""
-    weights = [shape[4] for shape in SHAPES]
-    shapes = random.choices(SHAPES, weights, k=draws)
-    return sum(shape[0] * duration(random) for shape in shapes) / draws
-
-
 def habits(random: Random, users: int) -> list[list[tuple[int, int]]]:
     """By user, the kinds of jobs that it submits: shape and priority."""
     shapes = list(accumulate(shape[4] for shape in SHAPES))
