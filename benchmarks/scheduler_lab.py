@@ -6,7 +6,7 @@ the pure scheduler as the hub drives it, beside what others do with the same job
     python -m benchmarks.scheduler_lab one     --providers N --waiting M [--events 20000]
 
 ``compare``: use of the CPUs, waits by priority, preemptions and lost work of guactors and of the
-baselines. The grid is full from the start: at first jobs for 1.3 times its CPUs are submitted at
+baselines. The grid is full from the start: at first jobs for twice its CPUs are submitted at
 once, then as many as end (load 1.0), in bursts. ``scale``: decisions a second at each number of
 providers and of waiting demands, which is kept up: for each job that ends another is submitted. The
 parameters of the workload are in :mod:`benchmarks.lab.workload`, those of the baselines in
@@ -43,7 +43,7 @@ from benchmarks.table import aligned
 
 SIZES = ((100, 1_000, 10_000), (1_000, 10_000, 100_000))
 """Providers, and waiting demands, of the scaling run."""
-OVERFULL = 1.3
+OVERFULL = 2.0
 DEMANDS_EACH = 100
 """Waiting demands of one user in the scaling run."""
 SETTLE = 5.0
