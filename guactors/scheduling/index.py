@@ -12,7 +12,7 @@ reads what is new there when it is asked, so that needs nobody asks for cost not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 
 from guactors.scheduling.placement import PACKED, Need, Slot, choose, feasible, tier
@@ -25,6 +25,7 @@ Shut = Callable[[Slot], bool]
 
 MOST_PLACES = 2_000_000
 """Candidates, summed over all kinds, beyond which kinds that nobody waits for are forgotten."""
+FEW = 8
 RECHECK = 60.0
 """Seconds after which the rights of those that may not do everything are asked again: grants begin
 and end."""
@@ -97,6 +98,13 @@ class Ranking:
                     self._queued[rank[-1]] = rank
                     heappush(self._heap, rank)
 
+    def early(self) -> Iterator[Slot]:
+        """Some of the first when it was last up to date, out of order."""
+        for entry in self._heap[:FEW]:
+            slot = self._slots.get(int(entry[-1]))
+            if slot is not None:
+                yield slot
+
     def first(self, shut: Shut | None = None) -> Slot | None:
         """The best of those that are not ``shut``."""
         heap, queued, aside = self._heap, self._queued, []
@@ -130,8 +138,8 @@ class Kind:
     one of them."""
 
     __slots__ = (
-        "_even", "_plain", "homes", "idle", "made", "members", "names", "need", "roomy", "seen",
-        "spare", "witness",
+        "_even", "_hold", "_plain", "homes", "idle", "made", "members", "names", "need", "roomy",
+        "seen", "spare", "witness",
     )  # fmt: skip
 
     def __init__(self, need: Need, slots: Mapping[int, Slot], now: float) -> None:
@@ -148,6 +156,7 @@ class Kind:
         """Nobody waits for it."""
         self.witness: Slot | None = None
         """The last known to be the nearest to having room."""
+        self._hold = need.hold
         self._even = need.wish.spread or not need.hold or need.hold[0][0] == LIGHT
         wish = need.wish
         self._plain = not (wish.soft or wish.fallback)
@@ -167,13 +176,13 @@ class Kind:
         if not (slot.up and slot.offered) or slot not in (self.homes or self.members):
             return None
         total, used, load = slot.pool.total, slot.pool.used, 0.0
-        for name, amount in self.need.hold:
-            there = total.get(name, 0)
-            taken = used.get(name, 0) + amount
-            if taken > there:
+        for name, amount in self._hold:
+            there = total.get(name)
+            if not there or (taken := used[name] + amount) > there:
                 return None
             share = taken / there
-            load = max(load, share)
+            if share > load:  # noqa: PLR1730 - max() costs twice as much
+                load = share
         if not (self._even or load > PACKED):
             crowd = load = 0.0
         else:
@@ -187,7 +196,16 @@ class Kind:
         """How near it is to having room, the nearest first."""
         if not slot.up or slot not in (self.homes or self.members):
             return None
-        return (slot.pool.load_with(self.need.hold), slot.order)
+        # As ``Pool.load_with``, of a pool that has some of everything: this is asked very often.
+        total, used, load = slot.pool.total, slot.pool.used, 0.0
+        for name, amount in self._hold:
+            there = total.get(name)
+            if not there:
+                return None
+            share = (used[name] + amount) / there
+            if share > load:  # noqa: PLR1730 - max() costs twice as much
+                load = share
+        return (load, slot.order)
 
 
 class Index:
@@ -347,13 +365,18 @@ class Index:
         return kind.witness
 
     def is_nearest(self, kind: Kind, slot: Slot) -> bool:
-        """Whether that is this one. Mostly one that is nearer is known from the last time."""
+        """Whether that is this one. Mostly one that is nearer is known from before."""
         mine = kind.nearness(slot)
         if mine is None:
             return False
         if kind.witness is not None and kind.witness is not slot:
             other = kind.nearness(kind.witness)
             if other is not None and other < mine:
+                return False
+        for witness in kind.spare.early():
+            other = kind.nearness(witness)
+            if other is not None and other < mine:
+                kind.witness = witness
                 return False
         return self.nearest(kind) is slot
 

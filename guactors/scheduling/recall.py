@@ -83,15 +83,11 @@ class Victims:
         found: list[tuple[Lease, Queue]] = []
         for queue in self._next():
             underway = leases.recallable.coming(queue.need, now - PATIENCE)
-            while underway < queue.waiting and len(found) < MOST_AT_ONCE:
-                victim = self._victim(queue, underway)
-                if victim is None:
-                    queue.in_vain = now
-                    break
-                self._taken.add(victim.id)
-                self._going[victim.caller] = self._going.get(victim.caller, 0) + 1
-                underway += 1
-                found.append((victim, queue))
+            wanted = min(queue.waiting - underway, MOST_AT_ONCE - len(found))
+            victims = list(islice(self._search(queue, underway), max(0, wanted)))
+            found += [(victim, queue) for victim in victims]
+            if len(victims) < wanted:
+                queue.in_vain = now
         return found
 
     def _next(self) -> Iterator[Queue]:
@@ -113,13 +109,15 @@ class Victims:
         self._effort += seen
         self._passed = start + seen if more or seen == MOST_QUEUES else 0
 
-    def _victim(self, queue: Queue, underway: int) -> Lease | None:
+    def _search(self, queue: Queue, underway: int) -> Iterator[Lease]:
+        """Leases for one queue after the other; each that is taken makes the next one dearer, so
+        who was passed over for the first is passed over for the next."""
         desk, need = self._desk, queue.need
         demand = desk.demands.head(queue)
+        callers = max(1, queue.callers())
         own = desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
-        share = own + underway // max(1, queue.callers())
-        if not self._hope(demand, need.priority, share):
-            return None
+        if not self._hope(demand, need.priority, own + underway // callers):
+            return
         levels = desk.leases.recallable.up_to(need.priority)
         there = desk.candidates(need)
         if len(there) <= MOST_SIFTED:
@@ -127,17 +125,32 @@ class Victims:
             self._effort += sum(len(slot.leases) for slot in there)
         self._left = MOST_CHECKED
         for caller in self._sifted(levels):
-            if self._left <= 0:
-                break
-            spare = desk.leases.held(caller) - self._going.get(caller, 0)
-            even = caller != demand.caller and spare <= share + 1
-            for held in levels:
-                for other, leases in held.get(caller, {}).items():
-                    lower = other.priority < need.priority
-                    if not (even and share > 0 and not lower) and contends(other, need):
-                        lease = self._of(leases, there, demand, underway, lower, even)
-                        if lease is not None:
-                            return lease
+            while self._left > 0:
+                share = own + underway // callers
+                lease = self._of_caller(caller, levels, there, demand, underway, share)
+                if lease is None:
+                    break
+                self._taken.add(lease.id)
+                self._going[caller] = self._going.get(caller, 0) + 1
+                if caller == demand.caller:
+                    own -= 1
+                underway += 1
+                yield lease
+
+    def _of_caller(
+        self, caller: str, levels: list[dict[str, Held]], there: Collection[Slot], demand: Demand,
+        underway: int, share: int,
+    ) -> Lease | None:  # fmt: skip
+        """One of this caller's leases that may be asked back."""
+        spare = self._desk.leases.held(caller) - self._going.get(caller, 0)
+        even = caller != demand.caller and spare <= share + 1
+        for held in levels:
+            for other, leases in held.get(caller, {}).items():
+                lower = other.priority < demand.need.priority
+                if not (even and share > 0 and not lower) and contends(other, demand.need):
+                    lease = self._of(leases, there, demand, underway, lower, even)
+                    if lease is not None:
+                        return lease
         return None
 
     def _hope(self, demand: Demand, priority: int, share: int) -> bool:
@@ -160,6 +173,8 @@ class Victims:
         if spare is None:
             held = self._desk.leases.held
             callers = self._desk.leases.recallable.holders(priority)
+            if len(callers) > MOST_SIFTED:
+                callers = self._top
             self._effort += len(callers)
             spare = max((held(one) - self._going.get(one, 0) for one in callers), default=0)
             self._spare[priority] = spare
