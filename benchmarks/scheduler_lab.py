@@ -107,7 +107,7 @@ def scale(providers: int, waiting: int, events: int, seed: int) -> Figures:
     grid.on_end = lambda _: grid.submit(next(source))
     grid.clock.run(SETTLE)
     figures = grid.figures
-    figures.thinking, figures.decisions = 0.0, 0
+    figures.thinking, figures.ticking, figures.decisions = 0.0, 0.0, 0
     while figures.decisions < events:
         grid.clock.step()
     figures.memory = memory() - before
@@ -152,11 +152,11 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def scaling_table(rows: list[dict[str, Any]]) -> str:
     """One line per size."""
-    lines = [("providers", "waiting", "decisions/s", "us each", "memory")]
+    lines = [("providers", "waiting", "decisions/s", "us each", "of it ticks", "memory")]
     lines += [
         (
             f"{row['providers']:,}", f"{row['waiting']:,}", f"{row['rate']:,.0f}",
-            f"{row['microseconds']:.0f}", f"{row['memory'] / 1e6:,.0f} MB",
+            f"{row['microseconds']:.0f}", f"{row['ticks']:.0f}", f"{row['memory'] / 1e6:,.0f} MB",
         )
         for row in rows
     ]  # fmt: skip
@@ -171,6 +171,7 @@ def one_size(given: argparse.Namespace) -> dict[str, Any]:
         "waiting": given.waiting,
         "rate": figures.rate(),
         "microseconds": 1e6 / figures.rate(),
+        "ticks": 1e6 * figures.ticking / figures.decisions,
         "memory": figures.memory,
     }
 

@@ -41,6 +41,9 @@ class Figures:
     """Placements and preemptions."""
     thinking: float = 0.0
     """Seconds of CPU that the scheduler took for them."""
+    ticking: float = 0.0
+    """Of these, for ticks: looking for leases to ask back goes on while anybody waits, at most so
+    often a second of the grid's time, however few decisions there are in it."""
     memory: float = 0.0
     """Bytes of peak resident memory of the process, less those before the run."""
     used: list[tuple[float, float]] = field(default_factory=list)

@@ -127,7 +127,9 @@ class Grid:
         began = time.process_time()
         effects = self.state.on_tick(now)
         wake = self.state.next_wake(now)
-        self.figures.thinking += time.process_time() - began
+        passed = time.process_time() - began
+        self.figures.thinking += passed
+        self.figures.ticking += passed
         self._do(effects, wake)
 
     def _do(self, effects: list[e.Effect], wake: float | None) -> None:
