@@ -129,6 +129,22 @@ def test_a_log_that_was_cut_is_told_from_one_without_news() -> None:
     assert list(log.since(log.end - 2) or ()) == [slot]
 
 
+def test_a_demand_that_moves_to_an_equal_queue_takes_its_turn_along() -> None:
+    """Two queues of one kind: the turn of one is what the turn of the other has been."""
+    bench = Bench()
+    bench.caller()
+    bench.provider(cpus=1.0)
+    bench.leases("c-1")
+    limits = [None, m.Limits(memory=1 << 30), m.Limits(memory=2 << 30)]
+    for limit in (*limits, *limits):
+        for key in ("d-1", "d-2"):
+            bench.say("c-1", m.SetDemand(key, Shape({"CPU": 1.0}, limits=limit), 1))
+        bench.say("c-1", m.SetDemand("d-3", Shape({"CPU": 1.0}), 1))
+        bench.say("p-1", m.Offer({"CPU": 1.0}, {}, [], [], m.MachineInfo()))
+        bench.pass_time(0.2)
+    assert bench.core.scheduler.desk.demands.waiting() == 3
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_nobody_waits_for_room_that_is_there(seed: int) -> None:
     """Random work in a small grid: after each event ``Desk.check`` asks the index for every queue
