@@ -100,7 +100,7 @@ def scale(providers: int, waiting: int, events: int, seed: int) -> Figures:
     """So many decisions while so many wait."""
     random, before = Random(seed), memory()
     users = max(10, waiting // DEMANDS_EACH)
-    grid = Grid(machines(providers, random), users)
+    grid = Grid(machines(providers, random), users, apart=True)
     source = jobs(random, users, 1.0, even=True)
     while len(grid.pending) < waiting + grid.figures.decisions - len(grid.runs):
         grid.submit(next(source))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any, ClassVar
@@ -57,9 +58,12 @@ class Run:
 
 class Grid:
     """``providers`` join first, then whatever is submitted runs. ``on_end`` is told each job that
-    ended."""
+    ended. A caller has one demand for all its jobs of a kind, as real callers have; with ``apart``
+    one for each, which is harder for the scheduler."""
 
-    def __init__(self, providers: list[Machine], users: int, name: str = "guactors") -> None:
+    def __init__(
+        self, providers: list[Machine], users: int, name: str = "guactors", *, apart: bool = False
+    ) -> None:
         self.clock = Clock()
         numbers = count(1)
         self.state = SchedulerState(Timing(), lambda kind: f"{kind[0]}-{next(numbers)}", -1e6)
@@ -67,8 +71,11 @@ class Grid:
         self.runs: dict[str, Run] = {}
         """By lease."""
         self.on_end: Callable[[Job], None] = lambda job: None
-        self.pending: dict[str, Job] = {}
-        """Those that have no lease yet, by the key of their demand."""
+        self.pending: dict[tuple[str, str], deque[Job]] = {}
+        """Those that have no lease yet, by caller and key of their demand."""
+        self._counts: dict[tuple[str, str], int] = {}
+        """Jobs that wait or run, by caller and key."""
+        self._apart = apart
         self._wake = math.inf
         self._users = users
         self._shapes: dict[tuple[int, int], m.Shape] = {}
@@ -90,10 +97,21 @@ class Grid:
 
     def submit(self, job: Job) -> None:
         """A user wants it done."""
-        key = f"d-{job.number}"
-        self.pending[key] = job
+        self.pending.setdefault(self._key(job), deque()).append(job)
         self.figures.submit(job.number, job.priority, self.clock.now)
-        self.say(f"c-{job.user}", m.SetDemand(key, self._shape(job), 1))
+        self._demand(job, 1)
+
+    def _key(self, job: Job) -> tuple[str, str]:
+        kind = f"d-{job.number}" if self._apart else f"{job.shape}-{job.priority}"
+        return f"c-{job.user}", kind
+
+    def _demand(self, job: Job, change: int) -> None:
+        peer, key = self._key(job)
+        count = self._counts.get((peer, key), 0) + change
+        self._counts[peer, key] = count
+        if not count:
+            del self._counts[peer, key]
+        self.say(peer, m.SetDemand(key, self._shape(job), count))
 
     def _shape(self, job: Job) -> m.Shape:
         kind = job.shape, job.priority
@@ -153,8 +171,11 @@ class Grid:
 
     # --- callers --------------------------------------------------------------------------------
 
-    def _granted(self, _peer: str, message: m.LeaseGranted) -> None:
-        job = self.pending.pop(message.key)
+    def _granted(self, peer: str, message: m.LeaseGranted) -> None:
+        line = self.pending[peer, message.key]
+        job = line.popleft()
+        if not line:
+            del self.pending[peer, message.key]
         run = self.runs[message.lease] = Run(job)
         now = self.clock.now
         self.figures.begun(job.number, job.priority, now)
@@ -170,9 +191,8 @@ class Grid:
         self.figures.hold(-job.cpus, self.clock.now)
         self.figures.done += job.cpus * job.seconds
         self.figures.finished += 1
-        peer = f"c-{job.user}"
-        self.say(peer, m.SetDemand(f"d-{job.number}", self._shape(job), 0))
-        self.say(peer, m.ReturnLease(lease))
+        self._demand(job, -1)
+        self.say(f"c-{job.user}", m.ReturnLease(lease))
         self.on_end(job)
 
     _ON: ClassVar[dict[type[m.Message], Callable[[Grid, str, Any], None]]] = {

@@ -142,7 +142,7 @@ def test_a_demand_that_moves_to_an_equal_queue_takes_its_turn_along() -> None:
         bench.say("c-1", m.SetDemand("d-3", Shape({"CPU": 1.0}), 1))
         bench.say("p-1", m.Offer({"CPU": 1.0}, {}, [], [], m.MachineInfo()))
         bench.pass_time(0.2)
-    assert bench.core.scheduler.desk.demands.waiting() == 3
+    assert bench.core.scheduler.desk.demands.waiting() == 2
 
 
 @pytest.mark.parametrize("seed", range(12))
