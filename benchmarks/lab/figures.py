@@ -33,6 +33,8 @@ class Figures:
     preemptions: int = 0
     lost: float = 0.0
     """CPU-seconds of work that was done and thrown away."""
+    passed: float = 0.0
+    """Seconds of the grid's own time."""
     done: float = 0.0
     """CPU-seconds of work of the jobs that ended."""
     submitted: int = 0

@@ -25,6 +25,7 @@ Shut = Callable[[Slot], bool]
 
 MOST_PLACES = 2_000_000
 """Candidates, summed over all kinds, beyond which kinds that nobody waits for are forgotten."""
+MOST_APART = 10_000
 FEW = 8
 RECHECK = 60.0
 """Seconds after which the rights of those that may not do everything are asked again: grants begin
@@ -263,6 +264,9 @@ class Index:
 
     def set_apart(self, need: Need) -> None:
         """A provider refused it, or may be asked for it again."""
+        if len(self._apart) > MOST_APART:
+            self._apart.clear()
+            self._kind_of.clear()
         self._apart.add(need)
         self.forget(lambda other: other == need)
 

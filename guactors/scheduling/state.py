@@ -66,6 +66,8 @@ class SchedulerState:
         self._orders = 0
         self._looked = -math.inf
         """When leases to recall were looked for."""
+        self._retried = -math.inf
+        """When it was looked for room that is kept for nobody any more."""
         self._news = False
         """Somebody has begun to wait since."""
 
@@ -156,7 +158,9 @@ class SchedulerState:
             return
         self._looked, self._news = now, False
         self._claims.look(now)
-        self.desk.lines.try_again()
+        if now >= self._retried + LOOK_AGAIN:
+            self._retried = now
+            self.desk.lines.try_again()
         for lease, queue in self._victims.look(now):
             self.desk.lines.recalled(queue, True)
             self._leases.recall(lease, queue.need, now)
@@ -177,7 +181,8 @@ class SchedulerState:
         caller.session, caller.python, caller.root = event.session, event.python, event.root
         caller.namespace = event.namespace
         before, caller.standing = caller.who, event.standing
-        self.desk.permission.learn(event.standing)
+        if self.desk.permission.learn(event.standing):
+            self.desk.rights_changed(event.standing.principal)
         if event.root:
             self.desk.namespaces[event.session] = event.namespace
         caller.epoch += 1
