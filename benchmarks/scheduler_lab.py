@@ -162,7 +162,8 @@ def scaling_table(rows: list[dict[str, Any]]) -> str:
     lines += [
         (
             f"{row['providers']:,}", f"{row['waiting']:,}", f"{row['rate']:,.0f}",
-            f"{row['microseconds']:.0f}", f"{row['ticks']:.0f}", f"{row['share']:.1%}", f"{row['memory'] / 1e6:,.0f} MB",
+            f"{row['microseconds']:.0f}", f"{row['ticks']:.0f}", f"{row['share']:.1%}",
+            f"{row['memory'] / 1e6:,.0f} MB",
         )
         for row in rows
     ]  # fmt: skip
