@@ -758,6 +758,10 @@ class DemandInfeasible(Message, frozen=True, tag=33):
     kind: Name = "Unschedulable"
 
 
+UNKNOWN_HERE = "unknown to this hub"
+"""The detail of a death that only says so: a provider that is away may still have the actor."""
+
+
 class ActorUpdate(Message, frozen=True, tag=34):
     """``state``: pending, alive, restarting, dead. ``endpoints`` when alive. ``error`` is the
     pickled constructor error (a Value) when ``death.cause`` is creation_failed."""

@@ -26,7 +26,14 @@ from guactors.errors import (
     RuntimeEnvSetupError,
     TooManyPending,
 )
-from guactors.messages import ActorUpdate, CreateActor, DeathReport, KillActor, WatchActor
+from guactors.messages import (
+    UNKNOWN_HERE,
+    ActorUpdate,
+    CreateActor,
+    DeathReport,
+    KillActor,
+    WatchActor,
+)
 
 DOUBT = 2.0
 """Seconds a call on a broken link waits for the hub to say what became of the actor."""
@@ -249,7 +256,10 @@ class ActorBook:
     def on_update(self, message: ActorUpdate, now: float) -> list[Task]:
         """The hub's word. Returns calls that are settled now and need no more bookkeeping."""
         actor = self.actors.get(message.actor)
-        if actor is None or actor.state == "dead":
+        if actor is None:
+            return []
+        if actor.state == "dead":
+            self._dead_is_final(actor, message)
             return []
         # Dead is final, and a new hub that never met the actor does not know its number.
         if message.incarnation < actor.incarnation and message.state != "dead":
@@ -269,6 +279,13 @@ class ActorBook:
                 self.refuse(actor, task)
                 over.append(task)
         return over
+
+    def _dead_is_final(self, actor: RemoteActor, message: ActorUpdate) -> None:
+        """A provider that was away when the actor was ended may tell a hub that was not there then
+        of one that lives: nobody could end it but those who know."""
+        known = actor.death
+        if message.state != "dead" and known is not None and known.detail != UNKNOWN_HERE:
+            self.effects.append(SendHub(KillActor(actor.id)))
 
     def _alive(self, actor: RemoteActor, message: ActorUpdate, now: float) -> list[Task]:
         over: list[Task] = []

@@ -9,7 +9,7 @@ bundles may be missed; it is looked for again at the next change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from guactors.scheduling.placement import Slot
@@ -25,7 +25,7 @@ class Want(NamedTuple):
     """One bundle: how much of what, and the providers that could ever hold it."""
 
     units: Units
-    slots: Sequence[Slot]
+    slots: Collection[Slot]
 
 
 Free = Callable[[Slot, str], int]
@@ -90,7 +90,7 @@ def _on_one(wants: Sequence[Want], beside: Sequence[Slot], free: Free) -> list[S
         for name, amount in want.units:
             total[name] = total.get(name, 0) + amount
     units = tuple(total.items())
-    common = wants[0].slots
+    common = list(wants[0].slots)
     if len(wants) > 1:
         others = [{slot.peer for slot in want.slots} for want in wants[1:]]
         common = [slot for slot in common if all(slot.peer in peers for peers in others)]

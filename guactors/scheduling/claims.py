@@ -12,8 +12,9 @@ from guactors.scheduling.desk import Desk
 from guactors.scheduling.groups import Group
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease, LeaseState
+from guactors.scheduling.lines import SLICE
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.recall import PATIENCE, SLICE
+from guactors.scheduling.recall import PATIENCE
 
 MOST_TRIED = 8
 """Groups that are looked at, of those that wait longest."""

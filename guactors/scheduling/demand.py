@@ -11,16 +11,20 @@ logarithm, not a walk over everybody who waits.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from guactors.messages import Shape
 from guactors.scheduling.placement import Need
 
-T = TypeVar("T", str, int)
+T = TypeVar("T")
 Rank = tuple[int, int, int]
 """(held, last turn, order of arrival)."""
+Turn = tuple[Rank, Rank]
+"""Of the caller, and of its demand."""
+R = TypeVar("R", Rank, Turn)
 
 
 @dataclass(eq=False, slots=True)
@@ -63,15 +67,15 @@ class Demand:
         return max(0, self.count - len(self.held))
 
 
-class _Heap(Generic[T]):
+class Heap(Generic[T, R]):
     """Items by rank, where an item's newest rank counts: a heap with entries that are skipped when
     they are out of date, and swept when they are many."""
 
     __slots__ = ("_entries", "_ranks")
 
     def __init__(self) -> None:
-        self._entries: list[tuple[Rank, T]] = []
-        self._ranks: dict[T, Rank] = {}
+        self._entries: list[tuple[R, T]] = []
+        self._ranks: dict[T, R] = {}
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -83,7 +87,7 @@ class _Heap(Generic[T]):
         """With those that are out of date."""
         return len(self._entries)
 
-    def put(self, item: T, rank: Rank) -> None:
+    def put(self, item: T, rank: R) -> None:
         """Enter it, or change its rank."""
         if self._ranks.get(item) == rank:
             return
@@ -97,7 +101,7 @@ class _Heap(Generic[T]):
         """It is here no longer."""
         self._ranks.pop(item, None)
 
-    def peek(self) -> tuple[Rank, T] | None:
+    def peek(self) -> tuple[R, T] | None:
         """The item of the lowest rank."""
         while self._entries:
             rank, item = self._entries[0]
@@ -111,30 +115,38 @@ class Queue:
     """Everybody with the same need."""
 
     __slots__ = (
-        "_callers", "_demands", "blocked", "blocked_since", "hindered", "need", "recalling",
-        "waiting",
+        "_callers", "_demands", "_rank_of", "blocked", "blocked_since", "in_vain", "need",
+        "stirred", "waiting",
     )  # fmt: skip
 
-    def __init__(self, need: Need) -> None:
+    def __init__(self, need: Need, rank_of: Callable[[str], Rank]) -> None:
         self.need = need
+        self._rank_of = rank_of
         self.waiting = 0
         self.blocked = False
-        """No room anywhere when last tried; true until some provider has more."""
-        self.hindered = False
-        """When last tried, room was kept for others; that may end though nobody has more."""
+        """Inside a placement group: no room there when last tried."""
         self.blocked_since: float | None = None
         """Since when every try has failed."""
-        self.recalling = False
-        """Leases were asked back for it since."""
-        self._callers: _Heap[str] = _Heap()
-        self._demands: dict[str, _Heap[int]] = {}
+        self.in_vain = -math.inf
+        """When leases to ask back for it were last looked for, and not found."""
+        self.stirred: dict[Queue, None] | None = None
+        """Where it enters itself when its turn may have changed."""
+        self._callers: Heap[str, Rank] = Heap()
+        self._demands: dict[str, Heap[int, Rank]] = {}
+
+    def __lt__(self, _other: Queue) -> bool:
+        """Two have the same turn only where one's is out of date, of a demand that has moved to the
+        other: then it does not matter which goes first."""
+        return False
 
     def put(self, demand: Demand) -> None:
         """Enter it, or enter it again with a new rank."""
         own = self._demands.get(demand.caller)
         if own is None:
-            own = self._demands[demand.caller] = _Heap()
+            own = self._demands[demand.caller] = Heap()
         own.put(demand.order, (len(demand.held), demand.turn, demand.order))
+        if self.stirred is not None:
+            self.stirred[self] = None
 
     def drop(self, demand: Demand) -> None:
         """It waits no longer."""
@@ -144,17 +156,33 @@ class Queue:
             if not own:
                 del self._demands[demand.caller]
                 self._callers.drop(demand.caller)
+            if self.stirred is not None:
+                self.stirred[self] = None
 
     def rank_caller(self, caller: str, rank: Rank) -> None:
-        """The caller's rank may have changed."""
+        """The caller's rank may be better than before."""
         self._callers.put(caller, rank)
+        if self.stirred is not None:
+            self.stirred[self] = None
 
-    def peek(self) -> tuple[Rank, Rank] | None:
+    def turn(self) -> Turn:
+        """As ``peek``, of a queue in which somebody waits."""
+        found = self.peek()
+        assert found is not None
+        return found
+
+    def peek(self) -> Turn | None:
         """Ranks of the next caller and of its next demand."""
-        first = self._callers.peek()
-        if first is None:
-            return None
-        rank, caller = first
+        while True:
+            first = self._callers.peek()
+            if first is None:
+                return None
+            rank, caller = first
+            true = self._rank_of(caller)
+            if rank == true:
+                break
+            # It was served since; that it has to wait longer is seen only here.
+            self._callers.put(caller, true)
         found = self._demands[caller].peek()
         return None if found is None else (rank, found[0])
 
@@ -178,6 +206,15 @@ class DemandBook:
         self._by_caller: dict[str, dict[str, Demand]] = {}
         self.queues: dict[Need, Queue] = {}
         """Of who waits for room on any provider."""
+        self.fresh: dict[Need, Queue] = {}
+        """Of these, those for which all providers are to be looked at."""
+        self.ended: list[Queue] = []
+        """Of these, those in which nobody waits any more, until somebody has taken note."""
+        self.hopeless: dict[Demand, None] = {}
+        """Those whose callers were told that nobody could serve them, and some for whom there is
+        hope again."""
+        self._of_who: dict[str, dict[Need, Queue]] = {}
+        """Of these, those whose rights and quota count."""
         self.inside: dict[str, dict[Need, Queue]] = {}
         """By placement group, of who waits for room inside."""
         self.stirred: dict[str, None] = {}
@@ -185,7 +222,8 @@ class DemandBook:
         self.stuck: dict[Need, Queue] = {}
         """Queues inside groups that found no room when last tried."""
         self._by_order: dict[int, Demand] = {}
-        self._needs_of: dict[str, dict[Need, int]] = {}
+        self._queues_of: dict[str, dict[Queue, int]] = {}
+        """By caller, with the number of its demands there."""
         self._turn_of: dict[str, int] = {}
         self._order_of: dict[str, int] = {}
         self._held_of: dict[str, int] = {}
@@ -202,6 +240,10 @@ class DemandBook:
         """All of one caller."""
         return list(self._by_caller.get(caller, {}).values())
 
+    def count_of(self, caller: str) -> int:
+        """How many it has."""
+        return len(self._by_caller.get(caller, ()))
+
     def add(
         self, caller: str, key: str, need: Need, shape: Shape, count: int, *, is_actor: bool = False
     ) -> Demand:
@@ -217,6 +259,7 @@ class DemandBook:
     def remove(self, demand: Demand) -> None:
         """Nobody wants it any more."""
         demand.count = 0
+        self.hopeless.pop(demand, None)
         self.refresh(demand)
         if self._by_order.pop(demand.order, None) is not None:
             own = self._by_caller[demand.caller]
@@ -252,11 +295,13 @@ class DemandBook:
             if not waiting:
                 return
             queues = self.shelf(demand.need)
-            queue = queues[demand.need] = Queue(demand.need)
+            queue = queues[demand.need] = Queue(demand.need, self._rank_of)
+            if not group:
+                self._opened(queue)
         if group and waiting:
             self.stirred[group] = None
         queue.waiting += waiting - demand.queued
-        self._count_need(demand, bool(waiting) - bool(demand.queued))
+        self._count_queue(demand.caller, queue, bool(waiting) - bool(demand.queued))
         demand.queued = waiting
         if waiting:
             queue.put(demand)
@@ -269,21 +314,50 @@ class DemandBook:
                 if group and not queues:
                     del self.inside[group]
                     self.stirred.pop(group, None)
+                if not group:
+                    self._ended(queue)
+
+    def _opened(self, queue: Queue) -> None:
+        need = queue.need
+        self.fresh[need] = queue
+        if need.who:
+            self._of_who.setdefault(need.who, {})[need] = queue
+
+    def _ended(self, queue: Queue) -> None:
+        need = queue.need
+        self.fresh.pop(need, None)
+        self.ended.append(queue)
+        if need.who:
+            own = self._of_who[need.who]
+            del own[need]
+            if not own:
+                del self._of_who[need.who]
+
+    def try_anew(self, who: str) -> None:
+        """What hindered this principal may be gone, wherever there is room."""
+        self.fresh.update(self._of_who.get(who, {}))
 
     def served(self, demand: Demand) -> None:
         """It was its turn."""
         self._counter += 1
         demand.turn = self._counter
         self._turn_of[demand.caller] = self._counter
+        for queue in self._queues_of.get(demand.caller, ()):
+            if queue.stirred is not None:
+                queue.stirred[queue] = None
 
     def set_held(self, caller: str, held: int) -> None:
         """The caller now holds so many leases."""
+        before = self._held_of.get(caller, 0)
         if held:
             self._held_of[caller] = held
         else:
             self._held_of.pop(caller, None)
-        for need in self._needs_of.get(caller, ()):
-            self._rank(self.shelf(need)[need], caller)
+        for queue in self._queues_of.get(caller, ()):
+            if held < before:
+                self._rank(queue, caller)
+            elif queue.stirred is not None:
+                queue.stirred[queue] = None
 
     def forget(self, caller: str) -> None:
         """The caller is gone; its demands were removed."""
@@ -292,10 +366,13 @@ class DemandBook:
         self._held_of.pop(caller, None)
 
     def _rank(self, queue: Queue, caller: str) -> None:
-        held, turn = self._held_of.get(caller, 0), self._turn_of.get(caller, 0)
-        queue.rank_caller(caller, (held, turn, self._order_of.get(caller, 0)))
+        queue.rank_caller(caller, self._rank_of(caller))
 
-    def next_turn(self, caller: str, more: int = 0) -> tuple[Rank, Rank]:
+    def _rank_of(self, caller: str) -> Rank:
+        held, turn = self._held_of.get(caller, 0), self._turn_of.get(caller, 0)
+        return held, turn, self._order_of.get(caller, 0)
+
+    def next_turn(self, caller: str, more: int = 0) -> Turn:
         """The ranks that the caller, and a demand it had made just now, would have if that had
         been served ``more`` times."""
         last = self._counter + 1
@@ -309,20 +386,24 @@ class DemandBook:
         assert ranks is not None, f"{queue.waiting} wait for {queue.need} but none can be served"
         return self._by_order[ranks[1][2]]
 
-    def _count_need(self, demand: Demand, change: int) -> None:
+    def _count_queue(self, caller: str, queue: Queue, change: int) -> None:
         if not change:
             return
-        needs = self._needs_of.setdefault(demand.caller, {})
-        needs[demand.need] = needs.get(demand.need, 0) + change
-        if not needs[demand.need]:
-            del needs[demand.need]
-        if not needs:
-            del self._needs_of[demand.caller]
+        queues = self._queues_of.setdefault(caller, {})
+        queues[queue] = queues.get(queue, 0) + change
+        if not queues[queue]:
+            del queues[queue]
+        if not queues:
+            del self._queues_of[caller]
 
     def waiting_inside(self, group: str) -> list[Demand]:
         """Everybody who waits for room in this group."""
         queues = self.inside.get(group, {}).values()
-        return [self._by_order[order] for queue in queues for order in queue.orders()]
+        return [demand for queue in queues for demand in self.of_queue(queue)]
+
+    def of_queue(self, queue: Queue) -> list[Demand]:
+        """Everybody who waits there."""
+        return [self._by_order[order] for order in queue.orders()]
 
     def every_queue(self) -> Iterator[Queue]:
         """Those of groups, too."""

@@ -6,9 +6,7 @@ the few operations that must keep several of them in step. Must never: decide an
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,11 +28,13 @@ from guactors.scheduling.events import (
     ToRoom,
 )
 from guactors.scheduling.groups import Bundle, Group, GroupBook
+from guactors.scheduling.index import Index
 from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
+from guactors.scheduling.lines import Lines
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.resources import Units, yielded
-from guactors.scheduling.standing import StandingBook
+from guactors.scheduling.standing import Seats, StandingBook
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -130,11 +130,13 @@ class Desk:
         self.standing = StandingBook()
         self.caller_at: dict[str, str] = {}
         """By worker, the caller that it is."""
-        self._priorities: Counter[int] = Counter()
-        """Of what holds room."""
+        self.seats = Seats()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
-        self._feasible: dict[Need, list[Slot]] = {}
+        self.index = Index(self.slots, self.permission.permits)
+        self.lines = Lines(self.demands, self.index, self.standing)
+        self.coming: dict[str, Slot] = {}
+        """Providers whose Offer is awaited."""
 
     def say(self, peer: str, message: Message) -> None:
         """Send to a peer."""
@@ -168,25 +170,11 @@ class Desk:
 
     # --- providers ------------------------------------------------------------------------------
 
-    def candidates(self, need: Need) -> list[Slot]:
+    def candidates(self, need: Need) -> Collection[Slot]:
         """Providers that could meet the need if they were empty."""
         if need.wish.group:
             return self._inside(need)
-        found = self._feasible.get(need)
-        if found is None:
-            permits = self.permission.permits
-            found = [
-                slot
-                for slot in self.slots.values()
-                if feasible(slot, need) and permits(need, slot, self.now)
-            ]
-            home = need.wish.prefer
-            if home:
-                found = [slot for slot in found if home in (slot.peer, slot.name)] or found
-            if len(self._feasible) > 10_000:
-                self._feasible.clear()
-            self._feasible[need] = found
-        return found
+        return self.index.candidates(need, self.now)
 
     def _inside(self, need: Need) -> list[Slot]:
         """As ``candidates``, of a need that is to be met inside a placement group."""
@@ -207,12 +195,18 @@ class Desk:
         bundles = group.bundles if index < 0 else group.bundles[index : index + 1]
         return [bundle for bundle in bundles if bundle.pool.holds(need.hold)]
 
-    def inventory_changed(self) -> None:
-        """A provider came, went, or has other resources: everything may fit elsewhere now."""
-        self._feasible.clear()
+    def inventory_changed(self, slot: Slot) -> None:
+        """A provider came, went, or has other resources: some may fit elsewhere now."""
+        self.index.changed(slot)
+        self.lines.try_again()
         self.groups.look_again()
-        for queue in self.demands.queues.values():
-            queue.blocked = False
+        self.demands.stir(*(bundle.group.id for bundle in slot.bundles))
+
+    def rights_changed(self, who: str) -> None:
+        """A principal may use other providers now."""
+        self.index.forget(lambda need: need.who == who)
+        self.demands.try_anew(who)
+        self.groups.look_again()
         self.demands.stir(*self.demands.inside)
 
     def died_with(self, slot: Slot, reason: str) -> DeathReport:
@@ -231,15 +225,6 @@ class Desk:
         """The lease or the live actor of this id."""
         return self.leases.by_id.get(key) or self.actors.live.get(key)
 
-    def lowest_priority(self) -> float:
-        """Of all that holds room; infinity where nothing does."""
-        return min(self._priorities, default=math.inf)
-
-    def _seated(self, need: Need, change: int) -> None:
-        self._priorities[need.priority] += change
-        if not self._priorities[need.priority]:
-            del self._priorities[need.priority]
-
     # --- leases ---------------------------------------------------------------------------------
 
     def put_lease(self, lease: Lease) -> None:
@@ -248,7 +233,7 @@ class Desk:
         if lease.bundle is not None:
             lease.bundle.leases.add(lease.id)
         self.take(lease.slot, lease.taken(), lease.bundle)
-        self._seated(lease.need, 1)
+        self.seats.add(lease)
         self.permission.take(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -263,7 +248,7 @@ class Desk:
             lease.bundle.leases.discard(lease.id)
         self.give(lease.slot, lease.taken(), lease.bundle)
         self.standing.discard(lease.slot.peer, lease)
-        self._seated(lease.need, -1)
+        self.seats.remove(lease)
         self._hold_less(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -308,10 +293,12 @@ class Desk:
             bundle.pool.give(units)
             bundle.forced = bundle.forced and bundle.pool.overbooked()
             self.demands.stir(bundle.group.id)
+            self.index.eased(slot)
             return
         slot.pool.give(units)
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
+        self.index.eased(slot)
 
     def _hold_less(self, need: Need) -> None:
         self.permission.give(need)
@@ -321,8 +308,7 @@ class Desk:
         """Its quota may have been what the others waited for, wherever there is room."""
         if not who:
             return
-        for queue in self.demands.queues.values():
-            queue.blocked = queue.blocked and queue.need.who != who
+        self.demands.try_anew(who)
         self.groups.look_again()
         self.demands.stir(*self.demands.inside)
 
@@ -350,15 +336,18 @@ class Desk:
     def ask_again(self, need: Need) -> None:
         """Wanted anew: an image that providers refused may have been signed since, or mended."""
         if need.image and self.permission.forget_need(need):
-            self._feasible.pop(need, None)
+            self.index.set_apart(need)
             queue = self.demands.queues.get(need)
             if queue is not None:
-                queue.blocked = False
+                self.demands.fresh[need] = queue
 
     def refused_by(self, slot: Slot, need: Need, why: str) -> None:
         """The provider's owner does not allow it there."""
         self.permission.refuse(need, slot, why)
-        self._feasible.pop(need, None)
+        self.index.set_apart(need)
+        queue = self.demands.queues.get(need)
+        if queue is not None:
+            self.demands.fresh[need] = queue
 
     def audit(self, decision: Decision) -> None:
         """A line for the audit log."""
@@ -375,7 +364,7 @@ class Desk:
         if bundle is not None:
             bundle.actors.add(record.id)
         self.take(slot, record.taken(), bundle)
-        self._seated(record.need, 1)
+        self.seats.add(record)
         self.permission.take(record.need)
 
     def unseat(self, record: ActorRecord) -> None:
@@ -387,7 +376,7 @@ class Desk:
                 record.bundle.actors.discard(record.id)
             self.give(slot, record.taken(), record.bundle)
             self.standing.discard(slot.peer, record)
-            self._seated(record.need, -1)
+            self.seats.remove(record)
             self._hold_less(record.need)
         record.suspension = None
         record.slot = record.bundle = None
@@ -402,6 +391,9 @@ class Desk:
         self.leases.check()
         self.actors.check()
         self.groups.check()
+        self.index.check(self.now)
+        self.lines.check(self.now)
+        assert self.coming == {k: slot for k, slot in self.slots.items() if not slot.offered}
         for slot in self.slots.values():
             leases = [self.leases.by_id[x] for x in slot.leases]
             actors = [self.actors.live[x] for x in slot.actors]
@@ -423,6 +415,7 @@ class Desk:
                 assert self.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
                 assert bundle.forced or not bundle.pool.overbooked(), f"{bundle} holds too much"
         self.standing.check([*self.leases, *self.actors])
+        self.seats.check([*self.leases, *self.actors])
         for lease in self.leases:
             assert self.slots.get(lease.slot.peer) is lease.slot, (
                 f"{lease.id} is on a lost provider"

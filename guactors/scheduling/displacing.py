@@ -30,11 +30,11 @@ from guactors.messages import (
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
-from guactors.scheduling.keeping import Kept, to_go_on
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
-from guactors.scheduling.placement import Slot, contends
+from guactors.scheduling.placement import Need, Slot, contends
 from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan
+from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
 
@@ -54,28 +54,26 @@ class Displacing:
 
     # --- making room ----------------------------------------------------------------------------
 
-    def look(self, queues: Iterable[Queue], kept: Kept, now: float) -> None:
+    def look(self, queues: Iterable[Queue], now: float) -> bool:
         """Make room for as many of these, which found none, as can be; the highest priority
-        first."""
-        desk = self._desk
+        first. Whether something gave way."""
+        desk, displaced = self._desk, False
         for queue in sorted(queues, key=lambda queue: -queue.need.priority):
             need = queue.need
-            if need.priority - GAP < desk.lowest_priority():
-                return
-            closed = {
-                slot.peer for other, slot in kept
-                if other.priority > need.priority and contends(other, need)
-            }  # fmt: skip
+            if not desk.seats.levels(need.priority - GAP):
+                break
             for _ in range(min(queue.waiting, MOST_AT_ONCE)):
                 if not desk.permission.within_quota(need, now):
                     break
                 demand = desk.demands.head(queue)
-                plan = make_plan(desk, need, now, caller=demand.caller, closed=closed)
+                plan = make_plan(desk, need, now, caller=demand.caller)
                 if plan is None:
                     break
                 self._displace(demand, plan, now)
+                displaced = True
                 if not queue.waiting:
                     break
+        return displaced
 
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
         priority = demand.need.priority
@@ -125,25 +123,28 @@ class Displacing:
 
     # --- giving it back -------------------------------------------------------------------------
 
-    def levels(self) -> set[int]:
-        """Priorities of what stands still."""
-        return {tenant.need.priority for tenant in self._desk.standing}
+    def levels(self) -> list[int]:
+        """Priorities of what stands still, the lowest first."""
+        return sorted({tenant.need.priority for tenant in self._desk.standing})
 
-    def bring_back(self, priority: int, now: float) -> Kept:
-        """Let go on what has this priority and finds room again; what does not keeps the room of
-        its provider from those who come after it."""
-        kept: Kept = []
+    def bring_back(self, priority: int, now: float) -> list[Slot]:
+        """Let go on what has this priority and finds room again, the longest suspended first; the
+        providers on which something does."""
+        found: list[Slot] = []
+        kept: list[tuple[Need, Slot]] = []
         for tenant in sorted(self._desk.standing, key=_since):
             slot = tenant.slot
             if tenant.need.priority != priority or slot is None or not slot.up:
                 continue
-            need = to_go_on(tenant)
+            units = yielded(tenant.need.hold) if not _blocked(tenant) else ()
+            need = tenant.need._replace(hold=units)
             closed = any(other is slot and contends(held, need) for held, other in kept)
-            if slot.pool.fits(need.hold) and not closed:
+            if slot.pool.fits(units) and not closed:
                 self._resume(tenant, slot, now)
+                found.append(slot)
             else:
                 kept.append((need, slot))
-        return kept
+        return found
 
     def _resume(self, tenant: Tenant, slot: Slot, now: float) -> None:
         desk = self._desk
@@ -208,3 +209,7 @@ class Displacing:
 
 def _since(tenant: Tenant) -> float:
     return tenant.suspension.since if tenant.suspension is not None else 0.0
+
+
+def _blocked(tenant: Tenant) -> bool:
+    return isinstance(tenant, Lease) and tenant.blocked

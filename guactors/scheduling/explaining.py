@@ -10,14 +10,14 @@ A reason is a single value, the first that keeps the provider from taking it. Wh
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from guactors.scheduling import placement
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
-from guactors.scheduling.keeping import Kept, kept_from, turn_of
+from guactors.scheduling.lines import Keepers
 from guactors.scheduling.naming import named, names
 from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
 from guactors.scheduling.preemption import GAP, Spared, Survey, since, survey
@@ -74,8 +74,6 @@ class NoVictim(enum.StrEnum):
     """Nothing runs there."""
     NOT_ENOUGH = "not_enough"
     """All that may be made to give way would free too little."""
-    KEPT = "kept"
-    """What would come free there is for others."""
     POSSIBLE = "possible"
     """It can be done, and is about to be."""
 
@@ -94,24 +92,32 @@ class Miss(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is asked about: a need of the caller ``of``, as ``viewer`` may see it. ``hold_up``: what
-    keeps it from every provider."""
+    """What is asked about: a need of the caller ``of``, as ``viewer`` may see it. ``keeper``: the
+    priority for which a provider is kept from it; ``hold_up``: what keeps it from all."""
 
     need: Need
     of: str
     viewer: Caller
-    kept: Kept
+    keeper: Callable[[Slot], int | None]
     hold_up: tuple[Why, str] | None = None
+
+
+Kept = list[tuple[Need, Slot]]
 
 
 def explain(desk: Desk, claimed: Kept, demand: Demand, viewer: Caller, now: float) -> list[Miss]:
     """Why the demand waits, a provider a row. ``claimed``: room kept for placement groups."""
-    need = demand.need
-    queue = desk.demands.shelf(need).get(need) if not need.wish.group else None
-    turn = turn_of(queue) if queue is not None and queue.waiting else None
-    turn = turn or desk.demands.next_turn(demand.caller)
-    kept = kept_from(desk, claimed, need, turn, now) if not need.wish.group else []
-    question = Question(need, demand.caller, viewer, kept, _hold_up(demand))
+    need, demands = demand.need, desk.demands
+    queue = demands.shelf(need).get(need) if demand.waiting else None
+    turn = queue.turn() if queue is not None else demands.next_turn(demand.caller)
+    desk.lines.settle()
+    keepers = Keepers(desk.lines, claimed, now, desk.index.is_nearest)
+    names = frozenset(name for name, _ in need.hold)
+
+    def keeper(slot: Slot) -> int | None:
+        return keepers.of(slot, need, names, turn)
+
+    question = Question(need, demand.caller, viewer, keeper, _hold_up(demand))
     if need.wish.group:
         return _in_group(desk, question, now)
     return misses(desk, question, now)
@@ -136,9 +142,9 @@ def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
         return Miss(slot, *why)
     if choose([slot], need) is None:
         return _short(desk, slot, question, now)
-    closed = {other.peer for kept, other in question.kept if contends(kept, need)}
-    if choose([slot], need, closed) is None:
-        return _kept(desk, slot, question)
+    keeper = question.keeper(slot)
+    if keeper is not None:
+        return _kept(desk, slot, need, keeper)
     return Miss(slot, Why.NOTHING, "it has room, and its turn comes next")
 
 
@@ -212,15 +218,8 @@ def _short(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     tenants = [x for x in map(desk.tenant, sorted({*slot.leases, *slot.actors})) if x is not None]
     outside = [tenant for tenant in tenants if tenant.bundle is None]
     found = _missing(desk, slot, slot.pool, outside, question)
-    closed = any(
-        other is slot and kept.priority > need.priority and contends(kept, need)
-        for kept, other in question.kept
-    )
-    if closed:
-        preemption, text = NoVictim.KEPT.value, "what others would free there is kept for others"
-    else:
-        looked = survey(desk, slot, need, question.of, now)
-        preemption, text = _no_victim(desk, question, looked, now)
+    looked = survey(desk, slot, need, question.of, now)
+    preemption, text = _no_victim(desk, question, looked, now)
     ahead = _ahead(desk, need)
     return found._replace(
         preemption=preemption, detail="; ".join(filter(None, (found.detail, text, ahead)))
@@ -319,13 +318,9 @@ def _ahead(desk: Desk, need: Need) -> str:
     return f"behind {before} of higher priority" if before else ""
 
 
-def _kept(desk: Desk, slot: Slot, question: Question) -> Miss:
-    need = question.need
-    first = max(
-        kept.priority for kept, other in question.kept if other is slot and contends(kept, need)
-    )
-    if first > need.priority:
-        text = f"its room is kept for work of priority {first}"
+def _kept(desk: Desk, slot: Slot, need: Need, keeper: int) -> Miss:
+    if keeper > need.priority:
+        text = f"its room is kept for work of priority {keeper}"
         ahead = _ahead(desk, need)
         return Miss(slot, Why.BEHIND, f"{text}; {ahead}" if ahead else text)
     return Miss(slot, Why.KEPT, "its room is kept for others whose turn comes first")

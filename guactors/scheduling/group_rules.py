@@ -200,11 +200,11 @@ class GroupRules:
     def _gained(self, key: tuple[object, ...]) -> bool:
         """Whether a provider that has more room now has enough for one of the bundles."""
         group = next(iter(self._desk.groups.waiting[key].values()))
-        roomier = self._desk.roomier
+        roomier = self._desk.roomier.values()
         return any(
-            slot.peer in roomier and slot.pool.fits(bundle.need.hold)
+            slot.pool.fits(bundle.need.hold) and slot in self._desk.candidates(bundle.need)
             for bundle in group.unplaced()
-            for slot in self._desk.candidates(bundle.need)
+            for slot in roomier
         )
 
     def _put(self, group: Group, now: float) -> bool:
@@ -271,7 +271,7 @@ class GroupRules:
         if not all(want.slots for want in wants) or not arrange(
             wants, line[0].spec.strategy, free=free_ever
         ):
-            coming = [slot.joined + SETTLING for slot in desk.slots.values() if not slot.offered]
+            coming = [slot.joined + SETTLING for slot in desk.coming.values()]
             later = max([desk.settled_at(), *coming])
             if later > now:
                 desk.agenda.put(later, lambda then: self._judge(key, then))

@@ -51,7 +51,7 @@ class Inside:
                 queue.blocked_since = now if queue.blocked_since is None else queue.blocked_since
                 demands.stuck[queue.need] = queue
                 continue
-            queue.blocked = queue.recalling = False
+            queue.blocked = False
             queue.blocked_since = None
             demands.stuck.pop(queue.need, None)
             rules = self._actors if demand.is_actor else self._leases

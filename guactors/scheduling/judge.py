@@ -39,7 +39,7 @@ class Judge:
         if later > now:
             desk.agenda.put(later, lambda then: self._again(demand, then))
             return
-        demand.infeasible = True
+        self._give_up_hope(demand)
         if demand.caller not in desk.callers:
             return
         could = [slot for slot in desk.slots.values() if feasible(slot, demand.need)]
@@ -84,7 +84,7 @@ class Judge:
             return
         denied = self._desk.permission.explain(demand.need, slots, now)
         if denied is not None:
-            demand.infeasible = True
+            self._give_up_hope(demand)
             self._deny(demand, denied)
 
     def lets_in(self, demand: Demand) -> bool:
@@ -98,10 +98,15 @@ class Judge:
 
     def _refuse(self, demand: Demand, why: str, kind: str) -> None:
         """Nothing that happens later could help."""
-        demand.infeasible = demand.given_up = True
+        demand.given_up = True
+        self._give_up_hope(demand)
         self._desk.demands.refresh(demand)
         if demand.caller in self._desk.callers:
             self._desk.say(demand.caller, DemandInfeasible(demand.key, why, kind))
+
+    def _give_up_hope(self, demand: Demand) -> None:
+        demand.infeasible = True
+        self._desk.demands.hopeless[demand] = None
 
     def _deny(self, demand: Demand, why: Verdict) -> None:
         need = demand.need
@@ -113,7 +118,7 @@ class Judge:
         self._desk.say(demand.caller, DemandInfeasible(demand.key, why.detail, "PermissionDenied"))
 
     def _everybody_here(self) -> float:
-        coming = [slot.joined + SETTLING for slot in self._desk.slots.values() if not slot.offered]
+        coming = [slot.joined + SETTLING for slot in self._desk.coming.values()]
         return max([self._desk.settled_at(), *coming])
 
     def _again(self, demand: Demand, now: float) -> None:

@@ -58,12 +58,16 @@ class LeaseRules:
             desk.say(caller.peer, Fault("UsageError", text))
             return
         desk.reopen(caller.session)
-        need = lease_need(message.shape, caller.python, caller.who)
         demand = desk.demands.find(caller.peer, message.key)
+        known = demand.need if demand is not None and demand.shape == message.shape else None
+        if known is not None and (known.python, known.who) == (caller.python, caller.who):
+            need = known
+        else:
+            need = lease_need(message.shape, caller.python, caller.who)
         if demand is None:
             if not message.count:
                 return
-            if len(desk.demands.of_caller(caller.peer)) >= MOST_SHAPES:
+            if desk.demands.count_of(caller.peer) >= MOST_SHAPES:
                 text = f"{caller.peer} asks for {MOST_SHAPES} kinds of workers at a time already"
                 desk.say(caller.peer, DemandInfeasible(message.key, text))
                 return
@@ -86,7 +90,7 @@ class LeaseRules:
 
     def _adopt(self, demand: Demand) -> None:
         """Leases of this caller that a provider reported, but whose demand nobody remembered."""
-        for lease in self._desk.leases.of_caller(demand.caller):
+        for lease in self._desk.leases.keyless.get(demand.caller, {}).values():
             if not lease.key and lease.need == demand.need:
                 lease.key = demand.key
                 demand.held.add(lease.id)
@@ -162,7 +166,7 @@ class LeaseRules:
 
     def recall(self, lease: Lease, need: Need, now: float) -> None:
         """Ask for it back, for somebody who waits with ``need``."""
-        lease.recalled_at, lease.recalled_for = now, need
+        self._desk.leases.recallable.recall(lease, need, now)
         self._desk.say(lease.caller, LeaseRecalled(lease.id))
 
     # --- providers ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from guactors.messages import Endpoint
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.recallable import Holders, Recallable
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Suspension
 
@@ -84,7 +85,11 @@ class LeaseBook:
     def __init__(self) -> None:
         self.by_id: dict[str, Lease] = {}
         self._by_caller: dict[str, dict[str, Lease]] = {}
-        self._working: dict[str, int] = {}
+        self.holders = Holders()
+        """Callers by how many leases of theirs take room now."""
+        self.recallable = Recallable()
+        self.keyless: dict[str, dict[str, Lease]] = {}
+        """By caller, those whose demand was unknown when they came."""
 
     def __len__(self) -> int:
         return len(self.by_id)
@@ -97,8 +102,11 @@ class LeaseBook:
         self.by_id[lease.id] = lease
         self._by_caller.setdefault(lease.caller, {})[lease.id] = lease
         lease.slot.leases.add(lease.id)
+        self.recallable.add(lease)
+        if not lease.key:
+            self.keyless.setdefault(lease.caller, {})[lease.id] = lease
         if not lease.idle:
-            self._working[lease.caller] = self.held(lease.caller) + 1
+            self.holders.change(lease.caller, 1)
 
     def remove(self, lease: Lease) -> None:
         """One that ended."""
@@ -108,30 +116,23 @@ class LeaseBook:
         del own[lease.id]
         if not own:
             del self._by_caller[lease.caller]
+        self.recallable.remove(lease)
+        if lease.id in self.keyless.get(lease.caller, ()):
+            del self.keyless[lease.caller][lease.id]
+            if not self.keyless[lease.caller]:
+                del self.keyless[lease.caller]
         if not lease.idle:
-            self._less(lease.caller)
+            self.holders.change(lease.caller, -1)
 
     def changed(self, lease: Lease, was_idle: bool) -> None:
         """It was blocked or suspended, or is no longer: then it does not count as held."""
         if lease.idle == was_idle:
             return
-        if lease.idle:
-            self._less(lease.caller)
-        else:
-            self._working[lease.caller] = self.held(lease.caller) + 1
-
-    def _less(self, caller: str) -> None:
-        self._working[caller] -= 1
-        if not self._working[caller]:
-            del self._working[caller]
+        self.holders.change(lease.caller, -1 if lease.idle else 1)
 
     def held(self, caller: str) -> int:
         """How many leases of the caller take room now."""
-        return self._working.get(caller, 0)
-
-    def holders(self) -> list[str]:
-        """Callers that hold room, those with the most first."""
-        return sorted(self._working, key=lambda caller: -self._working[caller])
+        return self.holders.held(caller)
 
     def of_caller(self, caller: str) -> list[Lease]:
         """Its leases, oldest first."""
@@ -145,4 +146,8 @@ class LeaseBook:
             assert self._by_caller[lease.caller][lease.id] is lease
             if not lease.idle:
                 counted[lease.caller] = counted.get(lease.caller, 0) + 1
-        assert counted == self._working, f"held counts drifted: {counted} != {self._working}"
+        known = self.holders.counts()
+        assert counted == known, f"held counts drifted: {counted} != {known}"
+        asked_back = {lease.id for lease in self if lease.recalled_at is not None}
+        assert asked_back == self.recallable.recalled.keys()
+        assert len(self) == self.recallable.count() + len(asked_back)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from itertools import islice
 
 from guactors.messages import (
+    UNKNOWN_HERE,
     ActorInfo,
     ActorUpdate,
     AdmitCaller,
@@ -61,7 +62,7 @@ class Lookups:
         if caller is None:
             return
         if not sees(caller, record):
-            death = DeathReport("released", "unknown to this hub")
+            death = DeathReport("released", UNKNOWN_HERE)
             desk.say(peer, ActorUpdate(record.id, "dead", 0, death=death))
             return
         if record.state != "dead":
@@ -80,7 +81,7 @@ class Lookups:
             del self._watches[actor]
         if peer in self._desk.callers:
             self._desk.deny(actor)
-            death = DeathReport("released", "unknown to this hub")
+            death = DeathReport("released", UNKNOWN_HERE)
             self._desk.say(peer, ActorUpdate(actor, "dead", 0, death=death))
 
     def find(self, peer: str, message: FindActor, now: float) -> None:

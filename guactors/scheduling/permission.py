@@ -95,10 +95,13 @@ class Permission:
         self._held: dict[str, _Held] = {}
         self._refused: dict[tuple[Need, str], str] = {}
 
-    def learn(self, standing: Standing) -> None:
-        """What a caller's principal may."""
-        if standing.principal:
-            self._rights[standing.principal] = standing.rights
+    def learn(self, standing: Standing) -> bool:
+        """What a caller's principal may; whether that is other than what was known."""
+        if not standing.principal:
+            return False
+        before = self._rights.get(standing.principal)
+        self._rights[standing.principal] = standing.rights
+        return before != standing.rights
 
     def who(self, principal: str) -> str:
         """As ``who_of``, for a principal that may not be here: one that nobody was told of yet may

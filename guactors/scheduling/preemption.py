@@ -24,6 +24,7 @@ smallest that is; and who turns out to be needless in the end is spared again.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
@@ -39,6 +40,8 @@ GAP: Final = 10
 SUSPEND: Final = "suspend"
 DEFAULT: Final = (SUSPEND,)
 """What may be done with work whose owner said nothing."""
+MOST_LOOKED: Final = 64
+"""Providers that are looked at for each priority of victims."""
 MODES: Final = (SUSPEND, "requeue", "stop")
 
 
@@ -102,27 +105,30 @@ class Survey(NamedTuple):
         return _enough(self.able, self.short)
 
 
-def make_plan(
-    desk: Desk, need: Need, now: float, *, caller: str = "", closed: Collection[str] = ()
-) -> Plan | None:
+def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan | None:
     """The best way to make room for the need, asked for by ``caller``; None where there is none.
-    ``closed``: providers on which room is kept for others."""
-    best: Plan | None = None
-    best_rank: tuple[float, ...] = ()
-    for slot in desk.candidates(need) if not need.wish.group else ():
-        if not (slot.up and slot.offered) or slot.peer in closed:
-            continue
-        victims = _victims(desk, slot, need, caller, now)
-        if victims:
-            rank = (*_rank(victims), slot.order)
-            if best is None or rank < best_rank:
-                best, best_rank = Plan(slot, tuple(victims)), rank
-    return best
+    Of very many providers some are looked at, others the next time."""
+    if need.wish.group:
+        return None
+    there = desk.candidates(need)
+    for priority in desk.seats.levels(need.priority - GAP):
+        best: Plan | None = None
+        best_rank: tuple[float, ...] = ()
+        for slot in desk.seats.some(priority, MOST_LOOKED):
+            if not (slot.up and slot.offered) or slot not in there:
+                continue
+            victims = _victims(desk, slot, need, caller, priority, now)
+            if victims:
+                rank = (*_rank(victims), slot.order)
+                if best is None or rank < best_rank:
+                    best, best_rank = Plan(slot, tuple(victims)), rank
+        if best is not None:
+            return best
+    return None
 
 
 def _rank(victims: list[Victim]) -> tuple[float, ...]:
     return (
-        max(x.tenant.need.priority for x in victims),
         sum(x.cost for x in victims),
         max(x.tenant.displaced for x in victims),
         len(victims),
@@ -164,16 +170,21 @@ def _runs(tenant: Tenant) -> bool:
     return tenant.state is LeaseState.GRANTED and not tenant.blocked
 
 
-def _victims(desk: Desk, slot: Slot, need: Need, caller: str, now: float) -> list[Victim]:
-    """On this provider: none where all that could give way would not be enough."""
-    found = survey(desk, slot, need, caller, now)
+def _victims(
+    desk: Desk, slot: Slot, need: Need, caller: str, most: int, now: float
+) -> list[Victim]:
+    """On this provider, of a priority up to ``most``: none where all that could give way would not
+    be enough."""
+    found = survey(desk, slot, need, caller, now, most)
     if not found.short or not found.enough:
         return []
     return _needed(_choose(found.able, found.short), found.short)
 
 
-def survey(desk: Desk, slot: Slot, need: Need, caller: str, now: float) -> Survey:
-    """Who on this provider could give way for the need."""
+def survey(
+    desk: Desk, slot: Slot, need: Need, caller: str, now: float, most: float = math.inf
+) -> Survey:
+    """Who on this provider, of a priority up to ``most``, could give way for the need."""
     pool = slot.pool
     short = {
         name: amount - pool.total.get(name, 0) + pool.used.get(name, 0)
@@ -184,6 +195,8 @@ def survey(desk: Desk, slot: Slot, need: Need, caller: str, now: float) -> Surve
         return found
     allowed = [mode for mode in MODES if desk.permission.may_displace(need, slot, mode, now)]
     for tenant in _tenants(desk, slot):
+        if tenant.need.priority > most:
+            continue
         why = spared(desk, tenant, need, caller, now)
         if why is None:
             victim = _as_victim(tenant, found.short, allowed)

@@ -55,6 +55,7 @@ class Rejoin:
         """What the provider has, and what runs there."""
         desk = self._desk
         slot.offered = True
+        desk.coming.pop(slot.peer, None)
         slot.pool.resize(message.resources)
         slot.forced = True
         slot.labels = dict(message.labels)
@@ -74,9 +75,12 @@ class Rejoin:
         for actor_id in sorted(slot.actors - listed):
             self._actor_unlisted(desk.actors.live[actor_id], now)
         slot.forced = slot.pool.overbooked()
-        desk.inventory_changed()
-        for demand in desk.demands:
-            if demand.infeasible and desk.candidates(demand.need):
+        desk.inventory_changed(slot)
+        for demand in list(desk.demands.hopeless):
+            if not demand.infeasible:
+                del desk.demands.hopeless[demand]
+            elif desk.candidates(demand.need):
+                del desk.demands.hopeless[demand]
                 demand.infeasible = False
                 if demand.is_actor:
                     # Its owner's patience ends here, however long the constructor takes.

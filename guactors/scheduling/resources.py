@@ -27,7 +27,12 @@ Units = tuple[tuple[str, int], ...]
 
 def to_units(resources: Mapping[str, float], *, cpu: float = 0.0) -> Units:
     """Exact amounts; ``cpu`` is what an absent ``CPU`` means."""
-    amounts = {"CPU": cpu, **resources}
+    return _to_units(tuple(resources.items()), cpu)
+
+
+@lru_cache(10_000)
+def _to_units(resources: tuple[tuple[str, float], ...], cpu: float) -> Units:
+    amounts = {"CPU": cpu, **dict(resources)}
     steps = ((name, round(amount * STEP)) for name, amount in sorted(amounts.items()))
     return tuple((name, amount) for name, amount in steps if amount > 0)
 
@@ -86,7 +91,10 @@ class Pool:
     def fits(self, units: Units) -> bool:
         """Whether what is free is enough."""
         total, used = self.total, self.used
-        return all(total.get(name, 0) - used.get(name, 0) >= amount for name, amount in units)
+        for name, amount in units:  # noqa: SIM110 - asked for every provider with news
+            if total.get(name, 0) - used.get(name, 0) < amount:
+                return False
+        return True
 
     def take(self, units: Units) -> None:
         """Count it as taken, whether it fits or not."""

@@ -28,12 +28,12 @@ from guactors.scheduling.displacing import Displacing
 from guactors.scheduling.group_rules import GroupRules
 from guactors.scheduling.inside import Inside
 from guactors.scheduling.judge import Judge
-from guactors.scheduling.keeping import Kept, starves, to_keep, turn_of
 from guactors.scheduling.lease_rules import LeaseRules
+from guactors.scheduling.lines import Level
 from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
-from guactors.scheduling.placement import Slot, choose, contends
-from guactors.scheduling.recall import LOOK_AGAIN, PAUSE, victims, wanting
+from guactors.scheduling.placement import Slot
+from guactors.scheduling.recall import LOOK_AGAIN, Victims
 from guactors.scheduling.rejoin import Rejoin
 from guactors.security.marks import Mark, no_mark
 from guactors.security.rights import Rights
@@ -62,18 +62,17 @@ class SchedulerState:
         self._groups = GroupRules(self.desk, self._leases, self._actors)
         self._inside = Inside(self.desk, self._leases, self._actors, judge)
         self._claims = Claims(self.desk, self._leases)
+        self._victims = Victims(self.desk)
         self._listings = Listings(self.desk, self._claims)
         self._displacing = Displacing(self.desk, self._leases, self._actors)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
         """When leases to recall were looked for."""
+        self._retried = -math.inf
+        """When it was looked for room that is kept for nobody any more."""
         self._news = False
         """Somebody has begun to wait since."""
-        self._tight: list[Queue] = []
-        """Queues that found no room in this round."""
-        self._kept: Kept = []
-        """Providers on which room was kept in the latest round, and for what."""
 
     def __repr__(self) -> str:
         desk = self.desk
@@ -114,8 +113,11 @@ class SchedulerState:
                 self._judge.judge(demand, now)
         if self.desk.orphaned:
             self._groups.orphaned(now)
-        self._place(now)
-        self._displace(now)
+        tight = self._place(now)
+        if now >= self._look_at():
+            tight = list(self.desk.lines.every())
+        while self._displacing.look(tight, now):
+            tight = self._place(now)  # what gave way may have given more than was needed
         self._recall(now)
         self._groups.conclude()
         out, self.desk.out = self.desk.out, []
@@ -127,101 +129,62 @@ class SchedulerState:
 
     # --- placing --------------------------------------------------------------------------------
 
-    def _place(self, now: float) -> None:
-        desk = self.desk
+    def _place(self, now: float) -> list[Queue]:
+        """Returns queues that found no room just now."""
+        desk, tight = self.desk, list[Queue]()
         if desk.groups.fresh or (desk.roomier and desk.groups.waiting):
             self._groups.place(now)
         if desk.demands.stirred and self._inside.serve(now):
             self._news = True
         roomier, desk.roomier = desk.roomier, {}
-        queues = desk.demands.queues
-        if not (queues or desk.standing):
-            return
-        if not (roomier or any(map(_may_have_room, queues.values()))):
-            return
-        levels: dict[int, list[Queue]] = {level: [] for level in self._displacing.levels()}
-        for queue in queues.values():
-            levels.setdefault(queue.need.priority, []).append(queue)
-        self._kept = kept = self._claims.kept()
-        lowest = min(levels)
-        for priority in sorted(levels, reverse=True):
-            kept += self._displacing.bring_back(priority, now)
-            stuck = self._place_level(levels[priority], roomier, kept, now)
-            for queue in stuck if priority != lowest else ():
-                self._keep(queue, kept)
+        tries = desk.lines.round(roomier.values(), self._claims.kept, now)
+        back = self._displacing.levels() if roomier else []
+        for level in tries.levels() if tries is not None else ():
+            while tries is not None and back and back[-1] >= level.priority:
+                for slot in self._displacing.bring_back(back.pop(), now):
+                    tries.taken(slot)
+            tight += self._place_level(level, now)
+        while back:
+            self._displacing.bring_back(back.pop(), now)
+        if tries is not None:
+            self._news = self._news or bool(desk.demands.queues)
+        return tight
 
-    def _place_level(
-        self,
-        level: list[Queue],
-        roomier: dict[str, Slot],
-        kept: Kept,
-        now: float,
-    ) -> list[Queue]:
+    def _place_level(self, level: Level, now: float) -> list[Queue]:
         """Serve the queues of one priority in turn; returns those that found no room."""
-        desk = self.desk
-        stuck: list[Queue] = []
-        while level:
-            queue = level[0] if len(level) == 1 else min(level, key=turn_of)
-            slots = desk.candidates(queue.need)
-            if not _may_have_room(queue):
-                slots = [slot for slot in slots if slot.peer in roomier]
-            closed = {slot.peer for need, slot in kept if contends(need, queue.need)}
+        desk, tight = self.desk, list[Queue]()
+        while (queue := level.next()) is not None:
             allowed = desk.permission.within_quota(queue.need, now)
             demand = desk.demands.head(queue)
-            slot = choose(slots, queue.need, closed, demand.prefer) if allowed else None
+            slot = level.choose(queue, demand.prefer) if allowed else None
             if slot is None:
-                queue.hindered = any(slot.peer in closed for slot in slots)
-                level.remove(queue)
-                if self._starves(queue, now) and level:
-                    self._keep(queue, kept)
-                else:
-                    stuck.append(queue)
+                tight += level.stuck()
                 continue
-            queue.blocked_since, queue.recalling, queue.hindered = None, False, False
+            queue.blocked_since = None
+            desk.lines.recalled(queue, False)
             rules = self._actors if demand.is_actor else self._leases
             rules.start(demand, slot, now)
-            if not queue.waiting:
-                level.remove(queue)
-        return stuck
-
-    def _starves(self, queue: Queue, now: float) -> bool:
-        """Mark the queue as blocked; true if equals must leave it a place as well: its head has
-        nothing and has waited for a while, or leases asked back for it would come in vain."""
-        queue.blocked = True
-        self._tight.append(queue)
-        if queue.blocked_since is None:
-            queue.blocked_since = now
-        self._news = True
-        return starves(queue, now)
-
-    def _keep(self, queue: Queue, kept: Kept) -> None:
-        best = to_keep(self.desk, queue.need)
-        if best is not None:
-            kept.append((queue.need, best))
-
-    def _displace(self, now: float) -> None:
-        """For those that have just found no room, and now and then for all that wait: with time
-        others may be made to give way."""
-        tight, self._tight = self._tight, []
-        if now >= self._look_at():
-            tight = wanting(self.desk)
-        if tight:
-            self._displacing.look([queue for queue in tight if queue.waiting], self._kept, now)
+            level.placed(queue, slot)
+        level.conclude(now)
+        return tight
 
     def _recall(self, now: float) -> None:
         if now < self._look_at() or not self._wanting():
             return
         self._looked, self._news = now, False
         self._claims.look(now)
-        for lease, queue in victims(self.desk, now):
-            queue.recalling = True
+        if now >= self._retried + LOOK_AGAIN:
+            self._retried = now
+            self.desk.lines.try_again()
+        for lease, queue in self._victims.look(now):
+            self.desk.lines.recalled(queue, True)
             self._leases.recall(lease, queue.need, now)
 
     def _wanting(self) -> bool:
-        return self._claims.waits() or bool(wanting(self.desk))
+        return self._claims.waits() or self._victims.wanted()
 
     def _look_at(self) -> float:
-        return self._looked + (PAUSE if self._news else LOOK_AGAIN)
+        return self._looked + (self._victims.pause() if self._news else LOOK_AGAIN)
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -235,7 +198,8 @@ class SchedulerState:
         if event.name:
             self.desk.caller_at[event.name] = event.peer
         before, caller.standing = caller.who, event.standing
-        self.desk.permission.learn(event.standing)
+        if self.desk.permission.learn(event.standing):
+            self.desk.rights_changed(event.standing.principal)
         if event.root:
             self.desk.namespaces[event.session] = event.namespace
         caller.epoch += 1
@@ -253,10 +217,10 @@ class SchedulerState:
         desk, standing = self.desk, event.standing
         rights = Rights() if standing is None else standing.rights
         desk.permission.change(event.principal, rights)
+        desk.rights_changed(event.principal)
         for caller in desk.callers.values():
             if caller.principal == event.principal:
                 caller.standing = replace(caller.standing, rights=rights)
-        desk.inventory_changed()
         if event.running != "finish":
             self._leases.who_changed(event.principal, now)
             self._actors.who_changed(event.principal, now)
@@ -290,7 +254,8 @@ class SchedulerState:
         slot.epoch += 1
         # Until its Offer tells what runs there nothing more is put on it.
         slot.offered = False
-        self.desk.inventory_changed()
+        self.desk.coming[slot.peer] = slot
+        self.desk.inventory_changed(slot)
 
     def _provider_away(self, event: e.ProviderAway, _now: float) -> None:
         slot = self.desk.slots.get(event.peer)
@@ -302,6 +267,7 @@ class SchedulerState:
         if slot is not None:
             slot.up = True
             self.desk.roomier[slot.peer] = slot
+            self.desk.index.eased(slot)
             self.desk.demands.stir(*(bundle.group.id for bundle in slot.bundles))
 
     def _provider_left(self, event: e.ProviderLeft, now: float) -> None:
@@ -310,16 +276,21 @@ class SchedulerState:
             return
         # Off the list first, or what it had would be placed on it again.
         slot.up = slot.offered = False
-        self.desk.inventory_changed()
+        groups = {bundle.group.id for bundle in slot.bundles}
         self._leases.provider_left(slot, event.reason, now)
         self._actors.provider_left(slot, event.reason, now)
         self._groups.provider_left(slot)
         del self.desk.slots[event.peer]
         self.desk.roomier.pop(event.peer, None)
-        self.desk.inventory_changed()
+        self.desk.coming.pop(event.peer, None)
+        self.desk.inventory_changed(slot)
         # It may have been the only one that could ever serve some of those who wait.
-        for demand in self.desk.demands:
-            self._judge.judge(demand, now)
+        for queue in self.desk.lines.nowhere(now):
+            for demand in self.desk.demands.of_queue(queue):
+                self._judge.judge(demand, now)
+        for group in groups:
+            for demand in self.desk.demands.waiting_inside(group):
+                self._judge.judge(demand, now)
 
     def _session_over(self, event: e.SessionOver, now: float) -> None:
         desk = self.desk
@@ -420,8 +391,3 @@ class SchedulerState:
         e.SessionOver: _session_over,
         e.GridAsked: _grid_asked,
     }
-
-
-def _may_have_room(queue: Queue) -> bool:
-    """Whether it is worth a try where nobody has more room than before."""
-    return not queue.blocked or queue.hindered

@@ -83,6 +83,23 @@ def do_family(config: WorkerConfig, lifeline: int) -> None:
     select.select([lifeline], [], [])
 
 
+def do_stray(config: WorkerConfig, lifeline: int) -> None:
+    """Has a child in a session of its own, which has one in another."""
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'],"
+        " start_new_session=True)\n"
+        "open(sys.argv[1], 'w').write(str(child.pid))\n"
+        "time.sleep(300)\n"
+    )
+    path = Path(config.run_dir) / config.worker
+    argv = [sys.executable, "-c", code, f"{path}.grandchild"]
+    child = subprocess.Popen(argv, start_new_session=True)
+    Path(f"{path}.child").write_text(str(child.pid))
+    print("stray", flush=True)
+    select.select([lifeline], [], [])
+
+
 def _await(config: WorkerConfig, what: str) -> None:
     path = Path(config.run_dir) / what
     while not path.exists():

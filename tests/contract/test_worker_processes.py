@@ -178,6 +178,28 @@ def test_stop_and_continue(watch: Watch, tmp_path: Path) -> None:
     assert watch.ended("w-wait-1").death.cause == "killed"
 
 
+@pytest.mark.parametrize("kind", ["wait", "family", "stray"])
+def test_all_of_it_stands_still_and_goes_on(watch: Watch, tmp_path: Path, kind: str) -> None:
+    worker = f"w-{kind}-1"
+    watch.workers.start(config_for(worker, tmp_path))
+    pids = [watch.started(worker)]
+    for other in {"wait": (), "family": ("child",), "stray": ("child", "grandchild")}[kind]:
+        pids.append(read_pid(tmp_path / f"{worker}.{other}"))
+    processes = [psutil.Process(pid) for pid in pids]
+    for _ in range(2):
+        watch.workers.freeze(worker)
+        await_true(lambda: all(x.status() == psutil.STATUS_STOPPED for x in processes), "stopped")
+        watch.workers.thaw(worker)
+        await_true(lambda: all(x.status() != psutil.STATUS_STOPPED for x in processes), "goes on")
+    watch.workers.freeze(worker)
+    watch.workers.kill(worker)
+    assert watch.ended(worker).death.cause == "killed"
+    for process in processes[1:]:
+        if kind == "stray":
+            process.kill()
+        await_true(lambda: gone(process.pid), "gone")  # noqa: B023 - awaited at once
+
+
 def test_what_is_left_of_the_group_dies_with_the_worker(watch: Watch, tmp_path: Path) -> None:
     watch.workers.start(config_for("w-family-1", tmp_path))
     child = read_pid(tmp_path / "w-family-1.child")

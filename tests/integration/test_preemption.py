@@ -162,7 +162,12 @@ def test_requeue_begins_anew_at_no_charge(tmp_path: Path) -> None:
 
 def test_what_a_victim_has_started_stands_still_with_it(tmp_path: Path) -> None:
     """Also what left its process group and its session."""
-    tick = "import pathlib,time\nwhile 1: pathlib.Path('{0}').write_text(str(time.time())); time.sleep(.005)"
+    tick = (
+        "import pathlib, time\n"
+        "while True:\n"
+        "    pathlib.Path('{0}').write_text(str(time.time()))\n"
+        "    time.sleep(0.005)\n"
+    )
 
     @gu.remote(num_cpus=2)
     def family(path: str) -> None:

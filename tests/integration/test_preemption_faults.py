@@ -123,18 +123,16 @@ def test_a_provider_that_is_killed_leaves_nobody_frozen(grid: GridFile, scene: S
     assert gu.get(scene.low, timeout=WITHIN)
 
 
-def test_a_program_that_ends_takes_along_what_stands_still(
-    grid: GridFile, tmp_path: Path
-) -> None:
+def test_a_program_that_ends_takes_along_what_stands_still(grid: GridFile, tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, {0!r})\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
         "import pathlib, guactors as gu\n"
         "from tests.integration.test_preemption_faults import Scene\n"
         "gu.init('auto')\n"
-        "scene = Scene(pathlib.Path({1!r}))\n"
+        f"scene = Scene(pathlib.Path({str(tmp_path)!r}))\n"
         "print(scene.victim.pid, scene.winner.pid, flush=True)\n"
         "sys.stdin.read()\n"
-    ).format(str(Path(__file__).parents[2]), str(tmp_path))
+    )
     program = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -78,6 +78,7 @@ class Ledger:
         self._runs: dict[tuple[str, int], list[str]] = {}
         self._crashes: dict[int, int] = {}
         self._latest: dict[tuple[str, str], int] = {}
+        self._missed: set[tuple[str, int]] = set()
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -106,8 +107,14 @@ class Ledger:
         if len(runs) == 1 and worker.spec is not None and worker.spec.max_concurrency <= 1:
             self._in_order(worker, caller, call)
 
+    def missed(self, caller: str, call: Call) -> None:
+        """An argument of it was lost with its memory: it comes again, behind others."""
+        self._missed.add((caller, call.id))
+
     def _in_order(self, worker: SimWorker, caller: str, call: Call) -> None:
         """One caller's calls reach one incarnation of an actor in the order they were made."""
+        if (caller, call.id) in self._missed:
+            return
         key = worker.id, caller
         before = self._latest.get(key, 0)
         if call.id < before:

@@ -367,6 +367,7 @@ class SimWorker:
         running = Running(item)
         if any(dep.stored is not None and self.look(dep.stored) is None for dep in item.call.deps):
             item.missing = True
+            self._world.ledger.missed(self._doorway.peers.get(item.link, item.link), item.call)
             self._finish(running, running.failure(ObjectLost("its memory is gone")))
             return
         if item.expires and self.clock.now >= item.expires:

@@ -219,10 +219,12 @@ def test_a_higher_priority_that_waits_goes_before_the_victim() -> None:
 def test_room_that_is_too_small_for_the_victim_is_kept_for_it() -> None:
     bench, _ = full(2.0, count=1, resources={"CPU": 2.0})
     urgent(bench, count=2)
-    order = start(bench)
-    assert len(order.displaces) == 1
-    second = start(bench)
-    assert second.displaces == []
+    order, second = bench.heard("p-1", m.StartLease)
+    assert [len(one.displaces) for one in (order, second)] == [1, 0], "it gave room for both"
+    word = order.displaces[0]
+    bench.say("p-1", m.Suspended(word.key, word.number))
+    for one in (order, second):
+        bench.say("p-1", m.LeaseStarted(one.lease, "w-new", []))
     bench.demand("c-1", "d-3", 1)
     bench.demand("c-2", "d-9", 1)
     bench.say("c-2", m.ReturnLease(second.lease))

@@ -1,0 +1,404 @@
+"""Which provider ``choose`` would take, without asking all of them.
+
+Owns: the kinds of needs (needs that may go to the same providers), for each kind its candidates and
+an order among them, and the log of what has changed since a kind last looked. Must never: decide
+otherwise than ``placement.choose`` does, change a pool, or know who waits.
+
+A kind keeps its candidates in heaps by rank. A provider that gets fuller only gets a worse rank,
+which is seen when it comes to the top; one that gets emptier must be told with :meth:`Index.eased`,
+and one whose offer changes with :meth:`Index.changed`. Both only write a line into a log; a kind
+reads what is new there when it is asked, so that needs nobody asks for cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from heapq import heapify, heappop, heappush, heapreplace
+
+from guactors.scheduling.placement import PACKED, Need, Slot, choose, feasible, tier
+from guactors.scheduling.resources import LIGHT
+from guactors.scheduling.selectors import met
+
+Rank = tuple[float, ...]
+"""Its last element is the slot's order, so that no two slots have the same."""
+Shut = Callable[[Slot], bool]
+
+MOST_PLACES = 2_000_000
+"""Candidates, summed over all kinds, beyond which kinds that nobody waits for are forgotten."""
+MOST_APART = 10_000
+FEW = 8
+RECHECK = 60.0
+"""Seconds after which the rights of those that may not do everything are asked again: grants begin
+and end."""
+
+
+class Log:
+    """What happened to which slot, read by many, each from where it stopped."""
+
+    __slots__ = ("_base", "_lines")
+
+    def __init__(self) -> None:
+        self._base = 0
+        self._lines: list[Slot] = []
+
+    @property
+    def end(self) -> int:
+        """The number of the next line."""
+        return self._base + len(self._lines)
+
+    def put(self, slot: Slot, most: int) -> None:
+        """A line more; of the oldest beyond ``most`` half are thrown away."""
+        self._lines.append(slot)
+        if len(self._lines) > most:
+            cut = len(self._lines) // 2
+            del self._lines[:cut]
+            self._base += cut
+
+    def since(self, line: int) -> Iterable[Slot] | None:
+        """From that line on; None if that is thrown away."""
+        if line < self._base:
+            return None
+        fresh = self._lines[line - self._base :]
+        return fresh if len(fresh) < 2 else dict.fromkeys(fresh)
+
+
+class Ranking:
+    """Slots in the order of ``rank``, which gives None to those that do not count now."""
+
+    __slots__ = ("_heap", "_queued", "_rank", "_seen", "_slots")
+
+    def __init__(self, rank: Callable[[Slot], Rank | None], slots: Mapping[int, Slot]) -> None:
+        self._rank = rank
+        self._slots = slots
+        self._heap: list[Rank] = []
+        self._queued: dict[float, Rank] = {}
+        """By the slot's order, its best entry in the heap: never worse than its true rank."""
+        self._seen = -1
+
+    def forget(self) -> None:
+        """Everything is to be ranked anew."""
+        self._seen = -1
+
+    def catch_up(self, log: Log, members: Collection[Slot]) -> None:
+        """Take in what the log says."""
+        if self._seen == log.end:
+            return
+        fresh = log.since(self._seen) if self._seen >= 0 else None
+        lag = log.end - self._seen
+        self._seen = log.end
+        if fresh is None or lag > len(members):
+            ranks = [rank for slot in members if (rank := self._rank(slot)) is not None]
+            heapify(ranks)
+            self._heap, self._queued = ranks, {rank[-1]: rank for rank in ranks}
+            return
+        for slot in fresh:
+            rank = self._rank(slot)
+            if rank is not None:
+                before = self._queued.get(rank[-1])
+                if before is None or rank < before:
+                    self._queued[rank[-1]] = rank
+                    heappush(self._heap, rank)
+
+    def early(self) -> Iterator[Slot]:
+        """Some of the first when it was last up to date, out of order."""
+        for entry in self._heap[:FEW]:
+            slot = self._slots.get(int(entry[-1]))
+            if slot is not None:
+                yield slot
+
+    def first(self, shut: Shut | None = None) -> Slot | None:
+        """The best of those that are not ``shut``."""
+        heap, queued, aside = self._heap, self._queued, []
+        found = None
+        while heap:
+            entry = heap[0]
+            order = entry[-1]
+            if queued.get(order) is not entry:
+                heappop(heap)
+                continue
+            slot = self._slots.get(int(order))
+            rank = None if slot is None else self._rank(slot)
+            if slot is None or rank is None:
+                heappop(heap)
+                del queued[order]
+            elif rank != entry:
+                queued[order] = rank
+                heapreplace(heap, rank)
+            elif shut is not None and shut(slot):
+                aside.append(heappop(heap))
+            else:
+                found = slot
+                break
+        for entry in aside:
+            heappush(heap, entry)
+        return found
+
+
+class Kind:
+    """Needs that may go to the same providers, with the same preference among them. ``need`` is
+    one of them."""
+
+    __slots__ = (
+        "_even", "_hold", "_plain", "homes", "idle", "made", "members", "names", "need", "roomy",
+        "seen", "spare", "witness",
+    )  # fmt: skip
+
+    def __init__(self, need: Need, slots: Mapping[int, Slot], now: float) -> None:
+        self.need = need
+        self.made = now
+        self.seen = -1
+        """Up to where it has read the log of changes."""
+        self.members: dict[Slot, None] = {}
+        """Providers that could meet it if they were empty."""
+        self.homes: dict[Slot, None] = {}
+        """Of these the one it would rather wait for than go elsewhere."""
+        self.names = frozenset(name for name, _ in need.hold)
+        self.idle = True
+        """Nobody waits for it."""
+        self.witness: Slot | None = None
+        """The last known to be the nearest to having room."""
+        self._hold = need.hold
+        self._even = need.wish.spread or not need.hold or need.hold[0][0] == LIGHT
+        wish = need.wish
+        self._plain = not (wish.soft or wish.fallback)
+        self.roomy = Ranking(self.rank, slots)
+        self.spare = Ranking(self.nearness, slots)
+
+    def admits(self, slot: Slot) -> bool:
+        """Whether it is a candidate."""
+        return slot in (self.homes or self.members)
+
+    def candidates(self) -> Collection[Slot]:
+        """Where it may go."""
+        return self.homes or self.members
+
+    def rank(self, slot: Slot) -> Rank | None:
+        """As in ``choose``, for those without a preference of their own; None without room."""
+        if not (slot.up and slot.offered) or slot not in (self.homes or self.members):
+            return None
+        total, used, load = slot.pool.total, slot.pool.used, 0.0
+        for name, amount in self._hold:
+            there = total.get(name)
+            if not there or (taken := used[name] + amount) > there:
+                return None
+            share = taken / there
+            if share > load:  # noqa: PLR1730 - max() costs twice as much
+                load = share
+        if not (self._even or load > PACKED):
+            crowd = load = 0.0
+        else:
+            crowd = slot.crowd
+        if self._plain:
+            return (load, crowd, slot.order)
+        need = self.need
+        return (tier(slot, need), not met(need.wish.soft, slot.labels), load, crowd, slot.order)
+
+    def nearness(self, slot: Slot) -> Rank | None:
+        """How near it is to having room, the nearest first."""
+        if not slot.up or slot not in (self.homes or self.members):
+            return None
+        # As ``Pool.load_with``, of a pool that has some of everything: this is asked very often.
+        total, used, load = slot.pool.total, slot.pool.used, 0.0
+        for name, amount in self._hold:
+            there = total.get(name)
+            if not there:
+                return None
+            share = (used[name] + amount) / there
+            if share > load:  # noqa: PLR1730 - max() costs twice as much
+                load = share
+        return (load, slot.order)
+
+
+class Index:
+    """Over ``slots``, which the desk owns. ``permits`` as in ``Permission``."""
+
+    def __init__(
+        self, slots: Mapping[str, Slot], permits: Callable[[Need, Slot, float], bool]
+    ) -> None:
+        self._slots = slots
+        self._permits = permits
+        self._by_order: dict[int, Slot] = {}
+        self._by_name: dict[str, dict[Slot, None]] = {}
+        self._named: dict[Slot, str] = {}
+        self._kinds: dict[Need, Kind] = {}
+        self._kind_of: dict[Need, Kind] = {}
+        self._eased = Log()
+        self._changed = Log()
+        self.anew: list[Kind] = []
+        """Kinds that have got candidates in another way than by :meth:`changed`."""
+        self._apart: set[Need] = set()
+        """Needs that a provider has refused: what holds for them holds for no other."""
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def eased(self, slot: Slot) -> None:
+        """It has more room, or fewer things on it."""
+        self._eased.put(slot, 2 * len(self._slots) + 1024)
+
+    def changed(self, slot: Slot) -> None:
+        """It came, went, or has other things to offer."""
+        if self._slots.get(slot.peer) is slot:
+            self._by_order[slot.order] = slot
+            if self._named.get(slot) != slot.name:
+                self._unname(slot)
+                self._named[slot] = slot.name
+                for name in (slot.peer, slot.name):
+                    self._by_name.setdefault(name, {})[slot] = None
+        else:
+            self._by_order.pop(slot.order, None)
+            self._unname(slot)
+        self._changed.put(slot, 2 * len(self._slots) + 1024)
+        self.eased(slot)
+
+    def _unname(self, slot: Slot) -> None:
+        name = self._named.pop(slot, None)
+        for known in () if name is None else (slot.peer, name):
+            there = self._by_name.get(known, {})
+            there.pop(slot, None)
+            if not there:
+                self._by_name.pop(known, None)
+
+    def changes(self) -> int:
+        """How often something has changed."""
+        return self._changed.end
+
+    def set_apart(self, need: Need) -> None:
+        """A provider refused it, or may be asked for it again."""
+        if len(self._apart) > MOST_APART:
+            self._apart.clear()
+            self._kind_of.clear()
+        self._apart.add(need)
+        self.forget(lambda other: other == need)
+
+    def forget(self, which: Callable[[Need], bool]) -> None:
+        """Ask anew where these needs may go."""
+        for need in [need for need in self._kind_of if which(need)]:
+            kind = self._kind_of.pop(need)
+            if kind.need == need:
+                kind.seen = -1
+
+    # --- questions ------------------------------------------------------------------------------
+
+    def kind(self, need: Need, now: float) -> Kind:
+        """The need's, up to date."""
+        found = self._kind_of.get(need)
+        if found is None:
+            found = self._kind_of[need] = self._kind_for(need, now)
+        return self.refreshed(found, now)
+
+    def refreshed(self, kind: Kind, now: float) -> Kind:
+        """The kind, up to date."""
+        if kind.seen != self._changed.end or (kind.need.who and now - kind.made > RECHECK):
+            self._read(kind, now)
+        return kind
+
+    def _kind_for(self, need: Need, now: float) -> Kind:
+        key = need
+        if not need.who and need not in self._apart:
+            key = need._replace(
+                priority=0, image="", preemption=(), env=b"", limits=None,
+                min_runtime=0.0, max_suspended=0.0,
+            )  # fmt: skip
+        kind = self._kinds.get(key)
+        if kind is None:
+            self._make_room()
+            kind = self._kinds[key] = Kind(key, self._by_order, now)
+        return kind
+
+    def _make_room(self) -> None:
+        """Forget kinds that nobody waits for, the oldest first, when there are too many."""
+        most = max(64, MOST_PLACES // (len(self._slots) + 1))
+        if len(self._kinds) >= most or len(self._kind_of) > 10_000:
+            idle = [key for key, kind in self._kinds.items() if kind.idle]
+            for key in idle[: len(idle) // 2 + 1]:
+                del self._kinds[key]
+            alive = set(self._kinds.values())
+            self._kind_of = {n: kind for n, kind in self._kind_of.items() if kind in alive}
+
+    def _read(self, kind: Kind, now: float) -> None:
+        """Take in what has changed."""
+        need, homes = kind.need, bool(kind.homes)
+        fresh = self._changed.since(kind.seen) if kind.seen >= 0 else None
+        if fresh is None or (need.who and now - kind.made > RECHECK):
+            kind.members.clear()
+            kind.homes.clear()
+            kind.roomy.forget()
+            kind.spare.forget()
+            kind.made = now
+            self.anew.append(kind)
+            fresh = self._slots.values()
+            if need.provider:
+                fresh = list(self._by_name.get(need.provider, ()))
+        kind.seen = self._changed.end
+        home = need.wish.prefer
+        for slot in fresh:
+            there = self._slots.get(slot.peer) is slot
+            if there and feasible(slot, need) and self._permits(need, slot, now):
+                kind.members[slot] = None
+                if home and home in (slot.peer, slot.name):
+                    kind.homes[slot] = None
+                    continue
+            else:
+                kind.members.pop(slot, None)
+            kind.homes.pop(slot, None)
+        if homes and not kind.homes:
+            # Those that were passed over for its sake are in no heap.
+            kind.roomy.forget()
+            kind.spare.forget()
+            self.anew.append(kind)
+
+    def candidates(self, need: Need, now: float) -> Collection[Slot]:
+        """Providers that could meet the need if they were empty."""
+        return self.kind(need, now).candidates()
+
+    def choose(
+        self, need: Need, now: float, shut: Shut | None = None,
+        prefer: Mapping[str, float] | None = None,
+    ) -> Slot | None:  # fmt: skip
+        """What ``choose`` would take of the candidates, but those that are ``shut``."""
+        kind = self.kind(need, now)
+        kind.roomy.catch_up(self._eased, kind.candidates())
+        first = kind.roomy.first(shut)
+        if not prefer or first is None:
+            return first
+        liked = [slot for peer in prefer if (slot := self._slots.get(peer)) is not None]
+        liked = [slot for slot in liked if kind.admits(slot) and not (shut and shut(slot))]
+        return choose([first, *liked], need, (), prefer)
+
+    def nearest(self, kind: Kind) -> Slot | None:
+        """The candidate that is nearest to having room."""
+        kind.spare.catch_up(self._eased, kind.candidates())
+        kind.witness = kind.spare.first()
+        return kind.witness
+
+    def is_nearest(self, kind: Kind, slot: Slot) -> bool:
+        """Whether that is this one. Mostly one that is nearer is known from before."""
+        mine = kind.nearness(slot)
+        if mine is None:
+            return False
+        if kind.witness is not None and kind.witness is not slot:
+            other = kind.nearness(kind.witness)
+            if other is not None and other < mine:
+                return False
+        for witness in kind.spare.early():
+            other = kind.nearness(witness)
+            if other is not None and other < mine:
+                kind.witness = witness
+                return False
+        return self.nearest(kind) is slot
+
+    def check(self, now: float) -> None:
+        """Every kind knows just the providers it should, and finds what a walk would find."""
+        assert set(self._by_order.values()) == set(self._slots.values())
+        for need in list(self._kind_of):
+            kind = self.kind(need, now)
+            assert kind in self._kinds.values(), f"{need} has a kind that is forgotten"
+            could = [slot for slot in self._slots.values() if feasible(slot, kind.need)]
+            if not need.who:
+                could = [slot for slot in could if self._permits(need, slot, now)]
+                assert set(could) == kind.members.keys(), f"{need} has lost sight of providers"
+            there = [slot for slot in kind.candidates() if slot.up]
+            near = min(there, key=lambda slot: kind.nearness(slot) or (), default=None)
+            assert self.nearest(kind) is near, f"{self.nearest(kind)!r} is not {near!r}"
+            walked = choose(kind.candidates(), need)
+            assert self.choose(need, now) is walked, f"{need} should have {walked!r}"
