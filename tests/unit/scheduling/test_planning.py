@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from guactors import messages as m
 from guactors.scheduling.preemption import GAP
 from tests.unit.hub.bench import Bench, spec
 
+ITS_OWN = 0.25
 Happened = tuple[str, list[tuple[str, str]]]
 """A provider, and who gave way there and how."""
 
@@ -34,7 +35,7 @@ def happened(bench: Bench) -> list[Happened]:
         (int(order.lease.partition("-")[2]), peer, order)
         for peer in list(bench.trays)
         for order in bench.heard(peer, m.StartLease)
-        if order.caller == "c-9"
+        if order.shape.min_runtime == ITS_OWN
     ]
     return [
         (peer, sorted((word.key, word.mode) for word in order.displaces))
@@ -95,9 +96,11 @@ def world(machines: list[tuple[float, bool]], given_work: list[Any]) -> Iterator
         bench.start_leases()
         bench.start_actors()
         yield bench
-    bench.pass_time(0.3)
-    bench.start_leases()
-    bench.start_actors()
+    # Until nobody who waits could be helped: else it would be helped first.
+    while True:
+        bench.pass_time(0.3)
+        if not [*bench.start_leases(), *bench.start_actors()]:
+            break
     yield bench
 
 
@@ -106,7 +109,7 @@ def world(machines: list[tuple[float, bool]], given_work: list[Any]) -> Iterator
     machines=providers,
     given_work=st.lists(work, max_size=7),
     resources=KINDS,
-    priority=PRIORITIES,
+    priority=st.sampled_from([0, 1, 10, 12, 30]),
     count=st.integers(1, 4),
     selects=st.booleans(),
 )
@@ -120,8 +123,8 @@ def test_a_plan_is_what_then_happens(
 ) -> None:
     *_, bench = world(machines, given_work)
     labels = {"kind": "good"} if selects else {}
-    # A time of its own, so that nobody waits for quite the same.
-    shape = m.Shape(resources, priority, labels, min_runtime=0.25)
+    # Nobody else waits for quite the same.
+    shape = m.Shape(resources, priority, labels, min_runtime=ITS_OWN)
     desk = bench.core.scheduler.desk
     happened(bench)
     before = picture(desk)
@@ -130,14 +133,11 @@ def test_a_plan_is_what_then_happens(
     desk.check()
     assert answer.missing == count - len(answer.places)
     assert bool(answer.misses) == bool(answer.missing)
-    others = [x for x in bench.trays if x != "c-9" and bench.heard(x, m.StartLease)]
-    assert not others, "asking has started something"
-    names = {x.id for x in desk.leases if x.caller == "c-9"} | {
-        x.id for x in desk.actors if x.spec.owner == "c-9"
-    }
+    assert not happened(bench), "asking has started something"
     bench.say("c-9", m.SetDemand("d-new", shape, count))
+    event("victims" if any(place.victims for place in answer.places) else "none")
+    event(f"missing {bool(answer.missing)}, places {bool(answer.places)}")
     assert places(answer) == happened(bench)
-    assert names is not None
 
 
 def test_a_plan_of_nothing_but_room() -> None:
