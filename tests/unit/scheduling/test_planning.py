@@ -9,7 +9,6 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from guactors import messages as m
-from guactors.scheduling.preemption import GAP
 from tests.unit.hub.bench import Bench, spec
 
 ITS_OWN = 0.25
