@@ -30,6 +30,11 @@ ANSWER = m.PlanIs(
 )
 
 
+GIVES_WAY = (
+    "  an actor of others of priority -3 would be ended and begun anew, which frees 1 CPU, 2 GPU"
+)
+
+
 class Hub:
     """Answers, and keeps what it was asked."""
 
@@ -92,8 +97,7 @@ def test_plan(hub: Hub) -> None:
         "1 starts on box",
         "2 starts on den",
         "  l-1 of priority 0 would be suspended, which frees 1 CPU",
-        "  an actor of others of priority -3 would be ended and begun anew, which frees "
-        "1 CPU, 2 GPU",
+        GIVES_WAY,
         "1 would wait",
         "PROVIDER  REASON  PREEMPTION  DETAIL",
         "box       short   never       asked 1 CPU, free 0 of 2",

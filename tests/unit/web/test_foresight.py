@@ -1,4 +1,4 @@
-"""Explanations and plans over HTTP: in whose session, what is asked, and the form of the answers."""
+"""Explanations and plans over HTTP: in whose session, what is asked, the form of the answers."""
 
 from __future__ import annotations
 
