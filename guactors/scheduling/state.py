@@ -211,6 +211,7 @@ class SchedulerState:
                 need = demand.need._replace(who=caller.who)
                 self.desk.demands.move(demand, need, demand.shape)
                 self._judge.judge(demand, now)
+        self._rejoin.owner_came(caller)
 
     def _standing_changed(self, event: e.StandingChanged, now: float) -> None:
         """Other rights, or none: what may not be any more ends, unless it may finish."""
