@@ -203,7 +203,7 @@ class LeaseBook:
             task.peer = ""
         cancelled = [task for task in back if task.cancelled]
         if not target.in_flight:
-            lease.idle_since = now
+            lease.idle_since, lease.slow = now, False
             if lease.recalled or lease.standing is not None or message.halt:
                 self.give_back(lease)
         self.requeue(self.demands[lease.key], [t for t in back if not t.cancelled], now)

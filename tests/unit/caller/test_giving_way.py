@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guactors import messages as m
-from guactors.caller.leases import BRIEF
+from guactors.caller.leases import BRIEF, OVERDUE
 from guactors.errors import Preempted, TaskCancelled, WorkerDied
 from tests.unit.caller.bench import KEY, Bench, endpoints
 
@@ -127,3 +127,16 @@ def test_what_is_stopped_for_good_is_not_tried_again() -> None:
     error = bench.failure(id)
     assert isinstance(error, Preempted) and isinstance(error, WorkerDied)
     assert "priority 10" in str(error)
+
+
+def test_what_was_sent_to_one_that_just_stood_still_comes_back_and_goes_out_again() -> None:
+    bench = Bench()
+    ids = [bench.call() for _ in range(3)]
+    bench.grant()
+    bench.hub(m.LeaseSuspended("l-1", STANDING))
+    bench.pass_time(OVERDUE + 1.0)
+    bench.hub(m.LeaseResumed("l-1"))
+    bench.calls("w-1")
+    bench.says("w-1", m.Bounced(ids[:1], True))
+    bench.says("w-1", m.Unblocked())
+    assert bench.calls("w-1") == ids[:1]
