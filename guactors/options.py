@@ -15,7 +15,7 @@ from guactors.errors import UnknownOption
 from guactors.messages import Limits, Shape
 from guactors.placing import is_fallback, is_selector, is_strategy, where
 from guactors.runtime_env.options import check_runtime_env
-from guactors.security.words import NEVER, PREEMPTION, RUNTIMES, is_image_id, is_runtime
+from guactors.security.words import GIVING_WAY, NEVER, RUNTIMES, is_image_id, is_runtime
 
 TASK = "task"
 ACTOR = "actor"
@@ -82,7 +82,7 @@ def _modes(value: Any) -> bool:
         return False
     if NEVER in value:
         return len(value) == 1
-    return set(value) <= set(PREEMPTION) and len(set(value)) == len(value)
+    return set(value) <= set(GIVING_WAY) and len(set(value)) == len(value)
 
 
 def _limits(value: Any) -> bool:
@@ -141,7 +141,7 @@ _WHO = {
     "preemption": (
         {TASK, ACTOR},
         _modes,
-        f"a list of {', '.join(PREEMPTION)}, each at most once, or ['{NEVER}']",
+        f"a list of {', '.join(GIVING_WAY)}, each at most once, or ['{NEVER}']",
     ),
     "min_runtime": ({TASK, ACTOR}, _amount, "seconds, 0 or more"),
     "max_suspended": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 for no limit"),

@@ -11,6 +11,7 @@ when no other thread has led for :data:`HOLD_OFF` seconds, and gives way at once
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -30,6 +31,8 @@ def cpu_count() -> int:
 
 HOLD_OFF = 0.003
 """Seconds without a waiting thread before the background thread polls."""
+SHORTEST = 0.001
+"""Shortest sleep of the background thread while another one leads."""
 LONGEST = 0.5
 """Longest sleep, a bound on the harm of a missed edge."""
 SPIN = 0.0004 if cpu_count() > 1 else 0.0
@@ -83,6 +86,8 @@ class Pump:
         self._closing = False
         self._kicked = False
         self._usual = 0.0
+        self._hurry = math.inf
+        """When the service is due though the one who led last did not know."""
         self._thread = threading.Thread(target=self._background, name=name, daemon=True)
 
     def start(self) -> None:
@@ -108,9 +113,16 @@ class Pump:
         if self._leader and self._leader != threading.get_ident():
             self.poller.wake()
 
+    def hurry(self, at: float) -> None:
+        """The service is to be called at this time at the latest, whoever leads then."""
+        self._hurry = min(self._hurry, at)
+        self._rouse()
+
     def serve(self, ready: list[int]) -> float | None:
         """One round of the service; the lock must be held."""
         self._kicked = False
+        if self._hurry < math.inf and time.monotonic() >= self._hurry:
+            self._hurry = math.inf
         return self._service(ready)
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
@@ -228,7 +240,8 @@ class Pump:
                     self._leader = _BACKGROUND
                 led = self._leader not in (0, _BACKGROUND)
             if not mine:
-                self._nap(LONGEST if led and since > 1.0 else HOLD_OFF)
+                nap = LONGEST if led and since > 1.0 else HOLD_OFF
+                self._nap(min(nap, max(SHORTEST, self._hurry - time.monotonic())))
                 delay = 0.0
                 continue
             ready = self.poller.wait(LONGEST if delay is None else min(delay, LONGEST))

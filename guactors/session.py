@@ -288,6 +288,7 @@ class Session:
                 self._depots.make(effect)
             elif type(effect) is Hurry:
                 self._next_tick = min(self._next_tick, effect.at)
+                self.pump.hurry(effect.at)
 
     def _to_neighbour(self, effect: SendPeer) -> None:
         if self.send_neighbour is not None:

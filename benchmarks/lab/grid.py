@@ -163,8 +163,25 @@ class Grid:
     # --- providers ------------------------------------------------------------------------------
 
     def _start(self, peer: str, message: m.StartLease) -> None:
-        self.figures.decisions += 1
+        self.figures.decisions += 1 + len(message.displaces)
+        for word in message.displaces:
+            self._pause(peer, word)
         self.clock.at(self.clock.now + START, self._started, peer, message.lease)
+
+    def _pause(self, peer: str, word: m.Displaced) -> None:
+        run = self.runs.get(word.key)
+        if run is not None and not run.paused:
+            self.figures.preemptions += 1
+            self.figures.hold(-run.job.cpus, self.clock.now)
+            run.pause(self.clock.now)
+        self.say(peer, m.Suspended(word.key, word.number))
+
+    def _resume(self, peer: str, message: m.Resume) -> None:
+        run = self.runs.get(message.key)
+        if run is not None and run.paused:
+            self.figures.hold(run.job.cpus, self.clock.now)
+            self.clock.at(run.go(self.clock.now), self._ended, message.key, run.turn)
+        self.say(peer, m.Resumed(message.key, message.number))
 
     def _started(self, peer: str, lease: str) -> None:
         self.say(peer, m.LeaseStarted(lease, f"w-{lease}", []))
@@ -198,6 +215,7 @@ class Grid:
     _ON: ClassVar[dict[type[m.Message], Callable[[Grid, str, Any], None]]] = {
         m.StartLease: _start,
         m.LeaseGranted: _granted,
+        m.Resume: _resume,
     }
     """What peers do about a message. A recalled lease needs no line: its caller finishes the one
     job that it has, and returns it then."""

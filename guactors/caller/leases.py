@@ -203,7 +203,7 @@ class LeaseBook:
             task.peer = ""
         cancelled = [task for task in back if task.cancelled]
         if not target.in_flight:
-            lease.idle_since = now
+            lease.idle_since, lease.slow = now, False
             if lease.recalled or lease.standing is not None or message.halt:
                 self.give_back(lease)
         self.requeue(self.demands[lease.key], [t for t in back if not t.cancelled], now)
@@ -236,12 +236,13 @@ class LeaseBook:
         peer = lease.target.peer
         self.remove(lease)
         demand = self.demands[lease.key]
+        # Before the lease goes back: else it would be granted again at once.
+        self._tell(demand, len(demand.leases) + (1 if demand.queue else 0))
         self.effects.append(SendHub(ReturnLease(lease.id, dead)))
         if self.objects.lends_to(peer) or self.objects.borrows_from(peer):
             self.linked.add(peer)
         else:
             self.effects.append(Hangup(peer))
-        self._tell(demand, len(demand.leases) + (1 if demand.queue else 0))
 
     def on_tick(self, now: float) -> None:
         """Return leases that lingered long enough; rebalance; update demand."""

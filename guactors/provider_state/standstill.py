@@ -3,7 +3,8 @@
 Owns: the way of a worker into standing still and out of it, and the jobs that must not begin before
 others stand still. Must never: choose who is suspended (the hub does), or end one.
 
-A worker that runs Python is first told to Stand: it gives back what has not started, so that its
+A newcomer does not wait for a worker that runs Python: it takes a few milliseconds to begin
+itself. Such a worker is first told to Stand: it gives back what has not started, so that its
 caller can have it done elsewhere, and says Stood; then its processes are stopped. One that does not
 answer soon, because its code holds the interpreter, is stopped all the same. An actor is stopped at
 once, for its calls can go nowhere else. Where programs run in an instance the worker suspends that,
@@ -80,11 +81,13 @@ class Standstill:
         return effects
 
     def _is_missing(self, key: str) -> bool:
-        """Whether it still runs here."""
-        if self._pool.find(key) is None:
+        """Whether it is to be waited for. A process can always be stopped, and soon is; an instance
+        may refuse, and what is to end has all that it holds until it is gone."""
+        worker = self._pool.find(key)
+        if worker is None:
             return False
         still = self._still.get(key)
-        return still is None or still.due is not None
+        return still is None or (still.due is not None and has_instance(worker))
 
     def suspend(self, key: str, number: int, now: float, reason: str = "") -> list[Effect]:
         """Make it stand still; one that does already has a new number, and says so."""

@@ -49,6 +49,8 @@ class ActorRecord:
     crashing: bool = False
     """It was asked to end as if by a crash."""
     alive_since: float = 0.0
+    adopted: bool = False
+    """A provider told of it, and its owner was not asked yet whether it should live."""
     suspension: Suspension | None = None
     """See Lease; so all that follow."""
     displaced: int = 0

@@ -115,8 +115,16 @@ class Queue:
     """Everybody with the same need."""
 
     __slots__ = (
-        "_callers", "_demands", "_rank_of", "blocked", "blocked_since", "in_vain", "need",
-        "stirred", "waiting",
+        "_callers",
+        "_demands",
+        "_rank_of",
+        "blocked",
+        "blocked_since",
+        "in_vain",
+        "need",
+        "spared_until",
+        "stirred",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, need: Need, rank_of: Callable[[str], Rank]) -> None:
@@ -129,6 +137,8 @@ class Queue:
         """Since when every try has failed."""
         self.in_vain = -math.inf
         """When leases to ask back for it were last looked for, and not found."""
+        self.spared_until = -math.inf
+        """Until then nobody is looked for who would give way for it."""
         self.stirred: dict[Queue, None] | None = None
         """Where it enters itself when its turn may have changed."""
         self._callers: Heap[str, Rank] = Heap()

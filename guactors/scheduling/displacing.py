@@ -6,8 +6,8 @@ provider, undone where that fails, and ended when there is room again. Must neve
 
 Two phases. The hub books the newcomer on the provider and its victims as suspended, in one step: so
 nothing else can take the room. The order to start carries their names; the provider makes them
-stand still when the newcomer is ready, and only then starts it. Where one does not stand still the
-newcomer is refused (``not_displaced``), its room comes back, and the others go on.
+stand still when the newcomer may begin. Where one does not stand still the newcomer is refused
+(``not_displaced``), its room comes back, and the others go on.
 
 Who stands still is the first in line: before everybody of its own priority or a lower one, the one
 that has stood longest before the others.
@@ -41,6 +41,10 @@ from guactors.scheduling.suspending import resume, suspend
 STEADY = 10.0
 """Seconds for which one that could not stand still is left alone."""
 MOST_AT_ONCE = 64
+LOOK_AGAIN = 0.1
+"""Seconds for which a queue for which nobody could give way is not tried again."""
+MOST_IN_VAIN = 32
+"""Searches in vain within that time, whoever they are for: then all wait."""
 
 
 class Displacing:
@@ -51,6 +55,8 @@ class Displacing:
         self._leases = leases
         self._actors = actors
         self._numbers = count(1)
+        self._vain_since = -LOOK_AGAIN
+        self._vain = 0
 
     # --- making room ----------------------------------------------------------------------------
 
@@ -58,16 +64,22 @@ class Displacing:
         """Make room for as many of these, which found none, as can be; the highest priority
         first. Whether something gave way."""
         desk, displaced = self._desk, False
+        if now >= self._vain_since + LOOK_AGAIN:
+            self._vain_since, self._vain = now, 0
         for queue in sorted(queues, key=lambda queue: -queue.need.priority):
             need = queue.need
-            if not desk.seats.levels(need.priority - GAP):
+            if self._vain >= MOST_IN_VAIN or not desk.seats.levels(need.priority - GAP):
                 break
+            if now < queue.spared_until:
+                continue
             for _ in range(min(queue.waiting, MOST_AT_ONCE)):
                 if not desk.permission.within_quota(need, now):
                     break
                 demand = desk.demands.head(queue)
                 plan = make_plan(desk, need, now, caller=demand.caller)
                 if plan is None:
+                    self._vain += 1
+                    queue.spared_until = now + LOOK_AGAIN
                     break
                 self._displace(demand, plan, now)
                 displaced = True

@@ -128,7 +128,8 @@ class LeaseRules:
         caller = desk.callers[demand.caller]
         lease = Lease(
             desk.fresh("lease"), caller.session, caller.peer, demand.key, demand.need, slot,
-            LeaseState.STARTING, now, slot_epoch=slot.epoch, bundle=bundle, brief=bool(displaces),
+            LeaseState.STARTING, now, slot_epoch=slot.epoch, bundle=bundle,
+            brief=bool(displaces) or bool(desk.standing.on(slot.peer)),
         )  # fmt: skip
         desk.demands.served(demand)
         demand.infeasible = False

@@ -34,6 +34,7 @@ from guactors.scheduling.leases import LeaseState
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Tenant
+from guactors.security.words import GIVING_WAY
 
 GAP: Final = 10
 """A victim's priority is lower by so much at the least; below it priority orders, and no more."""
@@ -42,7 +43,7 @@ DEFAULT: Final = (SUSPEND,)
 """What may be done with work whose owner said nothing."""
 MOST_LOOKED: Final = 64
 """Providers that are looked at for each priority of victims."""
-MODES: Final = (SUSPEND, "requeue", "stop")
+MODES: Final = GIVING_WAY
 
 
 class Spared(enum.StrEnum):

@@ -24,7 +24,7 @@ from guactors.messages import (
 )
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.actors import ActorRecord
-from guactors.scheduling.desk import Caller, Desk
+from guactors.scheduling.desk import Caller, Desk, sees
 from guactors.scheduling.events import Decision
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease, LeaseState
@@ -195,6 +195,7 @@ class Rejoin:
         record = ActorRecord(
             spec, report.payload, need, report.signatures, "pending", report.incarnation,
             starts=report.incarnation + 1, restarts=report.incarnation,
+            adopted=spec.owner not in desk.callers,
         )  # fmt: skip
         desk.actors.add(record)
         desk.seat(record, slot)
@@ -254,6 +255,14 @@ class Rejoin:
             )
 
     # --- callers --------------------------------------------------------------------------------
+
+    def owner_came(self, caller: Caller) -> None:
+        """It hears of what was taken over from providers before it came: it may know that one of
+        these has ended."""
+        for record in self._desk.actors.owned_by(caller.peer):
+            if record.adopted and sees(caller, record):
+                record.adopted = False
+                self._desk.say(caller.peer, record.update(self._desk.wall))
 
     def held(self, caller: Caller, message: HeldLeases, now: float) -> None:
         """The leases that the caller still has."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
@@ -38,6 +39,8 @@ from guactors.scheduling.rejoin import Rejoin
 from guactors.security.marks import Mark, no_mark
 from guactors.security.rights import Rights
 
+MOST_TIGHT = 64
+"""Queues that are tried again now and then; with time others may be made to give way."""
 MOST_ENDED = 256
 """So many ended sessions are remembered, for providers that were away when they ended."""
 
@@ -115,7 +118,7 @@ class SchedulerState:
             self._groups.orphaned(now)
         tight = self._place(now)
         if now >= self._look_at():
-            tight = list(self.desk.lines.every())
+            tight = list(islice(self.desk.lines.every(), MOST_TIGHT))
         while self._displacing.look(tight, now):
             tight = self._place(now)  # what gave way may have given more than was needed
         self._recall(now)
@@ -211,6 +214,7 @@ class SchedulerState:
                 need = demand.need._replace(who=caller.who)
                 self.desk.demands.move(demand, need, demand.shape)
                 self._judge.judge(demand, now)
+        self._rejoin.owner_came(caller)
 
     def _standing_changed(self, event: e.StandingChanged, now: float) -> None:
         """Other rights, or none: what may not be any more ends, unless it may finish."""

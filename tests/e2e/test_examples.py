@@ -141,3 +141,15 @@ def test_an_animation_of_the_machine_s_own_program(tmp_path: Path) -> None:
 def test_embedded_actor_kit(tmp_path: Path) -> None:
     done = run("embed_actor_kit.py", cwd=tmp_path)
     assert done.stdout
+
+
+def test_priorities_show_who_stood_still(tmp_path: Path) -> None:
+    done = run("priorities.py", "--seconds", "4", cwd=tmp_path)
+    rows = {line[:9].strip(): line for line in done.stdout.splitlines() if "|" in line}
+    assert len(rows) == 11
+    assert any("#." in row and ".#" in row for name, row in rows.items() if "render" in name)
+    assert "alarm" in rows and "." not in rows["alarm"].partition("|")[2]
+    table = [line.split() for line in done.stdout.splitlines() if "ms" in line]
+    waits = {" ".join(words[:-7]): float(words[-6]) for words in table}
+    urgent = [wait for name, wait in waits.items() if "urgent" in name]
+    assert len(urgent) == 6 and max(urgent) < 2000, waits

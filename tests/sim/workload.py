@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 Step = Callable[["Driver"], None]
+HIGHEST_GRANTED = 10
+"""Priority that every app of a world with keys may ask for."""
 LONGEST_CPU = 5.0
 """Seconds that an actor keeps a CPU."""
 WAYS: tuple[tuple[str, ...], ...] = (
@@ -290,6 +292,8 @@ class Driver:
         self._world.ledger.promised(caller.peer, task, again="requeue" in options.preemption)
         amounts = {"CPU": options.cpus, "GPU": options.gpus}
         held = {name: amount for name, amount in amounts.items() if amount}
+        if self._world.keys is not None:
+            options.priority = min(options.priority, HIGHEST_GRANTED)
         shape = Shape(
             held, options.priority, image=options.image, preemption=list(options.preemption),
             max_suspended=0.5 if options.preemption[:1] == ("suspend",) else 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,3 +91,26 @@ def test_max_calls_is_for_tasks() -> None:
 def test_runs_are_counted_apart_for_each_limit() -> None:
     assert function_id(b"code", 2) != function_id(b"code", 3)
     assert function_id(b"code", 0) == function_id(b"code")
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        *(("preemption", bad) for bad in (
+            "suspend", ["never", "suspend"], ["suspend", "suspend"], ["kill"], ["checkpoint"], [1],
+            [["suspend"]], None,
+        )),
+        *(("min_runtime", bad) for bad in (-1, math.nan, math.inf, 1e100, "1", True)),
+        *(("max_suspended", bad) for bad in (-0.1, math.nan, 1e100)),
+        *(("priority", bad) for bad in (2**31, -(2**40), 1.5, math.nan, "high", True)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("who", [TASK, ACTOR])
+def test_how_it_gives_way_is_checked_and_named(who: str, name: str, bad: object) -> None:
+    with pytest.raises(UnknownOption, match=f"^{name}="):
+        check_options({name: bad}, who)
+
+
+@pytest.mark.parametrize("good", [[], ["suspend"], ("requeue", "stop"), ["never"]])
+def test_ways_to_give_way(good: list[str]) -> None:
+    check_options({"preemption": good, "min_runtime": 0, "max_suspended": 600.0}, TASK)

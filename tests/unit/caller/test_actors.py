@@ -200,3 +200,21 @@ def test_an_actor_nobody_can_host_is_given_up() -> None:
     bench.pass_time(11.0)
     assert isinstance(bench.failure(id), Unschedulable)
     assert bench.told(m.KillActor) == [m.KillActor("a-1")]
+
+
+def test_one_that_is_dead_is_not_let_live_by_a_hub_that_was_not_there() -> None:
+    bench = Bench()
+    bench.actor()
+    bench.alive()
+    bench.hub(dead("group_removed"))
+    bench.told(m.KillActor)
+    bench.alive()
+    assert bench.told(m.KillActor) == [m.KillActor("a-1")]
+
+
+def test_one_that_a_hub_did_not_know_yet_is_let_live() -> None:
+    bench = Bench()
+    bench.actor()
+    bench.hub(m.ActorUpdate("a-1", "dead", 0, death=m.DeathReport("released", m.UNKNOWN_HERE)))
+    bench.alive()
+    assert bench.told(m.KillActor) == []
