@@ -104,6 +104,7 @@ def test_a_call_and_an_actor_that_wait() -> None:
     assert {one["kind"] for one in gu.explain()} == {"actor", "lease"}
     gu.cancel(waiting)
     gu.kill(actor)
+    until(lambda: not gu.explain())
 
 
 @pytest.mark.usefixtures("busy")
@@ -152,6 +153,7 @@ def test_the_same_as_commands() -> None:
     waiting = stay.options(num_cpus=2).remote("/")
     until(lambda: "asked 2 CPU, free 0 of 2" in command("explain"))
     gu.cancel(waiting)
+    until(lambda: not gu.explain())
 
 
 def test_options_that_cannot_be() -> None:
