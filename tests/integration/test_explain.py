@@ -147,8 +147,9 @@ def test_the_same_as_commands() -> None:
     assert shown["missing"] == 1 and shown["misses"][0]["reason"] == "too_small"
     assert "asked 4 CPU, the most there is is 2" in shown["never"]
     assert command("explain").strip() == "nothing waits"
-    waiting = stay.options(num_cpus=2).remote("/")
+    last = stay.options(num_cpus=2).remote("/")
     until(lambda: "asked 2 CPU, free 0 of 2" in command("explain"))
+    assert last is not None
 
 
 def test_options_that_cannot_be() -> None:
