@@ -105,6 +105,7 @@ class Cancelling:
                 self._make_way(task)
         elif task in home.queue:
             home.queue.remove(task)
+            self._leases.wants_less(home)
         return True
 
     def cancel_children(self, parent: object, now: float) -> None:

@@ -244,6 +244,11 @@ class LeaseBook:
         else:
             self.effects.append(Hangup(peer))
 
+    def wants_less(self, demand: Demand) -> None:
+        """Calls were taken out of its queue: what nobody waits for is not asked for."""
+        if not demand.queue:
+            self._tell(demand, len(demand.leases))
+
     def on_tick(self, now: float) -> None:
         """Return leases that lingered long enough; rebalance; update demand."""
         for demand in self.demands.values():

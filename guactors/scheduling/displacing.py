@@ -135,27 +135,31 @@ class Displacing:
 
     # --- giving it back -------------------------------------------------------------------------
 
-    def levels(self) -> list[int]:
-        """Priorities of what stands still, the lowest first."""
-        return sorted({tenant.need.priority for tenant in self._desk.standing})
+    def stood_on(self, slots: Iterable[Slot]) -> dict[int, list[Tenant]]:
+        """By priority, what stands still on these providers."""
+        found: dict[int, list[Tenant]] = {}
+        for slot in slots:
+            for tenant in self._desk.standing.on(slot.peer) if slot.up else ():
+                found.setdefault(tenant.need.priority, []).append(tenant)
+        return found
 
-    def bring_back(self, priority: int, now: float) -> list[Slot]:
-        """Let go on what has this priority and finds room again, the longest suspended first; the
-        providers on which something does."""
+    def bring_back(self, tenants: list[Tenant], now: float) -> list[Slot]:
+        """Let go on those that find room again, the longest suspended first; the providers on which
+        some do."""
         found: list[Slot] = []
-        kept: list[tuple[Need, Slot]] = []
-        for tenant in sorted(self._desk.standing, key=_since):
+        kept: dict[Slot, list[Need]] = {}
+        for tenant in sorted(tenants, key=_since):
             slot = tenant.slot
-            if tenant.need.priority != priority or slot is None or not slot.up:
+            if slot is None or tenant.suspension is None:
                 continue
-            units = yielded(tenant.need.hold) if not _blocked(tenant) else ()
-            need = tenant.need._replace(hold=units)
-            closed = any(other is slot and contends(held, need) for held, other in kept)
+            need = tenant.need
+            units = yielded(need.hold) if not _blocked(tenant) else ()
+            closed = any(contends(other, need) for other in kept.get(slot, ())) if units else False
             if slot.pool.fits(units) and not closed:
                 self._resume(tenant, slot, now)
                 found.append(slot)
             else:
-                kept.append((need, slot))
+                kept.setdefault(slot, []).append(need._replace(hold=units))
         return found
 
     def _resume(self, tenant: Tenant, slot: Slot, now: float) -> None:

@@ -141,14 +141,15 @@ class SchedulerState:
             self._news = True
         roomier, desk.roomier = desk.roomier, {}
         tries = desk.lines.round(roomier.values(), self._claims.kept, now)
-        back = self._displacing.levels() if roomier else []
+        stood = self._displacing.stood_on(roomier.values())
+        back = sorted(stood)
         for level in tries.levels() if tries is not None else ():
             while tries is not None and back and back[-1] >= level.priority:
-                for slot in self._displacing.bring_back(back.pop(), now):
+                for slot in self._displacing.bring_back(stood[back.pop()], now):
                     tries.taken(slot)
             tight += self._place_level(level, now)
         while back:
-            self._displacing.bring_back(back.pop(), now)
+            self._displacing.bring_back(stood[back.pop()], now)
         if tries is not None:
             self._news = self._news or bool(desk.demands.queues)
         return tight

@@ -419,3 +419,13 @@ def test_its_own_limit_is_its_own_fault() -> None:
         bench.grant(f"l-{number}", f"w-{number}")
         lose(bench, number, m.DeathReport("memory_limit", "so much", worker=f"w-{number}"))
     assert isinstance(bench.failure(id), OutOfMemory)
+
+
+def test_a_lease_that_nobody_waits_for_any_more_is_not_asked_for() -> None:
+    bench = Bench()
+    first, second = bench.call(), bench.call()
+    bench.told(m.SetDemand)
+    bench.cancel(first)
+    assert not bench.told(m.SetDemand)
+    bench.cancel(second)
+    assert bench.told(m.SetDemand) == [m.SetDemand(KEY, ONE, 0)]
