@@ -102,6 +102,9 @@ def test_a_call_and_an_actor_that_wait() -> None:
     (row,) = until(lambda: gu.explain(actor))
     assert (row["kind"], row["reason"]) == ("actor", "short")
     assert {one["kind"] for one in gu.explain()} == {"actor", "lease"}
+    gu.cancel(waiting)
+    gu.kill(actor)
+    until(lambda: str(gu.explain()) == "nothing waits")
 
 
 @pytest.mark.usefixtures("busy")
