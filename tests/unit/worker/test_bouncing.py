@@ -44,6 +44,7 @@ def test_one_that_does_not_stand_still_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_that_does_not_go_on_ends_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bouncing, "pause_all", lambda: None)
     monkeypatch.setattr(bouncing, "resume_all", fails)
     found, control = made()
     found.stand(7)
