@@ -113,9 +113,7 @@ class Standstill:
     def resume(self, key: str, number: int, now: float) -> list[Effect]:
         """It may run."""
         effects = self.release(key, now)
-        for other, held in list(self.held.items()):
-            if held.missing.pop(key, None) is not None:
-                self._begin_if_ready(other, held)
+        self._no_longer_missing(key)
         return [*effects, *self._line.tell(Resumed(key, number), now)]
 
     def release(self, key: str, now: float) -> list[Effect]:
@@ -188,13 +186,9 @@ class Standstill:
 
     def _no_longer_missing(self, key: str) -> None:
         for other, held in list(self.held.items()):
-            if held.missing.pop(key, None) is not None:
-                self._begin_if_ready(other, held)
-
-    def _begin_if_ready(self, key: str, held: Held) -> None:
-        if not held.missing:
-            del self.held[key]
-            self._pool.pending[key] = held.job
+            if held.missing.pop(key, None) is not None and not held.missing:
+                del self.held[other]
+                self._pool.pending[other] = held.job
 
     def again(self) -> list[Suspended]:
         """Said after an Offer, which has no word for it."""

@@ -347,6 +347,13 @@ class DemandBook:
         """What hindered this principal may be gone, wherever there is room."""
         self.fresh.update(self._of_who.get(who, {}))
 
+    def pause(self, caller: str, paused: bool) -> None:
+        """Its calls are to wait, or to wait no more."""
+        for demand in self.of_caller(caller):
+            if demand.paused != paused and not demand.is_actor:
+                demand.paused = paused
+                self.refresh(demand)
+
     def served(self, demand: Demand) -> None:
         """It was its turn."""
         self._counter += 1

@@ -225,6 +225,16 @@ class Desk:
         """The lease or the live actor of this id."""
         return self.leases.by_id.get(key) or self.actors.live.get(key)
 
+    def _unseated(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
+        self.seats.remove(tenant)
+        if tenant.suspension is not None:
+            self.standing.discard(slot.peer, tenant)
+            self.pause_demands(tenant.worker, False)
+
+    def pause_demands(self, worker: str, paused: bool) -> None:
+        """What stands still could not use a lease, and could not give it back."""
+        self.demands.pause(self.caller_at.get(worker, ""), paused)
+
     # --- leases ---------------------------------------------------------------------------------
 
     def put_lease(self, lease: Lease) -> None:
@@ -247,8 +257,7 @@ class Desk:
         if lease.bundle is not None:
             lease.bundle.leases.discard(lease.id)
         self.give(lease.slot, lease.taken(), lease.bundle)
-        self.standing.discard(lease.slot.peer, lease)
-        self.seats.remove(lease)
+        self._unseated(lease, lease.slot)
         self._hold_less(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -375,8 +384,7 @@ class Desk:
             if record.bundle is not None:
                 record.bundle.actors.discard(record.id)
             self.give(slot, record.taken(), record.bundle)
-            self.standing.discard(slot.peer, record)
-            self.seats.remove(record)
+            self._unseated(record, slot)
             self._hold_less(record.need)
         record.suspension = None
         record.slot = record.bundle = None

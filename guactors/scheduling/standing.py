@@ -1,8 +1,8 @@
 """That something stands still for others: since when, for whom, and how far that has come.
 
 Owns: the record of a suspension, the index of what stands still on which provider, and of which
-providers have work of which priority. Must never:
-decide who is suspended (``preemption`` does), or touch a pool (``suspending`` does).
+providers have work of which priority. Must never: decide who is suspended (``preemption`` does), or
+touch a pool (``suspending`` does).
 
 What stands still gives its processors to others and keeps all else: memory, devices, its place.
 """
@@ -110,9 +110,6 @@ class StandingBook:
 
     def __init__(self) -> None:
         self._there: dict[str, dict[str, Tenant]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._there)
 
     def __iter__(self) -> Iterator[Tenant]:
         for there in self._there.values():

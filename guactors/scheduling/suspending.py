@@ -23,10 +23,9 @@ def suspend(desk: Desk, tenant: Tenant, suspension: Suspension) -> None:
     desk.standing.add(slot.peer, tenant)
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
-        _pause_its_demands(desk, tenant.worker, True)
     else:
         desk.give(slot, yielded(tenant.need.hold), tenant.bundle)
-        _pause_its_demands(desk, tenant.worker, True)
+    desk.pause_demands(tenant.worker, True)
 
 
 def resume(desk: Desk, tenant: Tenant) -> None:
@@ -42,12 +41,4 @@ def resume(desk: Desk, tenant: Tenant) -> None:
     else:
         desk.take(slot, yielded(tenant.need.hold), tenant.bundle)
         (tenant.bundle or slot).forced = True
-    _pause_its_demands(desk, tenant.worker, False)
-
-
-def _pause_its_demands(desk: Desk, worker: str, paused: bool) -> None:
-    """What stands still could not use a lease."""
-    for demand in desk.demands.of_caller(worker) if worker else ():
-        if demand.paused != paused:
-            demand.paused = paused
-            desk.demands.refresh(demand)
+    desk.pause_demands(tenant.worker, False)

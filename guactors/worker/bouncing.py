@@ -90,7 +90,12 @@ class Bouncing:
 
     def go_on(self) -> None:
         """It stands still no longer. The control thread."""
-        resume_all()
+        try:
+            resume_all()
+        except GuactorsError as fault:
+            # An instance that cannot go on is of no use to anybody.
+            gone = m.InstanceGone("unresponsive", f"an instance does not go on: {fault}"[:1000])
+            self._worker.control.tell_provider(gone)
         with self._saying:
             self.standing = False
             if not self.blocked:

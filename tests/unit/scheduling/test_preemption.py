@@ -335,6 +335,24 @@ def test_whose_workers_others_work_for_is_spared() -> None:
     assert plan is not None and lease not in plan.victims
 
 
+def test_what_stands_still_is_given_nothing_that_it_could_not_give_back() -> None:
+    bench, low = full(1.0)
+    lease = bench.core.scheduler.desk.leases.by_id[low[0]]
+    versions = m.Versions("0", "3.11.7")
+    bench.hello(m.Hello("c-3", "caller", versions, 1, "here", "s-1", False, lease.worker))
+    bench.demand("c-3", "d-3", 1, priority=5)
+    urgent(bench)
+    order = start(bench)
+    assert [word.key for word in order.displaces] == low
+    bench.demand("c-2", "d-9", 0)
+    bench.say("c-2", m.ReturnLease(order.lease))
+    assert bench.one("p-1", m.Resume).key == low[0], "its own call would have taken its place"
+    assert displaced(bench) == []
+    bench.demand("c-1", "d-1", 0)
+    bench.say("c-1", m.ReturnLease(low[0]))
+    assert len(displaced(bench)) == 1, "it waits as before"
+
+
 def test_a_new_hub_takes_over_what_stands_still() -> None:
     bench, low = full(1.0)
     urgent(bench)
