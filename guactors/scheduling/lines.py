@@ -16,7 +16,8 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from itertools import count, islice
 
-from guactors.scheduling.demand import DemandBook, Heap, Queue, Turn
+from guactors.scheduling.demand import DemandBook, Queue
+from guactors.scheduling.heap import Heap, Turn
 from guactors.scheduling.index import Index, Kind
 from guactors.scheduling.placement import Need, Slot, choose, contends
 from guactors.scheduling.standing import StandingBook

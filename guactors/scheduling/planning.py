@@ -11,9 +11,9 @@ from copy import copy
 from typing import NamedTuple
 
 from guactors.scheduling import placement
-from guactors.scheduling.demand import Turn
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.explaining import Kept, Miss, Question, misses
+from guactors.scheduling.heap import Turn
 from guactors.scheduling.index import Kind
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lines import Keepers
