@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         wait,
     )
     from guactors.deployment import Deployment, deploy
+    from guactors.foresight import explain, plan
     from guactors.integrations.mapping import map  # noqa: A004 - Python's, on a grid
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ __all__ = [
     "cluster_resources",
     "deploy",
     "exceptions",
+    "explain",
     "get",
     "get_actor",
     "get_gpu_ids",
@@ -73,6 +75,7 @@ __all__ = [
     "map",
     "method",
     "nodes",
+    "plan",
     "put",
     "remote",
     "shutdown",
@@ -85,7 +88,9 @@ __all__ = [
 _ELSEWHERE = {
     "Deployment": "guactors.deployment",
     "deploy": "guactors.deployment",
+    "explain": "guactors.foresight",
     "map": "guactors.integrations.mapping",
+    "plan": "guactors.foresight",
 }
 """Homes of the names that are not in ``api``."""
 _MODULES = frozenset({"actor", "exceptions", "util"})

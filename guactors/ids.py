@@ -9,6 +9,7 @@ mixed-up id visible in logs; 64 random bits make accidental collision within one
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import NewType
 
@@ -44,3 +45,8 @@ KINDS = {
 def fresh(kind: str) -> str:
     """A new random id of ``kind`` (a key of :data:`KINDS`)."""
     return f"{KINDS[kind]}-{os.urandom(8).hex()}"
+
+
+def demand_id(caller: str, key: str) -> str:
+    """The grid-wide name of what a caller wants under a key of its own: ``d-``."""
+    return f"d-{hashlib.blake2b(f'{caller}/{key}'.encode(), digest_size=8).hexdigest()}"

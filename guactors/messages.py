@@ -12,7 +12,7 @@ multipart message, ``buffers`` says how many belong to the value.
 
 Tags: 1-19 common, 20-49 caller and hub, 50-79 hub and provider, 80-89 provider and worker,
 90-119 caller and worker, 120-149 authority (keys, grants, audit, tokens), 150-169 images,
-190-199 looking inside, 200-209 placement groups.
+190-199 and 214-215 looking inside, 200-209 placement groups.
 """
 
 from __future__ import annotations
@@ -483,6 +483,41 @@ class RowPage(Word, frozen=True):
     cursor: Count = 0
     matched: Count = 0
     dropped: Count = 0
+
+
+class PlannedVictim(Word, frozen=True):
+    """What would give way, and by which ``mode`` of ``Shape.preemption``. ``key``: its id, and
+    ``name`` of an actor's class; both empty for somebody else's. ``frees``: of what is missing."""
+
+    key: Id
+    kind: Name
+    name: Name
+    mode: Name
+    priority: int
+    frees: Amounts
+
+
+class PlannedPlace(Word, frozen=True):
+    """Where one place would be, and what would give way for it."""
+
+    provider: Id
+    name: Name
+    victims: list[PlannedVictim] = []
+
+
+class MissRow(Word, frozen=True):
+    """Why a provider does not take something: ``reason`` of ``scheduling/explaining.py``,
+    ``preemption`` why nobody gives way there, the sentence of both. Of what is short: ``asked``,
+    ``free``, and how much of it is held by what stands ``still``."""
+
+    provider: Id
+    name: Name
+    reason: Name
+    preemption: Name
+    detail: Text
+    asked: Amounts = {}
+    free: Amounts = {}
+    still: Amounts = {}
 
 
 class TallyRow(Word, frozen=True):
@@ -1766,6 +1801,27 @@ class Tally(Message, frozen=True, tag=198):
     rows: Annotated[list[TallyRow], Meta(max_length=1000)]
 
 
+class AskPlan(Message, frozen=True, tag=214):
+    """What would run where, and who would give way, if ``count`` places of this shape were asked
+    for now? Answered by PlanIs, or Fault."""
+
+    request: Count
+    shape: Shape
+    count: Annotated[int, Meta(ge=1, le=64)] = 1
+
+
+class PlanIs(Message, frozen=True, tag=215):
+    """Data lane: answer to AskPlan. ``places`` in the order in which they would be taken;
+    ``missing``: how many would wait; ``misses``: why, by provider; ``never``: why no provider that
+    is there could ever do it."""
+
+    request: Count
+    places: list[PlannedPlace]
+    missing: Count = 0
+    misses: list[MissRow] = []
+    never: Text = ""
+
+
 class AskStack(Message, frozen=True, tag=196):
     """Provider -> worker: what are your threads at? Answered by StackIs."""
 
@@ -1794,18 +1850,20 @@ ImageQuestion = (
 )  # fmt: skip
 ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
 GroupQuestion = CreateGroups | RemoveGroups | WatchGroups | FindGroup | AskGroups
-ToQuestion = Found | Grid | Info | Sources | Page | GroupList | AuthorityAnswer | ImageAnswer
+ToQuestion = (
+    Found | Grid | Info | Sources | Page | PlanIs | GroupList | AuthorityAnswer | ImageAnswer
+)
 """Answers to what a caller asked the hub, by the ``request`` of the question."""
 CallerToHub = (
     Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
     | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion | GroupQuestion
-    | AskSources | Inquire | Findings | Tally
+    | AskSources | Inquire | Findings | Tally | AskPlan
 )  # fmt: skip
 HubToCaller = (
     Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | LeaseSuspended | LeaseResumed
     | DemandInfeasible | ActorUpdate
     | Found | Grid | Info | Output | Relay | AuthorityAnswer | ImageAnswer | GroupsAre | GroupList
-    | Sources | Page | Inquiry
+    | Sources | Page | Inquiry | PlanIs
 )  # fmt: skip
 ProviderToHub = (
     Common | Proof | Offer | KeepGroups | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
@@ -1847,5 +1905,6 @@ BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
     BlockChunk, Unused, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList,
     AuditLines, SessionList, GroupList, Sources, Page, Findings, Halted,
+    PlanIs,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

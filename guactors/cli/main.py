@@ -14,6 +14,7 @@ import typer
 from guactors.cli import (
     audit,
     doctor,
+    foresight,
     grants,
     grid,
     images,
@@ -48,6 +49,8 @@ app.command("status")(show.status)
 app.command("peers")(show.peers)
 app.command("inf")(show.inf)
 app.command("list")(look.list_rows)
+app.command("explain")(foresight.explain)
+app.command("plan")(foresight.plan)
 app.command("summary")(look.summary)
 app.command("timeline")(look.timeline)
 app.command("stack")(look.stack)

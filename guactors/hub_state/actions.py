@@ -20,6 +20,7 @@ _ACTIONS: dict[type[m.Message], str] = {
     m.AskInfo: "read_stats",
     m.AskSources: "read_stats",
     m.Inquire: "read_stats",
+    m.AskPlan: "read_stats",
 }
 
 

@@ -21,14 +21,14 @@ from guactors.hub_state.peers import Peer
 from guactors.hub_state.sessions import Title, principal_of
 from guactors.listing import Listing, Row, Snapshots, nearest
 from guactors.scheduling import events as e
-from guactors.scheduling.listings import LISTINGS
+from guactors.scheduling.listings import NAMES
 
 OF_CALLERS: Final = frozenset({"tasks", "task-summary", "objects"})
 TALLIED: Final = frozenset({"tasks", "task-summary"})
 """Of these the hub itself knows what workers that have left had to tell."""
 OF_PROVIDERS: Final = frozenset({"workers", "stack", "native-stack"})
 SESSIONS: Final = "sessions"
-KNOWN: Final = OF_CALLERS | OF_PROVIDERS | {SESSIONS} | LISTINGS.keys()
+KNOWN: Final = OF_CALLERS | OF_PROVIDERS | {SESSIONS} | NAMES
 """All listings; those of no set above are the scheduler's."""
 SESSION_COLUMNS: Final = ("session_id", "principal", "name", "callers", "age_s")
 

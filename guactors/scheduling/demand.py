@@ -10,21 +10,13 @@ logarithm, not a walk over everybody who waits.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from guactors.messages import Shape
+from guactors.scheduling.heap import Heap, Rank, Turn
 from guactors.scheduling.placement import Need
-
-T = TypeVar("T")
-Rank = tuple[int, int, int]
-"""(held, last turn, order of arrival)."""
-Turn = tuple[Rank, Rank]
-"""Of the caller, and of its demand."""
-R = TypeVar("R", Rank, Turn)
 
 
 @dataclass(eq=False, slots=True)
@@ -65,50 +57,6 @@ class Demand:
         if self.given_up or self.not_before or self.preparing or self.paused:
             return 0
         return max(0, self.count - len(self.held))
-
-
-class Heap(Generic[T, R]):
-    """Items by rank, where an item's newest rank counts: a heap with entries that are skipped when
-    they are out of date, and swept when they are many."""
-
-    __slots__ = ("_entries", "_ranks")
-
-    def __init__(self) -> None:
-        self._entries: list[tuple[R, T]] = []
-        self._ranks: dict[T, R] = {}
-
-    def __len__(self) -> int:
-        return len(self._ranks)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._ranks)
-
-    def entries(self) -> int:
-        """With those that are out of date."""
-        return len(self._entries)
-
-    def put(self, item: T, rank: R) -> None:
-        """Enter it, or change its rank."""
-        if self._ranks.get(item) == rank:
-            return
-        self._ranks[item] = rank
-        heapq.heappush(self._entries, (rank, item))
-        if len(self._entries) > 2 * len(self._ranks) + 64:
-            self._entries = [(rank, item) for item, rank in self._ranks.items()]
-            heapq.heapify(self._entries)
-
-    def drop(self, item: T) -> None:
-        """It is here no longer."""
-        self._ranks.pop(item, None)
-
-    def peek(self) -> tuple[R, T] | None:
-        """The item of the lowest rank."""
-        while self._entries:
-            rank, item = self._entries[0]
-            if self._ranks.get(item) == rank:
-                return rank, item
-            heapq.heappop(self._entries)
-        return None
 
 
 class Queue:
@@ -388,6 +336,14 @@ class DemandBook:
     def _rank_of(self, caller: str) -> Rank:
         held, turn = self._held_of.get(caller, 0), self._turn_of.get(caller, 0)
         return held, turn, self._order_of.get(caller, 0)
+
+    def next_turn(self, caller: str, more: int = 0) -> Turn:
+        """The ranks that the caller, and a demand it had made just now, would have if that had
+        been served ``more`` times."""
+        last = self._counter + 1
+        turn = self._turn_of.get(caller, 0) if not more else last
+        first = self._held_of.get(caller, 0) + more, turn, self._order_of.get(caller, last)
+        return first, (more, turn if more else 0, last)
 
     def head(self, queue: Queue) -> Demand:
         """The demand whose turn it is in a queue, which holds at least one."""

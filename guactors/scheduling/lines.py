@@ -16,7 +16,8 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from itertools import count, islice
 
-from guactors.scheduling.demand import DemandBook, Heap, Queue, Turn
+from guactors.scheduling.demand import DemandBook, Queue
+from guactors.scheduling.heap import Heap, Turn
 from guactors.scheduling.index import Index, Kind
 from guactors.scheduling.placement import Need, Slot, choose, contends
 from guactors.scheduling.standing import StandingBook
@@ -232,6 +233,54 @@ class Lines:
                 assert found is None, f"{found!r} has room for {queue.need}"
 
 
+class Keepers:
+    """Who keeps providers from others: ``kept`` as in Round; ``is_nearest`` as in Index."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        kept: list[tuple[Need, Slot]],
+        now: float,
+        is_nearest: Callable[[Kind, Slot], bool],
+    ) -> None:
+        self._lines = lines
+        self._kept = kept
+        self._now = now
+        self._is_nearest = is_nearest
+        self._near: dict[tuple[Slot, Kind], bool] = {}
+        """Whether that provider is the one nearest to having room for that kind."""
+
+    def forget(self) -> None:
+        """Some provider has got less room."""
+        self._near.clear()
+
+    def of(self, slot: Slot, need: Need, names: frozenset[str], turn: Turn) -> int | None:
+        """The priority, the need's own at the least, for which the slot is kept from the need, that
+        asks for the resources ``names`` and has this turn; None if it is not."""
+        if any(s is slot and contends(n, need) for n, s in self._kept):
+            return need.priority
+        if self._lines.standing.keeps(slot.peer, need):
+            return need.priority
+        return self._waits(slot, need.priority, names, turn)
+
+    def _waits(self, slot: Slot, level: int, names: frozenset[str], turn: Turn) -> int | None:
+        """That of somebody who waits with a higher priority, or of an equal whose turn comes first
+        and who starves."""
+        near = self._near
+        for kind, lines in self._lines.every_kind():
+            if names.isdisjoint(kind.names):
+                continue
+            top = max(lines)
+            if top < level or (top == level and not lines[top].starves(turn, self._now)):
+                continue
+            found = near.get((slot, kind))
+            if found is None:
+                found = near[slot, kind] = self._is_nearest(kind, slot)
+            if found:
+                return top
+        return None
+
+
 class Round:
     """One pass over what is to be tried. ``news``: by kind, providers with room that it may not
     have had before; lines of ``fresh`` look at all. ``kept``: providers that others must not take
@@ -248,10 +297,8 @@ class Round:
     ) -> None:
         self._lines = lines
         self._index = index
-        self._kept = kept
         self._now = now
-        self._near: dict[tuple[Slot, Kind], bool] = {}
-        """Whether that provider is the one nearest to having room for that kind."""
+        self._keepers = Keepers(lines, kept, now, index.is_nearest)
         self.news = news
         self.fresh = fresh
 
@@ -272,7 +319,7 @@ class Round:
     def taken(self, slot: Slot) -> None:
         """It has got less room, and queues may have ended."""
         self._lines.settle()
-        self._near.clear()
+        self._keepers.forget()
         fits = slot.pool.fits
         for kind, slots in list(self.news.items()):
             if slot in slots and not fits(kind.need.hold):
@@ -286,35 +333,16 @@ class Round:
         """The provider for the queue's next."""
 
         def shut(slot: Slot) -> bool:
-            closed = any(s is slot and contends(n, queue.need) for n, s in self._kept)
-            closed = closed or self._lines.standing.keeps(slot.peer, queue.need)
-            if closed or self._keeps(slot, line, turn):
-                self._lines.refused[slot] = None
-                return True
-            return False
+            if self._keepers.of(slot, queue.need, line.kind.names, turn) is None:
+                return False
+            self._lines.refused[slot] = None
+            return True
 
         news = self.news.get(line.kind, [])
         if line in self.fresh or len(news) > FEW:
             return self._index.choose(queue.need, self._now, shut, prefer)
         free = [slot for slot in news if not shut(slot)]
         return choose(free, queue.need, (), prefer) if len(free) > 1 else next(iter(free), None)
-
-    def _keeps(self, slot: Slot, line: Line, turn: Turn) -> bool:
-        """Whether the slot is kept for somebody of a higher priority, or for an equal whose turn
-        comes first and who starves."""
-        level, names, near = line.priority, line.kind.names, self._near
-        for kind, lines in self._lines.every_kind():
-            if names.isdisjoint(kind.names):
-                continue
-            top = max(lines)
-            if top < level or (top == level and not lines[top].starves(turn, self._now)):
-                continue
-            found = near.get((slot, kind))
-            if found is None:
-                found = near[slot, kind] = self._index.is_nearest(kind, slot)
-            if found:
-                return True
-        return False
 
 
 class Level:

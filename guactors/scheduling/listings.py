@@ -18,11 +18,14 @@ from guactors import messages as m
 from guactors.errors import UsageError
 from guactors.listing import Listing, Row, Snapshots
 from guactors.scheduling.actors import MOST_DEAD, ActorRecord
+from guactors.scheduling.claims import Claims
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
-from guactors.scheduling.events import WORKER, GridAsked
+from guactors.scheduling.events import GridAsked
+from guactors.scheduling.foresight import EXPLANATIONS, Foresight
 from guactors.scheduling.groups import Group
 from guactors.scheduling.leases import Lease
+from guactors.scheduling.naming import sees_peer
 from guactors.scheduling.placement import Need
 from guactors.scheduling.resources import LIGHT, STEP, Units
 
@@ -52,8 +55,9 @@ _STATES: Final = {
 class Listings:
     """Works on ``desk``."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, claims: Claims) -> None:
         self._desk = desk
+        self._foresight = Foresight(desk, claims)
         self._snapshots = Snapshots()
 
     def grid(self, event: GridAsked, actors: list[m.ActorInfo]) -> None:
@@ -82,23 +86,30 @@ class Listings:
             labels=slot.labels,
         )
 
-    def answer(self, caller: Caller, message: m.Inquire) -> None:
-        """Say the page that was asked for, or what is wrong with the question."""
-        desk = self._desk
+    def answer(self, caller: Caller, message: m.Inquire | m.AskPlan) -> None:
+        """Say the page or plan that was asked for, or what is wrong with the question."""
+        answer: m.Message
+        try:
+            if isinstance(message, m.AskPlan):
+                answer = self._foresight.plan(caller, message)
+            else:
+                answer = m.Page(message.request, self._page(caller, message.query))
+        except UsageError as error:
+            answer = m.Fault("UsageError", str(error), message.request)
+        self._desk.say(caller.peer, answer)
 
+    def _page(self, caller: Caller, asked: m.Query) -> m.RowPage:
         def make(query: m.Query) -> Listing:
+            if query.what == EXPLANATIONS:
+                return self._foresight.listing(caller, query.subject)
             maker = LISTINGS.get(query.what)
             if maker is None:
-                known = ", ".join(sorted(LISTINGS))
-                raise UsageError(f"the hub lists no {query.what!r}; there are {known}")
-            return maker(desk, caller)
+                raise UsageError(
+                    f"the hub lists no {query.what!r}; there are {', '.join(sorted(NAMES))}"
+                )
+            return maker(self._desk, caller)
 
-        try:
-            page = self._snapshots.page(caller.peer, message.query, make)
-        except UsageError as error:
-            desk.say(caller.peer, m.Fault("UsageError", str(error), message.request))
-        else:
-            desk.say(caller.peer, m.Page(message.request, page))
+        return self._snapshots.page(caller.peer, asked, make)
 
     def caller_left(self, peer: str) -> None:
         """It reads no further."""
@@ -129,18 +140,10 @@ def _actor(record: ActorRecord) -> Row:
     )
 
 
-def _sees_peer(desk: Desk, caller: Caller, peer: str) -> bool:
-    """Whether what the caller ``peer`` has may be seen."""
-    if caller.standing.rights.everything and caller.standing.kind != WORKER:
-        return True
-    other = desk.callers.get(peer)
-    return other is not None and other.principal == caller.principal
-
-
 def _leases(desk: Desk, caller: Caller) -> Listing:
     return Listing(
         LEASE_COLUMNS,
-        (_lease(desk, one) for one in list(desk.leases) if _sees_peer(desk, caller, one.caller)),
+        (_lease(desk, one) for one in list(desk.leases) if sees_peer(desk, caller, one.caller)),
     )
 
 
@@ -168,7 +171,7 @@ def _demand(desk: Desk, caller: Caller) -> Listing:
     """Places that are wanted and not had, by what they need."""
     found: dict[tuple[bool, Need], list[Demand]] = {}
     for demand in desk.demands:
-        if demand.waiting and _sees_peer(desk, caller, demand.caller):
+        if demand.waiting and sees_peer(desk, caller, demand.caller):
             found.setdefault((demand.is_actor, demand.need), []).append(demand)
     rows = [_demand_row(is_actor, need, wanted) for (is_actor, need), wanted in found.items()]
     return Listing(DEMAND_COLUMNS, rows)
@@ -220,3 +223,4 @@ LISTINGS: Final[dict[str, Callable[[Desk, Caller], Listing]]] = {
     "placement-groups": _groups,
 }
 """By name; a new listing of the scheduler is a line here."""
+NAMES: Final = LISTINGS.keys() | {EXPLANATIONS}

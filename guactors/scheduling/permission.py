@@ -9,6 +9,7 @@ A need without a ``who`` is of an owner or of a local process, which may do ever
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -137,7 +138,8 @@ class Permission:
         work = replace(_hopeful(work_of(need), rights), preemption=(mode,))
         return rights.fits_site(work, Site(slot.key, slot.labels), self._wall(now))
 
-    def _judge(self, need: Need, slot: Slot, now: float) -> Verdict:
+    def judge(self, need: Need, slot: Slot, now: float) -> Verdict:
+        """As ``permits``, with the reason."""
         why = self._refused.get((need, slot.peer))
         if why is not None:
             return Verdict(False, Reason.LOCAL_POLICY, why)
@@ -172,7 +174,7 @@ class Permission:
             return verdict
         first: Verdict | None = None
         for slot in slots:
-            verdict = self._judge(need, slot, now)
+            verdict = self.judge(need, slot, now)
             if verdict.allowed:
                 return None
             first = first or verdict
@@ -228,6 +230,12 @@ class Permission:
             held.add(work_of(need), -1, instances)
             if not held.things:
                 del self._held[need.who]
+
+    def sketch(self) -> Permission:
+        """A copy in which more may be taken and given without anybody holding it."""
+        made = copy(self)
+        made._held = {who: copy(held) for who, held in self._held.items()}
+        return made
 
     def held(self) -> dict[str, Usage]:
         """By principal."""

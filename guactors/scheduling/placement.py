@@ -11,6 +11,7 @@ is the one with the fewest things on it, then the one that joined first.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -153,16 +154,36 @@ class Slot:
         )
 
 
+class Misfit(enum.StrEnum):
+    """Why a need could not be met by a provider even if that were empty."""
+
+    PROVIDER = "other_provider"
+    """Another one was named."""
+    PYTHON = "python"
+    """Pickles do not cross minor versions."""
+    RUNTIME = "runtime"
+    LABELS = "labels"
+    TOO_SMALL = "too_small"
+
+
+def misfit(slot: Slot, need: Need) -> Misfit | None:
+    """Why the need could not be met by the slot if it were empty; None where it could."""
+    if need.provider and need.provider not in (slot.peer, slot.name):
+        return Misfit.PROVIDER
+    if need.python and slot.python != need.python:
+        return Misfit.PYTHON
+    if need.runtime not in slot.runtimes:
+        return Misfit.RUNTIME
+    if tier(slot, need) < 0:
+        return Misfit.LABELS
+    if not (slot.pool.holds(need.total) and slot.pool.holds(need.hold)):
+        return Misfit.TOO_SMALL
+    return None
+
+
 def feasible(slot: Slot, need: Need) -> bool:
     """Whether the need could be met by the slot if it were empty."""
-    return (
-        (not need.provider or need.provider in (slot.peer, slot.name))
-        and (not need.python or slot.python == need.python)
-        and need.runtime in slot.runtimes
-        and tier(slot, need) >= 0
-        and slot.pool.holds(need.total)
-        and slot.pool.holds(need.hold)
-    )
+    return misfit(slot, need) is None
 
 
 def tier(slot: Slot, need: Need) -> int:
@@ -238,13 +259,14 @@ def explain(slots: Collection[Slot], need: Need) -> str:
         labelled = [slot for slot in same if tier(slot, need) >= 0]
         if not labelled:
             choices = (need.labels, *need.wish.fallback)
-            wanted = ", nor ".join(_written(labels) for labels in choices)
+            wanted = ", nor ".join(written(labels) for labels in choices)
             return f"no provider has the labels {wanted}"
         same = labelled
     return _explain_amounts(same, need)
 
 
-def _written(labels: Labels) -> str:
+def written(labels: Labels) -> str:
+    """Labels for people."""
     return ", ".join(f"{name}={value}" for name, value in labels)
 
 

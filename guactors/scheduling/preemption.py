@@ -1,8 +1,8 @@
 """Who gives way when something of a higher priority finds no room.
 
 Owns: which leases and actors may be made to give way, the choice among them, and why none could.
-Must never: change anything; ``displacing`` acts on a plan, and what ``plan`` and ``explain`` show
-is the same.
+Must never: change anything; ``displacing`` acts on a plan, and what ``planning`` and ``explaining``
+show is the same.
 
 What a list ``preemption`` says may be done with work, in this order; without a word it may be
 suspended:
@@ -23,6 +23,8 @@ smallest that is; and who turns out to be needless in the end is spared again.
 
 from __future__ import annotations
 
+import enum
+import math
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
@@ -44,6 +46,32 @@ MOST_LOOKED: Final = 64
 MODES: Final = GIVING_WAY
 
 
+class Spared(enum.StrEnum):
+    """Why something does not give way; in the order in which it is looked at, so that the last of
+    several is of what came nearest to it."""
+
+    STANDS = "suspended"
+    """It stands still already."""
+    GAP = "gap"
+    """Its priority is not lower by GAP."""
+    NEVER = "never"
+    """Its owner does not let it."""
+    GROUP = "group"
+    """It runs in a placement group."""
+    IDLE = "idle"
+    """It starts or waits, and takes no processor."""
+    MIN_RUNTIME = "min_runtime"
+    """It is to run for a while first."""
+    STEADY = "could_not"
+    """It could not be suspended a moment ago."""
+    SERVES = "serves"
+    """Others work for it."""
+    NOT_ALLOWED = "not_allowed"
+    """No grant lets who asks push others aside in a way that would help."""
+    NO_HELP = "no_help"
+    """What it would free is not what is missing."""
+
+
 class Victim(NamedTuple):
     """What gives way, how, and how much of each resource it thereby gives."""
 
@@ -62,6 +90,20 @@ class Plan(NamedTuple):
 
     slot: Slot
     victims: tuple[Victim, ...]
+
+
+class Survey(NamedTuple):
+    """One provider, looked at for what could give way: what is missing there, by whom it could be
+    given, and why the others do not."""
+
+    short: dict[str, int]
+    able: list[Victim]
+    spared: list[tuple[Tenant, Spared]]
+
+    @property
+    def enough(self) -> bool:
+        """Whether all that could give way would be enough."""
+        return _enough(self.able, self.short)
 
 
 def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan | None:
@@ -100,27 +142,27 @@ def since(tenant: Tenant) -> float:
     return tenant.alive_since if isinstance(tenant, ActorRecord) else tenant.since
 
 
-def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> str:
-    """Why it does not give way for the need; empty where it may be made to."""
+def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> Spared | None:
+    """Why it does not give way for the need; None where it may be made to."""
     own = tenant.need
     if tenant.suspension is not None:
-        return "it stands still already"
+        return Spared.STANDS
     if own.priority > need.priority - GAP:
-        return f"its priority {own.priority} is not lower by {GAP} than {need.priority}"
+        return Spared.GAP
     if not set(own.preemption or DEFAULT) & set(MODES):
-        return "its owner does not let it give way"
+        return Spared.NEVER
     if tenant.bundle is not None:
-        return "it runs in a placement group"
+        return Spared.GROUP
     if not _runs(tenant):
-        return "it starts or waits, and takes no processor"
+        return Spared.IDLE
     if now < since(tenant) + own.min_runtime:
-        return f"it is to run for {own.min_runtime:g} s first"
+        return Spared.MIN_RUNTIME
     if now < tenant.steady:
-        return "it could not be suspended a moment ago"
+        return Spared.STEADY
     peer = desk.caller_at.get(tenant.worker, "")
     if peer and (peer == caller or desk.leases.of_caller(peer)):
-        return "others work for it"
-    return ""
+        return Spared.SERVES
+    return None
 
 
 def _runs(tenant: Tenant) -> bool:
@@ -134,25 +176,38 @@ def _victims(
 ) -> list[Victim]:
     """On this provider, of a priority up to ``most``: none where all that could give way would not
     be enough."""
+    found = survey(desk, slot, need, caller, now, most)
+    if not found.short or not found.enough:
+        return []
+    return _needed(_choose(found.able, found.short), found.short)
+
+
+def survey(
+    desk: Desk, slot: Slot, need: Need, caller: str, now: float, most: float = math.inf
+) -> Survey:
+    """Who on this provider, of a priority up to ``most``, could give way for the need."""
     pool = slot.pool
     short = {
         name: amount - pool.total.get(name, 0) + pool.used.get(name, 0)
         for name, amount in need.hold
     }
-    short = {name: amount for name, amount in short.items() if amount > 0}
-    if not short:
-        return []
+    found = Survey({name: amount for name, amount in short.items() if amount > 0}, [], [])
+    if not found.short:
+        return found
     allowed = [mode for mode in MODES if desk.permission.may_displace(need, slot, mode, now)]
-    able = [
-        victim
-        for tenant in _tenants(desk, slot)
-        if tenant.need.priority <= most
-        and not spared(desk, tenant, need, caller, now)
-        and (victim := _as_victim(tenant, short, allowed)) is not None
-    ]
-    if not _enough(able, short):
-        return []
-    return _needed(_choose(able, short), short)
+    for tenant in _tenants(desk, slot):
+        if tenant.need.priority > most:
+            continue
+        why = spared(desk, tenant, need, caller, now)
+        if why is None:
+            victim = _as_victim(tenant, found.short, allowed)
+            if victim is not None:
+                found.able.append(victim)
+                continue
+            helps = _as_victim(tenant, found.short, MODES) is not None
+            why = Spared.NOT_ALLOWED if helps else Spared.NO_HELP
+        found.spared.append((tenant, why))
+    return found
 
 
 def _tenants(desk: Desk, slot: Slot) -> Iterable[Tenant]:

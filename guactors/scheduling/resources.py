@@ -67,6 +67,12 @@ class Pool:
         made._refill(dict(units))
         return made
 
+    def copy(self) -> Pool:
+        """One that is as full."""
+        made = Pool.__new__(Pool)
+        made.total, made.used = dict(self.total), dict(self.used)
+        return made
+
     def resize(self, total: Mapping[str, float]) -> None:
         """A new inventory; what is taken stays taken, even if that is now more than there is."""
         self._refill(dict(to_units(total)))

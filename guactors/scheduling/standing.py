@@ -10,7 +10,7 @@ What stands still gives its processors to others and keeps all else: memory, dev
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Union
@@ -87,6 +87,13 @@ class Seats:
             for slot in found:
                 there[slot] = there.pop(slot)
         return found
+
+    def sketch(self, copies: Mapping[Slot, Slot]) -> Seats:
+        """One over copies of the providers."""
+        made = Seats()
+        for level, there in self._at.items():
+            made._at[level] = {copies[x]: n for x, n in there.items() if x in copies}
+        return made
 
     def check(self, tenants: list[Tenant]) -> None:
         """It counts all that is on a provider."""

@@ -66,7 +66,7 @@ class SchedulerState:
         self._inside = Inside(self.desk, self._leases, self._actors, judge)
         self._claims = Claims(self.desk, self._leases)
         self._victims = Victims(self.desk)
-        self._listings = Listings(self.desk)
+        self._listings = Listings(self.desk, self._claims)
         self._displacing = Displacing(self.desk, self._leases, self._actors)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
@@ -345,7 +345,7 @@ class SchedulerState:
                 self._rejoin.held(caller, message, now)
             case _ if isinstance(message, m.GroupQuestion):
                 self._groups.heard(caller, message, now)
-            case m.Inquire():
+            case m.Inquire() | m.AskPlan():
                 self._listings.answer(caller, message)
 
     def _create(self, caller: Caller, message: m.CreateActor, now: float) -> None:

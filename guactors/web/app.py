@@ -28,6 +28,7 @@ from guactors.web.deployment_routes import (
     peer_routes,
 )
 from guactors.web.deputy import Deputies
+from guactors.web.foresight_routes import foresight_routes
 from guactors.web.gate import Gate
 from guactors.web.guard import JSON, Refusal
 from guactors.web.hub_client import Hub
@@ -72,6 +73,7 @@ def make_app(hub: Hub, deputies: Deputies, names: Collection[str], limits: Limit
         deployment_routes(hub, deputies),
         file_routes(hub, deputies),
         peer_routes(hub, deputies),
+        foresight_routes(hub, deputies),
         upload_routes(hub),
         image_routes(hub),
         download_routes(hub),

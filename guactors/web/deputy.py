@@ -25,7 +25,8 @@ from guactors.deployment import Deployment, deploy_in
 from guactors.errors import AuthFailed, MailboxFull
 from guactors.home import host_id
 from guactors.ids import fresh
-from guactors.messages import Endpoint, Hello
+from guactors.looking import asker
+from guactors.messages import Endpoint, Hello, Message
 from guactors.session import Session
 from guactors.transport import open_transport
 from guactors.versions import own_versions
@@ -39,6 +40,7 @@ AT_WORK: Final = 512
 OF_KEY: Final = 32
 """Of these, those of one key."""
 ENTER_WITHIN: Final = 10.0
+ANSWER_WITHIN: Final = 20.0
 PIECE: Final = 65_536
 """Bytes of a file sent at a time: what is larger would go through memory that this process does not
 share with anybody."""
@@ -96,6 +98,10 @@ class Deputy:
     def is_idle(self) -> bool:
         """Whether nothing that it deployed is there any more."""
         return not any(one.it.alive for one in list(self.kept.values()))
+
+    def ask(self, question: Message) -> Message:
+        """The hub's answer. Raises the error that it names, HubUnreachable."""
+        return asker(self._grid, ANSWER_WITHIN)(question)
 
     def deploy(
         self,

@@ -56,7 +56,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "worker", "worker.*",
     ),
     "doors": (
-        "", "actor", "api", "deployment", "exceptions", "node", "cli", "cli.*", "integrations",
+        "", "actor", "api", "deployment", "exceptions", "foresight", "node",
+        "cli", "cli.*", "integrations",
         "integrations.*",
         "util", "util.*", "web", "web.*",
     ),

@@ -396,7 +396,7 @@ def routes() -> list[tuple[str, str]]:
 
 
 def test_the_document_has_every_route() -> None:
-    assert len(routes()) == 26
+    assert len(routes()) == 28
     assert set(routes()) >= guard.PUBLIC
 
 
@@ -441,6 +441,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", f"/images/{IMAGE}/blobs/{BLOB}/chunks/0"): b"data",
     ("POST", "/sessions/s-1/warrant"): {"statement": b64(b"x"), "signature": b64(bytes(64))},
     ("POST", f"{DEPLOYED}"): {"envType": "hd", "image": {"hash": IMAGE}, "name": "", "tags": []},
+    ("POST", "/sessions/s-1/plan"): {},
     ("PATCH", f"{DEPLOYED}/hd::1"): ["open"],
     ("PUT", f"{DEPLOYED}/hd::1/files?path=x"): b"data",
 }
