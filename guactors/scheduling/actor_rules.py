@@ -126,6 +126,7 @@ class ActorRules:
         if record.stopping == "killed":
             return
         cause = record.stopping = "released" if message.released else "killed"
+        desk.seats.update(record)
         if not message.released:
             desk.actors.free_name(record)
         if record.slot is None:
@@ -219,6 +220,7 @@ class ActorRules:
             return
         record.number(message.incarnation)
         record.state, record.alive_since, record.death = "alive", now, None
+        desk.seats.update(record)
         record.worker, record.endpoints = message.worker, message.endpoints
         desk.tell_callers(record)
 

@@ -16,7 +16,7 @@ that has stood longest before the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import count
+from itertools import count, islice
 
 from guactors.messages import (
     DeathReport,
@@ -33,14 +33,17 @@ from guactors.scheduling.desk import Desk
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan
+from guactors.scheduling.preemption import GAP, Plan, make_plan
 from guactors.scheduling.resources import yielded
+from guactors.scheduling.seats import MODES, SUSPEND
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
 
 STEADY = 10.0
 """Seconds for which one that could not stand still is left alone."""
 MOST_AT_ONCE = 64
+FEW = 8
+"""Queues of one line that are tried again at a time."""
 LOOK_AGAIN = 0.1
 """Seconds for which a queue for which nobody could give way is not tried again."""
 MOST_IN_VAIN = 32
@@ -57,6 +60,10 @@ class Displacing:
         self._numbers = count(1)
         self._vain_since = -LOOK_AGAIN
         self._vain = 0
+        self._seen = -1
+        """How many changes of the seats the last retry had heard of."""
+        self._hopeful = False
+        """Whether somebody may still give way for one of those that wait."""
 
     # --- making room ----------------------------------------------------------------------------
 
@@ -70,7 +77,7 @@ class Displacing:
             need = queue.need
             if self._vain >= MOST_IN_VAIN or not desk.seats.levels(need.priority - GAP):
                 break
-            if now < queue.spared_until:
+            if now < queue.spared_until or not self._hope(need):
                 continue
             for _ in range(min(queue.waiting, MOST_AT_ONCE)):
                 if not desk.permission.within_quota(need, now):
@@ -79,6 +86,7 @@ class Displacing:
                 plan = make_plan(desk, need, now, caller=demand.caller)
                 if plan is None:
                     self._vain += 1
+                    self._hopeful = True
                     queue.spared_until = now + LOOK_AGAIN
                     break
                 self._displace(demand, plan, now)
@@ -86,6 +94,25 @@ class Displacing:
                 if not queue.waiting:
                     break
         return displaced
+
+    def _hope(self, need: Need) -> bool:
+        """Whether somebody may give way for it; if not, that is news of the seats to tell."""
+        desk, most = self._desk, need.priority - GAP
+        return not need.wish.group and desk.seats.hope(desk.index.kind(need, desk.now), most)
+
+    def retry(self) -> list[Queue]:
+        """Queues for which somebody may give way by now, some of each line."""
+        desk, found = self._desk, list[Queue]()
+        seats = desk.seats
+        if seats.changes == self._seen and not self._hopeful:
+            return found
+        self._seen = seats.changes
+        lowest = seats.lowest()
+        for line in desk.lines.down_to(lowest + GAP) if lowest is not None else ():
+            if seats.hope(line.kind, line.priority - GAP):
+                found += islice(line.queues, FEW)
+        self._hopeful = bool(found)
+        return found
 
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
         priority = demand.need.priority

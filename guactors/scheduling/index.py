@@ -14,10 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import TYPE_CHECKING
 
 from guactors.scheduling.placement import PACKED, Need, Slot, choose, feasible, tier
 from guactors.scheduling.resources import LIGHT
 from guactors.scheduling.selectors import met
+
+if TYPE_CHECKING:
+    from guactors.scheduling.seats import Hope
 
 Rank = tuple[float, ...]
 """Its last element is the slot's order, so that no two slots have the same."""
@@ -139,8 +143,8 @@ class Kind:
     one of them."""
 
     __slots__ = (
-        "_even", "_hold", "_plain", "homes", "idle", "made", "members", "names", "need", "roomy",
-        "seen", "spare", "witness",
+        "_even", "_hold", "_plain", "epoch", "homes", "hopes", "idle", "made", "members", "names",
+        "need", "roomy", "seen", "spare", "witness",
     )  # fmt: skip
 
     def __init__(self, need: Need, slots: Mapping[int, Slot], now: float) -> None:
@@ -157,6 +161,10 @@ class Kind:
         """Nobody waits for it."""
         self.witness: Slot | None = None
         """The last known to be the nearest to having room."""
+        self.epoch = 0
+        """How often its candidates were others than the log of changes says."""
+        self.hopes: dict[int, Hope] = {}
+        """By priority, where work of that could give way for it (``seats``)."""
         self._hold = need.hold
         self._even = need.wish.spread or not need.hold or need.hold[0][0] == LIGHT
         wish = need.wish
@@ -322,10 +330,8 @@ class Index:
         if fresh is None or (need.who and now - kind.made > RECHECK):
             kind.members.clear()
             kind.homes.clear()
-            kind.roomy.forget()
-            kind.spare.forget()
             kind.made = now
-            self.anew.append(kind)
+            self._anew(kind)
             fresh = self._slots.values()
             if need.provider:
                 fresh = list(self._by_name.get(need.provider, ()))
@@ -343,9 +349,14 @@ class Index:
             kind.homes.pop(slot, None)
         if homes and not kind.homes:
             # Those that were passed over for its sake are in no heap.
-            kind.roomy.forget()
-            kind.spare.forget()
-            self.anew.append(kind)
+            self._anew(kind)
+
+    def _anew(self, kind: Kind) -> None:
+        """All that is known of its candidates is void."""
+        kind.roomy.forget()
+        kind.spare.forget()
+        kind.epoch += 1
+        self.anew.append(kind)
 
     def candidates(self, need: Need, now: float) -> Collection[Slot]:
         """Providers that could meet the need if they were empty."""

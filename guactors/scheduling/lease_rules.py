@@ -194,6 +194,7 @@ class LeaseRules:
         """Hand it to its caller."""
         desk = self._desk
         lease.state, lease.since = LeaseState.GRANTED, now
+        desk.seats.update(lease)
         lease.caller_epoch = desk.callers[lease.caller].epoch
         desk.say(
             lease.caller,

@@ -210,13 +210,18 @@ class Lines:
 
     def every(self) -> Iterator[Queue]:
         """All that wait, the highest priority first."""
+        for line in self.down_to(-math.inf):
+            yield from line.queues
+
+    def down_to(self, least: float) -> Iterator[Line]:
+        """Those of this priority and above, the highest first."""
         levels: dict[int, list[Line]] = {}
         for lines in self._lines.values():
             for priority, line in lines.items():
-                levels.setdefault(priority, []).append(line)
+                if priority >= least:
+                    levels.setdefault(priority, []).append(line)
         for priority in sorted(levels, reverse=True):
-            for line in levels[priority]:
-                yield from line.queues
+            yield from levels[priority]
 
     def check(self, now: float) -> None:
         """Every queue is in its line, and none waits in vain."""

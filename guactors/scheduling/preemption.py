@@ -30,20 +30,15 @@ from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.desk import Desk
-from guactors.scheduling.leases import LeaseState
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import yielded
+from guactors.scheduling.seats import DEFAULT, MODES, SUSPEND, runs
 from guactors.scheduling.standing import Tenant
-from guactors.security.words import GIVING_WAY
 
 GAP: Final = 10
 """A victim's priority is lower by so much at the least; below it priority orders, and no more."""
-SUSPEND: Final = "suspend"
-DEFAULT: Final = (SUSPEND,)
-"""What may be done with work whose owner said nothing."""
 MOST_LOOKED: Final = 64
 """Providers that are looked at for each priority of victims."""
-MODES: Final = GIVING_WAY
 
 
 class Spared(enum.StrEnum):
@@ -108,15 +103,14 @@ class Survey(NamedTuple):
 
 def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan | None:
     """The best way to make room for the need, asked for by ``caller``; None where there is none.
-    Of very many providers some are looked at, others the next time."""
+    Of very many providers where somebody could, some are looked at, others the next time."""
     if need.wish.group:
         return None
-    there = desk.candidates(need)
     for priority in desk.seats.levels(need.priority - GAP):
         best: Plan | None = None
         best_rank: tuple[float, ...] = ()
-        for slot in desk.seats.some(priority, MOST_LOOKED):
-            if not (slot.up and slot.offered) or slot not in there:
+        for slot in desk.giving_way(need, priority, MOST_LOOKED):
+            if not (slot.up and slot.offered):
                 continue
             victims = _victims(desk, slot, need, caller, priority, now)
             if victims:
@@ -153,7 +147,7 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
         return Spared.NEVER
     if tenant.bundle is not None:
         return Spared.GROUP
-    if not _runs(tenant):
+    if not runs(tenant):
         return Spared.IDLE
     if now < since(tenant) + own.min_runtime:
         return Spared.MIN_RUNTIME
@@ -163,12 +157,6 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
     if peer and (peer == caller or desk.leases.of_caller(peer)):
         return Spared.SERVES
     return None
-
-
-def _runs(tenant: Tenant) -> bool:
-    if isinstance(tenant, ActorRecord):
-        return tenant.state == "alive" and not tenant.stopping
-    return tenant.state is LeaseState.GRANTED and not tenant.blocked
 
 
 def _victims(

@@ -1,8 +1,7 @@
 """That something stands still for others: since when, for whom, and how far that has come.
 
-Owns: the record of a suspension, the index of what stands still on which provider, and of which
-providers have work of which priority. Must never: decide who is suspended (``preemption`` does), or
-touch a pool (``suspending`` does).
+Owns: the record of a suspension, and the index of what stands still on which provider. Must never:
+decide who is suspended (``preemption`` does), or touch a pool (``suspending`` does).
 
 What stands still gives its processors to others and keeps all else: memory, devices, its place.
 """
@@ -10,9 +9,8 @@ What stands still gives its processors to others and keeps all else: memory, dev
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Union
 
 from guactors.messages import Standing
@@ -21,7 +19,7 @@ from guactors.scheduling.resources import overlap, yielded
 if TYPE_CHECKING:
     from guactors.scheduling.actors import ActorRecord
     from guactors.scheduling.leases import Lease
-    from guactors.scheduling.placement import Need, Slot
+    from guactors.scheduling.placement import Need
 
 Tenant = Union["Lease", "ActorRecord"]
 """What holds room on a provider."""
@@ -49,60 +47,6 @@ class Suspension:
     def word(self, wall: Callable[[float], float]) -> Standing:
         """For callers; ``wall`` turns ``since`` into epoch seconds."""
         return Standing(self.by, wall(self.since), f"for work of priority {self.priority}")
-
-
-class Seats:
-    """Which providers have something of which priority."""
-
-    def __init__(self) -> None:
-        self._at: dict[int, dict[Slot, int]] = {}
-
-    def add(self, tenant: Tenant) -> None:
-        """It holds room on its provider."""
-        if tenant.slot is not None:
-            there = self._at.setdefault(tenant.need.priority, {})
-            there[tenant.slot] = there.get(tenant.slot, 0) + 1
-
-    def remove(self, tenant: Tenant) -> None:
-        """It does no longer; called while it still has its slot."""
-        if tenant.slot is None:
-            return
-        there = self._at[tenant.need.priority]
-        there[tenant.slot] -= 1
-        if not there[tenant.slot]:
-            del there[tenant.slot]
-            if not there:
-                del self._at[tenant.need.priority]
-
-    def levels(self, most: int) -> list[int]:
-        """Priorities up to this one, the lowest first."""
-        return sorted(level for level in self._at if level <= most)
-
-    def some(self, priority: int, most: int) -> list[Slot]:
-        """Providers with something of this priority; where there are more than ``most``, others
-        each time."""
-        there = self._at[priority]
-        found = list(islice(there, most))
-        if len(there) > most:
-            for slot in found:
-                there[slot] = there.pop(slot)
-        return found
-
-    def sketch(self, copies: Mapping[Slot, Slot]) -> Seats:
-        """One over copies of the providers."""
-        made = Seats()
-        for level, there in self._at.items():
-            made._at[level] = {copies[x]: n for x, n in there.items() if x in copies}
-        return made
-
-    def check(self, tenants: list[Tenant]) -> None:
-        """It counts all that is on a provider."""
-        counted: dict[int, dict[Slot, int]] = {}
-        for tenant in tenants:
-            if tenant.slot is not None:
-                there = counted.setdefault(tenant.need.priority, {})
-                there[tenant.slot] = there.get(tenant.slot, 0) + 1
-        assert counted == self._at, f"seats drifted: {counted} != {self._at}"
 
 
 class StandingBook:

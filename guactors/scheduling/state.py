@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import islice
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
@@ -39,8 +38,6 @@ from guactors.scheduling.rejoin import Rejoin
 from guactors.security.marks import Mark, no_mark
 from guactors.security.rights import Rights
 
-MOST_TIGHT = 64
-"""Queues that are tried again now and then; with time others may be made to give way."""
 MOST_ENDED = 256
 """So many ended sessions are remembered, for providers that were away when they ended."""
 
@@ -118,7 +115,7 @@ class SchedulerState:
             self._groups.orphaned(now)
         tight = self._place(now)
         if now >= self._look_at():
-            tight = list(islice(self.desk.lines.every(), MOST_TIGHT))
+            tight += self._displacing.retry()
         while self._displacing.look(tight, now):
             tight = self._place(now)  # what gave way may have given more than was needed
         self._recall(now)

@@ -25,6 +25,7 @@ def suspend(desk: Desk, tenant: Tenant, suspension: Suspension) -> None:
         desk.idleness(tenant, was_idle)
     else:
         desk.give(slot, yielded(tenant.need.hold), tenant.bundle)
+    desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, True)
 
 
@@ -41,4 +42,5 @@ def resume(desk: Desk, tenant: Tenant) -> None:
     else:
         desk.take(slot, yielded(tenant.need.hold), tenant.bundle)
         (tenant.bundle or slot).forced = True
+    desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, False)

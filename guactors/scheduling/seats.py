@@ -1,0 +1,258 @@
+"""Where work could give way, and for whom that could be enough.
+
+Owns: how much of each resource the work on each provider could free, by priority; and for each kind
+of need the providers where that is enough. Must never: choose who gives way (``preemption`` does),
+or pass over a provider where somebody could: one too many is harmless, for it is looked at.
+
+As in ``index``, who asks reads in a log what has changed since it last did. There is one log for
+each priority, so that work of a high one is no news to those who wait with a lower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from guactors.scheduling.actors import ActorRecord
+from guactors.scheduling.index import Kind, Log
+from guactors.scheduling.leases import LeaseState
+from guactors.scheduling.placement import Slot
+from guactors.scheduling.resources import Units, yielded
+from guactors.scheduling.standing import Tenant
+from guactors.security.words import GIVING_WAY
+
+SUSPEND: Final = "suspend"
+DEFAULT: Final = (SUSPEND,)
+"""What may be done with work whose owner said nothing."""
+MODES: Final = GIVING_WAY
+ENDING: Final = frozenset(MODES) - {SUSPEND}
+
+
+def runs(tenant: Tenant) -> bool:
+    """Whether it does its work, and takes a processor for that."""
+    if isinstance(tenant, ActorRecord):
+        return tenant.state == "alive" and not tenant.stopping
+    return tenant.state is LeaseState.GRANTED and not tenant.blocked
+
+
+def could_free(tenant: Tenant) -> Units:
+    """The most that it could free by giving way now."""
+    if tenant.suspension is not None or tenant.bundle is not None or not runs(tenant):
+        return ()
+    modes = tenant.need.preemption or DEFAULT
+    if not ENDING.isdisjoint(modes):
+        return tenant.need.hold
+    return yielded(tenant.need.hold) if SUSPEND in modes else ()
+
+
+class Seat(NamedTuple):
+    """What one tenant could free, and where."""
+
+    slot: Slot
+    priority: int
+    frees: Units
+
+
+class Level:
+    """One priority: on how many seats there is work of it, and where that could free more."""
+
+    __slots__ = ("log", "seats", "slots")
+
+    def __init__(self) -> None:
+        self.seats = 0
+        self.slots: dict[Slot, int] = {}
+        """With the number of seats there."""
+        self.log = Log()
+
+
+class Hope:
+    """Providers where work up to one level could free enough for a kind; some of them may not be
+    so any more."""
+
+    __slots__ = ("epoch", "level", "seen", "slots")
+
+    def __init__(self, level: Level) -> None:
+        self.level = level
+        self.seen = -1
+        self.epoch = -1
+        self.slots: dict[Slot, None] = {}
+
+
+class Seats:
+    """All tenants that could give way, by provider and priority."""
+
+    def __init__(self) -> None:
+        self._seats: dict[str, Seat] = {}
+        self._at: dict[Slot, dict[int, dict[str, int]]] = {}
+        """The sums of what could be freed."""
+        self._levels: dict[int, Level] = {}
+        self.changes = 0
+        """How often there has been more hope for somebody."""
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def update(self, tenant: Tenant) -> None:
+        """It has come, or something about it has changed."""
+        frees, slot = could_free(tenant), tenant.slot
+        before = self._seats.get(tenant.id)
+        if before is not None:
+            if before.frees == frees and before.slot is slot:
+                return
+            self.remove(tenant)
+        if frees and slot is not None:
+            seat = self._seats[tenant.id] = Seat(slot, tenant.need.priority, frees)
+            self._enter(seat)
+
+    def remove(self, tenant: Tenant) -> None:
+        """It is there no longer."""
+        seat = self._seats.pop(tenant.id, None)
+        if seat is not None:
+            self._leave(seat)
+
+    def _enter(self, seat: Seat) -> None:
+        slot, priority, frees = seat
+        sums = self._at.setdefault(slot, {}).setdefault(priority, {})
+        for name, amount in frees:
+            sums[name] = sums.get(name, 0) + amount
+        level = self._levels.get(priority)
+        if level is None:
+            level = self._levels[priority] = Level()
+        level.slots[slot] = level.slots.get(slot, 0) + 1
+        self.eased(slot)
+
+    def _leave(self, seat: Seat) -> None:
+        slot, priority, frees = seat
+        there = self._at[slot]
+        sums = there[priority]
+        for name, amount in frees:
+            sums[name] -= amount
+        level = self._levels[priority]
+        level.slots[slot] -= 1
+        if not level.slots[slot]:
+            del level.slots[slot], there[priority]
+            if not there:
+                del self._at[slot]
+            if not level.slots:
+                del self._levels[priority]
+
+    def eased(self, slot: Slot) -> None:
+        """It has more room, or other things to offer, or something on it could free more."""
+        for priority in self._at.get(slot, ()):
+            level = self._levels[priority]
+            level.log.put(slot, 2 * len(level.slots) + 1024)
+            self.changes += 1
+
+    # --- questions ------------------------------------------------------------------------------
+
+    def levels(self, most: int) -> list[int]:
+        """Priorities up to this one of work that could give way, the lowest first."""
+        return sorted(level for level in self._levels if level <= most)
+
+    def lowest(self) -> int | None:
+        """The first of these; None where nothing could give way."""
+        return min(self._levels, default=None)
+
+    def hope(self, kind: Kind, most: int) -> bool:
+        """Whether there may be a provider where work of a priority up to ``most`` could free enough
+        for the kind, which is up to date."""
+        return any(self._hope(kind, priority).slots for priority in self.levels(most))
+
+    def some(self, kind: Kind, priority: int, most: int) -> list[Slot]:
+        """Providers with work of this priority where that, and what is below it, could free enough
+        for the kind; where there are more than ``most``, others each time."""
+        hope, hold, there = self._hope(kind, priority), kind.need.hold, kind.candidates()
+        found: list[Slot] = []
+        for slot in list(hope.slots):
+            if len(found) == most:
+                break
+            del hope.slots[slot]
+            if slot in there and self.enough(slot, hold, priority):
+                found.append(slot)
+        hope.slots.update(dict.fromkeys(found))
+        return found
+
+    def _hope(self, kind: Kind, priority: int) -> Hope:
+        """Up to date."""
+        level = self._levels[priority]
+        hope = kind.hopes.get(priority)
+        if hope is None or hope.level is not level:
+            self._tidy(kind)
+            hope = kind.hopes[priority] = Hope(level)
+        if hope.seen == level.log.end and hope.epoch == kind.epoch:
+            return hope
+        there = kind.candidates()
+        fresh: Iterable[Slot] | None = None
+        if hope.epoch == kind.epoch and level.log.end - hope.seen < len(level.slots):
+            fresh = level.log.since(hope.seen)
+        if fresh is None:
+            hope.slots.clear()
+            fresh = there if len(there) < len(level.slots) else level.slots
+        hope.seen, hope.epoch = level.log.end, kind.epoch
+        hold = kind.need.hold
+        for slot in fresh:
+            if slot in there and self.enough(slot, hold, priority):
+                hope.slots[slot] = None
+        return hope
+
+    def _tidy(self, kind: Kind) -> None:
+        """Priorities of which there is no work any more."""
+        for priority in kind.hopes.keys() - self._levels.keys():
+            del kind.hopes[priority]
+
+    def enough(self, slot: Slot, hold: Units, priority: int) -> bool:
+        """Whether work of this priority on the slot, and what is below it, could free as much as is
+        missing there."""
+        there = self._at.get(slot, {})
+        if priority not in there:
+            return False
+        total, used = slot.pool.total, slot.pool.used
+        for name, amount in hold:
+            short = amount - total.get(name, 0) + used.get(name, 0)
+            if short > 0:
+                for level, sums in there.items():
+                    if level <= priority:
+                        short -= sums.get(name, 0)
+                if short > 0:
+                    return False
+        return True
+
+    def sketch(self, copies: Mapping[Slot, Slot]) -> Seats:
+        """One over copies of the providers, to be asked :meth:`levels` and :meth:`enough`."""
+        made = Seats()
+        made._levels = self._levels
+        made._at = {
+            copies[slot]: {level: dict(sums) for level, sums in there.items()}
+            for slot, there in self._at.items()
+            if slot in copies
+        }
+        return made
+
+    def spend(self, tenant: Tenant, slot: Slot) -> None:
+        """On a sketch: it has given way on the copy of its provider."""
+        for name, amount in could_free(tenant):
+            self._at[slot][tenant.need.priority][name] -= amount
+
+    def check(self, tenants: Collection[Tenant]) -> None:
+        """It counts all that could give way, and nothing else."""
+        expected = {
+            x.id: Seat(x.slot, x.need.priority, could_free(x))
+            for x in tenants
+            if x.slot is not None and could_free(x)
+        }
+        assert expected == self._seats, f"seats drifted: {expected} != {self._seats}"
+        sums: dict[Slot, dict[int, dict[str, int]]] = {}
+        for slot, priority, frees in expected.values():
+            there = sums.setdefault(slot, {}).setdefault(priority, {})
+            for name, amount in frees:
+                there[name] = there.get(name, 0) + amount
+        known = {
+            slot: {
+                level: {name: n for name, n in there.items() if n}
+                for level, there in levels.items()
+            }
+            for slot, levels in self._at.items()
+        }
+        assert known == sums, f"sums of seats drifted: {known} != {sums}"
+        counted = {slot: set(levels) for slot, levels in sums.items()}
+        for slot, levels in counted.items():
+            assert all(slot in self._levels[level].slots for level in levels)
