@@ -135,7 +135,7 @@ class Desk:
         self.seats = Seats()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
-        self.index = Index(self.slots, self.permission.permits)
+        self.index = Index(self.slots, self.permission.permits, self.standing)
         self.lines = Lines(self.demands, self.index, self.standing)
         self.coming: dict[str, Slot] = {}
         """Providers whose Offer is awaited."""
@@ -236,8 +236,14 @@ class Desk:
     def _unseated(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
         self.seats.remove(tenant)
         if tenant.suspension is not None:
-            self.standing.discard(slot.peer, tenant)
+            self.end_standing(tenant, slot)
             self.pause_demands(tenant.worker, False)
+
+    def end_standing(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
+        """It stands still no longer: what was kept for it there is free for others."""
+        self.standing.discard(slot.peer, tenant)
+        self.roomier[slot.peer] = slot
+        self.index.eased(slot)
 
     def pause_demands(self, worker: str, paused: bool) -> None:
         """What stands still could not use a lease, and could not give it back."""
@@ -419,7 +425,7 @@ class Desk:
             for bundle in slot.bundles:
                 assert self.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
         self.standing.check([*self.leases, *self.actors])
-        self.seats.check([*self.leases, *self.actors])
+        self.seats.check([*self.leases, *self.actors], self.index.kinds(self.now))
         for lease in self.leases:
             assert self.slots.get(lease.slot.peer) is lease.slot, (
                 f"{lease.id} is on a lost provider"

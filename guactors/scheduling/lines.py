@@ -337,7 +337,11 @@ class Round:
     ) -> Slot | None:
         """The provider for the queue's next."""
 
+        standing = self._lines.standing
+
         def shut(slot: Slot) -> bool:
+            if standing.keeps(slot.peer, queue.need):
+                return True  # that it is kept no longer will be news
             if self._keepers.of(slot, queue.need, line.kind.names, turn) is None:
                 return False
             self._lines.refused[slot] = None

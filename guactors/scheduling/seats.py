@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
-from guactors.scheduling.index import Kind, Log
+from guactors.scheduling.index import Kind
 from guactors.scheduling.leases import LeaseState
 from guactors.scheduling.placement import Slot
+from guactors.scheduling.ranking import Log
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Tenant
 from guactors.security.words import GIVING_WAY
@@ -232,27 +233,31 @@ class Seats:
         for name, amount in could_free(tenant):
             self._at[slot][tenant.need.priority][name] -= amount
 
-    def check(self, tenants: Collection[Tenant]) -> None:
-        """It counts all that could give way, and nothing else."""
+    def check(self, tenants: Collection[Tenant], kinds: Iterable[Kind]) -> None:
+        """It counts all that could give way, and nothing else; and no kind has lost sight of a
+        provider. ``kinds`` are up to date."""
         expected = {
             x.id: Seat(x.slot, x.need.priority, could_free(x))
             for x in tenants
             if x.slot is not None and could_free(x)
         }
         assert expected == self._seats, f"seats drifted: {expected} != {self._seats}"
-        sums: dict[Slot, dict[int, dict[str, int]]] = {}
-        for slot, priority, frees in expected.values():
-            there = sums.setdefault(slot, {}).setdefault(priority, {})
-            for name, amount in frees:
-                there[name] = there.get(name, 0) + amount
-        known = {
+        again = Seats()
+        for seat in expected.values():
+            again._enter(seat)
+        assert again.sums() == self.sums(), f"sums drifted: {self.sums()} != {again.sums()}"
+        for kind in kinds:
+            for priority in kind.hopes.keys() & self._levels.keys():
+                known, hold = self._hope(kind, priority).slots, kind.need.hold
+                found = {slot for slot in kind.candidates() if self.enough(slot, hold, priority)}
+                assert found <= known.keys(), f"{found - known.keys()} could do for {kind.need}"
+
+    def sums(self) -> dict[Slot, dict[int, Units]]:
+        """What could be freed, by provider and priority."""
+        return {
             slot: {
-                level: {name: n for name, n in there.items() if n}
-                for level, there in levels.items()
+                level: tuple(sorted((n, x) for n, x in sums.items() if x))
+                for level, sums in there.items()
             }
-            for slot, levels in self._at.items()
+            for slot, there in self._at.items()
         }
-        assert known == sums, f"sums of seats drifted: {known} != {sums}"
-        counted = {slot: set(levels) for slot, levels in sums.items()}
-        for slot, levels in counted.items():
-            assert all(slot in self._levels[level].slots for level in levels)

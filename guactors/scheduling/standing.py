@@ -9,12 +9,13 @@ What stands still gives its processors to others and keeps all else: memory, dev
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from guactors.messages import Standing
-from guactors.scheduling.resources import overlap, yielded
+from guactors.scheduling.resources import yielded
 
 if TYPE_CHECKING:
     from guactors.scheduling.actors import ActorRecord
@@ -54,6 +55,12 @@ class StandingBook:
 
     def __init__(self) -> None:
         self._there: dict[str, dict[str, Tenant]] = {}
+        self._tops: dict[str, dict[str, int]] = {}
+        """By provider and resource, the highest priority of those that are to have that again."""
+        self._count: dict[int, int] = {}
+        """By priority, how many there are."""
+        self.highest = -math.inf
+        """Of these priorities."""
 
     def __iter__(self) -> Iterator[Tenant]:
         for there in self._there.values():
@@ -65,22 +72,36 @@ class StandingBook:
 
     def keeps(self, peer: str, need: Need) -> bool:
         """Whether something stands still there that is to have room before the need is met."""
-        return any(
-            tenant.need.priority >= need.priority and overlap(yielded(tenant.need.hold), need.hold)
-            for tenant in self._there.get(peer, {}).values()
-        )
+        tops = self._tops.get(peer)
+        if tops is None:
+            return False
+        return any(tops.get(name, -math.inf) >= need.priority for name, _ in need.hold)
 
     def add(self, peer: str, tenant: Tenant) -> None:
         """It is suspended."""
         self._there.setdefault(peer, {})[tenant.id] = tenant
+        _raise(self._tops.setdefault(peer, {}), tenant)
+        self._change(tenant.need.priority, 1)
 
     def discard(self, peer: str, tenant: Tenant) -> None:
         """It is no longer, or not there."""
         there = self._there.get(peer)
-        if there is not None:
-            there.pop(tenant.id, None)
-            if not there:
-                del self._there[peer]
+        if there is None or there.pop(tenant.id, None) is None:
+            return
+        self._change(tenant.need.priority, -1)
+        del self._tops[peer]
+        if not there:
+            del self._there[peer]
+            return
+        tops = self._tops[peer] = {}
+        for other in there.values():
+            _raise(tops, other)
+
+    def _change(self, priority: int, by: int) -> None:
+        self._count[priority] = self._count.get(priority, 0) + by
+        if not self._count[priority]:
+            del self._count[priority]
+        self.highest = max(self._count, default=-math.inf)
 
     def check(self, tenants: list[Tenant]) -> None:
         """Just those of all ``tenants`` that are suspended are in here, each where it is."""
@@ -88,3 +109,16 @@ class StandingBook:
         found = {key: peer for peer, there in self._there.items() for key in there}
         assert found == expected, f"suspended are {expected}, listed are {found}"
         assert all(self._there.values()), "an empty set of suspended ones was kept"
+        expected_tops: dict[str, dict[str, int]] = {}
+        for peer, there in self._there.items():
+            for tenant in there.values():
+                _raise(expected_tops.setdefault(peer, {}), tenant)
+        assert expected_tops == self._tops, f"{self._tops} should be {expected_tops}"
+        priorities = [x.need.priority for x in tenants if x.id in expected]
+        assert self.highest == max(priorities, default=-math.inf)
+
+
+def _raise(tops: dict[str, int], tenant: Tenant) -> None:
+    priority = tenant.need.priority
+    for name, _ in yielded(tenant.need.hold):
+        tops[name] = max(priority, tops.get(name, priority))

@@ -36,7 +36,7 @@ def resume(desk: Desk, tenant: Tenant) -> None:
         return
     was_idle = isinstance(tenant, Lease) and tenant.idle
     tenant.suspension = None
-    desk.standing.discard(slot.peer, tenant)
+    desk.end_standing(tenant, slot)
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
     else:
