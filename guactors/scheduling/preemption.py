@@ -24,8 +24,7 @@ smallest that is; and who turns out to be needless in the end is spared again.
 from __future__ import annotations
 
 import enum
-import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
@@ -164,28 +163,40 @@ def _victims(
 ) -> list[Victim]:
     """On this provider, of a priority up to ``most``: none where all that could give way would not
     be enough."""
-    found = survey(desk, slot, need, caller, now, most)
-    if not found.short or not found.enough:
+    short = _short(slot, need)
+    if not short:
         return []
-    return _needed(_choose(found.able, found.short), found.short)
+    allowed = _allowed(desk, slot, need, now)
+    able = []
+    for tenant in map(desk.tenant, desk.seats.on(slot, most)):
+        if tenant is not None and spared(desk, tenant, need, caller, now) is None:
+            victim = _as_victim(tenant, short, allowed)
+            if victim is not None:
+                able.append(victim)
+    return _needed(_choose(able, short), short) if _enough(able, short) else []
 
 
-def survey(
-    desk: Desk, slot: Slot, need: Need, caller: str, now: float, most: float = math.inf
-) -> Survey:
-    """Who on this provider, of a priority up to ``most``, could give way for the need."""
-    pool = slot.pool
-    short = {
-        name: amount - pool.total.get(name, 0) + pool.used.get(name, 0)
-        for name, amount in need.hold
-    }
-    found = Survey({name: amount for name, amount in short.items() if amount > 0}, [], [])
+def _short(slot: Slot, need: Need) -> dict[str, int]:
+    """How much of what is missing there."""
+    total, used = slot.pool.total, slot.pool.used
+    left = ((name, amount - total.get(name, 0) + used.get(name, 0)) for name, amount in need.hold)
+    return {name: amount for name, amount in left if amount > 0}
+
+
+def _allowed(desk: Desk, slot: Slot, need: Need, now: float) -> Sequence[str]:
+    """The ways in which others may be pushed aside there."""
+    if not need.who:
+        return MODES
+    return [mode for mode in MODES if desk.permission.may_displace(need, slot, mode, now)]
+
+
+def survey(desk: Desk, slot: Slot, need: Need, caller: str, now: float) -> Survey:
+    """Who on this provider could give way for the need, and why the others do not."""
+    found = Survey(_short(slot, need), [], [])
     if not found.short:
         return found
-    allowed = [mode for mode in MODES if desk.permission.may_displace(need, slot, mode, now)]
+    allowed = _allowed(desk, slot, need, now)
     for tenant in _tenants(desk, slot):
-        if tenant.need.priority > most:
-            continue
         why = spared(desk, tenant, need, caller, now)
         if why is None:
             victim = _as_victim(tenant, found.short, allowed)

@@ -86,6 +86,8 @@ class Seats:
         self._seats: dict[str, Seat] = {}
         self._at: dict[Slot, dict[int, dict[str, int]]] = {}
         """The sums of what could be freed."""
+        self._on: dict[Slot, dict[str, int]] = {}
+        """Whose seats they are, with their priority."""
         self._levels: dict[int, Level] = {}
         self.changes = 0
         """How often there has been more hope for somebody."""
@@ -102,12 +104,17 @@ class Seats:
             self.remove(tenant)
         if frees and slot is not None:
             seat = self._seats[tenant.id] = Seat(slot, tenant.need.priority, frees)
+            self._on.setdefault(slot, {})[tenant.id] = seat.priority
             self._enter(seat)
 
     def remove(self, tenant: Tenant) -> None:
         """It is there no longer."""
         seat = self._seats.pop(tenant.id, None)
         if seat is not None:
+            there = self._on[seat.slot]
+            del there[tenant.id]
+            if not there:
+                del self._on[seat.slot]
             self._leave(seat)
 
     def _enter(self, seat: Seat) -> None:
@@ -148,6 +155,10 @@ class Seats:
     def levels(self, most: int) -> list[int]:
         """Priorities up to this one of work that could give way, the lowest first."""
         return sorted(level for level in self._levels if level <= most)
+
+    def on(self, slot: Slot, most: int) -> list[str]:
+        """What of a priority up to this one could give way there."""
+        return [id for id, priority in self._on.get(slot, {}).items() if priority <= most]
 
     def lowest(self) -> int | None:
         """The first of these; None where nothing could give way."""
@@ -221,6 +232,7 @@ class Seats:
         """One over copies of the providers, to be asked :meth:`levels` and :meth:`enough`."""
         made = Seats()
         made._levels = self._levels
+        made._on = {copies[slot]: there for slot, there in self._on.items() if slot in copies}
         made._at = {
             copies[slot]: {level: dict(sums) for level, sums in there.items()}
             for slot, there in self._at.items()
@@ -242,6 +254,8 @@ class Seats:
             if x.slot is not None and could_free(x)
         }
         assert expected == self._seats, f"seats drifted: {expected} != {self._seats}"
+        there = {id: (slot, level) for slot, on in self._on.items() for id, level in on.items()}
+        assert there == {id: (seat.slot, seat.priority) for id, seat in expected.items()}
         again = Seats()
         for seat in expected.values():
             again._enter(seat)
