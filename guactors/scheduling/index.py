@@ -22,7 +22,7 @@ from guactors.scheduling.selectors import met
 from guactors.scheduling.standing import StandingBook
 
 if TYPE_CHECKING:
-    from guactors.scheduling.seats import Hope
+    from guactors.scheduling.levels import Level, Seen
 
 MOST_PLACES = 2_000_000
 """Candidates, summed over all kinds, beyond which kinds that nobody waits for are forgotten."""
@@ -37,8 +37,8 @@ class Kind:
     one of them."""
 
     __slots__ = (
-        "_even", "_hold", "_plain", "_slots", "beside", "epoch", "found", "homes", "hopes", "idle",
-        "made", "members", "names", "need", "roomy", "seen", "spare", "witness",
+        "_even", "_hold", "_plain", "_slots", "beside", "epoch", "found", "homes", "idle", "made",
+        "members", "names", "need", "roomy", "seen", "seen_of", "spare", "witness",
     )  # fmt: skip
 
     def __init__(self, need: Need, slots: Mapping[int, Slot], now: float) -> None:
@@ -57,8 +57,8 @@ class Kind:
         """The last known to be the nearest to having room."""
         self.epoch = 0
         """How often its candidates were others than the log of changes says."""
-        self.hopes: dict[int, Hope] = {}
-        """By priority, where work of that could give way for it (``seats``)."""
+        self.seen_of: dict[Level, Seen] = {}
+        """What it knows of who could give room to it, by force (``seats``) or not (``recall``)."""
         self._hold = need.hold
         self._even = need.wish.spread or not need.hold or need.hold[0][0] == LIGHT
         wish = need.wish

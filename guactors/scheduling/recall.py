@@ -157,16 +157,22 @@ class Victims:
         """Whether there may be a lease that could be asked back: most often it is known without
         a search that there is none."""
         recallable = self._desk.leases.recallable
-        lowest = recallable.lowest()
-        if lowest is None or lowest >= priority:
-            oldest = recallable.oldest(priority)
-            if oldest is None:
-                return False
-            if (share <= 0 or not demand.held) and oldest.since + SLICE <= self._now:
-                return True
-            own = self._desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
-            return own > len(demand.held) + 1 or self._most_spare(priority) > share + 1
-        return True
+        if recallable.below(priority) and self._below(demand.need):
+            return True
+        oldest = recallable.oldest(priority)
+        if oldest is None:
+            return False
+        if (share <= 0 or not demand.held) and oldest.since + SLICE <= self._now:
+            return True
+        own = self._desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
+        return own > len(demand.held) + 1 or self._most_spare(priority) > share + 1
+
+    def _below(self, need: Need) -> bool:
+        """Whether a lease of a lower priority may be where the need may go."""
+        if need.wish.group:
+            return True
+        kind = self._desk.index.kind(need, self._now)
+        return self._desk.leases.recallable.below_on(kind, need.priority)
 
     def _most_spare(self, priority: int) -> int:
         spare = self._spare.get(priority)

@@ -10,14 +10,14 @@ each priority, so that work of a high one is no news to those who wait with a lo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.index import Kind
 from guactors.scheduling.leases import LeaseState
+from guactors.scheduling.levels import Level
 from guactors.scheduling.placement import Slot
-from guactors.scheduling.ranking import Log
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Tenant
 from guactors.security.words import GIVING_WAY
@@ -52,31 +52,6 @@ class Seat(NamedTuple):
     slot: Slot
     priority: int
     frees: Units
-
-
-class Level:
-    """One priority: on how many seats there is work of it, and where that could free more."""
-
-    __slots__ = ("log", "seats", "slots")
-
-    def __init__(self) -> None:
-        self.seats = 0
-        self.slots: dict[Slot, int] = {}
-        """With the number of seats there."""
-        self.log = Log()
-
-
-class Hope:
-    """Providers where work up to one level could free enough for a kind; some of them may not be
-    so any more."""
-
-    __slots__ = ("epoch", "level", "seen", "slots")
-
-    def __init__(self, level: Level) -> None:
-        self.level = level
-        self.seen = -1
-        self.epoch = -1
-        self.slots: dict[Slot, None] = {}
 
 
 class Seats:
@@ -122,10 +97,7 @@ class Seats:
         sums = self._at.setdefault(slot, {}).setdefault(priority, {})
         for name, amount in frees:
             sums[name] = sums.get(name, 0) + amount
-        level = self._levels.get(priority)
-        if level is None:
-            level = self._levels[priority] = Level()
-        level.slots[slot] = level.slots.get(slot, 0) + 1
+        self._levels.setdefault(priority, Level()).put(slot)
         self.eased(slot)
 
     def _leave(self, seat: Seat) -> None:
@@ -135,9 +107,9 @@ class Seats:
         for name, amount in frees:
             sums[name] -= amount
         level = self._levels[priority]
-        level.slots[slot] -= 1
-        if not level.slots[slot]:
-            del level.slots[slot], there[priority]
+        level.drop(slot)
+        if slot not in level.slots:
+            del there[priority]
             if not there:
                 del self._at[slot]
             if not level.slots:
@@ -146,8 +118,7 @@ class Seats:
     def eased(self, slot: Slot) -> None:
         """It has more room, or other things to offer, or something on it could free more."""
         for priority in self._at.get(slot, ()):
-            level = self._levels[priority]
-            level.log.put(slot, 2 * len(level.slots) + 1024)
+            self._levels[priority].eased(slot)
             self.changes += 1
 
     # --- questions ------------------------------------------------------------------------------
@@ -167,49 +138,19 @@ class Seats:
     def hope(self, kind: Kind, most: int) -> bool:
         """Whether there may be a provider where work of a priority up to ``most`` could free enough
         for the kind, which is up to date."""
-        return any(self._hope(kind, priority).slots for priority in self.levels(most))
+        return any(
+            self._levels[priority].seen(kind, self._could(kind, priority))
+            for priority in self.levels(most)
+        )
 
     def some(self, kind: Kind, priority: int, most: int) -> list[Slot]:
         """Providers with work of this priority where that, and what is below it, could free enough
         for the kind; where there are more than ``most``, others each time."""
-        hope, hold, there = self._hope(kind, priority), kind.need.hold, kind.candidates()
-        found: list[Slot] = []
-        for slot in list(hope.slots):
-            if len(found) == most:
-                break
-            del hope.slots[slot]
-            if slot in there and self.enough(slot, hold, priority):
-                found.append(slot)
-        hope.slots.update(dict.fromkeys(found))
-        return found
+        return self._levels[priority].some(kind, self._could(kind, priority), most)
 
-    def _hope(self, kind: Kind, priority: int) -> Hope:
-        """Up to date."""
-        level = self._levels[priority]
-        hope = kind.hopes.get(priority)
-        if hope is None or hope.level is not level:
-            self._tidy(kind)
-            hope = kind.hopes[priority] = Hope(level)
-        if hope.seen == level.log.end and hope.epoch == kind.epoch:
-            return hope
-        there = kind.candidates()
-        fresh: Iterable[Slot] | None = None
-        if hope.epoch == kind.epoch and level.log.end - hope.seen < len(level.slots):
-            fresh = level.log.since(hope.seen)
-        if fresh is None:
-            hope.slots.clear()
-            fresh = there if len(there) < len(level.slots) else level.slots
-        hope.seen, hope.epoch = level.log.end, kind.epoch
-        hold = kind.need.hold
-        for slot in fresh:
-            if slot in there and self.enough(slot, hold, priority):
-                hope.slots[slot] = None
-        return hope
-
-    def _tidy(self, kind: Kind) -> None:
-        """Priorities of which there is no work any more."""
-        for priority in kind.hopes.keys() - self._levels.keys():
-            del kind.hopes[priority]
+    def _could(self, kind: Kind, priority: int) -> Callable[[Slot], bool]:
+        enough, hold = self.enough, kind.need.hold
+        return lambda slot: enough(slot, hold, priority)
 
     def enough(self, slot: Slot, hold: Units, priority: int) -> bool:
         """Whether work of this priority on the slot, and what is below it, could free as much as is
@@ -261,10 +202,12 @@ class Seats:
             again._enter(seat)
         assert again.sums() == self.sums(), f"sums drifted: {self.sums()} != {again.sums()}"
         for kind in kinds:
-            for priority in kind.hopes.keys() & self._levels.keys():
-                known, hold = self._hope(kind, priority).slots, kind.need.hold
-                found = {slot for slot in kind.candidates() if self.enough(slot, hold, priority)}
-                assert found <= known.keys(), f"{found - known.keys()} could do for {kind.need}"
+            for priority, level in self._levels.items():
+                if level in kind.seen_of:
+                    could = self._could(kind, priority)
+                    found = {slot for slot in kind.candidates() if could(slot)}
+                    lost = found - level.seen(kind, could).keys()
+                    assert not lost, f"{lost} could do for {kind.need}"
 
     def sums(self) -> dict[Slot, dict[int, Units]]:
         """What could be freed, by provider and priority."""
