@@ -6,6 +6,7 @@ Owns: these two indices. Must never: judge whether a lease may be asked back (``
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from guactors.scheduling.levels import Level
@@ -105,9 +106,13 @@ class Recallable:
         levels = (level for key, level in self._slots.items() if key < priority)
         return any(level.some(kind, _any, 1) for level in levels)
 
-    def oldest(self, priority: int) -> Lease | None:
-        """The one of that priority that came first."""
-        return next(iter(self._ages.get(priority, {}).values()), None)
+    def any_of(self, priority: int) -> bool:
+        """Whether there is one of that priority."""
+        return priority in self._ages
+
+    def oldest(self, priority: int, most: int) -> list[Lease]:
+        """Those of that priority that came first."""
+        return list(islice(self._ages.get(priority, {}).values(), most))
 
     def holders(self, priority: int) -> Collection[str]:
         """Whose they are."""
