@@ -173,7 +173,7 @@ class Seats:
         """One over copies of the providers, to be asked :meth:`levels` and :meth:`enough`."""
         made = Seats()
         made._levels = self._levels
-        made._on = {copies[slot]: there for slot, there in self._on.items() if slot in copies}
+        made._on = {copies[slot]: dict(on) for slot, on in self._on.items() if slot in copies}
         made._at = {
             copies[slot]: {level: dict(sums) for level, sums in there.items()}
             for slot, there in self._at.items()
@@ -185,6 +185,7 @@ class Seats:
         """On a sketch: it has given way on the copy of its provider."""
         for name, amount in could_free(tenant):
             self._at[slot][tenant.need.priority][name] -= amount
+        self._on[slot].pop(tenant.id, None)
 
     def check(self, tenants: Collection[Tenant], kinds: Iterable[Kind]) -> None:
         """It counts all that could give way, and nothing else; and no kind has lost sight of a
