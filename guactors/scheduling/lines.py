@@ -12,7 +12,7 @@ somebody, once in a while, for they may be kept no longer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, ItemsView, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from itertools import count, islice
 
@@ -88,6 +88,8 @@ class Lines:
         self._index = index
         self.standing = standing
         self._lines: dict[Kind, dict[int, Line]] = {}
+        self._tops: dict[Kind, Line] = {}
+        """Of these, the highest."""
         self._line_of: dict[Queue, Line] = {}
         self.refused: dict[Slot, None] = {}
         """Providers with room that somebody did not get because they are kept for others."""
@@ -154,6 +156,7 @@ class Lines:
         line = lines.get(priority)
         if line is None:
             line = lines[priority] = Line(kind, priority)
+            self._tops[kind] = lines[max(lines)]
         kind.idle = False
         self._line_of[queue] = line
         for other in line.queues if len(line.queues) == 1 else ():
@@ -170,16 +173,20 @@ class Lines:
             return
         lines = self._lines[line.kind]
         del lines[line.priority]
-        if not lines:
-            del self._lines[line.kind]
+        if lines:
+            self._tops[line.kind] = lines[max(lines)]
+        else:
+            del self._lines[line.kind], self._tops[line.kind]
             line.kind.idle = True
         # What was kept for it is free for others.
         self._again = self._again or bool(self.refused)
 
     def round(
-        self, roomier: Iterable[Slot], kept: Callable[[], list[tuple[Need, Slot]]], now: float
+        self, roomier: Collection[Slot], kept: Callable[[], list[tuple[Need, Slot]]], now: float
     ) -> Round | None:
         """All that is to be tried now; None if nothing is."""
+        if not (roomier or self._again or self._news()):
+            return None
         fresh = self._take_in(now)
         news = dict.fromkeys(roomier)
         if self._again:
@@ -200,13 +207,18 @@ class Lines:
             return None
         return Round(self, self._index, found, kept(), now, fresh)
 
+    def _news(self) -> bool:
+        demands, index = self._demands, self._index
+        fresh = demands.fresh or demands.ended or index.anew
+        return bool(fresh) or self._changes != index.changes()
+
     def at(self, kind: Kind) -> Mapping[int, Line]:
         """The lines of a kind, by priority."""
         return self._lines.get(kind, {})
 
-    def every_kind(self) -> ItemsView[Kind, dict[int, Line]]:
-        """With its lines by priority."""
-        return self._lines.items()
+    def tops(self) -> ItemsView[Kind, Line]:
+        """By kind, its line of the highest priority."""
+        return self._tops.items()
 
     def every(self) -> Iterator[Queue]:
         """All that wait, the highest priority first."""
@@ -229,6 +241,7 @@ class Lines:
         queues = {*demands.queues.values()}
         assert queues - self._line_of.keys() <= {*demands.fresh.values()}, "a queue is in no line"
         assert self._line_of.keys() - queues <= {*demands.ended}, "a queue that ended has a line"
+        assert self._tops == {kind: lines[max(lines)] for kind, lines in self._lines.items()}
         for queue, line in self._line_of.items():
             assert queue in line.queues
             assert self._lines[line.kind][line.priority] is line
@@ -272,11 +285,11 @@ class Keepers:
         """That of somebody who waits with a higher priority, or of an equal whose turn comes first
         and who starves."""
         near = self._near
-        for kind, lines in self._lines.every_kind():
-            if names.isdisjoint(kind.names):
+        for kind, line in self._lines.tops():
+            top = line.priority
+            if top < level or names.isdisjoint(kind.names):
                 continue
-            top = max(lines)
-            if top < level or (top == level and not lines[top].starves(turn, self._now)):
+            if top == level and not line.starves(turn, self._now):
                 continue
             found = near.get((slot, kind))
             if found is None:
@@ -309,17 +322,20 @@ class Round:
 
     def levels(self) -> Iterator[Level]:
         """The highest priority first."""
-        last = math.inf
-        while True:
-            found = dict.fromkeys(line for line in self.fresh if line.priority < last)
-            for kind in self.news:
-                for priority, line in self._lines.at(kind).items():
-                    if priority < last:
-                        found[line] = None
-            if not found:
-                return
-            last = max(line.priority for line in found)
-            yield Level(self, [line for line in found if line.priority == last])
+        levels: dict[int, dict[Line, None]] = {}
+        for line in self.fresh:
+            levels.setdefault(line.priority, {})[line] = None
+        for kind in self.news:
+            for priority, line in self._lines.at(kind).items():
+                levels.setdefault(priority, {})[line] = None
+        for priority in sorted(levels, reverse=True):
+            lines = [line for line in levels[priority] if self.may_serve(line)]
+            if lines:
+                yield Level(self, lines)
+
+    def may_serve(self, line: Line) -> bool:
+        """Whether there may still be room for it, and somebody who wants it."""
+        return bool(line.queues) and (line in self.fresh or line.kind in self.news)
 
     def taken(self, slot: Slot) -> None:
         """It has got less room, and queues may have ended."""
@@ -370,8 +386,7 @@ class Level:
         """The queue whose turn it is, of those that may have room."""
         while self._heap:
             before, _, line = self._heap[0]
-            tries = self._tries
-            if not line.queues or not (line in tries.fresh or line.kind in tries.news):
+            if not self._tries.may_serve(line):
                 heappop(self._heap)
                 continue
             self._turn, queue = line.first()
