@@ -267,10 +267,13 @@ class Keepers:
         self._is_nearest = is_nearest
         self._near: dict[tuple[Slot, Kind], bool] = {}
         """Whether that provider is the one nearest to having room for that kind."""
+        self._waiting: dict[Slot, Line] = {}
+        """Whom a provider was found to be kept for: mostly that is whom from the next, too."""
 
     def forget(self) -> None:
         """Some provider has got less room."""
         self._near.clear()
+        self._waiting.clear()
 
     def of(self, slot: Slot, need: Need, names: frozenset[str], turn: Turn) -> int | None:
         """The priority, the need's own at the least, for which the slot is kept from the need, that
@@ -284,7 +287,9 @@ class Keepers:
     def _waits(self, slot: Slot, level: int, names: frozenset[str], turn: Turn) -> int | None:
         """That of somebody who waits with a higher priority, or of an equal whose turn comes first
         and who starves."""
-        near = self._near
+        known, near = self._waiting.get(slot), self._near
+        if known is not None and known.priority > level and not names.isdisjoint(known.kind.names):
+            return known.priority
         for kind, line in self._lines.tops():
             top = line.priority
             if top < level or names.isdisjoint(kind.names):
@@ -295,6 +300,7 @@ class Keepers:
             if found is None:
                 found = near[slot, kind] = self._is_nearest(kind, slot)
             if found:
+                self._waiting[slot] = line
                 return top
         return None
 

@@ -103,7 +103,8 @@ class SchedulerState:
         """When something becomes due."""
         wake = self.desk.agenda.next()
         if self._wanting():
-            wake = self._look_at() if wake is None else min(wake, self._look_at())
+            look = self._look_at()
+            return look if wake is None or look < wake else wake
         return wake
 
     def _conclude(self, now: float) -> list[e.Effect]:
@@ -114,11 +115,13 @@ class SchedulerState:
         if self.desk.orphaned:
             self._groups.orphaned(now)
         tight = self._place(now)
-        if now >= self._look_at():
+        due = now >= self._look_at()
+        if due:
             tight += self._displacing.retry()
-        while self._displacing.look(tight, now):
+        while tight and self._displacing.look(tight, now):
             tight = self._place(now)  # what gave way may have given more than was needed
-        self._recall(now)
+        if due and self._wanting():
+            self._recall(now)
         self._groups.conclude()
         out, self.desk.out = self.desk.out, []
         return out
@@ -138,6 +141,8 @@ class SchedulerState:
             self._news = True
         roomier, desk.roomier = desk.roomier, {}
         tries = desk.lines.round(roomier.values(), self._claims.kept, now)
+        if tries is None and not roomier:
+            return tight
         stood = self._displacing.stood_on(roomier.values())
         back = sorted(stood)
         for level in tries.levels() if tries is not None else ():
@@ -170,8 +175,6 @@ class SchedulerState:
         return tight
 
     def _recall(self, now: float) -> None:
-        if now < self._look_at() or not self._wanting():
-            return
         self._looked, self._news = now, False
         self._claims.look(now)
         if now >= self._retried + LOOK_AGAIN:
