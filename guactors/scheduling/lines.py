@@ -19,7 +19,8 @@ from itertools import count, islice
 from guactors.scheduling.demand import DemandBook, Queue
 from guactors.scheduling.heap import Heap, Turn
 from guactors.scheduling.index import Index, Kind
-from guactors.scheduling.placement import Need, Slot, choose, contends
+from guactors.scheduling.keepers import Keepers
+from guactors.scheduling.placement import Need, Slot, choose
 from guactors.scheduling.standing import StandingBook
 
 SLICE = 0.5
@@ -91,14 +92,21 @@ class Lines:
         self._tops: dict[Kind, Line] = {}
         """Of these, the highest."""
         self._line_of: dict[Queue, Line] = {}
-        self.refused: dict[Slot, None] = {}
-        """Providers with room that somebody did not get because they are kept for others."""
+        self._refused: dict[Kind | None, dict[Slot, None]] = {}
+        """Providers with room that somebody did not get because they are kept for others, by the
+        kind of these, None for placement groups."""
+        self._freed: dict[Slot, None] = {}
+        """Of these, those that are kept for them no longer."""
         self._again = False
         self._changes = -1
 
     def try_again(self) -> None:
         """What was refused may be kept no longer: the next round looks."""
-        self._again = bool(self.refused)
+        self._again = bool(self._refused)
+
+    def refuse(self, slot: Slot, keeper: Line | None) -> None:
+        """Somebody does not get it, because it is kept for those of this line, or for a group."""
+        self._refused.setdefault(None if keeper is None else keeper.kind, {})[slot] = None
 
     def _take_in(self, now: float) -> dict[Line, list[Queue]]:
         """Queues that came and went; returns those that were not tried yet, by line."""
@@ -171,6 +179,9 @@ class Lines:
         line.drop(queue)
         if line.queues:
             return
+        if self._tops[line.kind] is line:
+            # What was kept for it is free for others.
+            self._freed.update(self._refused.pop(line.kind, {}))
         lines = self._lines[line.kind]
         del lines[line.priority]
         if lines:
@@ -178,20 +189,21 @@ class Lines:
         else:
             del self._lines[line.kind], self._tops[line.kind]
             line.kind.idle = True
-        # What was kept for it is free for others.
-        self._again = self._again or bool(self.refused)
 
     def round(
         self, roomier: Collection[Slot], kept: Callable[[], list[tuple[Need, Slot]]], now: float
     ) -> Round | None:
         """All that is to be tried now; None if nothing is."""
-        if not (roomier or self._again or self._news()):
+        if not (roomier or self._again or self._freed or self._news()):
             return None
         fresh = self._take_in(now)
         news = dict.fromkeys(roomier)
+        news.update(self._freed)
+        self._freed.clear()
         if self._again:
-            news.update(self.refused)
-            self.refused.clear()
+            for refused in self._refused.values():
+                news.update(refused)
+            self._refused.clear()
             self._again = False
         if not self._lines or not (fresh or news):
             return None
@@ -239,6 +251,7 @@ class Lines:
         """Every queue is in its line, and none waits in vain."""
         demands = self._demands
         queues = {*demands.queues.values()}
+        refused = set(self._freed).union(*self._refused.values())
         assert queues - self._line_of.keys() <= {*demands.fresh.values()}, "a queue is in no line"
         assert self._line_of.keys() - queues <= {*demands.ended}, "a queue that ended has a line"
         assert self._tops == {kind: lines[max(lines)] for kind, lines in self._lines.items()}
@@ -247,62 +260,8 @@ class Lines:
             assert self._lines[line.kind][line.priority] is line
             if queue in queues and queue.need not in demands.fresh and not queue.need.who:
                 assert line.kind is self._index.kind(queue.need, now)
-                found = self._index.choose(queue.need, now, lambda slot: slot in self.refused)
+                found = self._index.choose(queue.need, now, refused.__contains__)
                 assert found is None, f"{found!r} has room for {queue.need}"
-
-
-class Keepers:
-    """Who keeps providers from others: ``kept`` as in Round; ``is_nearest`` as in Index."""
-
-    def __init__(
-        self,
-        lines: Lines,
-        kept: list[tuple[Need, Slot]],
-        now: float,
-        is_nearest: Callable[[Kind, Slot], bool],
-    ) -> None:
-        self._lines = lines
-        self._kept = kept
-        self._now = now
-        self._is_nearest = is_nearest
-        self._near: dict[tuple[Slot, Kind], bool] = {}
-        """Whether that provider is the one nearest to having room for that kind."""
-        self._waiting: dict[Slot, Line] = {}
-        """Whom a provider was found to be kept for: mostly that is whom from the next, too."""
-
-    def forget(self) -> None:
-        """Some provider has got less room."""
-        self._near.clear()
-        self._waiting.clear()
-
-    def of(self, slot: Slot, need: Need, names: frozenset[str], turn: Turn) -> int | None:
-        """The priority, the need's own at the least, for which the slot is kept from the need, that
-        asks for the resources ``names`` and has this turn; None if it is not."""
-        if any(s is slot and contends(n, need) for n, s in self._kept):
-            return need.priority
-        if self._lines.standing.keeps(slot.peer, need):
-            return need.priority
-        return self._waits(slot, need.priority, names, turn)
-
-    def _waits(self, slot: Slot, level: int, names: frozenset[str], turn: Turn) -> int | None:
-        """That of somebody who waits with a higher priority, or of an equal whose turn comes first
-        and who starves."""
-        known, near = self._waiting.get(slot), self._near
-        if known is not None and known.priority > level and not names.isdisjoint(known.kind.names):
-            return known.priority
-        for kind, line in self._lines.tops():
-            top = line.priority
-            if top < level or names.isdisjoint(kind.names):
-                continue
-            if top == level and not line.starves(turn, self._now):
-                continue
-            found = near.get((slot, kind))
-            if found is None:
-                found = near[slot, kind] = self._is_nearest(kind, slot)
-            if found:
-                self._waiting[slot] = line
-                return top
-        return None
 
 
 class Round:
@@ -366,7 +325,7 @@ class Round:
                 return True  # that it is kept no longer will be news
             if self._keepers.of(slot, queue.need, line.kind.names, turn) is None:
                 return False
-            self._lines.refused[slot] = None
+            self._lines.refuse(slot, self._keepers.last(slot))
             return True
 
         news = self.news.get(line.kind, [])

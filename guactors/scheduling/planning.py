@@ -16,8 +16,8 @@ from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.explaining import Kept, Miss, Question, misses
 from guactors.scheduling.heap import Turn
 from guactors.scheduling.index import Kind
+from guactors.scheduling.keepers import Keepers
 from guactors.scheduling.leases import Lease, LeaseState
-from guactors.scheduling.lines import Keepers
 from guactors.scheduling.placement import Need, Slot, choose
 from guactors.scheduling.preemption import Plan, Victim, make_plan
 from guactors.scheduling.seats import SUSPEND
