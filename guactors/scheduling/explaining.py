@@ -17,7 +17,7 @@ from guactors.scheduling import placement
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
-from guactors.scheduling.lines import Keepers
+from guactors.scheduling.keepers import Keepers
 from guactors.scheduling.naming import named, names
 from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
 from guactors.scheduling.preemption import GAP, Spared, Survey, since, survey

@@ -63,9 +63,9 @@ class Keepers:
             top = line.priority
             if top < level or names.isdisjoint(kind.names):
                 continue
-            if top == level and not line.starves(turn, self._now):
-                continue
             found = near.get((slot, kind))
+            if found is False or (top == level and not line.starves(turn, self._now)):
+                continue
             if found is None:
                 found = near[slot, kind] = self._is_nearest(kind, slot)
             if found:
