@@ -196,9 +196,11 @@ class Victims:
     def _sifted(self, levels: list[dict[str, Held]]) -> Iterator[str]:
         """Those that hold the most first; where there are many, some of the others in turn."""
         for caller in self._top:
-            if any(caller in held for held in levels):
-                self._effort += 1
-                yield caller
+            for held in levels:
+                if caller in held:
+                    self._effort += 1
+                    yield caller
+                    break
         if len(self._top) < MOST_SIFTED:
             return
         for held in levels:
