@@ -116,7 +116,7 @@ def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan |
         best: Plan | None = None
         best_rank: tuple[float, ...] = ()
         for slot in desk.seats.some(priority, MOST_LOOKED):
-            if not (slot.up and slot.offered) or slot not in there:
+            if not (slot.up and slot.open) or slot not in there:
                 continue
             victims = _victims(desk, slot, need, caller, priority, now)
             if victims:
