@@ -64,7 +64,8 @@ class AvailabilityPolicy:
         self._read_at = 0.0
         self._look_at = 0.0
         self._change: tuple[float, float | None] = (0.0, 0.0)
-        """When the next change of the hours was looked for, and when it is; epoch seconds."""
+        """When the next change of the hours was looked for, and when it is; epoch seconds, None
+        for never."""
         self.state: State | None = None
 
     # --- events ---------------------------------------------------------------------------------
@@ -136,11 +137,7 @@ class AvailabilityPolicy:
 
     def _next_change(self, wall: float) -> float | None:
         asked, change = self._change
-        if change is None:
-            fresh = wall < asked + 86400.0
-        else:
-            fresh = asked <= wall < change
-        if not fresh:
+        if change is not None and not asked <= wall < change:
             self._change = wall, self._hours.next_change(wall)
         return self._change[1]
 

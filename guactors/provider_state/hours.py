@@ -2,11 +2,11 @@
 
 Owns: how an owner writes them, and what that means at a moment. Must never: read a clock.
 
-``mon-fri 18:00-08:00; sat; sun``: parts between semicolons, of which one must hold. A part has days,
-or times, or both: days alone are whole days, times alone are of every day. Times that end before
-they begin go on over midnight, and belong to the day on which they begin. What counts is what a
-clock on the wall shows: an hour that is left out in spring is not there, one that comes twice in
-autumn is there twice.
+``mon-fri 18:00-08:00; sat; sun``: parts between semicolons, of which one must hold. A part has
+days, or times, or both: days alone are whole days, times alone are of every day. Times that end
+before they begin go on over midnight, and belong to the day on which they begin. What counts is
+what a clock on the wall shows: an hour that is left out in spring is not there, one that comes
+twice in autumn is there twice.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Span = tuple[int, int]
 
 
 class Hours:
-    """``text``: as above; empty: always. ``zone``: where the clock hangs, None for the machine's own
-    place. Raises UsageError that names the bad part."""
+    """``text``: as above; empty: always. ``zone``: where the clock hangs, None for the machine's
+    own place. Raises UsageError that names the bad part."""
 
     def __init__(self, text: str, zone: tzinfo | None = None) -> None:
         self.text = text.strip()
@@ -85,7 +85,7 @@ def _days(word: str, part: str) -> Iterator[int]:
 def _day(name: str, part: str) -> int:
     if name not in DAYS:
         raise UsageError(
-            f"available: {name!r} in {part.strip()!r} is no day, there are {', '.join(DAYS)}: {_HOW}"
+            f"available: {name!r} in {part.strip()!r} is no day of {', '.join(DAYS)}: {_HOW}"
         )
     return DAYS.index(name)
 
@@ -95,7 +95,7 @@ def _times(word: str, part: str) -> list[Span]:
     for one in word.split(","):
         first, dash, last = one.partition("-")
         begin, end = _minute(first, part), _minute(last, part) if dash else -1
-        if end < 0 or begin == end or begin == DAY:
+        if end < 0 or begin in {end, DAY}:
             raise UsageError(
                 f"available: {one!r} in {part.strip()!r} is no time from and to: {_HOW}"
             )

@@ -1,7 +1,7 @@
 """The machine is lent, or its owner has it back: what runs here and who is told.
 
-Owns: what follows from a change of the state. Must never: decide about that (``availability`` does),
-or what becomes of work for longer than the moment (the hub does, once it has heard).
+Owns: what follows from a change of the state. Must never: decide about that (``availability``
+does), or what becomes of work for longer than the moment (the hub does, once it has heard).
 
 The owner comes first: all that runs here stands still at once, without a word from the hub, which
 may be away. What has not begun is turned away, and the hub finds another place for it. When the

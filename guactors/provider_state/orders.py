@@ -414,11 +414,11 @@ class Orders:
                 self._withdraw(order_key(order))
                 effects += self.endings.refuse(order, cause, detail, now)
         for worker in list(self._pool.workers.values()):
-            state = worker.state
-            if isinstance(state, Preparing) and worker.ending is None:
-                if isinstance(state.order, kind):
-                    effects += self._abandon(worker, "released", now)
-                    effects += self.endings.refuse(state.order, cause, detail, now)
+            if not isinstance(worker.state, Preparing) or worker.ending is not None:
+                continue
+            if isinstance(order := worker.state.order, kind):
+                effects += self._abandon(worker, "released", now)
+                effects += self.endings.refuse(order, cause, detail, now)
         return effects
 
     # --- inventory ------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 Owns: what becomes of leases and actors when their provider is not lent, and when it is again. Must
 never: place anything, or end what loses by it without its owner's word.
 
-The owner's right goes before any word about preemption: what runs stands still at once, also what is
-never to give way to others, for it loses nothing by that. What has not begun is placed elsewhere.
-When the owner has been back for as long as he said, what may be requeued begins anew where another
-provider could take it; the rest stands still until the machine is lent again.
+The owner's right goes before any word about preemption: what runs stands still at once, also what
+is never to give way to others, for it loses nothing by that. What has not begun is placed
+elsewhere. When the owner has been back for as long as he said, what may be requeued begins anew
+where another provider could take it; the rest stands still until the machine is lent again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ class Closing:
             was_closed, slot.closed = slot.closed is not None, None
             slot.lent_until = word.until
             if was_closed:
-                self._desk.roomier_again(slot)
+                open_again(self._desk, slot)
+                # Who waits in a placement group is served before who waits for a provider.
+                there = self._desk.standing.on(slot.peer)
+                self._displacing.bring_back([x for x in there if x.bundle is not None], now)
             return
         slot.closed = word
         for tenant in self._tenants(slot):
@@ -87,6 +90,13 @@ class Closing:
     def _could_go(self, tenant: Tenant) -> bool:
         """Whether some other provider that is there could take it, were it empty."""
         return any(slot.up and slot.open for slot in self._desk.candidates(tenant.need))
+
+
+def open_again(desk: Desk, slot: Slot) -> None:
+    """A provider that took nothing does so again."""
+    desk.roomier[slot.peer] = slot
+    desk.index.eased(slot)
+    desk.demands.stir(*(bundle.group.id for bundle in slot.bundles))
 
 
 def _why(slot: Slot) -> str:

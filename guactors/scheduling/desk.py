@@ -202,12 +202,6 @@ class Desk:
         self.groups.look_again()
         self.demands.stir(*(bundle.group.id for bundle in slot.bundles))
 
-    def roomier_again(self, slot: Slot) -> None:
-        """A provider that took nothing does so again."""
-        self.roomier[slot.peer] = slot
-        self.index.eased(slot)
-        self.demands.stir(*(bundle.group.id for bundle in slot.bundles))
-
     def rights_changed(self, who: str) -> None:
         """A principal may use other providers now."""
         self.index.forget(lambda need: need.who == who)

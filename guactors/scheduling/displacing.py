@@ -236,11 +236,11 @@ class Displacing:
         else:
             desk.tell_callers(tenant)
 
-    def offered(self, slot: Slot) -> None:
+    def offered(self, slot: Slot, *, lent: bool) -> None:
         """Its provider has told what runs there: what is to stand still is said again, for it may
-        not have heard. What stood still for the owner of a machine that is lent now goes on."""
+        not have heard. Where the machine is ``lent``, what stood still for its owner goes on."""
         for tenant in self._desk.standing.on(slot.peer):
-            if tenant.suspension is not None and (slot.closed or not tenant.suspension.closed):
+            if tenant.suspension is not None and not (lent and tenant.suspension.closed):
                 tenant.suspension.phase = Phase.ASKED
                 self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
 

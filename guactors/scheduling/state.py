@@ -275,7 +275,7 @@ class SchedulerState:
         slot = self.desk.slots.get(event.peer)
         if slot is not None:
             slot.up = True
-            self.desk.roomier_again(slot)
+            closing.open_again(self.desk, slot)
 
     def _provider_left(self, event: e.ProviderLeft, now: float) -> None:
         slot = self.desk.slots.get(event.peer)
@@ -369,8 +369,8 @@ class SchedulerState:
         match message:
             case m.Offer():
                 self._rejoin.offer(slot, message, now)
+                self._displacing.offered(slot, lent=message.availability.lent)
                 self._closing.told(slot, message.availability, now)
-                self._displacing.offered(slot)
             case m.AvailabilityIs(availability):
                 self._closing.told(slot, availability, now)
             case m.KeepGroups():
