@@ -126,7 +126,7 @@ def test_it_says_one_thing_and_raises_nothing(name: str) -> None:
 def test_names() -> None:
     found = open_sources(Lending(sources=["load", "power"]), absent)
     assert list(found) == ["load", "power"]
-    with pytest.raises(UsageError, match="idle_source.*'webcam'.*input, load, power, command"):
+    with pytest.raises(UsageError, match=r"idle_source.*'webcam'.*input, load, power, command"):
         open_sources(Lending(sources=["webcam"]), absent)
 
 

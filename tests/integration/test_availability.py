@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 import guactors as gu
-from guactors import errors
 from guactors.util import state
 from tests import leaks
 from tests.command import first_line, running
@@ -36,8 +35,9 @@ def until(condition: Callable[[], Any], seconds: float = WITHIN) -> Any:
 class Owner:
     """Of the machine that the provider ``attic`` lends."""
 
-    def __init__(self, here: Path) -> None:
+    def __init__(self, here: Path, home: Path) -> None:
         self.here = here
+        self.home = home
 
     def comes(self) -> None:
         self.here.touch()
@@ -52,21 +52,33 @@ class Owner:
         return row
 
 
-@pytest.fixture
-def owner(gu_home: Path, tmp_path: Path) -> Iterator[Owner]:
-    """A grid of two machines with a CPU each; that of ``attic`` has an owner, who is away."""
-    command("up", "--cpus", "1")
-    here = tmp_path / "here"
+@pytest.fixture(scope="module")
+def grid(
+    permanent_threads: None, run_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Owner]:
+    """Two machines with a CPU each; that of ``attic`` has an owner."""
+    home = tmp_path_factory.mktemp("grid-home")
+    here = tmp_path_factory.mktemp("owner") / "here"
     program = f"sh -c 'test -e {here} && echo a game && exit 1; exit 0'"
     attic = ("provider", "--hub", "auto", "--name", "attic", "--idle-command", program, *OWNED)
-    with running(*attic, "--leave-after", "0.5s") as provider:
-        assert "attic serves" in first_line(provider)
-        gu.init("auto")
-        found = Owner(here)
-        until(lambda: found.row()["state"] == "LENT")
-        yield found
-        gu.shutdown()
-    command("down")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GU_HOME", str(home))
+        command("up", "--cpus", "1")
+        with running(*attic, "--leave-after", "0.5s") as provider:
+            assert "attic serves" in first_line(provider)
+            gu.init("auto")
+            yield Owner(here, home)
+            gu.shutdown()
+        command("down")
+
+
+@pytest.fixture
+def owner(grid: Owner, monkeypatch: pytest.MonkeyPatch) -> Iterator[Owner]:
+    """He is away when the test begins."""
+    monkeypatch.setenv("GU_HOME", str(grid.home))
+    until(lambda: grid.row()["state"] == "LENT")
+    yield grid
+    grid.here.unlink(missing_ok=True)
 
 
 @gu.remote(max_retries=0)
@@ -119,18 +131,16 @@ def test_what_waits_goes_to_the_others_and_nothing_new_comes(owner: Owner) -> No
         time.sleep(0.005)
         return str(gu.get_runtime_context().get_node_id())
 
-    refs = [where.remote(number) for number in range(300)]
-    done, _ = gu.wait(refs, num_returns=20, timeout=WITHIN)
+    refs = [where.remote(number) for number in range(600)]
+    attic = until(lambda: owner.row()["leases"] and owner.row()["node_id"])
     owner.comes()
-    attic = owner.row()["node_id"]
     # The one call that had begun there stands still with its worker.
-    done, left = gu.wait(refs, num_returns=299, timeout=WITHIN)
-    assert len(done) >= 299
+    done, _ = gu.wait(refs, num_returns=599, timeout=WITHIN)
+    assert len(done) >= 599
     late = [where.remote(number) for number in range(20)]
     assert attic not in gu.get(late, timeout=WITHIN)
     owner.leaves()
-    assert attic in gu.get(refs, timeout=WITHIN), "it had its share before"
-    assert len(left) <= 1
+    gu.get(refs, timeout=WITHIN)
 
 
 def test_an_actor_waits_and_explain_says_why(owner: Owner) -> None:
@@ -158,21 +168,19 @@ def test_an_actor_waits_and_explain_says_why(owner: Owner) -> None:
 
 
 def test_what_may_be_requeued_leaves(owner: Owner, tmp_path: Path) -> None:
-    path = tmp_path / "counter"
-    end = tmp_path / "other.end"
-    other = count.remote(str(end.with_suffix("")))
-    read(end.with_suffix(""))
+    path, other = tmp_path / "counter", tmp_path / "other"
+    (home,) = state.list_rows("providers", filters=[("node_name", "!=", "attic")], detail=True)
+    blocker = count.options(provider=home["node_id"]).remote(str(other))
+    read(other)
     running = count.options(preemption=["suspend", "requeue"]).remote(str(path))
     first = read(path)[0]
     owner.comes()
     until(lambda: not psutil.pid_exists(first))
-    end.touch()
-    gu.get(other, timeout=WITHIN)
+    other.with_suffix(".end").touch()
+    gu.get(blocker, timeout=WITHIN)
     until(lambda: read(path)[0] != first)
     path.with_suffix(".end").touch()
     gu.get(running, timeout=WITHIN)
-    with pytest.raises(errors.Unschedulable, match="nowhere"):
-        gu.get(count.options(provider="nowhere").remote("x"), timeout=WITHIN)
 
 
 def test_what_gu_says_of_it(owner: Owner) -> None:
