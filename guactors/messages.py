@@ -296,6 +296,20 @@ class ActorReport(Word, frozen=True):
     warrant: WarrantWord | None = None
 
 
+class Availability(Word, frozen=True):
+    """Whether a machine's owner lends it now. ``reason`` why not; ``until`` when that, or that it
+    is lent, will change: epoch seconds, 0 where nobody knows. ``leave_in``: seconds until work that
+    may begin anew elsewhere is to leave it."""
+
+    lent: bool = True
+    reason: Text = ""
+    until: float = 0.0
+    leave_in: float = 0.0
+
+
+LENT = Availability()
+
+
 class MachineInfo(Word, frozen=True):
     """The Golem roadmap's ``inf`` answers, in GiB for ``*_gib``, percent for ``cpu_percent``.
     ``limits``: how limits of workers are kept there, see ``runtimes/fences.py``."""
@@ -314,20 +328,7 @@ class MachineInfo(Word, frozen=True):
     storage_free_gib: float = 0.0
     host: Name = ""
     limits: Name = ""
-
-
-class Availability(Word, frozen=True):
-    """Whether a machine's owner lends it now. ``reason`` why not; ``until`` when that, or that it
-    is lent, will change: epoch seconds, 0 where nobody knows. ``leave_in``: seconds until work that
-    may begin anew elsewhere is to leave it."""
-
-    lent: bool = True
-    reason: Text = ""
-    until: float = 0.0
-    leave_in: float = 0.0
-
-
-LENT = Availability()
+    availability: Availability = LENT
 
 
 class PeerInfo(Word, frozen=True):
@@ -843,12 +844,11 @@ class Offer(Message, frozen=True, tag=50):
     actors: list[ActorReport]
     info: MachineInfo
     runtimes: list[Name] = []
-    availability: Availability = LENT
 
 
 class AvailabilityIs(Message, frozen=True, tag=224):
-    """It has changed since the Offer. Where the machine is not lent, all that runs there stands
-    still already."""
+    """It has changed since the Offer, whose ``info`` has it. Where the machine is not lent, all
+    that runs there stands still already."""
 
     availability: Availability
 

@@ -320,7 +320,7 @@ class ProviderActor(Actor):
                 memory = self._memory.look(pids, threshold)
                 self._perform(self._core.on_memory(memory, self.context.now()))
             case TakeSample():
-                self._perform(self._core.on_sample(self._machine.info()))
+                self._perform(self._core.on_sample(self._machine.info(), self.context.now()))
                 sweep(own_place())
             case TakeStack() | ReadIdle():
                 self._looks.carry_out(effect)

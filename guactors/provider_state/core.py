@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from guactors import messages as m
 from guactors.accelerators import devices_of
 from guactors.config import Identity, ProviderConfig
@@ -141,9 +143,8 @@ class ProviderCore:
             self.config.labels,
             inventory.lease_reports(self._pool),
             self._orders.actor_reports(),
-            self._info,
+            replace(self._info, availability=self._lender.word(now)),
             self.config.runtimes,
-            self._lender.word(now),
         )
         blocked = inventory.blocked_leases(self._pool)
         return [
@@ -230,8 +231,9 @@ class ProviderCore:
         expelled = self._binder.expel(message.transports)
         return expelled + self._review.revoked(changed, message.running, now)
 
-    def on_sample(self, info: m.MachineInfo) -> list[Effect]:
+    def on_sample(self, info: m.MachineInfo, now: float) -> list[Effect]:
         """The figures that TakeSample asked for."""
+        info = replace(info, availability=self._lender.word(now))
         return self._line.on_sample(m.Sample(info, len(self._pool.workers)))
 
     # --- workers --------------------------------------------------------------------------------

@@ -369,8 +369,9 @@ class SchedulerState:
         match message:
             case m.Offer():
                 self._rejoin.offer(slot, message, now)
-                self._displacing.offered(slot, lent=message.availability.lent)
-                self._closing.told(slot, message.availability, now)
+                availability = message.info.availability
+                self._displacing.offered(slot, lent=availability.lent)
+                self._closing.told(slot, availability, now)
             case m.AvailabilityIs(availability):
                 self._closing.told(slot, availability, now)
             case m.KeepGroups():

@@ -244,7 +244,7 @@ class SimProvider:
                 case ReadIdle():
                     self._clock.after(0.001, self._read_idle)
                 case TakeSample():
-                    self._perform(self.core.on_sample(MachineInfo()))
+                    self._perform(self.core.on_sample(MachineInfo(), self._clock.now))
                 case GiveUp(kind, detail):
                     self._world.note(f"FAULT: {self.name} gives up: {kind} {detail}")
                     self._clock.after(0.0, self.kill)

@@ -62,7 +62,7 @@ def test_it_is_not_lent_until_it_is_known_to_be_idle() -> None:
     assert any(isinstance(effect, ReadIdle) for effect in bench.pass_time(0.0)) or bench.other
     bench.hub_up()
     (offer,) = bench.said(Offer)
-    assert not offer.availability.lent and "nobody knows yet" in offer.availability.reason
+    assert not offer.info.availability.lent and "nobody knows yet" in offer.info.availability.reason
     bench.all_up()
     bench.lease()
     (ended,) = bench.said(LeaseEnded)
@@ -145,7 +145,7 @@ def test_an_offer_says_how_long_it_has_been() -> None:
     bench.to_hub.clear()
     bench.hub_up()
     (offer,) = bench.said(Offer)
-    assert not offer.availability.lent and 39.0 < offer.availability.leave_in <= 40.0
+    assert not offer.info.availability.lent and 39.0 < offer.info.availability.leave_in <= 40.0
 
 
 def test_what_has_not_begun_is_turned_away() -> None:

@@ -270,7 +270,7 @@ def test_a_link_breaks_and_the_offer_says_it_again() -> None:
 def rejoins(bench: Bench, leases: list[m.LeaseReport], word: m.Availability) -> None:
     versions = m.Versions("0", "3.11.7")
     bench.hello(m.Hello("p-1", "provider", versions, 1, "here", name="box1"))
-    offer = m.Offer({"CPU": 1.0}, {}, leases, [], m.MachineInfo(), [], word)
+    offer = m.Offer({"CPU": 1.0}, {}, leases, [], m.MachineInfo(availability=word))
     bench.say("p-1", offer)
 
 
