@@ -98,7 +98,7 @@ def lending(
     found = Lending(
         hours=available,
         sources=list(dict.fromkeys(names)),
-        command=shlex.split(idle_command),
+        command=_words(idle_command),
         **given,
         **({} if leave is None else {"leave_after": leave}),
     )
@@ -107,6 +107,13 @@ def lending(
     except UsageError as error:
         raise typer.BadParameter(f"--{error}") from None
     return found
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise typer.BadParameter(f"--idle-command {command!r}: {error}") from None
 
 
 def _seconds(text: str | None, option: str) -> float | None:

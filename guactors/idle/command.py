@@ -25,7 +25,7 @@ class OwnCommand:
         """Run it."""
         try:
             ran = self._run(self._argv)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:  # with TimeoutError
             return Reading(fault=f"{self._argv[0]}: {error}"[:MOST_TEXT])
         text = " ".join(ran.output.split())[:MOST_TEXT] or f"{self._argv[0]} says so"
         if ran.status in {0, 1}:

@@ -4,8 +4,8 @@ Owns: who is asked on which system: terminals and logind on Linux, IOKit's regis
 GetLastInputInfo on Windows. Must never: see what was typed.
 
 A desktop on Linux tells logind by its own rules when it counts as idle; one that never does so
-keeps the machine from being lent. A Windows service sees no input: the provider must run in its
-owner's session.
+keeps the machine from being lent, and one that logind does not know is not seen. A Windows service
+sees no input: the provider must run in its owner's session.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,30 +26,25 @@ _TERMINAL: Final = re.compile(r"tty\d+|pts/\d+")
 _HID: Final = re.compile(r'"HIDIdleTime"\s*=\s*(\d+)')
 
 Quiet = Callable[[], float | None]
-"""Seconds since the last touch; None where nothing is known. Raises OSError or TimeoutError."""
+"""Seconds since the last touch; None where there is nothing to touch. Raises OSError."""
 
 
 class Input:
-    """``ways``: all are asked, and the latest touch counts; without, those of this system."""
+    """``ways``: all are asked, and the latest touch counts; what one that failed might have seen
+    nobody knows. Without, those of this system."""
 
     def __init__(self, run: Run, ways: Iterable[Quiet] | None = None) -> None:
         self._ways = list(_ways(run) if ways is None else ways)
 
     def read(self) -> Reading:
         """Ask."""
-        found: list[float] = []
-        faults: list[str] = []
-        for way in self._ways:
-            try:
-                quiet = way()
-            except (OSError, TimeoutError) as error:
-                faults.append(str(error))
-                continue
-            if quiet is not None:
-                found.append(max(0.0, quiet))
+        try:
+            found = [quiet for way in self._ways if (quiet := way()) is not None]
+        except OSError as error:  # with TimeoutError
+            return Reading(fault=str(error))
         if not found:
-            return Reading(fault="; ".join(faults) or "there is no terminal and no desktop here")
-        return Reading(quiet=min(found), text="keyboard or mouse")
+            return Reading(fault="there is no terminal and no desktop here")
+        return Reading(quiet=max(0.0, min(found)), text="keyboard or mouse")
 
 
 def _ways(run: Run) -> list[Quiet]:
@@ -61,12 +57,12 @@ def _ways(run: Run) -> list[Quiet]:
 
 def terminals_quiet(dev: Path, now: float) -> float | None:
     """By when a terminal was last read from, as ``w`` shows it. ``now``: epoch seconds."""
-    read = [
-        path.stat().st_atime
-        for path in (*dev.glob("tty*"), *dev.glob("pts/*"))
-        if _TERMINAL.fullmatch(path.relative_to(dev).as_posix())
-    ]
-    return now - max(read) if read else None
+    last = None
+    for path in (*dev.glob("tty*"), *dev.glob("pts/*")):
+        if _TERMINAL.fullmatch(path.relative_to(dev).as_posix()):
+            with suppress(FileNotFoundError):  # it was closed just now
+                last = max(last or 0.0, path.stat().st_atime)
+    return None if last is None else now - last
 
 
 def desktops_quiet(run: Run, wall: Callable[[], float] = time.time) -> float | None:

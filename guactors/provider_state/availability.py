@@ -72,6 +72,9 @@ class AvailabilityPolicy:
 
     def tick(self, now: float, wall: float) -> bool:
         """Time has passed; ``wall`` is epoch seconds. Whether the state is another."""
+        if self._lending.sources and not self._used and now > self._read_at + MOST_GAP:
+            self._used, self._used_since = True, now
+            self._use = f"its sources have not told for {MOST_GAP:g} s whether it is used"
         return self._decide(now, wall)
 
     def on_readings(self, readings: Mapping[str, Reading], now: float, wall: float) -> bool:

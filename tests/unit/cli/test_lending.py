@@ -56,6 +56,7 @@ def test_a_command_is_a_source() -> None:
         ({"when_idle": True, "busy_after": "-3s"}, "--busy-after '-3s'"),
         ({"when_idle": True, "busy_load": -1.0}, "busy_load"),
         ({"when_idle": True, "busy_load": float("nan")}, "busy_load"),
+        ({"idle_command": "sh -c 'x"}, "--idle-command"),
         ({"leave_after": "1e100"}, "--leave-after '1e100'"),
         ({"leave_after": "9" * 30}, "leave_after"),
     ],

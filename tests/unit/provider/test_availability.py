@@ -219,6 +219,15 @@ def test_a_source_that_does_not_tell_counts_as_use() -> None:
     assert "did not answer" in machine.reason
 
 
+def test_sources_that_tell_no_more_count_as_use() -> None:
+    machine = lent_one()
+    machine.sleeps(MOST_GAP + 1.0)
+    machine._note(machine.policy.tick(machine.now, machine.wall))
+    assert not machine.lent and "have not told" in machine.reason
+    machine.reads(seconds=130.0, command=IDLE)
+    assert machine.lent
+
+
 def test_a_machine_that_slept_is_not_known_to_have_been_idle() -> None:
     machine = owned(idle_after=900.0)
     machine.reads(seconds=10.0, command=IDLE)
