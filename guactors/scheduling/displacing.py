@@ -30,6 +30,7 @@ from guactors.messages import (
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
+from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
@@ -124,18 +125,25 @@ class Displacing:
                 suspend(self._desk, victim, Suspension(number, "", priority, now))
                 self._look_later(victim, number, now)
             else:
-                self._end(victim, mode, priority, now)
+                self.end(victim, mode, f"it gave way to work of priority {priority}", now)
         rules = self._actors if demand.is_actor else self._leases
         winner = rules.start(demand, plan.slot, now, displaces=displaces)
         for victim, _, _ in plan.victims:
             if victim.suspension is not None:
                 victim.suspension.by = winner
 
-    def _end(self, tenant: Tenant, mode: str, priority: int, now: float) -> None:
+    def close(self, tenant: Tenant, slot: Slot, now: float) -> None:
+        """It stands still because its provider is not lent."""
+        number, priority = next(self._numbers), tenant.need.priority
+        why = slot.closed.reason if slot.closed is not None else ""
+        suspend(self._desk, tenant, Suspension(number, "", priority, now, closed=why))
+        self._desk.say(slot.peer, Suspend(tenant.id, number))
+        self._look_later(tenant, number, now)
+
+    def end(self, tenant: Tenant, mode: str, text: str, now: float) -> None:
         """It ends, and begins again elsewhere, or does not. The newcomer waits for its end."""
         again = mode == "requeue"
         cause = "requeued" if again else "preempted"
-        text = f"it gave way to work of priority {priority}"
         slot = tenant.slot
         death = DeathReport(cause, text, provider=slot.name if slot is not None else "")
         if isinstance(tenant, Lease):
@@ -158,7 +166,7 @@ class Displacing:
         later = modes[modes.index(SUSPEND) + 1 :] if SUSPEND in modes else ()
         mode = next((mode for mode in later if mode in MODES), "")
         if mode:
-            self._end(tenant, mode, found.priority, now)
+            self.end(tenant, mode, f"it stood still for too long, {found.reason}", now)
 
     # --- giving it back -------------------------------------------------------------------------
 
@@ -166,7 +174,7 @@ class Displacing:
         """By priority, what stands still on these providers."""
         found: dict[int, list[Tenant]] = {}
         for slot in slots:
-            for tenant in self._desk.standing.on(slot.peer) if slot.up else ():
+            for tenant in self._desk.standing.on(slot.peer) if slot.up and slot.open else ():
                 found.setdefault(tenant.need.priority, []).append(tenant)
         return found
 
@@ -174,19 +182,20 @@ class Displacing:
         """Let go on those that find room again, the longest suspended first; the providers on which
         some do."""
         found: list[Slot] = []
-        kept: dict[Slot, list[Need]] = {}
+        kept: dict[Slot | Bundle, list[Need]] = {}
         for tenant in sorted(tenants, key=_since):
             slot = tenant.slot
             if slot is None or tenant.suspension is None:
                 continue
             need = tenant.need
             units = yielded(need.hold) if not _blocked(tenant) else ()
-            closed = any(contends(other, need) for other in kept.get(slot, ())) if units else False
-            if slot.pool.fits(units) and not closed:
+            place = tenant.bundle or slot
+            closed = any(contends(other, need) for other in kept.get(place, ())) if units else False
+            if place.pool.fits(units) and not closed:
                 self._resume(tenant, slot, now)
                 found.append(slot)
             else:
-                kept.setdefault(slot, []).append(need._replace(hold=units))
+                kept.setdefault(place, []).append(need._replace(hold=units))
         return found
 
     def _resume(self, tenant: Tenant, slot: Slot, now: float) -> None:
@@ -213,7 +222,10 @@ class Displacing:
         if message.error:
             if found is not None and found.number == message.number:
                 tenant.steady = now + STEADY
-                self._resume(tenant, slot, now)
+                if slot.closed is None:
+                    self._resume(tenant, slot, now)
+                else:
+                    self._insist(tenant, message.number, now)
             return
         if found is None:
             self._unexpected(tenant, slot, message.number, now)
@@ -221,6 +233,16 @@ class Displacing:
         if found.number == message.number and found.phase is Phase.ASKED:
             found.phase = Phase.STILL
             self._tell(tenant, found)
+
+    def _insist(self, tenant: Tenant, number: int, now: float) -> None:
+        """Its machine is not lent, and it runs: it is asked to stand still until it does."""
+
+        def ask(_: float) -> None:
+            found, slot = tenant.suspension, tenant.slot
+            if slot is not None and found is not None and found.number == number:
+                self._desk.say(slot.peer, Suspend(tenant.id, number))
+
+        self._desk.agenda.put(now + STEADY, ask)
 
     def _unexpected(self, tenant: Tenant, slot: Slot, number: int, now: float) -> None:
         """Either our word to go on was lost, or it was suspended by an earlier hub."""
@@ -241,11 +263,11 @@ class Displacing:
         else:
             desk.tell_callers(tenant)
 
-    def offered(self, slot: Slot) -> None:
+    def offered(self, slot: Slot, *, lent: bool) -> None:
         """Its provider has told what runs there: what is to stand still is said again, for it may
-        not have heard."""
+        not have heard. Where the machine is ``lent``, what stood still for its owner goes on."""
         for tenant in self._desk.standing.on(slot.peer):
-            if tenant.suspension is not None:
+            if tenant.suspension is not None and not (lent and tenant.suspension.closed):
                 tenant.suspension.phase = Phase.ASKED
                 self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
 

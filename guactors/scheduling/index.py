@@ -97,7 +97,9 @@ class Kind:
 
     def rank(self, slot: Slot) -> Rank | None:
         """As in ``choose``, for those without a preference of their own; None without room."""
-        if not (slot.up and slot.offered) or slot not in (self.homes or self.members):
+        if not (slot.up and slot.offered) or slot.closed:
+            return None
+        if slot not in (self.homes or self.members):
             return None
         total, used, load = slot.pool.total, slot.pool.used, 0.0
         for name, amount in self._hold:
@@ -118,7 +120,7 @@ class Kind:
 
     def nearness(self, slot: Slot) -> Rank | None:
         """How near it is to having room, the nearest first."""
-        if not slot.up or slot not in (self.homes or self.members):
+        if not slot.up or slot.closed or slot not in (self.homes or self.members):
             return None
         # As ``Pool.load_with``, of a pool that has some of everything: this is asked very often.
         total, used, load = slot.pool.total, slot.pool.used, 0.0
@@ -333,7 +335,7 @@ class Index:
             if not need.who:
                 could = [slot for slot in could if self._permits(need, slot, now)]
                 assert set(could) == kind.members.keys(), f"{need} has lost sight of providers"
-            there = [slot for slot in kind.candidates() if slot.up]
+            there = [slot for slot in kind.candidates() if slot.up and not slot.closed]
             near = min(there, key=lambda slot: kind.nearness(slot) or (), default=None)
             assert self.nearest(kind) is near, f"{self.nearest(kind)!r} is not {near!r}"
             keeps = self._standing.keeps

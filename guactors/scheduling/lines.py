@@ -209,7 +209,7 @@ class Lines:
             return None
         found: dict[Kind, list[Slot]] = {}
         for slot in news:
-            if not (slot.up and slot.offered):
+            if not (slot.up and slot.open):
                 continue
             fits = slot.pool.fits
             for kind in self._lines:

@@ -73,7 +73,11 @@ class Sketch(Desk):
         """As in Index, by the room there is on the sketch."""
         if kind not in self._nearest:
             hold = kind.need.hold
-            there = [self._copies[x] for x in kind.candidates() if x in self._copies and x.up]
+            there = [
+                self._copies[x]
+                for x in kind.candidates()
+                if x in self._copies and x.up and not x.closed
+            ]
             self._nearest[kind] = min(
                 there, key=lambda one: (one.pool.load_with(hold), one.order), default=None
             )

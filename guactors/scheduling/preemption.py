@@ -109,7 +109,7 @@ def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan |
         best: Plan | None = None
         best_rank: tuple[float, ...] = ()
         for slot in desk.giving_way(need, priority, MOST_LOOKED):
-            if not (slot.up and slot.offered):
+            if not (slot.up and slot.open):
                 continue
             victims = _victims(desk, slot, need, caller, priority, now)
             if victims:

@@ -37,17 +37,26 @@ class Phase(enum.Enum):
 @dataclass(slots=True)
 class Suspension:
     """``number``: as in messages.Suspend. ``by``: the lease or actor for which it gave way, empty
-    where that is not known any more; ``priority`` of that. ``since``: monotonic seconds."""
+    where that is not known any more; ``priority`` of that. ``since``: monotonic seconds.
+    ``closed``: why its provider is not lent, where that is why it stands still."""
 
     number: int
     by: str
     priority: int
     since: float
     phase: Phase = Phase.ASKED
+    closed: str = ""
+
+    @property
+    def reason(self) -> str:
+        """For people."""
+        if self.closed:
+            return f"its provider is not available: {self.closed}"
+        return f"for work of priority {self.priority}"
 
     def word(self, wall: Callable[[float], float]) -> Standing:
         """For callers; ``wall`` turns ``since`` into epoch seconds."""
-        return Standing(self.by, wall(self.since), f"for work of priority {self.priority}")
+        return Standing(self.by, wall(self.since), self.reason)
 
 
 class StandingBook:

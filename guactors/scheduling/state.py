@@ -19,9 +19,11 @@ from msgspec.structs import replace
 
 from guactors import messages as m
 from guactors.config import Timing
+from guactors.scheduling import closing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.claims import Claims
+from guactors.scheduling.closing import Closing
 from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Caller, Desk, EndedSession
 from guactors.scheduling.displacing import Displacing
@@ -65,6 +67,7 @@ class SchedulerState:
         self._victims = Victims(self.desk)
         self._listings = Listings(self.desk, self._claims)
         self._displacing = Displacing(self.desk, self._leases, self._actors)
+        self._closing = Closing(self.desk, self._leases, self._actors, self._displacing)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
@@ -129,6 +132,7 @@ class SchedulerState:
     def check(self) -> None:
         """Every invariant holds."""
         self.desk.check()
+        closing.check(self.desk)
 
     # --- placing --------------------------------------------------------------------------------
 
@@ -271,9 +275,7 @@ class SchedulerState:
         slot = self.desk.slots.get(event.peer)
         if slot is not None:
             slot.up = True
-            self.desk.roomier[slot.peer] = slot
-            self.desk.index.eased(slot)
-            self.desk.demands.stir(*(bundle.group.id for bundle in slot.bundles))
+            closing.open_again(self.desk, slot)
 
     def _provider_left(self, event: e.ProviderLeft, now: float) -> None:
         slot = self.desk.slots.get(event.peer)
@@ -367,7 +369,11 @@ class SchedulerState:
         match message:
             case m.Offer():
                 self._rejoin.offer(slot, message, now)
-                self._displacing.offered(slot)
+                availability = message.info.availability
+                self._displacing.offered(slot, lent=availability.lent)
+                self._closing.told(slot, availability, now)
+            case m.AvailabilityIs(availability):
+                self._closing.told(slot, availability, now)
             case m.KeepGroups():
                 self._groups.kept_by(slot, message.groups, now)
             case m.LeaseStarted():
