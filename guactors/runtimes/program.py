@@ -32,7 +32,6 @@ from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Exit, Runtime, Spec, Where
 from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.instance import Instance, Running
-from guactors.runtimes.life import State
 from guactors.runtimes.native.driver import NativeRuntime
 from guactors.runtimes.native.guardian import Guardian
 
@@ -92,6 +91,7 @@ def instance_in(
 ) -> Iterator[Instance]:
     """One that runs, in a directory of its own; both are gone afterwards, also when this process is
     killed. ``owner``: the provider's id. Raises as ``Runtime.create`` and ``Driver.start`` do."""
+    _STANDING.await_turn()
     directory = tempfile.mkdtemp(prefix="gu-run-")
     guardian().watch("directory", directory)
     given = {"root": directory, **options} if runtime.name == NATIVE else dict(options)
@@ -112,53 +112,54 @@ class _Standing:
     """The instances that run in this process, and whether they are to stand still. Threads: any."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._instances: set[Instance] = set()
-        self._paused: set[Instance] = set()
         self._halted = False
+        self._changed = threading.Condition()
+
+    def await_turn(self) -> None:
+        """Until a new one may begin."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._halted)
 
     @contextmanager
     def kept(self, instance: Instance) -> Iterator[None]:
-        with self._lock:
-            self._instances.add(instance)
-            if self._halted:
-                self._pause(instance)
+        """This one obeys from here on."""
         try:
+            with self._changed:
+                self._instances.add(instance)
+                if self._halted:
+                    _suspend(instance)
             yield
         finally:
-            with self._lock:
+            with self._changed:
                 self._instances.discard(instance)
-                self._paused.discard(instance)
-
-    def _pause(self, instance: Instance) -> None:
-        """One that its owner has paused, or that has ended, stays as it is."""
-        if instance.state is State.RUNNING:
-            with suppress(InstanceLost):
-                instance.pause()
-                self._paused.add(instance)
 
     def halt(self) -> None:
-        with self._lock:
+        with self._changed:
             self._halted = True
             for instance in list(self._instances):
-                self._pause(instance)
+                _suspend(instance)
 
     def go_on(self) -> None:
-        with self._lock:
+        with self._changed:
             self._halted = False
-            while self._paused:
-                instance = self._paused.pop()
-                if instance.state is State.PAUSED:
-                    with suppress(InstanceLost):
-                        instance.resume()
+            self._changed.notify_all()
+            for instance in list(self._instances):
+                with suppress(InstanceLost):
+                    instance.release()
+
+
+def _suspend(instance: Instance) -> None:
+    with suppress(InstanceLost):
+        instance.suspend()
 
 
 _STANDING: Final = _Standing()
 
 
 def pause_all() -> None:
-    """All instances that were made here stand still, also those that are made from now on. Raises
-    GuactorsError where one does not."""
+    """All instances that were made here stand still; who makes one from now on, or asks one for
+    something, waits. Raises GuactorsError where one does not stand still."""
     _STANDING.halt()
 
 
