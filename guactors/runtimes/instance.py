@@ -151,8 +151,9 @@ class Instance:
 
     def suspend(self) -> None:
         """As ``pause``, for others: whoever asks for something until ``release`` waits for that,
-        and is not told that it is paused. One that is paused already, or has ended, stays so.
-        Raises GuactorsError where it does not stand still."""
+        and is not told that it is paused. One that is paused already stays so; of one that is lost
+        the rest is ended. Raises GuactorsError where it does not stand still, and it is not taken
+        for lost then."""
         with self._changed:
             self._suspended = True
             if not self._changed.wait_for(lambda: not self._moves, MOVE_WITHIN):
@@ -160,12 +161,13 @@ class Instance:
                     f"something is being done to the instance {self.spec.instance} for more than "
                     f"{MOVE_WITHIN:g} s"
                 )
-            if self._life.state is not State.RUNNING:
-                return
-            self._halted = True
-        with self._loss():
+            state = self._life.state
+            self._halted = state is State.RUNNING
+        if state is State.RUNNING:
             self._driver.pause()
-        self._enter(State.PAUSED)
+            self._enter(State.PAUSED)
+        elif state is State.ENDED:
+            self.close()
 
     def release(self) -> None:
         """It goes on where it was, if it was suspended. Raises GuactorsError where it does not."""
@@ -180,18 +182,15 @@ class Instance:
                 self._changed.notify_all()
 
     def _go_on(self) -> None:
-        try:
+        if self._life.state is State.PAUSED:
             with self._loss():
                 self._driver.resume()
-        except InstanceLost:
-            raise
-        except GuactorsError as error:
-            if self._life.state is State.PAUSED:
-                raise
-            # It could not be paused, so it runs; this was for a pause that came late.
-            log.warning("the instance %s may stand still: %s", self.spec.instance, error)
+            self._enter(State.RUNNING)
             return
-        self._enter(State.RUNNING)
+        try:
+            self._driver.resume()  # the pause that failed may have come late
+        except GuactorsError as error:
+            log.warning("the instance %s may stand still: %s", self.spec.instance, error)
 
     def stats(self) -> Stats:
         """What it has used."""

@@ -128,7 +128,7 @@ class _Standing:
             with self._changed:
                 self._instances.add(instance)
                 if self._halted:
-                    _suspend(instance)
+                    instance.suspend()
             yield
         finally:
             with self._changed:
@@ -138,7 +138,7 @@ class _Standing:
         with self._changed:
             self._halted = True
             for instance in list(self._instances):
-                _suspend(instance)
+                instance.suspend()
 
     def go_on(self) -> None:
         with self._changed:
@@ -147,11 +147,6 @@ class _Standing:
             for instance in list(self._instances):
                 with suppress(InstanceLost):
                     instance.release()
-
-
-def _suspend(instance: Instance) -> None:
-    with suppress(InstanceLost):
-        instance.suspend()
 
 
 _STANDING: Final = _Standing()

@@ -178,22 +178,33 @@ def test_who_waits_is_told_of_its_end(made: tuple[Instance, FakeDriver], ask: As
         asked.result(WITHIN)
 
 
+def test_what_is_left_of_a_lost_one_ends(made: tuple[Instance, FakeDriver]) -> None:
+    instance, driver = made
+    instance.lost("its daemon is dead")
+    program.pause_all()
+    program.resume_all()
+    assert driver.done == ["start", "close"]
+
+
+@pytest.mark.parametrize("error", [RuntimeMissing, InstanceLost])
 def test_one_that_was_not_paused_in_time_is_made_to_go_on(
-    made: tuple[Instance, FakeDriver], monkeypatch: pytest.MonkeyPatch
+    made: tuple[Instance, FakeDriver],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
 ) -> None:
-    """The daemon may do later what it did not answer in time."""
+    """The daemon may do later what it did not answer in time; and it may come back."""
     instance, driver = made
 
     def fails() -> None:
-        raise RuntimeMissing("the daemon does not answer")
+        raise error("the daemon does not answer")
 
     monkeypatch.setattr(driver, "pause", fails)
-    with pytest.raises(RuntimeMissing):
+    with pytest.raises(error):
         program.pause_all()
     program.resume_all()
     assert driver.done == ["start", "resume"] and instance.state is State.RUNNING
     monkeypatch.setattr(driver, "resume", fails)
-    with pytest.raises(RuntimeMissing):
+    with pytest.raises(error):
         program.pause_all()
     program.resume_all()
     instance.exec(RUN)
