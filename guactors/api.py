@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from guactors.context import RuntimeContext, runtime_context
 from guactors.errors import AlreadyInitialized, NotInitialized, UnknownOption, UsageError
+from guactors.options import check_terms
 from guactors.refs import (
     ObjectRef,
     ObjectRefGenerator,
@@ -49,6 +50,10 @@ def init(
     ignore_reinit_error: bool = False,
     logging_level: int | str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
+    priority: int | None = None,
+    preemption: Sequence[str] | None = None,
+    min_runtime: float | None = None,
+    max_suspended: float | None = None,
     timeout: float = 10.0,
     **others: Any,
 ) -> GridContext:
@@ -64,29 +69,45 @@ def init(
     ``signer``: key files, or names of signer keys, that sign the functions and classes you send.
     ``log_to_driver``: show what workers print. ``log_dedup`` (default: on, unless
     GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
-    process. ``runtime_env``: what all calls run in, see docs/runtime-env.md. ``timeout``: seconds
-    to reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has
+    process. ``runtime_env``: what all calls run in, see docs/runtime-env.md. ``priority``,
+    ``preemption``, ``min_runtime``, ``max_suspended``: of all that is called, also by what is
+    called, unless it says otherwise (docs/priorities.md). ``timeout``: seconds to reach the hub.
+    Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has
     not approved the key), VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
     """
     _check(others, logging_level, runtime_env)
+    terms = check_terms(priority, preemption, min_runtime, max_suspended)
     with _lock:
         if is_initialized():
             if ignore_reinit_error:
                 return GridContext()
             raise AlreadyInitialized("init() was called before; call shutdown() first")
-        from guactors.embedding import Offer, open_session
-
-        session = open_session(
-            None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
-            Offer(num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory),
-            namespace=namespace,
-            key=key,
-            signers=[signer] if isinstance(signer, str) else signer,
-            echo=log_to_driver,
-            fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
-            timeout=timeout,
-        )
+        offer = (num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory)
+        session = _open(
+            address, offer, [signer] if isinstance(signer, str) else signer, log_dedup,
+            namespace=namespace, key=key, echo=log_to_driver, timeout=timeout,
+        )  # fmt: skip
+        session.terms = terms
         return _enter(session, runtime_env)
+
+
+def _open(
+    address: str | None,
+    offer: tuple[Any, ...],
+    signers: Sequence[str],
+    dedup: bool | None,
+    **how: Any,
+) -> Session:
+    """As ``open_session``, where the environment may say what is not said."""
+    from guactors.embedding import Offer, open_session
+
+    return open_session(
+        None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
+        Offer(*offer),
+        signers=signers,
+        fold=os.environ.get("GU_DEDUP_LOGS") != "0" if dedup is None else dedup,
+        **how,
+    )
 
 
 def _enter(session: Session, runtime_env: Mapping[str, Any] | None) -> GridContext:

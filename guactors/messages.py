@@ -128,6 +128,15 @@ class Placing(Word, frozen=True):
     capture: bool = False
 
 
+class Terms(Word, frozen=True):
+    """What all calls of a session have that say nothing else; as in Shape."""
+
+    priority: int = 0
+    preemption: list[Name] = []
+    min_runtime: Amount = 0.0
+    max_suspended: Amount = 0.0
+
+
 class Shape(Word, frozen=True):
     """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
     ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match (a value, ``!value``,
@@ -136,7 +145,8 @@ class Shape(Word, frozen=True):
     id or empty. ``env``: what its worker is set up with; ``limits``: what it is held to.
     ``preemption``: how it may be made to give way to others, in this order, see
     ``scheduling/preemption.py``; ``min_runtime``: seconds that it runs before it is;
-    ``max_suspended``: seconds that it stands still before what follows in that list is done."""
+    ``max_suspended``: seconds that it stands still before what follows in that list is done.
+    ``terms``: what the calls that it makes inherit."""
 
     resources: Amounts
     priority: int = 0
@@ -150,6 +160,7 @@ class Shape(Word, frozen=True):
     place: Placing | None = None
     min_runtime: Amount = 0.0
     max_suspended: Amount = 0.0
+    terms: Terms | None = None
 
 
 class Displaced(Word, frozen=True):
@@ -1034,7 +1045,7 @@ class Bind(Message, frozen=True, tag=81):
     directory it is unpacked in, else the store. ``env``: what it takes on first. ``devices``: what
     it may use of those that are counted one by one (``GPU``), by their ids; a name with none: it
     must see none of them. ``group``: the placement group it works in; ``capture`` as in
-    Placing."""
+    Placing; ``terms`` as in Shape."""
 
     session: Id
     namespace: Name
@@ -1049,6 +1060,7 @@ class Bind(Message, frozen=True, tag=81):
     capture: bool = False
     image: Name = ""
     limits: Limits | None = None
+    terms: Terms | None = None
 
 
 class LoadActor(Message, frozen=True, tag=82):
