@@ -255,6 +255,7 @@ def deploy(
     preemption: Sequence[str] | None = None,
     min_runtime: float | None = None,
     max_suspended: float | None = None,
+    grace: float | None = None,
     timeout: float | None = None,
 ) -> Deployment:
     """An instance of ``image`` (an id, see ``gu image list``) in ``runtime`` (``native``,
@@ -263,18 +264,18 @@ def deploy(
     ``limits``: the most that all its programs together may take, of ``cpu`` (processors),
     ``memory`` and ``disk`` (bytes), ``pids`` (processes) and ``wall`` (seconds). ``env``: variables
     of all its programs. ``num_cpus``, ``memory`` (bytes), ``resources``, ``provider``,
-    ``label_selector``, ``priority``, ``preemption``, ``min_runtime`` and ``max_suspended`` as for
-    actors: what it holds of its provider, where it may be, and how it gives way. ``timeout``:
-    seconds to wait for it. Raises PermissionDenied where no grant or the machine's owner does not
-    allow it, Unschedulable where no provider could ever have it, ImageRefused, RuntimeMissing,
-    UsageError, GetTimeout."""
+    ``label_selector``, ``priority``, ``preemption``, ``min_runtime``, ``max_suspended`` and
+    ``grace`` as for actors: what it holds of its provider, where it may be, and how it gives way.
+    ``timeout``: seconds to wait for it. Raises PermissionDenied where no grant or the machine's
+    owner does not allow it, Unschedulable where no provider could ever have it, ImageRefused,
+    RuntimeMissing, UsageError, GetTimeout."""
     from guactors.api import auto_init
 
     options = {
         "runtime": runtime, "image": image, "num_cpus": num_cpus, "memory": memory,
         "resources": dict(resources or {}),
     }  # fmt: skip
-    options |= check_terms(priority, preemption, min_runtime, max_suspended)
+    options |= check_terms(priority, preemption, min_runtime, max_suspended, grace)
     if provider is not None:
         options["provider"] = provider
     if label_selector is not None:

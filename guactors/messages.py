@@ -135,6 +135,7 @@ class Terms(Word, frozen=True):
     preemption: list[Name] = []
     min_runtime: Amount = 0.0
     max_suspended: Amount = 0.0
+    grace: Amount = 0.0
 
 
 class Shape(Word, frozen=True):
@@ -146,7 +147,8 @@ class Shape(Word, frozen=True):
     ``preemption``: how it may be made to give way to others, in this order, see
     ``scheduling/preemption.py``; ``min_runtime``: seconds that it runs before it is;
     ``max_suspended``: seconds that it stands still before what follows in that list is done.
-    ``terms``: what the calls that it makes inherit."""
+    ``terms``: what the calls that it makes inherit; ``grace``: seconds between asking it to end and
+    ending it, where it gives way by that."""
 
     resources: Amounts
     priority: int = 0
@@ -161,6 +163,7 @@ class Shape(Word, frozen=True):
     min_runtime: Amount = 0.0
     max_suspended: Amount = 0.0
     terms: Terms | None = None
+    grace: Amount = 0.0
 
 
 class Displaced(Word, frozen=True):
@@ -951,10 +954,13 @@ class StartLease(Message, frozen=True, tag=60):
 
 class StopLease(Message, frozen=True, tag=61):
     """The lease is over. ``kill`` when its caller is gone or the worker may still be busy;
-    otherwise the worker is kept for the session."""
+    otherwise the worker is kept for the session. ``grace``: seconds that what is killed has to end
+    by itself; ``cause`` goes into its death report."""
 
     lease: Id
     kill: bool = False
+    grace: Amount = 0.0
+    cause: Name = ""
 
 
 class Suspend(Message, frozen=True, tag=68):
@@ -985,7 +991,8 @@ class StartActor(Message, frozen=True, tag=62):
 
 
 class StopActor(Message, frozen=True, tag=63):
-    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report.
+    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report;
+    ``grace`` as in StopLease.
     ``incarnation``: which one is meant, should this overtake its StartActor; -1 for any that is
     there."""
 
@@ -993,6 +1000,7 @@ class StopActor(Message, frozen=True, tag=63):
     cause: Name
     graceful: bool = False
     incarnation: Annotated[int, Meta(ge=-1, le=2**53)] = -1
+    grace: Amount = 0.0
 
 
 class EndSession(Message, frozen=True, tag=64):
@@ -1118,6 +1126,13 @@ class Leave(Message, frozen=True, tag=85):
 
     graceful: bool = False
     if_unused: bool = False
+
+
+class Quit(Message, frozen=True, tag=216):
+    """Provider -> worker: end what runs, ask it first; after so many seconds this process is
+    killed."""
+
+    grace: Amount
 
 
 class Admit(Message, frozen=True, tag=86):
@@ -1902,7 +1917,9 @@ WorkerToProvider = (
     | StackIs
     | Stood
 )
-ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack | Stand | GoOn
+ProviderToWorker = (
+    Common | Bind | LoadActor | Leave | Quit | Admit | Expel | AskStack | Stand | GoOn
+)
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
     | Object | StreamTaken | KeepBlock | BringValue | DropValues | ReadValue | BlockChunk

@@ -149,6 +149,7 @@ _WHO = {
     ),
     "min_runtime": ({TASK, ACTOR}, _amount, "seconds, 0 or more"),
     "max_suspended": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 for no limit"),
+    "grace": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 to end it at once"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
     "max_calls": ({TASK}, _whole(0), "an integer of 0 or more, 0 for no limit"),
@@ -297,6 +298,7 @@ def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
         place=place,
         min_runtime=float(options.get("min_runtime", 0)),
         max_suspended=float(options.get("max_suspended", 0)),
+        grace=float(options.get("grace", 0)),
     )
 
 

@@ -20,7 +20,7 @@ from guactors.cli.image_choice import local, open_store
 from guactors.cli.options import Address, parse_limits, parse_pairs, parse_size
 from guactors.errors import InternalError, Stopped, TaskError, UnknownOption
 from guactors.grid_file import AUTO
-from guactors.options import TASK, check_options
+from guactors.options import TASK, TERMS, check_options
 from guactors.refs import ObjectRef, ObjectRefGenerator
 from guactors.remote_function import RemoteFunction, image_program
 from guactors.runtimes.choice import NATIVE
@@ -63,6 +63,13 @@ MaxSuspended = Annotated[
         help="After so long of standing still, what follows suspend is done; 0: never.",
     ),
 ]
+Grace = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="Where it gives way by its end: from SIGTERM until it is killed.",
+    ),
+]
 Key = Annotated[
     str | None,
     typer.Option(
@@ -84,6 +91,7 @@ def run(
     preemption: Ways = None,
     min_runtime: MinRuntime = 0.0,
     max_suspended: MaxSuspended = 0.0,
+    grace: Grace = 0.0,
     cpus: Annotated[float, typer.Option(min=0.0, help="CPUs it needs.")] = 1.0,
     memory: Annotated[str | None, typer.Option(help="Memory it needs, such as 2GiB.")] = None,
     on: Annotated[str, typer.Option(metavar="PEER", help="A provider, by name or id.")] = "",
@@ -110,7 +118,7 @@ def run(
     variables = parse_pairs(env or [], "--env")
     limits = parse_limits(limit or [])
     options: dict[str, object] = {"num_cpus": cpus, **_ONCE}
-    options |= given_terms(priority, preemption or [], min_runtime, max_suspended)
+    options |= given_terms(priority, preemption or [], min_runtime, max_suspended, grace)
     if memory:
         options["memory"] = parse_size(memory)
     if on:
@@ -126,13 +134,10 @@ def run(
 
 
 def given_terms(
-    priority: int, preemption: list[str], min_runtime: float, max_suspended: float
+    priority: int, preemption: list[str], min_runtime: float, max_suspended: float, grace: float
 ) -> dict[str, object]:
     """As options of a task. Raises typer.BadParameter that names what is impossible."""
-    terms = {
-        "priority": priority, "preemption": preemption, "min_runtime": min_runtime,
-        "max_suspended": max_suspended,
-    }  # fmt: skip
+    terms = dict(zip(TERMS, (priority, preemption, min_runtime, max_suspended, grace), strict=True))
     for name, value in terms.items():
         try:
             check_options({name: value}, TASK)

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from guactors.errors import (
+    GuactorsError,
     InstanceLost,
     InternalError,
     ProgramNotStarted,
@@ -114,12 +115,13 @@ class _Standing:
     def __init__(self) -> None:
         self._instances: set[Instance] = set()
         self._halted = False
+        self._ending = False
         self._changed = threading.Condition()
 
     def await_turn(self) -> None:
         """Until a new one may begin."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._halted)
+            self._changed.wait_for(lambda: not (self._halted or self._ending))
 
     @contextmanager
     def kept(self, instance: Instance) -> Iterator[None]:
@@ -133,6 +135,24 @@ class _Standing:
         finally:
             with self._changed:
                 self._instances.discard(instance)
+
+    def end(self, grace: float) -> None:
+        """None begins any more, and nobody is told how those that run end."""
+        until = time.monotonic() + grace
+        with self._changed:
+            self._ending = True
+            instances = list(self._instances)
+        for instance in instances:
+            with suppress(GuactorsError):  # whoever kills this process ends what is left
+                instance.stop(max(0.0, until - time.monotonic()))
+
+    def await_own_end(self) -> None:
+        """For ever, where this process is to end; else not at all."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._ending)
+
+    def any(self) -> bool:
+        return bool(self._instances)
 
     def halt(self) -> None:
         with self._changed:
@@ -163,6 +183,17 @@ def resume_all() -> None:
     _STANDING.go_on()
 
 
+def has_instances() -> bool:
+    """Whether any was made here and has not ended."""
+    return _STANDING.any()
+
+
+def end_all(grace: float) -> None:
+    """All are asked to end, and ended after so many seconds. Their programs' exits are told to
+    nobody: this process is to end."""
+    _STANDING.end(grace)
+
+
 def private_instance(
     runtime: Runtime, where: Where, limits: Limits
 ) -> AbstractContextManager[Instance]:
@@ -188,6 +219,7 @@ def _run(instance: Instance, command: Command) -> Generator[Chunk, None, int]:
             if not isinstance(found, Exit):
                 yield _STREAMS[found.stream], found.data
                 continue
+            _STANDING.await_own_end()
             if found.detail:
                 yield "err", f"gu run: {found.detail}\n".encode()
             return found.code or 0 if found.signal is None else -found.signal

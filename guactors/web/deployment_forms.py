@@ -62,7 +62,7 @@ def _possible(name: str) -> AfterValidator:
 class DeploymentForm(Camel):
     """``envType``: hd, docker, vm, or the name of a runtime. ``cpus``, ``memory`` (bytes): what is
     set aside for it. ``preemption``: how it may be made to give way, in this order; ``minRuntime``,
-    ``maxSuspended``: seconds. ``seconds``: for how long its beginning is waited for."""
+    ``maxSuspended``, ``grace``: seconds. ``seconds``: for how long its beginning is waited for."""
 
     env_type: str = Field(alias="envType", min_length=1, max_length=64)
     image: ImageForm
@@ -78,6 +78,7 @@ class DeploymentForm(Camel):
     preemption: Annotated[list[str], _possible("preemption")] = Field([], max_length=8)
     min_runtime: Annotated[float, _possible("min_runtime")] = Field(0.0, alias="minRuntime")
     max_suspended: Annotated[float, _possible("max_suspended")] = Field(0.0, alias="maxSuspended")
+    grace: Annotated[float, _possible("grace")] = 0.0
     seconds: float = Field(600.0, gt=0, le=3600, allow_inf_nan=False)
 
     def runtime(self) -> str:
@@ -101,6 +102,7 @@ class DeploymentForm(Camel):
             "runtime": self.runtime(), "image": image, "num_cpus": self.cpus,
             "memory": self.memory, "priority": self.priority, "preemption": self.preemption,
             "min_runtime": self.min_runtime, "max_suspended": self.max_suspended,
+            "grace": self.grace,
         }  # fmt: skip
 
     def given(self) -> dict[str, Any]:

@@ -325,7 +325,9 @@ def test_what_a_session_says_counts_for_what_its_calls_call(
         assert str(gu.get(running, timeout=20)) == path.read_text().split()[1]
 
 
-@pytest.mark.parametrize("name", ["priority", "preemption", "min_runtime", "max_suspended"])
+@pytest.mark.parametrize(
+    "name", ["priority", "preemption", "min_runtime", "max_suspended", "grace"]
+)
 def test_absurd_terms_of_a_session_are_refused_by_their_names(name: str) -> None:
     with pytest.raises(errors.UnknownOption, match=name):
         gu.init(num_cpus=1, **{name: 1e100})  # type: ignore[arg-type]

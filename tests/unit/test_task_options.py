@@ -129,6 +129,7 @@ def test_ways_to_give_way(good: list[str]) -> None:
         ("preemption", ["stop", "stop"]), ("preemption", [1]),
         ("min_runtime", -1), ("min_runtime", math.nan), ("min_runtime", 1e100),
         ("max_suspended", -0.1), ("max_suspended", math.inf), ("max_suspended", "1"),
+        ("grace", -1), ("grace", math.nan), ("grace", 10**100),
     ],
 )  # fmt: skip
 def test_what_a_session_may_not_say(name: str, value: Any) -> None:
@@ -137,7 +138,7 @@ def test_what_a_session_may_not_say(name: str, value: Any) -> None:
 
 
 def test_what_a_session_says_counts_where_a_call_says_nothing() -> None:
-    terms = check_terms(-20, ("requeue",), None, None)
+    terms = check_terms(-20, ("requeue",), None, None, 2.5)
     shape = shape_in(terms, {"num_cpus": 2, "min_runtime": 5}, 1.0)
     assert (shape.resources, shape.priority, shape.preemption) == ({"CPU": 2.0}, -20, ["requeue"])
     assert shape.min_runtime == 5.0

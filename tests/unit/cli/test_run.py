@@ -10,7 +10,7 @@ from tests.unit.cli.stand_in_hub import refused
 @pytest.mark.parametrize(
     ("flag", "value"),
     [("--preemption", "pause"), ("--min-runtime", "nan"), ("--min-runtime", "-1"),
-     ("--max-suspended", "1e100"), ("--priority", "99999999999")],
+     ("--max-suspended", "1e100"), ("--grace", "inf"), ("--priority", "99999999999")],
 )  # fmt: skip
 def test_a_wrong_value_is_named(flag: str, value: str) -> None:
     assert flag in refused("run", flag, value, "--", "true", status=2)
