@@ -152,6 +152,7 @@ class _Standing:
             self._changed.wait_for(lambda: not self._ending)
 
     def any(self) -> bool:
+        """Whether one runs."""
         return bool(self._instances)
 
     def halt(self) -> None:

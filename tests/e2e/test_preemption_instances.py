@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import guactors as gu
-from guactors.errors import RuntimeMissing
+from guactors.errors import Preempted, RuntimeMissing
 from guactors.refs import ObjectRefGenerator
 from guactors.remote_function import image_program
 from tests import leaks
@@ -181,6 +181,22 @@ def test_others_stand_still_for_it(box: Box, session: None, tmp_path: Path, runt
     for path in paths:
         Path(f"{path}.end").touch()
     gu.get(running, timeout=WITHIN)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_it_is_asked_to_end_before_it_is_ended(box: Box, session: None, runtime: str) -> None:
+    program = image_program(
+        {"runtime": runtime, "image": box.image, "num_cpus": 2, "preemption": ["stop"], "grace": 30}
+    )
+    script = "trap 'echo saved; exit 0' TERM; echo on; while :; do sleep 0.05; done"
+    stream = program.remote(["/bin/busybox", "sh", "-c", script], {}, "", None)
+    assert _chunk(stream) == ("out", b"on\n")
+    held = urgent.remote(0.0)
+    # A shell may say more than that of a signal.
+    until(lambda: _chunk(stream) == ("out", b"saved\n"), "it is asked")
+    with pytest.raises(Preempted):
+        gu.get(list(stream), timeout=WITHIN)
+    gu.get(held, timeout=15.0)
 
 
 def _chunk(stream: ObjectRefGenerator) -> Any:
