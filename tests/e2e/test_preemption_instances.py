@@ -43,12 +43,15 @@ class Box:
         self.grid, self.app, self.image, self.daemon = grid, app, image, daemon
 
     def provider(self) -> psutil.Process:
-        """Its process."""
-        for process in psutil.process_iter(["cmdline"]):
+        """Its process; those that it forked have its command line too."""
+        hub = self.grid.address.split("?")[0]
+        found = {}
+        for process in psutil.process_iter(["cmdline", "ppid"]):
             words: list[str] = process.info["cmdline"] or []
-            if "provider" in words and self.grid.address.split("?")[0] in " ".join(words):
-                return process
-        raise AssertionError("there is no provider")
+            if "provider" in words and hub in " ".join(words):
+                found[process.pid] = process
+        (first,) = (x for x in found.values() if x.info["ppid"] not in found)
+        return first
 
 
 @contextmanager
