@@ -303,6 +303,10 @@ class Orders:
         worker = self._pool.find(message.lease)
         if worker is None:
             return []
+        if message.kill and message.grace and isinstance(worker.state, Leased):
+            cause, detail = known_cause(message.cause, "killed")
+            effects = self.standstill.release(message.lease, now)
+            return effects + self._watch.ask_to_end(worker, cause, detail, now, message.grace)
         if message.kill:
             return self._watch.kill(worker, "killed", "the lease was ended")
         if worker.ending is not None:
@@ -347,6 +351,9 @@ class Orders:
             return effects + self._watch.dismiss(
                 worker, cause, now, GRACEFUL_PATIENCE, graceful=True
             )
+        if message.grace and isinstance(worker.state, Hosting):
+            effects = self.standstill.release(message.actor, now)
+            return effects + self._watch.ask_to_end(worker, cause, detail, now, message.grace)
         return self._watch.kill(worker, cause, detail)
 
     def end_session(self, message: EndSession, now: float) -> list[Effect]:
