@@ -116,7 +116,7 @@ def test_the_end_of_its_worker_may_be_seen_first(retries: int) -> None:
     id = bench.call(retries=retries)
     bench.grant()
     bench.lose("w-1")
-    lose(bench, "requeued")
+    ends(bench, "requeued")
     bench.hub(m.LeaseGranted(KEY, "l-2", "w-2", "p-2", endpoints("w-2")))
     assert bench.calls("w-2") == [id]
     entry = bench.core.objects.entries[id]
@@ -128,7 +128,7 @@ def test_it_is_told_though_the_end_of_its_worker_was_seen_first() -> None:
     id = bench.call(retries=0)
     bench.grant()
     bench.lose("w-1")
-    lose(bench, "preempted")
+    ends(bench, "preempted")
     assert isinstance(bench.failure(id), Preempted)
 
 
