@@ -346,7 +346,8 @@ class MachineInfo(Word, frozen=True):
 
 
 class PeerInfo(Word, frozen=True):
-    """One row of ``gu peers``. ``state`` is ``up``, ``silent`` or ``lost``; ages in seconds."""
+    """One row of ``gu peers``. ``state`` is ``up``, ``silent``, ``suspended`` (its worker stands
+    still for others) or ``lost``; ages in seconds."""
 
     peer: Id
     role: Name

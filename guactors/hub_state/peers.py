@@ -10,6 +10,7 @@ keep its interpreter busy.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Peer:
     held: list[Message] = field(default_factory=list)
     """For the data lane, until it is open."""
     deadline: float = 0.0
+    excused: bool = False
+    """It stands still and cannot say a word; its provider would tell of its end."""
 
     def __repr__(self) -> str:
         return f"<Peer {self.id} {self.role} {self.hello.name!r} {self.state} link={self.link}>"
@@ -60,6 +63,8 @@ class Peer:
     @property
     def state(self) -> str:
         """As in PeerInfo."""
+        if self.excused:
+            return "suspended"
         return "silent" if self.link is None or self.liveness.silent else "up"
 
     def row(self, now: float, state: str = "") -> PeerInfo:
@@ -117,6 +122,19 @@ class PeerBook:
         peer.held.clear()
         peer.deadline = now + self._timing.relink_grace
         return peer.deadline
+
+    def excuse(self, peer: Peer, excused: bool, now: float) -> None:
+        """It stands still, or runs again: then it has its whole patience before it."""
+        peer.excused = excused
+        peer.liveness.on_heard(now)
+        if peer.link is None:
+            peer.deadline = now + self._timing.relink_grace
+
+    def next_wake(self, peer: Peer, now: float) -> float:
+        """When somebody has to look after it."""
+        if peer.excused:
+            return math.inf
+        return peer.deadline if peer.link is None else peer.liveness.next_wake(now)
 
     def leave(self, peer: Peer, now: float, *, lost: bool) -> None:
         """It is gone; one that was lost, and did not say goodbye, is still listed for a while. Not

@@ -92,6 +92,8 @@ class HubState:
                 return self._desk.fault(link, kind, detail, now)
             case e.HandshakesFailed(address, count):
                 return [_refused_at_the_door(address, count)]
+            case e.Excused(peer_id, excused):
+                return self._excuse(peer_id, excused, now)
             case e.Disturbed():
                 return [e.Send(LinkKey(link), m.Ping(0)) for link in self.peers.by_link]
             case e.SessionOver(session):
@@ -142,7 +144,7 @@ class HubState:
         effects += self._looking.expire(now)
         desk.wake = None
         for peer in self.peers:
-            desk.wake_at(peer.deadline if peer.link is None else peer.liveness.next_wake(now))
+            desk.wake_at(self.peers.next_wake(peer, now))
         for title in self.sessions.titles():
             desk.wake_at(title.until)
         desk.wake_at(desk.entrance.next_wake())
@@ -159,8 +161,17 @@ class HubState:
 
     # --- liveness -------------------------------------------------------------------------------
 
+    def _excuse(self, peer_id: str, excused: bool, now: float) -> list[e.Effect]:
+        peer = self.peers.by_id.get(peer_id)
+        if peer is not None:
+            self.peers.excuse(peer, excused, now)
+            self._desk.wake_at(self.peers.next_wake(peer, now))
+        return []
+
     def _watch(self, peer: Peer, now: float) -> list[e.Effect]:
         desk = self._desk
+        if peer.excused:
+            return []
         if peer.link is None:
             return (
                 desk.lose(peer, "is gone: its connection broke", now)

@@ -22,6 +22,7 @@ from guactors.scheduling.events import (
     Decided,
     Decision,
     Effect,
+    Excused,
     RoomName,
     Standing,
     ToPeer,
@@ -246,8 +247,12 @@ class Desk:
         self.index.eased(slot)
 
     def pause_demands(self, worker: str, paused: bool) -> None:
-        """What stands still could not use a lease, and could not give it back."""
-        self.demands.pause(self.caller_at.get(worker, ""), paused)
+        """What stands still could not use a lease, and could not give it back. Nor does it answer
+        for itself."""
+        caller = self.caller_at.get(worker, "")
+        if caller:
+            self.demands.pause(caller, paused)
+            self.out.append(ToRoom(RoomName.HUB, Excused(caller, paused)))
 
     # --- leases ---------------------------------------------------------------------------------
 

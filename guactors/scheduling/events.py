@@ -101,6 +101,14 @@ class Disturbed(Event, frozen=True):
     """Some link broke, nobody knows which."""
 
 
+class Excused(Event, frozen=True):
+    """The caller's worker stands still, and does not answer for itself: its provider does. Or,
+    where not ``excused``, it runs again."""
+
+    peer: str
+    excused: bool
+
+
 class HandshakesFailed(Event, frozen=True):
     """Somebody tried to come in ``count`` times where the listener is bound, and could not, or sent
     messages in the name of somebody else's link."""

@@ -354,6 +354,32 @@ def test_what_stands_still_is_given_nothing_that_it_could_not_give_back() -> Non
     assert len(displaced(bench)) == 1, "it waits as before"
 
 
+def test_what_stands_still_is_not_lost_for_its_silence() -> None:
+    """It cannot say a word. What it has of others is kept; what it does after is judged as ever."""
+    bench, low = full(2.0, count=1, resources={"CPU": 2.0})
+    lease = bench.core.scheduler.desk.leases.by_id[low[0]]
+    versions = m.Versions("0", "3.11.7")
+    bench.hello(m.Hello("c-3", "caller", versions, 1, "here", "s-1", False, lease.worker))
+    bench.create(spec("a-1", owner="c-3", session="s-1"))
+    bench.start_actors()
+    urgent(bench)
+    order = start(bench)
+    bench.mute.add("c-3")
+    bench.pass_time(600.0)
+    bench.break_link("c-3")
+    bench.pass_time(600.0)
+    states = {row.peer: row.state for row in bench.grid("c-2").peers}
+    assert states["c-3"] == "suspended"
+    assert "a-1" in bench.core.scheduler.desk.actors.live
+    bench.demand("c-2", "d-9", 0)
+    bench.say("c-2", m.ReturnLease(order.lease))
+    assert bench.one("p-1", m.Resume).key == low[0]
+    bench.pass_time(60.0)
+    states = {row.peer: row.state for row in bench.grid("c-2").peers}
+    assert states["c-3"] == "lost", "it runs, and does not come back"
+    assert "a-1" not in bench.core.scheduler.desk.actors.live
+
+
 def test_a_new_hub_takes_over_what_stands_still() -> None:
     bench, low = full(1.0)
     urgent(bench)
