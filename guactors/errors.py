@@ -22,6 +22,7 @@
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
+    ├── Suspended                  it stands still for others, and on_suspended="raise"
     ├── PeerLost                   a process or the wire between went away
     │   ├── WorkerDied             the process that ran it ended
     │   │   └── OutOfMemory        for its memory: its own limit, or the machine's
@@ -144,6 +145,24 @@ class CallTimeout(GuactorsError, TimeoutError):
 
 class GetTimeout(GuactorsError, TimeoutError):
     """The ``timeout=`` of ``get`` passed; the call itself goes on."""
+
+
+class Suspended(GuactorsError):
+    """What the call needs stands still for work of a higher priority, and its caller does not want
+    to wait (``on_suspended="raise"``). A call to an actor that had not been sent ends so; one that
+    has begun goes on later, and ``get`` may be tried again. ``by``: the lease or actor that has its
+    room, empty where that is not known; ``since``: epoch seconds; ``reason``: for people."""
+
+    def __init__(
+        self, message: str = "", by: str = "", since: float = 0.0, reason: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.by = by
+        self.since = since
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.by, self.since, self.reason)
 
 
 @dataclass(frozen=True)

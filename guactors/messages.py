@@ -317,7 +317,8 @@ class MachineInfo(Word, frozen=True):
 
 
 class PeerInfo(Word, frozen=True):
-    """One row of ``gu peers``. ``state`` is ``up``, ``silent`` or ``lost``; ages in seconds."""
+    """One row of ``gu peers``. ``state`` is ``up``, ``silent`` or ``lost``; ages in seconds.
+    ``suspended``: of what is not ``free``, the amounts that are held by what stands still."""
 
     peer: Id
     role: Name
@@ -333,6 +334,7 @@ class PeerInfo(Word, frozen=True):
     leases: Count = 0
     actors: Count = 0
     labels: Labels = {}
+    suspended: Amounts = {}
 
 
 class ActorInfo(Word, frozen=True):

@@ -24,6 +24,7 @@ from guactors.options import (
     check_group,
     check_options,
     concurrency_of,
+    raises_of,
     shape_of,
     tighter,
     window_of,
@@ -76,6 +77,8 @@ def _methods_of(cls: type) -> dict[str, MethodInfo]:
             _error_names(options.get("retry_exceptions", False)),
             options.get("enable_task_events"),
             window_of(options, streams=returns == STREAM, whose=whose),
+            raises_of(options),
+            options.get("count_suspended", True),
         )
     return methods
 
@@ -148,6 +151,7 @@ class ActorClass:
             list(concurrency.groups),
             options.get("enable_task_events", True),
             max(0, options.get("_actor_generator_backpressure_num_objects", -1)),
+            bool(raises_of(options)),
         )
 
     def _create(
@@ -309,7 +313,8 @@ class ActorMethod:
         self._options = options
         self._label = options.get("name") or f"{handle._info.class_name}.{name}"
         self._how = how = _how(handle._info, info, options, self._label)
-        self._plain = how["returns"] == 1 and how["events"] and not (how["timeout"] or how["group"])
+        special = how["timeout"] or how["group"] or how["raises"]
+        self._plain = how["returns"] == 1 and how["events"] and not special
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._label} runs elsewhere: call {self._label}.remote(...)")
@@ -369,6 +374,9 @@ def _how(
         window = method.window
     retries = options.get("max_task_retries", method.retries)
     events = options.get("enable_task_events", method.events)
+    raises = raises_of(options)
+    if raises is None:
+        raises = actor.raises if method.raises is None else method.raises
     return {
         "returns": returns,
         "window": tighter(window, actor.window) if streams else 0,
@@ -378,6 +386,8 @@ def _how(
         "retry_errors": options.get("retry_exceptions", method.retry_errors) or None,
         "group": options.get("concurrency_group") or method.group,
         "events": actor.events if events is None else events,
+        "raises": raises,
+        "counts": options.get("count_suspended", method.counts),
     }
 
 

@@ -32,6 +32,7 @@ from guactors.messages import (
     CreateActor,
     DeathReport,
     KillActor,
+    Standing,
     WatchActor,
 )
 
@@ -48,12 +49,13 @@ class RemoteActor:
     the hub confirms it, ``ending`` until it says that the actor is dead: both are told again after
     a relink. ``concurrency``: calls it runs at a time, 0 where that is not known here.
     ``unordered``: calls that wait for their arguments are ``parked`` beside the queue, and others
-    overtake them. ``most_pending``: unanswered calls it may have from here, -1 for any number."""
+    overtake them. ``most_pending``: unanswered calls it may have from here, -1 for any number.
+    ``standing``: why it stands still, while it does."""
 
     __slots__ = (
         "broken_at", "broken_why", "concurrency", "creation", "death", "ending", "error", "handles",
-        "id", "incarnation", "most_pending", "name", "parked", "queue", "shared", "state", "target",
-        "unordered",
+        "id", "incarnation", "most_pending", "name", "parked", "queue", "shared", "standing",
+        "state", "target", "unordered",
     )  # fmt: skip
 
     def __init__(self, id: str, name: str) -> None:
@@ -74,6 +76,7 @@ class RemoteActor:
         self.concurrency = 0
         self.unordered = False
         self.most_pending = -1
+        self.standing: Standing | None = None
         self.parked: dict[int, Task] = {}
 
     def pending(self) -> int:
@@ -265,6 +268,7 @@ class ActorBook:
         if message.incarnation < actor.incarnation and message.state != "dead":
             return []
         actor.creation = None
+        actor.standing = message.standing
         if message.state == "alive":
             return self._alive(actor, message, now)
         if message.state == "pending":

@@ -34,8 +34,9 @@ def status(address: Address = None, key: Key = None, as_json: AsJson = False) ->
     roles = Counter(peer.role for peer in grid.peers if peer.state != "lost")
     typer.echo(f"hub        {grid.hub} at {shown}, version {grid.version}, up {span(grid.uptime)}")
     typer.echo(f"peers      {_count(roles['provider'], 'provider')}, {_callers(roles)}")
-    for name, (free, total) in sorted(_resources(grid).items()):
-        typer.echo(f"{name:<10} {amount(name, free)} of {amount(name, total)} free")
+    for name, (free, total, held) in sorted(_resources(grid).items()):
+        still = f", {amount(name, held)} held by what is suspended" if held else ""
+        typer.echo(f"{name:<10} {amount(name, free)} of {amount(name, total)} free{still}")
     typer.echo(f"work       {_count(grid.leases, 'lease')}, {grid.waiting} waiting")
     for row in demand[:MOST_DEMAND]:
         hopeless = ", which no provider has" if row["infeasible"] else ""
@@ -116,14 +117,19 @@ def _row(peer: PeerInfo) -> tuple[object, ...]:
     )
 
 
-def _resources(grid: GridInfo) -> dict[str, tuple[float, float]]:
-    found: dict[str, tuple[float, float]] = {}
+def _resources(grid: GridInfo) -> dict[str, tuple[float, float, float]]:
+    """By name what is free, what there is, and what suspended work holds."""
+    found: dict[str, tuple[float, float, float]] = {}
     for peer in grid.peers:
         if peer.role != "provider" or peer.state == "lost":
             continue
         for name, total in peer.total.items():
-            free, whole = found.get(name, (0.0, 0.0))
-            found[name] = (free + peer.free.get(name, 0.0), whole + total)
+            free, whole, held = found.get(name, (0.0, 0.0, 0.0))
+            found[name] = (
+                free + peer.free.get(name, 0.0),
+                whole + total,
+                held + peer.suspended.get(name, 0.0),
+            )
     return found
 
 

@@ -28,14 +28,18 @@ from guactors.scheduling.leases import Lease
 from guactors.scheduling.naming import sees_peer
 from guactors.scheduling.placement import Need
 from guactors.scheduling.resources import LIGHT, STEP, Units
+from guactors.scheduling.standing import Tenant, stands
 
+SUSPENSION_COLUMNS: Final = ("suspended_by", "suspended_time_ms", "suspended_reason")
+"""Of what stands still; ``suspended_time_ms`` since the epoch."""
 ACTOR_COLUMNS: Final = (
     "actor_id", "class_name", "state", "name", "ray_namespace", "job_id", "owner", "node_id",
     "worker_id", "num_restarts", "is_detached", "required_resources", "death_cause",
+    *SUSPENSION_COLUMNS,
 )  # fmt: skip
 LEASE_COLUMNS: Final = (
     "lease_id", "state", "job_id", "caller_id", "node_id", "worker_id", "required_resources",
-    "priority", "blocked", "recalled", "age_s",
+    "priority", "blocked", "recalled", "age_s", *SUSPENSION_COLUMNS,
 )  # fmt: skip
 DEMAND_COLUMNS: Final = (
     "required_resources", "waiting", "kind", "priority", "labels", "runtime", "image", "callers",
@@ -45,6 +49,7 @@ GROUP_COLUMNS: Final = (
     "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
     "node_ids", "is_detached", "reason",
 )  # fmt: skip
+SUSPENDED: Final = "SUSPENDED"
 MOST_TEXT: Final = 1000
 """Characters of a cell."""
 _STATES: Final = {
@@ -73,9 +78,10 @@ class Listings:
         desk.say(event.peer, m.Grid(event.request, info))
 
     def _peer_row(self, row: m.PeerInfo) -> m.PeerInfo:
-        slot = self._desk.slots.get(row.peer)
+        desk = self._desk
+        slot = desk.slots.get(row.peer)
         if slot is None:
-            leases = self._desk.leases.of_caller(row.peer)
+            leases = desk.leases.of_caller(row.peer)
             return replace(row, leases=len(leases)) if leases else row
         return replace(
             row,
@@ -84,6 +90,7 @@ class Listings:
             leases=len(slot.leases),
             actors=len(slot.actors),
             labels=slot.labels,
+            suspended=desk.standing.held(row.peer),
         )
 
     def answer(self, caller: Caller, message: m.Inquire | m.AskPlan) -> None:
@@ -118,15 +125,15 @@ class Listings:
 
 def _actors(desk: Desk, caller: Caller) -> Listing:
     known = chain(list(desk.actors), desk.actors.recent_dead(MOST_DEAD))
-    return Listing(ACTOR_COLUMNS, (_actor(one) for one in known if sees(caller, one)))
+    return Listing(ACTOR_COLUMNS, (_actor(desk, one) for one in known if sees(caller, one)))
 
 
-def _actor(record: ActorRecord) -> Row:
+def _actor(desk: Desk, record: ActorRecord) -> Row:
     spec, death = record.spec, record.death
     return (
         record.id,
         spec.class_name,
-        _STATES.get(record.state, record.state),
+        SUSPENDED if stands(record) else _STATES.get(record.state, record.state),
         spec.name or None,
         spec.namespace,
         spec.session,
@@ -137,6 +144,7 @@ def _actor(record: ActorRecord) -> Row:
         spec.detached,
         dict(spec.shape.resources),
         None if death is None else f"{death.cause}: {death.detail}".rstrip(": ")[:MOST_TEXT],
+        *_suspension(desk, record),
     )
 
 
@@ -150,7 +158,7 @@ def _leases(desk: Desk, caller: Caller) -> Listing:
 def _lease(desk: Desk, lease: Lease) -> Row:
     return (
         lease.id,
-        lease.state.name,
+        SUSPENDED if stands(lease) else lease.state.name,
         lease.session,
         lease.caller,
         lease.slot.peer,
@@ -160,7 +168,16 @@ def _lease(desk: Desk, lease: Lease) -> Row:
         lease.blocked,
         lease.recalled_at is not None,
         round(max(0.0, desk.now - lease.since), 3),
+        *_suspension(desk, lease),
     )
+
+
+def _suspension(desk: Desk, tenant: Tenant) -> Row:
+    found = tenant.suspension
+    if found is None or not stands(tenant):
+        return None, None, None
+    word = found.word(desk.wall)
+    return word.by or None, round(word.since * 1e3, 3), word.reason
 
 
 def _resources(hold: Units) -> m.Cell:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Union
 
 from guactors.messages import Standing
-from guactors.scheduling.resources import overlap, yielded
+from guactors.scheduling.resources import LIGHT, STEP, overlap, yielded
 
 if TYPE_CHECKING:
     from guactors.scheduling.actors import ActorRecord
@@ -49,6 +49,11 @@ class Suspension:
     def word(self, wall: Callable[[float], float]) -> Standing:
         """For callers; ``wall`` turns ``since`` into epoch seconds."""
         return Standing(self.by, wall(self.since), f"for work of priority {self.priority}")
+
+
+def stands(tenant: Tenant) -> bool:
+    """Whether its provider has said that it stands still."""
+    return tenant.suspension is not None and tenant.suspension.phase is Phase.STILL
 
 
 class Seats:
@@ -118,6 +123,15 @@ class StandingBook:
     def on(self, peer: str) -> list[Tenant]:
         """On this provider, those suspended for the longest time first."""
         return list(self._there.get(peer, {}).values())
+
+    def held(self, peer: str) -> dict[str, float]:
+        """What those on this provider still hold, by resource."""
+        held: dict[str, float] = {}
+        for tenant in self.on(peer):
+            for name, amount in tenant.taken():
+                if name != LIGHT:
+                    held[name] = held.get(name, 0.0) + amount / STEP
+        return held
 
     def keeps(self, peer: str, need: Need) -> bool:
         """Whether something stands still there that is to have room before the need is met."""
