@@ -34,6 +34,7 @@ Nonce = Annotated[bytes, Meta(max_length=64)]
 Lines = Annotated[list[Text], Meta(max_length=10_000)]
 Amounts = Annotated[dict[Name, Amount], Meta(max_length=1000)]
 Labels = Annotated[dict[Name, Name], Meta(max_length=1000)]
+Counts = Annotated[dict[Name, Count], Meta(max_length=1000)]
 Cell = Text | int | float | bool | dict[Name, float | Name] | None
 """A field of a row that somebody looks at."""
 Arena = Annotated[str, Meta(pattern=r"^[md]-[0-9a-f]{32}\Z")]
@@ -318,7 +319,8 @@ class MachineInfo(Word, frozen=True):
 
 class PeerInfo(Word, frozen=True):
     """One row of ``gu peers``. ``state`` is ``up``, ``silent`` or ``lost``; ages in seconds.
-    ``suspended``: of what is not ``free``, the amounts that are held by what stands still."""
+    ``suspended``: of what is not ``free``, the amounts that are held by what stands still.
+    ``preemptions``: how often what gave way there, ``reason/mode``, and ``cycles``."""
 
     peer: Id
     role: Name
@@ -335,6 +337,7 @@ class PeerInfo(Word, frozen=True):
     actors: Count = 0
     labels: Labels = {}
     suspended: Amounts = {}
+    preemptions: Counts = {}
 
 
 class ActorInfo(Word, frozen=True):
@@ -347,7 +350,8 @@ class ActorInfo(Word, frozen=True):
 
 
 class GridInfo(Word, frozen=True):
-    """The whole grid in one answer, for ``gu status``, ``nodes()`` and ``cluster_resources()``."""
+    """The whole grid in one answer, for ``gu status``, ``nodes()`` and ``cluster_resources()``.
+    ``preemptions`` as in PeerInfo, since the hub began."""
 
     hub: Id
     version: Name
@@ -358,6 +362,7 @@ class GridInfo(Word, frozen=True):
     waiting: Count
     actors: list[ActorInfo]
     protocol_faults: Count = 0
+    preemptions: Counts = {}
 
 
 class KeyRow(Word, frozen=True):
@@ -795,12 +800,13 @@ class Grid(Message, frozen=True, tag=36):
 
 
 class Info(Message, frozen=True, tag=37):
-    """Answer to AskInfo; ``age`` of the sample in seconds."""
+    """Answer to AskInfo; ``age`` of the sample in seconds; ``preemptions`` as in PeerInfo."""
 
     request: Count
     peer: Id
     info: MachineInfo
     age: float
+    preemptions: Counts = {}
 
 
 class Output(Message, frozen=True, tag=38):

@@ -24,6 +24,7 @@ from guactors.messages import Cell
 
 KNOWN = (
     "tasks", "actors", "objects", "leases", "placement-groups", "workers", "sessions", "demand",
+    "preemptions",
 )  # fmt: skip
 LIMIT = 100
 SUBJECTS = ("tasks",)

@@ -15,6 +15,7 @@ from guactors.scheduling.groups import Bundle
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Phase, Suspension
+from guactors.scheduling.thrash import Past
 
 MOST_DEAD = 10_000
 """So many dead actors are remembered, for those who ask late."""
@@ -56,6 +57,8 @@ class ActorRecord:
     displaced: int = 0
     last_number: int = 0
     steady: float = 0.0
+    past: Past | None = None
+    displaces: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

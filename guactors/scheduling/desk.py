@@ -35,6 +35,7 @@ from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Seats, StandingBook
+from guactors.scheduling.thrash import Thrash
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -131,6 +132,7 @@ class Desk:
         self.caller_at: dict[str, str] = {}
         """By worker, the caller that it is."""
         self.seats = Seats()
+        self.thrash = Thrash()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
         self.index = Index(self.slots, self.permission.permits)

@@ -30,13 +30,15 @@ from guactors.messages import (
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
+from guactors.scheduling.events import GaveWay, RoomName, ToRoom
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan
+from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan, since
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
+from guactors.scheduling.thrash import MAX_SUSPENDED, PRIORITY, Event, bequeath
 
 STEADY = 10.0
 """Seconds for which one that could not stand still is left alone."""
@@ -89,10 +91,11 @@ class Displacing:
 
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
         priority = demand.need.priority
-        displaces = []
+        displaces, events = [], []
         for victim, mode, _ in plan.victims:
             number = next(self._numbers)
             displaces.append(Displaced(victim.id, number, mode))
+            events.append(self._note(victim, mode, PRIORITY, priority, now))
             if mode == SUSPEND:
                 suspend(self._desk, victim, Suspension(number, "", priority, now))
                 self._look_later(victim, number, now)
@@ -100,9 +103,30 @@ class Displacing:
                 self._end(victim, mode, priority, now)
         rules = self._actors if demand.is_actor else self._leases
         winner = rules.start(demand, plan.slot, now, displaces=displaces)
+        started = self._desk.tenant(winner)
+        if started is not None:
+            started.displaces = tuple(word.key for word in displaces)
+        for event in events:
+            event.by = winner
         for victim, _, _ in plan.victims:
             if victim.suspension is not None:
                 victim.suspension.by = winner
+
+    def _note(self, tenant: Tenant, mode: str, reason: str, priority: int, now: float) -> Event:
+        """It gives way to work of this priority: for the books, and for its provider's figures."""
+        desk = self._desk
+        if isinstance(tenant, Lease):
+            caller = desk.callers.get(tenant.caller)
+            principal = caller.principal if caller is not None else ""
+        else:
+            principal = tenant.spec.principal
+        where = tenant.slot.peer if tenant.slot is not None else ""
+        event = Event(
+            now, tenant.id, principal, where, tenant.need.priority, mode, reason, priority
+        )
+        desk.thrash.gave_way(tenant, event, since(tenant))
+        desk.out.append(ToRoom(RoomName.STATS, GaveWay(where, mode, reason, event.cycle)))
+        return event
 
     def _end(self, tenant: Tenant, mode: str, priority: int, now: float) -> None:
         """It ends, and begins again elsewhere, or does not. The newcomer waits for its end."""
@@ -112,6 +136,8 @@ class Displacing:
         slot = tenant.slot
         death = DeathReport(cause, text, provider=slot.name if slot is not None else "")
         if isinstance(tenant, Lease):
+            if again:
+                bequeath(self._desk.demands.find(tenant.caller, tenant.key), tenant)
             self._leases.revoke(tenant, death)
         else:
             self._actors.displace(tenant, death, now)
@@ -131,6 +157,8 @@ class Displacing:
         later = modes[modes.index(SUSPEND) + 1 :] if SUSPEND in modes else ()
         mode = next((mode for mode in later if mode in MODES), "")
         if mode:
+            event = self._note(tenant, mode, MAX_SUSPENDED, found.priority, now)
+            event.by = found.by
             self._end(tenant, mode, found.priority, now)
 
     # --- giving it back -------------------------------------------------------------------------

@@ -25,13 +25,17 @@ from guactors.scheduling.events import GridAsked
 from guactors.scheduling.foresight import EXPLANATIONS, Foresight
 from guactors.scheduling.groups import Group
 from guactors.scheduling.leases import Lease
-from guactors.scheduling.naming import sees_peer
+from guactors.scheduling.naming import sees_all, sees_peer
 from guactors.scheduling.placement import Need
 from guactors.scheduling.resources import LIGHT, STEP, Units
 from guactors.scheduling.standing import Tenant, stands
 
-SUSPENSION_COLUMNS: Final = ("suspended_by", "suspended_time_ms", "suspended_reason")
-"""Of what stands still; ``suspended_time_ms`` since the epoch."""
+SUSPENSION_COLUMNS: Final = (
+    "suspended_by", "suspended_time_ms", "suspended_reason", "preempted", "preempted_by",
+    "preempted_reason", "displaced",
+)  # fmt: skip
+"""Since when (ms of the epoch) and for whom it stands still; how often it has given way, the last
+time to whom and why; and who gave way for it."""
 ACTOR_COLUMNS: Final = (
     "actor_id", "class_name", "state", "name", "ray_namespace", "job_id", "owner", "node_id",
     "worker_id", "num_restarts", "is_detached", "required_resources", "death_cause",
@@ -44,6 +48,10 @@ LEASE_COLUMNS: Final = (
 DEMAND_COLUMNS: Final = (
     "required_resources", "waiting", "kind", "priority", "labels", "runtime", "image", "callers",
     "infeasible",
+)  # fmt: skip
+PREEMPTION_COLUMNS: Final = (
+    "event_time_ms", "event", "what", "priority", "mode", "reason", "by", "by_priority", "node_id",
+    "times",
 )  # fmt: skip
 GROUP_COLUMNS: Final = (
     "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
@@ -74,6 +82,7 @@ class Listings:
             leases=len(desk.leases),
             waiting=desk.demands.waiting(),
             actors=actors,
+            preemptions=dict(desk.thrash.counts),
         )
         desk.say(event.peer, m.Grid(event.request, info))
 
@@ -173,11 +182,16 @@ def _lease(desk: Desk, lease: Lease) -> Row:
 
 
 def _suspension(desk: Desk, tenant: Tenant) -> Row:
-    found = tenant.suspension
-    if found is None or not stands(tenant):
-        return None, None, None
-    word = found.word(desk.wall)
-    return word.by or None, round(word.since * 1e3, 3), word.reason
+    found, past = tenant.suspension, tenant.past
+    now: Row = (None, None, None)
+    if found is not None and stands(tenant):
+        word = found.word(desk.wall)
+        now = (word.by or None, round(word.since * 1e3, 3), word.reason)
+    before: Row = (tenant.displaced, None, None)
+    if past is not None:
+        last = past.last
+        before = (tenant.displaced, last.by or None, f"{last.reason}: {last.mode}")
+    return (*now, *before, ", ".join(tenant.displaces)[:MOST_TEXT] or None)
 
 
 def _resources(hold: Units) -> m.Cell:
@@ -206,6 +220,22 @@ def _demand_row(is_actor: bool, need: Need, wanted: list[Demand]) -> Row:
         len({demand.caller for demand in wanted}),
         any(demand.infeasible for demand in wanted),
     )
+
+
+def _preemptions(desk: Desk, caller: Caller) -> Listing:
+    """What gave way lately, and cycles in which the same did so again and again."""
+    return Listing(
+        PREEMPTION_COLUMNS,
+        (
+            (
+                round(desk.wall(one.at) * 1e3, 3), "cycle" if one.cycle else "preempted",
+                one.what, one.priority, one.mode, one.reason, one.by or None, one.by_priority,
+                one.provider or None, one.times,
+            )
+            for one in reversed(desk.thrash.events)
+            if sees_all(caller) or one.principal == caller.principal
+        ),
+    )  # fmt: skip
 
 
 def _groups(desk: Desk, caller: Caller) -> Listing:
@@ -238,6 +268,7 @@ LISTINGS: Final[dict[str, Callable[[Desk, Caller], Listing]]] = {
     "demand": _demand,
     "leases": _leases,
     "placement-groups": _groups,
+    "preemptions": _preemptions,
 }
 """By name; a new listing of the scheduler is a line here."""
 NAMES: Final = LISTINGS.keys() | {EXPLANATIONS}

@@ -64,6 +64,8 @@ class Spared(enum.StrEnum):
     """It is to run for a while first."""
     STEADY = "could_not"
     """It could not be suspended a moment ago."""
+    LATELY = "lately"
+    """It has given way lately, and is to run for a while."""
     SERVES = "serves"
     """Others work for it."""
     NOT_ALLOWED = "not_allowed"
@@ -159,6 +161,8 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
         return Spared.MIN_RUNTIME
     if now < tenant.steady:
         return Spared.STEADY
+    if tenant.past is not None and now < since(tenant) + tenant.past.protection:
+        return Spared.LATELY
     peer = desk.caller_at.get(tenant.worker, "")
     if peer and (peer == caller or desk.leases.of_caller(peer)):
         return Spared.SERVES

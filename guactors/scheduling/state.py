@@ -128,7 +128,9 @@ class SchedulerState:
 
     def check(self) -> None:
         """Every invariant holds."""
-        self.desk.check()
+        desk = self.desk
+        desk.check()
+        desk.thrash.check([*desk.leases, *desk.actors], desk.demands)
 
     # --- placing --------------------------------------------------------------------------------
 
