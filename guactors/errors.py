@@ -222,6 +222,7 @@ DEATH_CAUSES = frozenset({
     "env_failed",        # it never began: its runtime_env could not be set up
     "group_removed",     # its placement group was removed
     "requeued",          # it gave way to work of a higher priority, and begins again
+    "checkpointed",      # it gave way to work of a higher priority, and goes on with its state
     "preempted",         # it gave way to work of a higher priority, for good
     "not_displaced",     # it never began: what it was to displace did not stand still
 })  # fmt: skip

@@ -155,8 +155,8 @@ class Shape(Word, frozen=True):
 
 class Displaced(Word, frozen=True):
     """A lease or actor (its id is ``key``) that must give way before another thing starts: by
-    standing still (``suspend``), or by its end, which is ordered beside this. ``number`` names this
-    suspension of it."""
+    standing still (``suspend``), by its end, which is ordered beside this, or (``checkpoint``) by
+    ActorSaved, after which it is ended. ``number`` names this suspension of it."""
 
     key: Id
     number: Count
@@ -195,7 +195,8 @@ class ActorSpec(Word, frozen=True):
     total, ``shape`` what the actor holds while it lives. ``max_restarts`` -1 is endless.
     ``handle``: what other processes build handles from, opaque here. ``principal`` (whose session
     it is) and ``seal`` (the hub's own mark on all that and the payload) are filled in by the hub,
-    which believes no report that does not carry its mark."""
+    which believes no report that does not carry its mark. ``checkpoints``: its class has
+    ``__checkpoint__`` and ``__restore__``."""
 
     actor: Id
     session: Id
@@ -211,6 +212,7 @@ class ActorSpec(Word, frozen=True):
     handle: bytes = b""
     principal: Name = ""
     seal: Nonce = b""
+    checkpoints: bool = False
 
 
 class GroupSpec(Word, frozen=True):
@@ -899,6 +901,16 @@ class ActorEnded(Message, frozen=True, tag=56):
     error: bytes = b""
 
 
+class ActorSaved(Message, frozen=True, tag=222):
+    """Data lane. The actor's state, pickled in its worker and opened nowhere but in the next; the
+    actor waits, and is ended by StopActor or goes on by Resume. Where there is none, Suspended
+    with an error says why. ``number`` as in Displaced."""
+
+    actor: Id
+    number: Count
+    state: bytes
+
+
 class Sample(Message, frozen=True, tag=57):
     """Every few seconds: fresh figures and counts."""
 
@@ -971,7 +983,8 @@ class Resume(Message, frozen=True, tag=69):
 
 class StartActor(Message, frozen=True, tag=62):
     """Data lane. Load the class in a worker of its own. ``keys``: the CURVE keys of the callers
-    that the worker admits; ``signatures``: of the payload. ``displaces``: as in StartLease."""
+    that the worker admits; ``signatures``: of the payload. ``displaces``: as in StartLease.
+    ``state``: what it is to be restored from, empty for nothing, see ActorSaved."""
 
     spec: ActorSpec
     incarnation: Count
@@ -979,6 +992,7 @@ class StartActor(Message, frozen=True, tag=62):
     signatures: Document = b""
     keys: list[Name] = []
     displaces: Displacements = []
+    state: bytes = b""
 
 
 class StopActor(Message, frozen=True, tag=63):
@@ -1060,12 +1074,14 @@ class Bind(Message, frozen=True, tag=81):
 
 
 class LoadActor(Message, frozen=True, tag=82):
-    """Provider -> worker, data lane: become this actor. ``signatures``: of the payload."""
+    """Provider -> worker, data lane: become this actor. ``signatures``: of the payload. ``state``:
+    as in StartActor."""
 
     spec: ActorSpec
     incarnation: Count
     payload: bytes
     signatures: Document = b""
+    state: bytes = b""
 
 
 class ActorLoaded(Message, frozen=True, tag=83):
@@ -1106,6 +1122,20 @@ class GoOn(Message, frozen=True, tag=212):
     """Calls are welcome again."""
 
     number: Count
+
+
+class TakeState(Message, frozen=True, tag=220):
+    """Give back what has not started, and when nothing runs any more take the actor's state.
+    Answered by StateTaken, or by Stood with an error. Then wait, for the end or for GoOn."""
+
+    number: Count
+
+
+class StateTaken(Message, frozen=True, tag=221):
+    """Worker -> provider, data lane: what the actor's ``__checkpoint__`` returned, pickled."""
+
+    number: Count
+    state: bytes
 
 
 class Leave(Message, frozen=True, tag=85):
@@ -1876,7 +1906,7 @@ HubToCaller = (
 ProviderToHub = (
     Common | Proof | Offer | KeepGroups | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
     | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
-    | Findings | Suspended | Resumed
+    | Findings | Suspended | Resumed | ActorSaved
 )  # fmt: skip
 HubToProvider = (
     Common | Challenge | StartLease | StopLease | StartActor | StopActor | EndSession | Warrant
@@ -1897,8 +1927,11 @@ WorkerToProvider = (
     | InstanceGone
     | StackIs
     | Stood
+    | StateTaken
 )
-ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack | Stand | GoOn
+ProviderToWorker = (
+    Common | Bind | LoadActor | Leave | Admit | Expel | AskStack | Stand | GoOn | TakeState
+)  # fmt: skip
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
     | Object | StreamTaken | KeepBlock | BringValue | DropValues | ReadValue | BlockChunk
@@ -1913,6 +1946,6 @@ BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
     BlockChunk, Unused, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList,
     AuditLines, SessionList, GroupList, Sources, Page, Findings, Halted,
-    PlanIs,
+    PlanIs, StateTaken, ActorSaved,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

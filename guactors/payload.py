@@ -89,18 +89,24 @@ class HandleInfo(Struct, array_like=True, frozen=True):
     raises: bool = False
 
 
+_values = msgspec.msgpack.Decoder(RawValue)
 _payloads = msgspec.msgpack.Decoder(ActorPayload)
 _handles = msgspec.msgpack.Decoder(HandleInfo)
 
 
-def encode(payload: ActorPayload | HandleInfo) -> bytes:
-    """Either of them as bytes."""
+def encode(payload: ActorPayload | HandleInfo | RawValue) -> bytes:
+    """Any of them as bytes."""
     return msgspec.msgpack.encode(payload)
 
 
 def decode_payload(data: bytes) -> ActorPayload:
     """Raises msgspec.DecodeError for anything else."""
     return _payloads.decode(data)
+
+
+def decode_value(data: bytes) -> RawValue:
+    """Raises msgspec.DecodeError for anything else."""
+    return _values.decode(data)
 
 
 def decode_handle(data: bytes) -> HandleInfo:

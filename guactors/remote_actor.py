@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from guactors.session import Session
 
 _METHOD_OPTIONS = "__guactors_method__"
+_STATE_METHODS = ("__checkpoint__", "__restore__")
 _BUILT_IN = frozenset({"__ray_call__", "__ray_ready__", "__ray_terminate__"})
 """Methods that every actor has; see ``worker/execution``."""
 
@@ -188,6 +189,7 @@ class ActorClass:
             options.get("max_restarts", 0),
             concurrency.most,
             encode(info),
+            checkpoints=_tells_its_state(self._cls, concurrency, options),
         )
         actor = session.actors.add(spec)
         captured = [ref for ref in self._captured if ref._session is session]
@@ -200,6 +202,18 @@ class ActorClass:
 
     def __repr__(self) -> str:
         return f"<remote class {self.__name__}>"
+
+
+def _tells_its_state(cls: type, concurrency: Concurrency, options: Mapping[str, Any]) -> bool:
+    """Whether the actor can go on elsewhere with its state: its class has both methods, and it runs
+    a call at a time. Raises UsageError where one of the two is missing."""
+    there = [name for name in _STATE_METHODS if callable(getattr(cls, name, None))]
+    if len(there) == 1:
+        (missing,) = set(_STATE_METHODS) - set(there)
+        raise UsageError(f"{cls.__name__} has {there[0]}, and no {missing}: it needs both or none")
+    apart = concurrency.most > 1 or bool(concurrency.groups)
+    python = (options.get("runtime") or "python") == "python"
+    return bool(there) and python and not apart
 
 
 def kept_instance(options: Mapping[str, Any]) -> ActorClass:

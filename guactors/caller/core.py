@@ -27,7 +27,7 @@ from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
 from guactors.caller.task_log import DEPENDENCY_FAILED, TaskLog
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
-from guactors.errors import Death, GuactorsError, TaskCancelled
+from guactors.errors import Death, GuactorsError
 from guactors.messages import (
     ActorUpdate,
     Bounced,
@@ -86,7 +86,9 @@ class CallerCore:
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
         )
-        self.standing = StandingCalls(self.leases, self.endings, self.cancelling, lambda: self._now)
+        self.standing = StandingCalls(
+            self.leases, self.actors, self.endings, self.cancelling, lambda: self._now
+        )
         self.remote = RemoteValues(
             self.objects, self.actors, self.endings, self._resubmit, lambda: self._now
         )
@@ -316,14 +318,9 @@ class CallerCore:
                 self.endings.on_item(peer, message, buffers)
                 self.remote.on_missed()
             case Bounced():
-                lease = self.leases.by_peer.get(peer)
-                if lease is not None:
-                    for task in self.leases.on_bounced(lease, message, now):
-                        self.endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
+                self.standing.on_bounced(peer, message, now)
             case Unblocked():
-                lease = self.leases.by_peer.get(peer)
-                if lease is not None:
-                    self.leases.on_unblocked(lease, now)
+                self.standing.on_unblocked(peer, now)
             case Fetch(request, ref, whole):
                 self.objects.fetches.on_fetch(peer, request, ref, whole=whole)
             case Release(refs):

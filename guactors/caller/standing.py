@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from guactors.caller.actors import RemoteActor
+from guactors.caller.actors import ActorBook, RemoteActor
 from guactors.caller.cancelling import Cancelling
 from guactors.caller.endings import Endings
 from guactors.caller.leases import LeaseBook
 from guactors.caller.tasks import Task
-from guactors.errors import Suspended
-from guactors.messages import Standing
+from guactors.errors import Suspended, TaskCancelled
+from guactors.messages import Bounced, Standing
 
 
 class StandingCalls:
@@ -28,6 +28,7 @@ class StandingCalls:
     def __init__(
         self,
         leases: LeaseBook,
+        actors: ActorBook,
         endings: Endings,
         cancelling: Cancelling,
         now: Callable[[], float],
@@ -37,8 +38,9 @@ class StandingCalls:
         self._endings = endings
         self._cancelling = cancelling
         self._now = now
-        self._actors: set[str] = set()
-        """Those that stand still."""
+        self._actors = actors
+        self._stood: set[str] = set()
+        """Actors that stand still."""
         self.used = False
         """Some call has had a stillness."""
         self.news = False
@@ -102,14 +104,14 @@ class StandingCalls:
     def on_actor(self, actor: RemoteActor) -> None:
         """The hub has told how it fares."""
         standing = actor.standing
-        if (standing is not None) == (actor.id in self._actors):
+        if (standing is not None) == (actor.id in self._stood):
             return
         sent = list(actor.target.in_flight.values()) if actor.target is not None else []
         if standing is None:
-            self._actors.discard(actor.id)
+            self._stood.discard(actor.id)
             self.go_on([*sent, *actor.queue, *actor.parked.values()])
             return
-        self._actors.add(actor.id)
+        self._stood.add(actor.id)
         self._stand(sent)
         for task in [*actor.queue, *actor.parked.values()]:
             if task.stillness is not None and not self._refused(actor, standing, task):
@@ -132,6 +134,26 @@ class StandingCalls:
         else:
             self._stand(tasks)
         self._leases.on_suspended(known, standing)
+
+    def on_bounced(self, peer: str, message: Bounced, now: float) -> None:
+        """Calls that were not begun come back."""
+        lease, actor = self._leases.by_peer.get(peer), self._actors.by_peer.get(peer)
+        cancelled: list[Task] = []
+        if lease is not None:
+            cancelled = self._leases.on_bounced(lease, message, now)
+        elif actor is not None:
+            cancelled = self._actors.on_bounced(actor, message)
+        for task in cancelled:
+            self._endings.fail(task, TaskCancelled(f"{_name(task)} was cancelled"))
+
+    def on_unblocked(self, peer: str, now: float) -> None:
+        """Calls are welcome there again."""
+        lease, actor = self._leases.by_peer.get(peer), self._actors.by_peer.get(peer)
+        if lease is not None:
+            self._leases.on_unblocked(lease, now)
+        elif actor is not None and actor.target is not None:
+            actor.target.blocked = False
+            self._actors.dispatch(actor, now)
 
     def _stand(self, tasks: Iterable[Task]) -> None:
         self.news = True

@@ -342,7 +342,9 @@ class Orders:
                 self._stopped.add(message.actor, cause, now)
             return []
         if message.graceful:
-            effects = self.standstill.release(message.actor, now)
+            # Whose state was taken must take no calls any more.
+            saved = cause == "checkpointed"
+            effects = [] if saved else self.standstill.release(message.actor, now)
             return effects + self._watch.dismiss(
                 worker, cause, now, GRACEFUL_PATIENCE, graceful=True
             )

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from itertools import count
 
 from guactors.messages import (
+    ActorSaved,
     DeathReport,
     Displaced,
     LeaseResumed,
@@ -28,13 +29,22 @@ from guactors.messages import (
     Suspended,
 )
 from guactors.scheduling.actor_rules import ActorRules
+from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.events import GaveWay, RoomName, ToRoom
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan, since
+from guactors.scheduling.preemption import (
+    CHECKPOINT,
+    GAP,
+    MODES,
+    SUSPEND,
+    Plan,
+    make_plan,
+    since,
+)
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
@@ -96,7 +106,10 @@ class Displacing:
             number = next(self._numbers)
             displaces.append(Displaced(victim.id, number, mode))
             events.append(self._note(victim, mode, PRIORITY, priority, now))
-            if mode == SUSPEND:
+            if mode == CHECKPOINT:
+                word = Suspension(number, "", priority, now, ending=True)
+                suspend(self._desk, victim, word)
+            elif mode == SUSPEND:
                 suspend(self._desk, victim, Suspension(number, "", priority, now))
                 self._look_later(victim, number, now)
             else:
@@ -155,7 +168,8 @@ class Displacing:
             return
         modes = tenant.need.preemption
         later = modes[modes.index(SUSPEND) + 1 :] if SUSPEND in modes else ()
-        mode = next((mode for mode in later if mode in MODES), "")
+        # What is stopped cannot tell its state.
+        mode = next((mode for mode in later if mode in MODES and mode != CHECKPOINT), "")
         if mode:
             event = self._note(tenant, mode, MAX_SUSPENDED, found.priority, now)
             event.by = found.by
@@ -178,7 +192,7 @@ class Displacing:
         kept: dict[Slot, list[Need]] = {}
         for tenant in sorted(tenants, key=_since):
             slot = tenant.slot
-            if slot is None or tenant.suspension is None:
+            if slot is None or tenant.suspension is None or tenant.suspension.ending:
                 continue
             need = tenant.need
             units = yielded(need.hold) if not _blocked(tenant) else ()
@@ -214,6 +228,8 @@ class Displacing:
         if message.error:
             if found is not None and found.number == message.number:
                 tenant.steady = now + STEADY
+                if found.ending and isinstance(tenant, ActorRecord):
+                    tenant.unsavable = True
                 self._resume(tenant, slot, now)
             return
         if found is None:
@@ -222,6 +238,21 @@ class Displacing:
         if found.number == message.number and found.phase is Phase.ASKED:
             found.phase = Phase.STILL
             self._tell(tenant, found)
+
+    def saved(self, slot: Slot, message: ActorSaved, now: float) -> None:
+        """An actor's state is here, so it can end there and go on elsewhere."""
+        desk = self._desk
+        record = desk.actors.live.get(message.actor)
+        if record is None or record.slot is not slot:
+            return  # its end was ordered, and comes
+        found = record.suspension
+        if found is None or not found.ending or found.number != message.number:
+            desk.say(slot.peer, Resume(record.id, message.number))
+            return
+        record.state_taken = message.state
+        text = f"it gave way to work of priority {found.priority}, with its state"
+        death = DeathReport("checkpointed", text, provider=slot.name)
+        self._actors.displace(record, death, now)
 
     def _unexpected(self, tenant: Tenant, slot: Slot, number: int, now: float) -> None:
         """Either our word to go on was lost, or it was suspended by an earlier hub."""
@@ -246,7 +277,10 @@ class Displacing:
         """Its provider has told what runs there: what is to stand still is said again, for it may
         not have heard."""
         for tenant in self._desk.standing.on(slot.peer):
-            if tenant.suspension is not None:
+            if tenant.suspension is not None and tenant.suspension.ending:
+                # Our word or its state was lost: it goes on, and may be asked again.
+                self._resume(tenant, slot, self._desk.now)
+            elif tenant.suspension is not None:
                 tenant.suspension.phase = Phase.ASKED
                 self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
 

@@ -38,13 +38,16 @@ class Phase(enum.Enum):
 @dataclass(slots=True)
 class Suspension:
     """``number``: as in messages.Suspend. ``by``: the lease or actor for which it gave way, empty
-    where that is not known any more; ``priority`` of that. ``since``: monotonic seconds."""
+    where that is not known any more; ``priority`` of that. ``since``: monotonic seconds.
+    ``ending``: it is an actor that ends once its state is taken, and what it holds is others'
+    already."""
 
     number: int
     by: str
     priority: int
     since: float
     phase: Phase = Phase.ASKED
+    ending: bool = False
 
     def word(self, wall: Callable[[float], float]) -> Standing:
         """For callers; ``wall`` turns ``since`` into epoch seconds."""
@@ -54,6 +57,11 @@ class Suspension:
 def stands(tenant: Tenant) -> bool:
     """Whether its provider has said that it stands still."""
     return tenant.suspension is not None and tenant.suspension.phase is Phase.STILL
+
+
+def ends(tenant: Tenant) -> bool:
+    """Whether it will not go on here."""
+    return tenant.suspension is not None and tenant.suspension.ending
 
 
 class Seats:
@@ -136,7 +144,9 @@ class StandingBook:
     def keeps(self, peer: str, need: Need) -> bool:
         """Whether something stands still there that is to have room before the need is met."""
         return any(
-            tenant.need.priority >= need.priority and overlap(yielded(tenant.need.hold), need.hold)
+            tenant.need.priority >= need.priority
+            and not ends(tenant)
+            and overlap(yielded(tenant.need.hold), need.hold)
             for tenant in self._there.get(peer, {}).values()
         )
 

@@ -382,6 +382,8 @@ class SchedulerState:
                 self._leases.set_blocked(slot, message.lease, False)
             case m.Suspended():
                 self._displacing.suspended(slot, message, now)
+            case m.ActorSaved():
+                self._displacing.saved(slot, message, now)
             case m.ActorStarted():
                 self._actors.started(slot, message, now)
             case m.ActorEnded():

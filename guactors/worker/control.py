@@ -48,6 +48,7 @@ from guactors.messages import (
     Stand,
     StreamTaken,
     TakeBack,
+    TakeState,
     Value,
     Welcome,
     WorkerReady,
@@ -398,6 +399,8 @@ class Control:
                 worker.admission.doors.admit(keys)
             case Stand(number):
                 worker.bouncing.stand(number)
+            case TakeState(number):
+                worker.bouncing.take_state(number)
             case GoOn():
                 worker.bouncing.go_on()
             case AskStack(number):

@@ -9,7 +9,7 @@ import pytest
 from guactors import messages as m
 from guactors.caller.actors import RemoteActor
 from guactors.caller.tasks import Stillness
-from guactors.errors import CallTimeout, Suspended
+from guactors.errors import CallTimeout, Suspended, TaskCancelled
 from guactors.waiting import Stopwatch
 from tests.unit.caller.bench import Bench, endpoints
 from tests.unit.caller.test_looking import summary, tasks
@@ -126,6 +126,76 @@ def test_after_a_lost_link_only_what_the_hub_says_again_stands() -> None:
     assert bench.core.standing.told(id) is None
     bench.hub(m.LeaseSuspended("l-1", STANDING))
     assert bench.core.standing.told(id) is not None
+
+
+# --- an actor that gives its calls back -----------------------------------------------------------
+
+
+def given_back(bench: Bench, ids: list[int]) -> None:
+    bench.says("w-1", m.Bounced(ids, True, False, True))
+    assert bench.sent("w-1", m.Halted) == [m.Halted()]
+
+
+def test_calls_that_an_actor_has_not_begun_go_to_it_where_it_goes_on() -> None:
+    bench = Bench()
+    actor = actor_at(bench)
+    first, second, third = (bench.call(actor) for _ in range(3))
+    bench.calls("w-1")
+    given_back(bench, [second, third])
+    later = bench.call(actor)
+    assert bench.calls("w-1") == []
+    bench.reply("w-1", first)
+    ended = m.DeathReport("checkpointed")
+    bench.hub(m.ActorUpdate("a-1", "restarting", 0, death=ended))
+    bench.alive(incarnation=1, worker="w-2")
+    assert bench.calls("w-2") == [second, third, later]
+    assert bench.data(first) == b"v"
+
+
+def test_they_keep_their_order_however_they_come_back() -> None:
+    bench = Bench()
+    actor = actor_at(bench)
+    ids = [bench.call(actor) for _ in range(6)]
+    bench.calls("w-1")
+    given_back(bench, ids[1:3])
+    bench.says("w-1", m.Bounced(ids[3:], True))
+    bench.hub(m.ActorUpdate("a-1", "restarting", 0, death=m.DeathReport("checkpointed")))
+    bench.reply("w-1", ids[0])
+    bench.alive(incarnation=1, worker="w-2")
+    assert bench.calls("w-2") == ids[1:]
+
+
+def test_or_to_the_same_one_if_that_stays() -> None:
+    bench = Bench()
+    actor = actor_at(bench)
+    first, second = bench.call(actor), bench.call(actor)
+    bench.calls("w-1")
+    given_back(bench, [second])
+    bench.says("w-1", m.Unblocked())
+    assert bench.calls("w-1") == [second]
+    assert bench.data(first) is None
+
+
+def test_an_answer_that_comes_after_the_news_of_the_end_counts() -> None:
+    bench = Bench()
+    actor = actor_at(bench)
+    id = bench.call(actor)
+    given_back(bench, [])
+    bench.hub(m.ActorUpdate("a-1", "restarting", 0, death=m.DeathReport("checkpointed")))
+    assert bench.failure(id) is None
+    bench.reply("w-1", id)
+    assert bench.data(id) == b"v"
+
+
+def test_a_cancelled_call_that_comes_back_is_not_made_again() -> None:
+    bench = Bench()
+    actor = actor_at(bench)
+    bench.call(actor)
+    id = bench.call(actor)
+    bench.calls("w-1")
+    bench.cancel(id)
+    given_back(bench, [id])
+    assert isinstance(bench.failure(id), TaskCancelled)
 
 
 # --- clocks ---------------------------------------------------------------------------------------
