@@ -35,6 +35,9 @@ Lines = Annotated[list[Text], Meta(max_length=10_000)]
 Amounts = Annotated[dict[Name, Amount], Meta(max_length=1000)]
 Labels = Annotated[dict[Name, Name], Meta(max_length=1000)]
 Counts = Annotated[dict[Name, Count], Meta(max_length=1000)]
+MOST_STATE = 64 << 20
+"""Bytes of an actor's state: the hub has it until the actor is there again."""
+State = Annotated[bytes, Meta(max_length=MOST_STATE)]
 Cell = Text | int | float | bool | dict[Name, float | Name] | None
 """A field of a row that somebody looks at."""
 Arena = Annotated[str, Meta(pattern=r"^[md]-[0-9a-f]{32}\Z")]
@@ -908,7 +911,7 @@ class ActorSaved(Message, frozen=True, tag=222):
 
     actor: Id
     number: Count
-    state: bytes
+    state: State
 
 
 class Sample(Message, frozen=True, tag=57):
@@ -992,7 +995,7 @@ class StartActor(Message, frozen=True, tag=62):
     signatures: Document = b""
     keys: list[Name] = []
     displaces: Displacements = []
-    state: bytes = b""
+    state: State = b""
 
 
 class StopActor(Message, frozen=True, tag=63):
@@ -1081,7 +1084,7 @@ class LoadActor(Message, frozen=True, tag=82):
     incarnation: Count
     payload: bytes
     signatures: Document = b""
-    state: bytes = b""
+    state: State = b""
 
 
 class ActorLoaded(Message, frozen=True, tag=83):
@@ -1135,7 +1138,7 @@ class StateTaken(Message, frozen=True, tag=221):
     """Worker -> provider, data lane: what the actor's ``__checkpoint__`` returned, pickled."""
 
     number: Count
-    state: bytes
+    state: State
 
 
 class Leave(Message, frozen=True, tag=85):

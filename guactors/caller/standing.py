@@ -1,7 +1,8 @@
-"""Calls that stand still with the worker or actor that has them: who is told, whose clock stops.
+"""Calls that stand still with the worker or actor that has them, or come back from it before.
 
-Owns: what happens to calls of which their caller said so (``Task.stillness``). Must never: make
-anything stand still or go on (hub and provider do), or touch a call without such a word.
+Owns: who is told of the standstill and whose clock stops, where the caller of a call said so
+(``Task.stillness``). Must never: make anything stand still or go on (hub and provider do), or ask
+anything of a call without such a word.
 
 ``raises``: a call to an actor that stands still is not sent, and ends in Suspended; so do those
 that wait here for such an actor. One that was sent goes on when there is room, and stays as it is:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from guactors import values
-from guactors.messages import StateTaken, Stood
+from guactors.messages import MOST_STATE, StateTaken, Stood
 from guactors.payload import RawValue, decode_value, encode
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT: Final = "__checkpoint__"
 RESTORE: Final = "__restore__"
-MOST_STATE: Final = 64 << 20
-"""Bytes of a state: the hub has it until the actor is there again."""
 
 
 def take_state(worker: Worker) -> None:
