@@ -224,6 +224,7 @@ DEATH_CAUSES = frozenset({
     "requeued",          # it gave way to work of a higher priority, and begins again
     "checkpointed",      # it gave way to work of a higher priority, and goes on with its state
     "preempted",         # it gave way to work of a higher priority, for good
+    "not_lent",          # it never began: its machine's owner has the machine back
     "not_displaced",     # it never began: what it was to displace did not stand still
 })  # fmt: skip
 

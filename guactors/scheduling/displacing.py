@@ -16,7 +16,7 @@ that has stood longest before the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import count
+from itertools import count, islice
 
 from guactors.messages import (
     ActorSaved,
@@ -33,19 +33,13 @@ from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.events import GaveWay, RoomName, ToRoom
+from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import (
-    CHECKPOINT,
-    GAP,
-    MODES,
-    SUSPEND,
-    Plan,
-    make_plan,
-    since,
-)
+from guactors.scheduling.preemption import CHECKPOINT, GAP, Plan, make_plan, since
 from guactors.scheduling.resources import yielded
+from guactors.scheduling.seats import MODES, SUSPEND
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
 from guactors.scheduling.thrash import MAX_SUSPENDED, PRIORITY, Event, bequeath
@@ -53,6 +47,8 @@ from guactors.scheduling.thrash import MAX_SUSPENDED, PRIORITY, Event, bequeath
 STEADY = 10.0
 """Seconds for which one that could not stand still is left alone."""
 MOST_AT_ONCE = 64
+FEW = 8
+"""Queues of one line that are tried again at a time."""
 LOOK_AGAIN = 0.1
 """Seconds for which a queue for which nobody could give way is not tried again."""
 MOST_IN_VAIN = 32
@@ -69,6 +65,10 @@ class Displacing:
         self._numbers = count(1)
         self._vain_since = -LOOK_AGAIN
         self._vain = 0
+        self._seen = -1
+        """How many changes of the seats the last retry had heard of."""
+        self._hopeful = False
+        """Whether somebody may still give way for one of those that wait."""
 
     # --- making room ----------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Displacing:
             need = queue.need
             if self._vain >= MOST_IN_VAIN or not desk.seats.levels(need.priority - GAP):
                 break
-            if now < queue.spared_until:
+            if now < queue.spared_until or not self._hope(need):
                 continue
             for _ in range(min(queue.waiting, MOST_AT_ONCE)):
                 if not desk.permission.within_quota(need, now):
@@ -91,6 +91,7 @@ class Displacing:
                 plan = make_plan(desk, need, now, caller=demand.caller)
                 if plan is None:
                     self._vain += 1
+                    self._hopeful = True
                     queue.spared_until = now + LOOK_AGAIN
                     break
                 self._displace(demand, plan, now)
@@ -98,6 +99,25 @@ class Displacing:
                 if not queue.waiting:
                     break
         return displaced
+
+    def _hope(self, need: Need) -> bool:
+        """Whether somebody may give way for it; if not, that is news of the seats to tell."""
+        desk, most = self._desk, need.priority - GAP
+        return not need.wish.group and desk.seats.hope(desk.index.kind(need, desk.now), most)
+
+    def retry(self) -> list[Queue]:
+        """Queues for which somebody may give way by now, some of each line."""
+        desk, found = self._desk, list[Queue]()
+        seats = desk.seats
+        if seats.changes == self._seen and not self._hopeful:
+            return found
+        self._seen = seats.changes
+        lowest = seats.lowest()
+        for line in desk.lines.down_to(lowest + GAP) if lowest is not None else ():
+            if seats.hope(line.kind, line.priority - GAP):
+                found += islice(line.queues, FEW)
+        self._hopeful = bool(found)
+        return found
 
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
         priority = demand.need.priority
@@ -113,7 +133,7 @@ class Displacing:
                 suspend(self._desk, victim, Suspension(number, "", priority, now))
                 self._look_later(victim, number, now)
             else:
-                self._end(victim, mode, priority, now)
+                self.end(victim, mode, f"it gave way to work of priority {priority}", now)
         rules = self._actors if demand.is_actor else self._leases
         winner = rules.start(demand, plan.slot, now, displaces=displaces)
         started = self._desk.tenant(winner)
@@ -141,11 +161,18 @@ class Displacing:
         desk.out.append(ToRoom(RoomName.STATS, GaveWay(where, mode, reason, event.cycle)))
         return event
 
-    def _end(self, tenant: Tenant, mode: str, priority: int, now: float) -> None:
+    def close(self, tenant: Tenant, slot: Slot, now: float) -> None:
+        """It stands still because its provider is not lent."""
+        number, priority = next(self._numbers), tenant.need.priority
+        why = slot.closed.reason if slot.closed is not None else ""
+        suspend(self._desk, tenant, Suspension(number, "", priority, now, closed=why))
+        self._desk.say(slot.peer, Suspend(tenant.id, number))
+        self._look_later(tenant, number, now)
+
+    def end(self, tenant: Tenant, mode: str, text: str, now: float) -> None:
         """It ends, and begins again elsewhere, or does not. The newcomer waits for its end."""
         again = mode == "requeue"
         cause = "requeued" if again else "preempted"
-        text = f"it gave way to work of priority {priority}"
         slot = tenant.slot
         death = DeathReport(cause, text, provider=slot.name if slot is not None else "")
         if isinstance(tenant, Lease):
@@ -173,7 +200,7 @@ class Displacing:
         if mode:
             event = self._note(tenant, mode, MAX_SUSPENDED, found.priority, now)
             event.by = found.by
-            self._end(tenant, mode, found.priority, now)
+            self.end(tenant, mode, f"it stood still for too long, {found.reason}", now)
 
     # --- giving it back -------------------------------------------------------------------------
 
@@ -181,7 +208,7 @@ class Displacing:
         """By priority, what stands still on these providers."""
         found: dict[int, list[Tenant]] = {}
         for slot in slots:
-            for tenant in self._desk.standing.on(slot.peer) if slot.up else ():
+            for tenant in self._desk.standing.on(slot.peer) if slot.up and slot.open else ():
                 found.setdefault(tenant.need.priority, []).append(tenant)
         return found
 
@@ -189,19 +216,20 @@ class Displacing:
         """Let go on those that find room again, the longest suspended first; the providers on which
         some do."""
         found: list[Slot] = []
-        kept: dict[Slot, list[Need]] = {}
+        kept: dict[Slot | Bundle, list[Need]] = {}
         for tenant in sorted(tenants, key=_since):
             slot = tenant.slot
             if slot is None or tenant.suspension is None or tenant.suspension.ending:
                 continue
             need = tenant.need
             units = yielded(need.hold) if not _blocked(tenant) else ()
-            closed = any(contends(other, need) for other in kept.get(slot, ())) if units else False
-            if slot.pool.fits(units) and not closed:
+            place = tenant.bundle or slot
+            closed = any(contends(other, need) for other in kept.get(place, ())) if units else False
+            if place.pool.fits(units) and not closed:
                 self._resume(tenant, slot, now)
                 found.append(slot)
             else:
-                kept.setdefault(slot, []).append(need._replace(hold=units))
+                kept.setdefault(place, []).append(need._replace(hold=units))
         return found
 
     def _resume(self, tenant: Tenant, slot: Slot, now: float) -> None:
@@ -230,7 +258,11 @@ class Displacing:
                 tenant.steady = now + STEADY
                 if found.ending and isinstance(tenant, ActorRecord):
                     tenant.unsavable = True
-                self._resume(tenant, slot, now)
+                    self._keep(tenant, slot, now)
+                elif slot.closed is None:
+                    self._resume(tenant, slot, now)
+                else:
+                    self._insist(tenant, message.number, now)
             return
         if found is None:
             self._unexpected(tenant, slot, message.number, now)
@@ -238,6 +270,12 @@ class Displacing:
         if found.number == message.number and found.phase is Phase.ASKED:
             found.phase = Phase.STILL
             self._tell(tenant, found)
+
+    def _keep(self, tenant: Tenant, slot: Slot, now: float) -> None:
+        """Its state was not taken, so it stays."""
+        self._resume(tenant, slot, now)
+        if slot.closed is not None:
+            self.close(tenant, slot, now)
 
     def saved(self, slot: Slot, message: ActorSaved, now: float) -> None:
         """An actor's state is here, so it can end there and go on elsewhere."""
@@ -253,6 +291,16 @@ class Displacing:
         text = f"it gave way to work of priority {found.priority}, with its state"
         death = DeathReport("checkpointed", text, provider=slot.name)
         self._actors.displace(record, death, now)
+
+    def _insist(self, tenant: Tenant, number: int, now: float) -> None:
+        """Its machine is not lent, and it runs: it is asked to stand still until it does."""
+
+        def ask(_: float) -> None:
+            found, slot = tenant.suspension, tenant.slot
+            if slot is not None and found is not None and found.number == number:
+                self._desk.say(slot.peer, Suspend(tenant.id, number))
+
+        self._desk.agenda.put(now + STEADY, ask)
 
     def _unexpected(self, tenant: Tenant, slot: Slot, number: int, now: float) -> None:
         """Either our word to go on was lost, or it was suspended by an earlier hub."""
@@ -273,14 +321,14 @@ class Displacing:
         else:
             desk.tell_callers(tenant)
 
-    def offered(self, slot: Slot) -> None:
+    def offered(self, slot: Slot, *, lent: bool) -> None:
         """Its provider has told what runs there: what is to stand still is said again, for it may
-        not have heard."""
+        not have heard. Where the machine is ``lent``, what stood still for its owner goes on."""
         for tenant in self._desk.standing.on(slot.peer):
             if tenant.suspension is not None and tenant.suspension.ending:
                 # Our word or its state was lost: it goes on, and may be asked again.
-                self._resume(tenant, slot, self._desk.now)
-            elif tenant.suspension is not None:
+                self._keep(tenant, slot, self._desk.now)
+            elif tenant.suspension is not None and not (lent and tenant.suspension.closed):
                 tenant.suspension.phase = Phase.ASKED
                 self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
 

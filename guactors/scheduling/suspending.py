@@ -26,6 +26,7 @@ def suspend(desk: Desk, tenant: Tenant, suspension: Suspension) -> None:
     else:
         units = tenant.need.hold if suspension.ending else yielded(tenant.need.hold)
         desk.give(slot, units, tenant.bundle)
+    desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, True)
 
 
@@ -37,10 +38,11 @@ def resume(desk: Desk, tenant: Tenant) -> None:
     was_idle = isinstance(tenant, Lease) and tenant.idle
     units = tenant.need.hold if tenant.suspension.ending else yielded(tenant.need.hold)
     tenant.suspension = None
-    desk.standing.discard(slot.peer, tenant)
+    desk.end_standing(tenant, slot)
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
     else:
         desk.take(slot, units, tenant.bundle)
         (tenant.bundle or slot).forced = True
+    desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, False)
