@@ -235,16 +235,18 @@ def _wrap(target: Any, options: dict[str, Any]) -> RemoteFunction | ActorClass:
     raise UsageError(f"@remote is for functions and classes, not for {type(target).__name__}")
 
 
-def get(refs: Any, *, timeout: float | None = None) -> Any:
+def get(refs: Any, *, timeout: float | None = None, count_suspended: bool = True) -> Any:
     """The value of a ref, or the values of a list of refs in order.
 
     Raises the first failed one's error as its own type, GetTimeout after ``timeout`` seconds (0:
-    only what is there already)."""
+    only what is there already), and Suspended while a call of ``on_suspended="raise"`` stands
+    still: it may be asked for again. Without ``count_suspended`` seconds in which one of the calls
+    that are waited for stands still do not count."""
     if type(refs) is ObjectRef:
         session = refs._session
         if session._closed:  # a property would cost as much as all the rest
             check_session(refs, session)
-        return session.values.get_one(refs._id, timeout)
+        return session.values.get_one(refs._id, timeout, counts=count_suspended)
     if isinstance(refs, ObjectRefGenerator):
         raise TypeError("get() takes no generator; iterate over it and get() each ref")
     if not isinstance(refs, list | tuple):
@@ -258,7 +260,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         if ref._session is not owner or owner._closed:
             check_session(ref, owner)
     assert owner is not None
-    return owner.values.get_many([ref._id for ref in refs], timeout)
+    return owner.values.get_many([ref._id for ref in refs], timeout, counts=count_suspended)
 
 
 def put(value: Any) -> ObjectRef:

@@ -22,6 +22,7 @@
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
+    ├── Suspended                  it stands still for others, and on_suspended="raise"
     ├── PeerLost                   a process or the wire between went away
     │   ├── WorkerDied             the process that ran it ended
     │   │   └── OutOfMemory        for its memory: its own limit, or the machine's
@@ -146,6 +147,24 @@ class GetTimeout(GuactorsError, TimeoutError):
     """The ``timeout=`` of ``get`` passed; the call itself goes on."""
 
 
+class Suspended(GuactorsError):
+    """What the call needs stands still for work of a higher priority, and its caller does not want
+    to wait (``on_suspended="raise"``). A call to an actor that had not been sent ends so; one that
+    has begun goes on later, and ``get`` may be tried again. ``by``: the lease or actor that has its
+    room, empty where that is not known; ``since``: epoch seconds; ``reason``: for people."""
+
+    def __init__(
+        self, message: str = "", by: str = "", since: float = 0.0, reason: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.by = by
+        self.since = since
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.by, self.since, self.reason)
+
+
 @dataclass(frozen=True)
 class Death:
     """How a process ended: the facts the provider saw.
@@ -203,6 +222,7 @@ DEATH_CAUSES = frozenset({
     "env_failed",        # it never began: its runtime_env could not be set up
     "group_removed",     # its placement group was removed
     "requeued",          # it gave way to work of a higher priority, and begins again
+    "checkpointed",      # it gave way to work of a higher priority, and goes on with its state
     "preempted",         # it gave way to work of a higher priority, for good
     "not_lent",          # it never began: its machine's owner has the machine back
     "not_displaced",     # it never began: what it was to displace did not stand still

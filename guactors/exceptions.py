@@ -47,6 +47,7 @@ from guactors.errors import (
     SessionClosed,
     Stopped,
     StoreFull,
+    Suspended,
     TaskCancelled,
     TaskError,
     TaskKilled,
@@ -97,7 +98,8 @@ __all__ = [
     "ProgramNotStarted", "ProtocolError", "ProviderLost", "RayActorError", "RayError",
     "RaySystemError", "RayTaskError", "Refused", "RuntimeEnvSetupError",
     "RuntimeMissing", "SessionClosed", "Stopped", "StoreFull",
-    "TaskCancelled", "TaskCancelledError", "TaskError", "TaskKilled", "TaskUnschedulable",
+    "Suspended", "TaskCancelled", "TaskCancelledError", "TaskError", "TaskKilled",
+    "TaskUnschedulable",
     "TaskUnschedulableError", "TooManyPending", "UnknownOption", "Unschedulable", "UsageError",
     "VersionMismatch", "WorkerCrashedError", "WorkerDied",
 ]  # fmt: skip

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 EXPLANATIONS: Final = "explanations"
 MOST_PLANNED: Final = 64
 _HEADS: Final = ("DEMAND", "PRIORITY", "PROVIDER", "REASON", "PREEMPTION", "DETAIL")
-_GIVES_WAY: Final = {"suspend": "suspended", "requeue": "ended and begun anew", "stop": "ended"}
+_GIVES_WAY: Final = {
+    "suspend": "suspended",
+    "checkpoint": "ended, to go on elsewhere with its state",
+    "requeue": "ended and begun anew",
+    "stop": "ended",
+}
 
 
 class Explanation(Sequence[dict[str, Cell]]):

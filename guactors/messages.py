@@ -34,6 +34,10 @@ Nonce = Annotated[bytes, Meta(max_length=64)]
 Lines = Annotated[list[Text], Meta(max_length=10_000)]
 Amounts = Annotated[dict[Name, Amount], Meta(max_length=1000)]
 Labels = Annotated[dict[Name, Name], Meta(max_length=1000)]
+Counts = Annotated[dict[Name, Count], Meta(max_length=1000)]
+MOST_STATE = 64 << 20
+"""Bytes of an actor's state: the hub has it until the actor is there again."""
+State = Annotated[bytes, Meta(max_length=MOST_STATE)]
 Cell = Text | int | float | bool | dict[Name, float | Name] | None
 """A field of a row that somebody looks at."""
 Arena = Annotated[str, Meta(pattern=r"^[md]-[0-9a-f]{32}\Z")]
@@ -168,8 +172,8 @@ class Shape(Word, frozen=True):
 
 class Displaced(Word, frozen=True):
     """A lease or actor (its id is ``key``) that must give way before another thing starts: by
-    standing still (``suspend``), or by its end, which is ordered beside this. ``number`` names this
-    suspension of it."""
+    standing still (``suspend``), by its end, which is ordered beside this, or (``checkpoint``) by
+    ActorSaved, after which it is ended. ``number`` names this suspension of it."""
 
     key: Id
     number: Count
@@ -208,7 +212,8 @@ class ActorSpec(Word, frozen=True):
     total, ``shape`` what the actor holds while it lives. ``max_restarts`` -1 is endless.
     ``handle``: what other processes build handles from, opaque here. ``principal`` (whose session
     it is) and ``seal`` (the hub's own mark on all that and the payload) are filled in by the hub,
-    which believes no report that does not carry its mark."""
+    which believes no report that does not carry its mark. ``checkpoints``: its class has
+    ``__checkpoint__`` and ``__restore__``."""
 
     actor: Id
     session: Id
@@ -224,6 +229,7 @@ class ActorSpec(Word, frozen=True):
     handle: bytes = b""
     principal: Name = ""
     seal: Nonce = b""
+    checkpoints: bool = False
 
 
 class GroupSpec(Word, frozen=True):
@@ -347,7 +353,9 @@ class MachineInfo(Word, frozen=True):
 
 class PeerInfo(Word, frozen=True):
     """One row of ``gu peers``. ``state`` is ``up``, ``silent``, ``suspended`` (its worker stands
-    still for others) or ``lost``; ages in seconds."""
+    still for others) or ``lost``; ages in seconds. ``suspended``: of what is not ``free``, the
+    amounts that are held by what stands still. ``preemptions``: how often what gave way there,
+    ``reason/mode``, and ``cycles``."""
 
     peer: Id
     role: Name
@@ -364,6 +372,8 @@ class PeerInfo(Word, frozen=True):
     actors: Count = 0
     labels: Labels = {}
     availability: Availability = LENT
+    suspended: Amounts = {}
+    preemptions: Counts = {}
 
 
 class ActorInfo(Word, frozen=True):
@@ -376,7 +386,8 @@ class ActorInfo(Word, frozen=True):
 
 
 class GridInfo(Word, frozen=True):
-    """The whole grid in one answer, for ``gu status``, ``nodes()`` and ``cluster_resources()``."""
+    """The whole grid in one answer, for ``gu status``, ``nodes()`` and ``cluster_resources()``.
+    ``preemptions`` as in PeerInfo, since the hub began."""
 
     hub: Id
     version: Name
@@ -387,6 +398,7 @@ class GridInfo(Word, frozen=True):
     waiting: Count
     actors: list[ActorInfo]
     protocol_faults: Count = 0
+    preemptions: Counts = {}
 
 
 class KeyRow(Word, frozen=True):
@@ -824,12 +836,13 @@ class Grid(Message, frozen=True, tag=36):
 
 
 class Info(Message, frozen=True, tag=37):
-    """Answer to AskInfo; ``age`` of the sample in seconds."""
+    """Answer to AskInfo; ``age`` of the sample in seconds; ``preemptions`` as in PeerInfo."""
 
     request: Count
     peer: Id
     info: MachineInfo
     age: float
+    preemptions: Counts = {}
 
 
 class Output(Message, frozen=True, tag=38):
@@ -929,6 +942,16 @@ class ActorEnded(Message, frozen=True, tag=56):
     error: bytes = b""
 
 
+class ActorSaved(Message, frozen=True, tag=222):
+    """Data lane. The actor's state, pickled in its worker and opened nowhere but in the next; the
+    actor waits, and is ended by StopActor or goes on by Resume. Where there is none, Suspended
+    with an error says why. ``number`` as in Displaced."""
+
+    actor: Id
+    number: Count
+    state: State
+
+
 class Sample(Message, frozen=True, tag=57):
     """Every few seconds: fresh figures and counts."""
 
@@ -1004,7 +1027,8 @@ class Resume(Message, frozen=True, tag=69):
 
 class StartActor(Message, frozen=True, tag=62):
     """Data lane. Load the class in a worker of its own. ``keys``: the CURVE keys of the callers
-    that the worker admits; ``signatures``: of the payload. ``displaces``: as in StartLease."""
+    that the worker admits; ``signatures``: of the payload. ``displaces``: as in StartLease.
+    ``state``: what it is to be restored from, empty for nothing, see ActorSaved."""
 
     spec: ActorSpec
     incarnation: Count
@@ -1012,6 +1036,7 @@ class StartActor(Message, frozen=True, tag=62):
     signatures: Document = b""
     keys: list[Name] = []
     displaces: Displacements = []
+    state: State = b""
 
 
 class StopActor(Message, frozen=True, tag=63):
@@ -1096,12 +1121,14 @@ class Bind(Message, frozen=True, tag=81):
 
 
 class LoadActor(Message, frozen=True, tag=82):
-    """Provider -> worker, data lane: become this actor. ``signatures``: of the payload."""
+    """Provider -> worker, data lane: become this actor. ``signatures``: of the payload. ``state``:
+    as in StartActor."""
 
     spec: ActorSpec
     incarnation: Count
     payload: bytes
     signatures: Document = b""
+    state: State = b""
 
 
 class ActorLoaded(Message, frozen=True, tag=83):
@@ -1142,6 +1169,20 @@ class GoOn(Message, frozen=True, tag=212):
     """Calls are welcome again."""
 
     number: Count
+
+
+class TakeState(Message, frozen=True, tag=220):
+    """Give back what has not started, and when nothing runs any more take the actor's state.
+    Answered by StateTaken, or by Stood with an error. Then wait, for the end or for GoOn."""
+
+    number: Count
+
+
+class StateTaken(Message, frozen=True, tag=221):
+    """Worker -> provider, data lane: what the actor's ``__checkpoint__`` returned, pickled."""
+
+    number: Count
+    state: State
 
 
 class Leave(Message, frozen=True, tag=85):
@@ -1919,7 +1960,7 @@ HubToCaller = (
 ProviderToHub = (
     Common | Proof | Offer | KeepGroups | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
     | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
-    | Findings | Suspended | Resumed | AvailabilityIs
+    | Findings | Suspended | Resumed | AvailabilityIs | ActorSaved
 )  # fmt: skip
 HubToProvider = (
     Common | Challenge | StartLease | StopLease | StartActor | StopActor | EndSession | Warrant
@@ -1940,9 +1981,10 @@ WorkerToProvider = (
     | InstanceGone
     | StackIs
     | Stood
+    | StateTaken
 )
 ProviderToWorker = (
-    Common | Bind | LoadActor | Leave | Quit | Admit | Expel | AskStack | Stand | GoOn
+    Common | Bind | LoadActor | Leave | Quit | Admit | Expel | AskStack | Stand | GoOn | TakeState
 )
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
@@ -1958,6 +2000,6 @@ BULK = (
     CreateActor, StartActor, LoadActor, Output, Relay, Define, Calls, Replies, StreamItem, Object,
     BlockChunk, Unused, OfferImage, PutChunk, ImageIs, ChunkIs, ImageList, KeyList, GrantList,
     AuditLines, SessionList, GroupList, Sources, Page, Findings, Halted,
-    PlanIs,
+    PlanIs, StateTaken, ActorSaved,
 )  # fmt: skip
 """Messages of the data lane, because they may be large; all others go on the control lane."""

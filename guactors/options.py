@@ -104,6 +104,10 @@ def _limits(value: Any) -> bool:
     return True
 
 
+def _on_suspended(value: Any) -> bool:
+    return value in ("wait", "raise")
+
+
 def _returns(value: Any) -> bool:
     return value in ("streaming", "dynamic") or _whole(0)(value)
 
@@ -151,6 +155,8 @@ _WHO = {
     "max_suspended": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 for no limit"),
     "grace": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 to end it at once"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
+    "count_suspended": ({TASK, METHOD}, _flag, "a bool"),
+    "on_suspended": ({TASK, ACTOR, METHOD}, _on_suspended, "'wait' or 'raise'"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
     "max_calls": ({TASK}, _whole(0), "an integer of 0 or more, 0 for no limit"),
     "_generator_backpressure_num_objects": (
@@ -214,6 +220,12 @@ def max_calls_of(options: Mapping[str, Any]) -> int:
     if given is not None:
         return int(given)
     return 1 if options.get("num_gpus") else 0
+
+
+def raises_of(options: Mapping[str, Any]) -> bool | None:
+    """Whether who waits is told that a call stands still; None where that is not said."""
+    given = options.get("on_suspended")
+    return None if given is None else given == "raise"
 
 
 class Concurrency(NamedTuple):

@@ -22,7 +22,9 @@ class MethodInfo(Struct, array_like=True, frozen=True):
     """Defaults of one method; ``returns`` -1 streams, ``retries`` None means the actor's.
     ``group``: the concurrency group it runs in. ``retry_errors``: which of the user's own errors
     count as lost calls, exception types by ``module:name``. ``events`` None means the actor's.
-    ``window``: unread items before its streams pause, 0 for any number."""
+    ``window``: unread items before its streams pause, 0 for any number. ``raises``: whether who
+    waits is told that a call stands still, None means the actor's; ``counts``: whether its time-out
+    counts meanwhile."""
 
     returns: int = 1
     retries: int | None = None
@@ -32,6 +34,8 @@ class MethodInfo(Struct, array_like=True, frozen=True):
     retry_errors: bool | list[str] = False
     events: bool | None = None
     window: int = 0
+    raises: bool | None = None
+    counts: bool = True
 
 
 class RawValue(Struct, array_like=True, frozen=True):
@@ -72,7 +76,7 @@ class HandleInfo(Struct, array_like=True, frozen=True):
     call may overtake one that waits for its arguments. ``most_pending``: unanswered calls that one
     process may have there, -1 for no limit. ``groups``: names of its concurrency groups.
     ``events``: whether records of its calls are kept. ``window``: unread items before any of its
-    streams pauses, 0 for any number."""
+    streams pauses, 0 for any number. ``raises``: as in MethodInfo."""
 
     class_name: str
     methods: dict[str, MethodInfo]
@@ -82,20 +86,27 @@ class HandleInfo(Struct, array_like=True, frozen=True):
     groups: list[str] = []
     events: bool = True
     window: int = 0
+    raises: bool = False
 
 
+_values = msgspec.msgpack.Decoder(RawValue)
 _payloads = msgspec.msgpack.Decoder(ActorPayload)
 _handles = msgspec.msgpack.Decoder(HandleInfo)
 
 
-def encode(payload: ActorPayload | HandleInfo) -> bytes:
-    """Either of them as bytes."""
+def encode(payload: ActorPayload | HandleInfo | RawValue) -> bytes:
+    """Any of them as bytes."""
     return msgspec.msgpack.encode(payload)
 
 
 def decode_payload(data: bytes) -> ActorPayload:
     """Raises msgspec.DecodeError for anything else."""
     return _payloads.decode(data)
+
+
+def decode_value(data: bytes) -> RawValue:
+    """Raises msgspec.DecodeError for anything else."""
+    return _values.decode(data)
 
 
 def decode_handle(data: bytes) -> HandleInfo:

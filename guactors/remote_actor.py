@@ -24,6 +24,7 @@ from guactors.options import (
     check_group,
     check_options,
     concurrency_of,
+    raises_of,
     shape_in,
     tighter,
     window_of,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from guactors.session import Session
 
 _METHOD_OPTIONS = "__guactors_method__"
+_STATE_METHODS = ("__checkpoint__", "__restore__")
 _BUILT_IN = frozenset({"__ray_call__", "__ray_ready__", "__ray_terminate__"})
 """Methods that every actor has; see ``worker/execution``."""
 
@@ -76,6 +78,8 @@ def _methods_of(cls: type) -> dict[str, MethodInfo]:
             _error_names(options.get("retry_exceptions", False)),
             options.get("enable_task_events"),
             window_of(options, streams=returns == STREAM, whose=whose),
+            raises_of(options),
+            options.get("count_suspended", True),
         )
     return methods
 
@@ -148,6 +152,7 @@ class ActorClass:
             list(concurrency.groups),
             options.get("enable_task_events", True),
             max(0, options.get("_actor_generator_backpressure_num_objects", -1)),
+            bool(raises_of(options)),
         )
 
     def _create(
@@ -184,6 +189,7 @@ class ActorClass:
             options.get("max_restarts", 0),
             concurrency.most,
             encode(info),
+            checkpoints=_tells_its_state(self._cls, concurrency, options),
         )
         actor = session.actors.add(spec)
         captured = [ref for ref in self._captured if ref._session is session]
@@ -196,6 +202,18 @@ class ActorClass:
 
     def __repr__(self) -> str:
         return f"<remote class {self.__name__}>"
+
+
+def _tells_its_state(cls: type, concurrency: Concurrency, options: Mapping[str, Any]) -> bool:
+    """Whether the actor can go on elsewhere with its state: its class has both methods, and it runs
+    a call at a time. Raises UsageError where one of the two is missing."""
+    there = [name for name in _STATE_METHODS if callable(getattr(cls, name, None))]
+    if len(there) == 1:
+        (missing,) = set(_STATE_METHODS) - set(there)
+        raise UsageError(f"{cls.__name__} has {there[0]}, and no {missing}: it needs both or none")
+    apart = concurrency.most > 1 or bool(concurrency.groups)
+    python = (options.get("runtime") or "python") == "python"
+    return bool(there) and python and not apart
 
 
 def kept_instance(options: Mapping[str, Any]) -> ActorClass:
@@ -309,7 +327,8 @@ class ActorMethod:
         self._options = options
         self._label = options.get("name") or f"{handle._info.class_name}.{name}"
         self._how = how = _how(handle._info, info, options, self._label)
-        self._plain = how["returns"] == 1 and how["events"] and not (how["timeout"] or how["group"])
+        special = how["timeout"] or how["group"] or how["raises"]
+        self._plain = how["returns"] == 1 and how["events"] and not special
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._label} runs elsewhere: call {self._label}.remote(...)")
@@ -369,6 +388,9 @@ def _how(
         window = method.window
     retries = options.get("max_task_retries", method.retries)
     events = options.get("enable_task_events", method.events)
+    raises = raises_of(options)
+    if raises is None:
+        raises = actor.raises if method.raises is None else method.raises
     return {
         "returns": returns,
         "window": tighter(window, actor.window) if streams else 0,
@@ -378,6 +400,8 @@ def _how(
         "retry_errors": options.get("retry_exceptions", method.retry_errors) or None,
         "group": options.get("concurrency_group") or method.group,
         "events": actor.events if events is None else events,
+        "raises": raises,
+        "counts": options.get("count_suspended", method.counts),
     }
 
 

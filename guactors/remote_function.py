@@ -14,10 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from guactors import values
 from guactors.assigned import placed
-from guactors.caller.tasks import GATHERED, STREAM, Task
+from guactors.caller.tasks import GATHERED, STREAM, Stillness, Task
 from guactors.messages import Define
 from guactors.objects.base import LARGE
-from guactors.options import TASK, check_options, max_calls_of, shape_in, shape_of, window_of
+from guactors.options import (
+    TASK,
+    check_options,
+    max_calls_of,
+    raises_of,
+    shape_in,
+    shape_of,
+    window_of,
+)
 from guactors.payload import PROGRAM
 from guactors.refs import ObjectRef, ObjectRefGenerator, check_session
 from guactors.security.code_signing import signatures_for
@@ -89,9 +97,12 @@ def submit(
     group: str = "",
     events: bool = True,
     window: int = 0,
+    raises: bool = False,
+    counts: bool = True,
 ) -> Any:
-    """Send one call; its ref, list of refs, generator, or None, by ``returns``."""
-    if returns == 1 and events and not (args or kwargs or timeout or group):
+    """Send one call; its ref, list of refs, generator, or None, by ``returns``. ``raises`` and
+    ``counts``: see Stillness."""
+    if returns == 1 and events and not (args or kwargs or timeout or group or raises):
         id = session.submit_plain(home, fn, method, name, priority, retries, retry_errors)
         return ObjectRef(id, session)
     packed, deps = pack_call(args, kwargs, name)
@@ -115,6 +126,7 @@ def submit(
             group=group,
             events=events,
             window=window,
+            stillness=None if counts and not raises else Stillness(raises, counts),
         )
         session.submit(home, task)
     return _given(session, id, returns)
@@ -158,6 +170,8 @@ class RemoteFunction:
         self._max_calls = max_calls_of(self._options)
         self._shape = shape_of(self._options, 1.0)
         self._timeout = self._options.get("timeout")
+        self._raises = bool(raises_of(self._options))
+        self._counts = self._options.get("count_suspended", True)
         self._retries = self._options.get("max_retries", DEFAULT_RETRIES)
         self._retry_errors = self._options.get("retry_exceptions") or None
         self._events = self._options.get("enable_task_events", True)
@@ -203,6 +217,8 @@ class RemoteFunction:
             retry_errors=self._retry_errors,
             events=self._events,
             window=self._window,
+            raises=self._raises,
+            counts=self._counts,
         )
 
     def _demand(self, session: Session) -> Any:

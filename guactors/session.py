@@ -241,8 +241,8 @@ class Session:
         core.flush()
         if core.objects.effects:
             self._apply()
-        if core.objects.settled or core.groups.news:
-            core.groups.news = False
+        if core.objects.settled or core.groups.news or core.standing.news:
+            core.groups.news = core.standing.news = False
             self.values.notify()
         if links.unsent:
             return RETRY_FULL

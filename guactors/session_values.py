@@ -20,7 +20,7 @@ from guactors.messages import RefWord
 from guactors.objects.base import LARGE, Held
 from guactors.payload import Enclosed
 from guactors.refs import ObjectRef, pack_refs
-from guactors.waiting import Enough
+from guactors.waiting import Enough, Stopwatch
 
 if TYPE_CHECKING:
     from guactors.session import Session
@@ -40,7 +40,10 @@ class SessionValues:
         self._core.endings.pack_refs = pack_refs
         self._pump = session.pump
         self._lock = session.lock
+        self._standing = session.core.standing
         self._futures: dict[int, list[Future[Any]]] = {}
+        self._touchy: dict[int, list[Future[Any]]] = {}
+        """Apart from those, futures that end when their call stands still."""
         self.left: list[int] = []
         """What the latest ``wait`` left, each once."""
 
@@ -51,8 +54,13 @@ class SessionValues:
         for id in settled:
             if not objects.all_here and objects.is_away(id):
                 continue  # it is on its way, and will be said again
-            for future in self._futures.pop(id, ()):
+            for future in (*self._futures.pop(id, ()), *self._touchy.pop(id, ())):
                 self._resolve(future, id)
+        for id in list(self._touchy):
+            error = self._standing.told(id)
+            for future in self._touchy.pop(id) if error is not None else ():
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
         self._pump.news()
 
     # --- values -----------------------------------------------------------------------------------
@@ -72,32 +80,37 @@ class SessionValues:
             objects.settle(id, packed.data, packed.buffers, contains=contains)
         return ObjectRef(id, self._session)
 
-    def get_one(self, id: int, timeout: float | None) -> Any:
-        """The value of one object; raises its error, or GetTimeout."""
+    def get_one(self, id: int, timeout: float | None, *, counts: bool = True) -> Any:
+        """The value of one object; raises its error, or GetTimeout. ``counts``: whether seconds
+        count in which its call stands still."""
         entry = self._core.objects.entries[id]
         data = entry.data
         if type(data) is bytes and not entry.error:
             return values.unpack(data, entry.buffers)  # mostly, and at a third less
         if type(data) in _ABSENT:
-            if entry.origin is not None or entry.data is not None:
-                self._await([id], timeout)
+            special = self._standing.used or not counts
+            if entry.origin is not None or entry.data is not None or special:
+                self._await([id], timeout, counts)
             else:
                 entry.wanted = True
                 if not self._pump.wait(lambda: type(entry.data) not in _ABSENT, timeout):
                     raise self._late(1, 1, timeout)
         return self._value(id)
 
-    def get_many(self, ids: Sequence[int], timeout: float | None) -> list[Any]:
-        """Values in order; raises as soon as one of them has failed."""
+    def get_many(
+        self, ids: Sequence[int], timeout: float | None, *, counts: bool = True
+    ) -> list[Any]:
+        """Values in order; raises as soon as one of them has failed. See ``get_one``; of several
+        that are awaited one is enough to stop the clock."""
         entries = self._core.objects.entries
         if any(type(entries[id].data) in _ABSENT for id in ids):
-            self._await(ids, timeout)
+            self._await(ids, timeout, counts)
             for id in ids:
                 if entries[id].error:
                     return [self._value(id)]  # which raises
         return [self._value(id) for id in ids]
 
-    def _await(self, ids: Sequence[int], timeout: float | None) -> None:
+    def _await(self, ids: Sequence[int], timeout: float | None, counts: bool) -> None:
         entries = self._core.objects.entries
         with self._lock:
             wanted = [entries[id] for id in ids if type(entries[id].data) in _ABSENT]
@@ -116,9 +129,40 @@ class SessionValues:
                 position += 1
             return True
 
-        if not self._pump.wait(done, timeout):
+        touchy: list[int] = []
+        if self._standing.used:
+            touchy = [entry.id for entry in wanted if self._standing.minds(entry.id)]
+
+        def over() -> bool:
+            return done() or any(map(self._standing.told, touchy))
+
+        if counts or timeout is None:
+            ended = self._pump.wait(over if touchy else done, timeout)
+        else:
+            ended = self._wait_running(over, timeout, [entry.id for entry in wanted])
+        if not ended:
             waiting = sum(type(entry.data) in _ABSENT for entry in wanted)
             raise self._late(waiting, len(ids), timeout)
+        self._raise_told(touchy, done)
+
+    def _raise_told(self, touchy: Sequence[int], done: Callable[[], bool]) -> None:
+        for id in touchy:
+            error = self._standing.told(id)
+            if error is not None and not done():
+                raise error
+
+    def _wait_running(self, done: Callable[[], bool], timeout: float, ids: Sequence[int]) -> bool:
+        """As ``wait`` of the pump, but while one of these calls stands still no time passes."""
+        watch = Stopwatch(timeout)
+
+        def stands() -> bool:
+            return any(map(self._standing.stands, ids))
+
+        while True:
+            left = watch.look(stands(), time.monotonic())
+            changed = self._pump.wait(lambda: done() or stands() != watch.still, left)
+            if done() or not changed:
+                return done()
 
     def _want(self, entries: Sequence[Entry]) -> None:
         """Have it said when these are here, and have them come. The lock is held."""
@@ -203,13 +247,18 @@ class SessionValues:
                 if entry.origin is not None:
                     objects.need(id)
 
-    def future(self, id: int) -> Future[Any]:
-        """A future for one object."""
+    def future(self, id: int, *, patient: bool = False) -> Future[Any]:
+        """A future for one object; a ``patient`` one waits though its call stands still."""
         future: Future[Any] = Future()
         with self._lock:
             entry = self._core.objects.entries[id]
+            told = None if patient else self._standing.told(id)
+            if told is not None:
+                future.set_exception(told)
+                return future
             if type(entry.data) in _ABSENT:
-                self._futures.setdefault(id, []).append(future)
+                touchy = not patient and self._standing.minds(id)
+                (self._touchy if touchy else self._futures).setdefault(id, []).append(future)
                 self._want([entry])
                 self._core.objects.hold(id)
                 future.add_done_callback(lambda _: self._session.released.append(id))
@@ -259,7 +308,7 @@ class SessionValues:
                 then()
 
         for id in pending:
-            self.future(id).add_done_callback(one_less)
+            self.future(id, patient=True).add_done_callback(one_less)
 
     def first_error(self, ids: Sequence[int]) -> bytes | None:
         """The pickled error of the first of these ready values that is one."""
@@ -320,10 +369,12 @@ class SessionValues:
     def next_item(self, call: int, timeout: float | None) -> ObjectRef | None:
         """The next item of a stream, None at its end; the call's error comes as a last item."""
         self._watch_stream(call)
-        if not self._pump.wait(lambda: self.item_ready(call), timeout):
+        told = self._standing.told
+        if not self._pump.wait(lambda: self.item_ready(call) or told(call) is not None, timeout):
             if self._session.closed:
                 raise SessionClosed("the session ended while a stream was read")
             raise GetTimeout(f"the stream had no item for {timeout} s")
+        self._raise_told([call], lambda: self.item_ready(call))
         return self._take_item(call)
 
     async def next_item_async(self, call: int) -> ObjectRef | None:
@@ -333,8 +384,9 @@ class SessionValues:
         while not self.item_ready(call):
             future: Future[Any] = Future()
             with self._lock:
+                self._raise_told([call], lambda: self.item_ready(call))
                 if not self.item_ready(call):
-                    self._futures.setdefault(call, []).append(future)
+                    self._touchy.setdefault(call, []).append(future)
                 else:
                     break
             self._pump.kick()

@@ -1,17 +1,19 @@
 """The latest figures of every provider, and the answers made of them.
 
-Owns: samples. Must never: ask a provider (answers come from what was told last, with its age), or
-do I/O.
+Owns: samples, and how often work has given way on which provider. Must never: ask a provider
+(answers come from what was told last, with its age), or do I/O.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from guactors.messages import AskInfo, Fault, Info, MachineInfo, Offer, Sample
 from guactors.scheduling import events as e
+from guactors.scheduling.thrash import tally
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class Figures:
     info: MachineInfo | None = None
     at: float = 0.0
     workers: int = 0
+    preemptions: Counter[str] = field(default_factory=Counter)
 
 
 class StatsState:
@@ -40,6 +43,8 @@ class StatsState:
                 self.providers.setdefault(peer, Figures(name)).name = name
             case e.ProviderLeft(peer):
                 self.providers.pop(peer, None)
+            case e.GaveWay(peer, mode, reason, cycle) if peer in self.providers:
+                self.providers[peer].preemptions.update(tally(mode, reason, cycle))
             case e.FromPeer(peer, message):
                 return self._from_peer(peer, message, now)
             case e.GridAsked():
@@ -69,15 +74,16 @@ class StatsState:
     def _answer(self, request: int, wanted: str, now: float) -> Info | Fault:
         for peer, figures in self.providers.items():
             if wanted in (peer, figures.name) and figures.info is not None:
-                return Info(request, peer, figures.info, max(0.0, now - figures.at))
+                age = max(0.0, now - figures.at)
+                return Info(request, peer, figures.info, age, dict(figures.preemptions))
         known = ", ".join(sorted(figures.name for figures in self.providers.values())[:8])
         text = f"no provider is called {wanted!r}; there are: {known or 'none'}"
         return Fault("UsageError", text, request)
 
     def _fill(self, event: e.GridAsked) -> list[e.Effect]:
         peers = [
-            replace(row, workers=self.providers[row.peer].workers)
-            if row.peer in self.providers
+            replace(row, workers=figures.workers, preemptions=dict(figures.preemptions))
+            if (figures := self.providers.get(row.peer)) is not None
             else row
             for row in event.info.peers
         ]

@@ -1,6 +1,7 @@
-"""When enough of many values are ready: asked again and again while they come.
+"""When enough of many values are ready, and how much of a time-out is left.
 
-Owns: how far all are ready, so that each look goes on where the last one ended. Must never: wait.
+Owns: how far all are ready, so that each look goes on where the last one ended; and the seconds
+that count. Must never: wait, or read a clock.
 """
 
 from __future__ import annotations
@@ -34,3 +35,19 @@ class Enough:
                 missing += 1
             at += 1
         return found >= self._count
+
+
+class Stopwatch:
+    """A time-out of ``seconds`` of which only those count in which what is waited for runs."""
+
+    def __init__(self, seconds: float) -> None:
+        self.still = False
+        self._left = seconds
+        self._since: float | None = None
+
+    def look(self, still: bool, now: float) -> float | None:
+        """From now on it stands ``still``, or runs. The seconds left, None while it stands."""
+        if self._since is not None:
+            self._left -= now - self._since
+        self.still, self._since = still, None if still else now
+        return None if still else max(0.0, self._left)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from guactors.caller.effects import Dial, Effect, Hangup, SendHub
+from guactors.caller.effects import Dial, Effect, Hangup, SendHub, SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.task_log import TaskLog
@@ -29,9 +29,12 @@ from guactors.errors import (
 from guactors.messages import (
     UNKNOWN_HERE,
     ActorUpdate,
+    Bounced,
     CreateActor,
     DeathReport,
+    Halted,
     KillActor,
+    Standing,
     WatchActor,
 )
 
@@ -48,12 +51,13 @@ class RemoteActor:
     the hub confirms it, ``ending`` until it says that the actor is dead: both are told again after
     a relink. ``concurrency``: calls it runs at a time, 0 where that is not known here.
     ``unordered``: calls that wait for their arguments are ``parked`` beside the queue, and others
-    overtake them. ``most_pending``: unanswered calls it may have from here, -1 for any number."""
+    overtake them. ``most_pending``: unanswered calls it may have from here, -1 for any number.
+    ``standing``: why it stands still, while it does."""
 
     __slots__ = (
         "broken_at", "broken_why", "concurrency", "creation", "death", "ending", "error", "handles",
-        "id", "incarnation", "most_pending", "name", "parked", "queue", "shared", "state", "target",
-        "unordered",
+        "id", "incarnation", "most_pending", "name", "parked", "queue", "shared", "standing",
+        "state", "target", "unordered",
     )  # fmt: skip
 
     def __init__(self, id: str, name: str) -> None:
@@ -74,6 +78,7 @@ class RemoteActor:
         self.concurrency = 0
         self.unordered = False
         self.most_pending = -1
+        self.standing: Standing | None = None
         self.parked: dict[int, Task] = {}
 
     def pending(self) -> int:
@@ -175,7 +180,7 @@ class ActorBook:
         target = actor.target
         if (
             target is not None
-            and not (target.lost or queue or task.unmet)
+            and not (target.lost or target.blocked or queue or task.unmet)
             and len(target.in_flight) < WINDOW
             and (not task.deps or self.objects.all_here)
         ):
@@ -207,7 +212,7 @@ class ActorBook:
 
     def dispatch(self, actor: RemoteActor, now: float) -> None:
         target = actor.target
-        if target is None or target.lost:
+        if target is None or target.lost or target.blocked:
             return
         queue = actor.queue
         while queue and queue[0].unmet == 0:
@@ -265,6 +270,7 @@ class ActorBook:
         if message.incarnation < actor.incarnation and message.state != "dead":
             return []
         actor.creation = None
+        actor.standing = message.standing
         if message.state == "alive":
             return self._alive(actor, message, now)
         if message.state == "pending":
@@ -273,6 +279,9 @@ class ActorBook:
         actor.state = message.state
         actor.death = death_of(message.death)
         actor.error = message.error
+        if message.state == "restarting" and _has_answered(actor):
+            actor.broken_at = actor.broken_at or now
+            return []
         over = self._owed(actor, actor.death)
         if message.state == "dead":
             for task in actor.take_waiting():
@@ -336,6 +345,24 @@ class ActorBook:
         self.objects.on_neighbour_lost(target.peer)
         return over
 
+    def on_bounced(self, actor: RemoteActor, message: Bounced) -> list[Task]:
+        """Calls that were not begun come back, and wait until more are welcome or the actor is
+        elsewhere. Returns the cancelled ones, which nobody runs any more."""
+        target = actor.target
+        if target is None:
+            return []
+        target.blocked = target.blocked or message.blocked
+        if message.halt:
+            self.effects.extend(target.flush())
+            self.effects.append(SendPeer(target.peer, Halted()))
+        back = [target.in_flight.pop(id) for id in message.calls if id in target.in_flight]
+        for task in back:
+            task.peer = ""
+        # What was sent last may come back last, and was called before all that waits here.
+        waiting = [*actor.queue, *(task for task in back if not task.cancelled)]
+        actor.queue = deque(sorted(waiting, key=lambda task: (-task.priority, task.id)))
+        return [task for task in back if task.cancelled]
+
     def on_link_down(self, actor: RemoteActor, now: float, why: str = "") -> None:
         """The link broke. The hub knows more: give it a moment, see :data:`DOUBT`."""
         if actor.target is not None:
@@ -358,6 +385,13 @@ class ActorBook:
 
     def next_wake(self) -> float | None:
         return min((a.broken_at + DOUBT for a in self.actors.values() if a.broken_at), default=None)
+
+
+def _has_answered(actor: RemoteActor) -> bool:
+    """Whether what is not answered yet was, and is on its way: before an actor tells its state it
+    gives back what it has not begun, and ends what it has."""
+    told = actor.death is not None and actor.death.cause == "checkpointed"
+    return told and actor.target is not None and bool(actor.target.in_flight)
 
 
 def death_of(report: DeathReport | None) -> Death | None:

@@ -45,10 +45,14 @@ class Cancelling:
     def on_tick(self, now: float) -> None:
         """Time out what is due."""
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, id = heapq.heappop(self._deadlines)
+            due, id = heapq.heappop(self._deadlines)
             entry = self._objects.entries.get(id)
-            if entry is not None and entry.task is not None and entry.data is None:
-                self._time_out(entry.task)
+            if entry is None or entry.task is None or entry.data is not None:
+                continue
+            task = entry.task
+            stopped = task.stillness is not None and task.stillness.since > 0
+            if not stopped and task.deadline <= due:  # else it is said again when its clock goes on
+                self._time_out(task)
 
     def next_wake(self) -> float | None:
         """The next deadline."""

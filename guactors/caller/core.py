@@ -22,11 +22,12 @@ from guactors.caller.leases import Demand, LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.patience import Patience
 from guactors.caller.remote_values import RemoteValues
+from guactors.caller.standing import StandingCalls
 from guactors.caller.streams import Stream
 from guactors.caller.targets import Target
 from guactors.caller.task_log import DEPENDENCY_FAILED, TaskLog
 from guactors.caller.tasks import STREAM, Buffers, Task, shape_key
-from guactors.errors import Death, GuactorsError, TaskCancelled
+from guactors.errors import Death, GuactorsError
 from guactors.messages import (
     ActorUpdate,
     Bounced,
@@ -85,6 +86,9 @@ class CallerCore:
         self.cancelling = Cancelling(
             self.objects, self.leases, self.endings, self._target, self._make_way
         )
+        self.standing = StandingCalls(
+            self.leases, self.actors, self.endings, self.cancelling, lambda: self._now
+        )
         self.remote = RemoteValues(
             self.objects, self.actors, self.endings, self._resubmit, lambda: self._now
         )
@@ -121,7 +125,7 @@ class CallerCore:
             self.actors.check_room(home, task)
         objects = self.objects
         objects.entries[task.id].task = task
-        if task.returns == 1 and not (task.deadline or task.lent or task.deps):
+        if task.returns == 1 and not (task.deadline or task.lent or task.deps or task.stillness):
             # The common case, spared the questions below.
             if type(home) is RemoteActor:
                 self.actors.submit(home, task, now)
@@ -135,6 +139,8 @@ class CallerCore:
         for id in task.lent:
             objects.hold(id)
         ready = objects.depend(task) if task.deps else True
+        if task.stillness is not None and self.standing.submitted(task):
+            return
         if isinstance(home, RemoteActor):
             self.actors.submit(home, task, now)
             if home.state == "dead":
@@ -230,6 +236,7 @@ class CallerCore:
             self.endings.finish(task)
         actor = self.actors.actors.get(message.actor)
         if actor is not None:
+            self.standing.on_actor(actor)
             self.remote.on_actor(actor)
 
     def release_actor(self, actor: RemoteActor) -> None:
@@ -251,6 +258,7 @@ class CallerCore:
     def on_hub_up(self, now: float) -> None:
         """A fresh link: tell everything again, in absolute terms."""
         self.hub_up = True
+        self.standing.on_hub_up()
         send = [*self.groups.told_again(), SendHub(HeldLeases(list(self.leases.by_id)))]
         send += [
             SendHub(SetDemand(demand.key, demand.shape, demand.told))
@@ -280,9 +288,9 @@ class CallerCore:
             case LeaseLost(lease, report):
                 self.doubts.lost(lease, death_of(report) or Death("link_lost"), now)
             case LeaseSuspended(lease, standing):
-                self.leases.on_suspended(lease, standing)
+                self.standing.on_lease(lease, standing)
             case LeaseResumed(lease):
-                self.leases.on_suspended(lease, None)
+                self.standing.on_lease(lease, None)
             case ActorUpdate():
                 self.patience.on_hope(message.actor)
                 if message.state == "dead":
@@ -292,8 +300,6 @@ class CallerCore:
                 self.patience.on_infeasible(key, reason, kind, now)
             case GroupsAre(groups):
                 self.groups.on_updates(groups, now)
-            case _:
-                pass
 
     # --- workers ------------------------------------------------------------------------------
 
@@ -312,14 +318,9 @@ class CallerCore:
                 self.endings.on_item(peer, message, buffers)
                 self.remote.on_missed()
             case Bounced():
-                lease = self.leases.by_peer.get(peer)
-                if lease is not None:
-                    for task in self.leases.on_bounced(lease, message, now):
-                        self.endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
+                self.standing.on_bounced(peer, message, now)
             case Unblocked():
-                lease = self.leases.by_peer.get(peer)
-                if lease is not None:
-                    self.leases.on_unblocked(lease, now)
+                self.standing.on_unblocked(peer, now)
             case Fetch(request, ref, whole):
                 self.objects.fetches.on_fetch(peer, request, ref, whole=whole)
             case Release(refs):
@@ -421,6 +422,7 @@ class CallerCore:
         """Invariants, for tests and the simulation."""
         self.objects.check()
         self.groups.check()
+        self.standing.check()
         for peer, lease in self.leases.by_peer.items():
             assert lease.target.peer == peer
             assert self.leases.by_id[lease.id] is lease

@@ -106,6 +106,8 @@ class LeaseBook:
         self.linked: set[str] = set()
         """Workers without a lease whose link stays for what they keep for us, or we for them: to
         dial one again would end that."""
+        self.on_left: Callable[[list[Task]], None] = lambda tasks: None
+        """Told of calls that are no longer with a lease that stands still."""
         self.gather: Callable[[Task, str], bool] = lambda task, peer: True
         """Has brought here what a call depends on and a neighbour cannot reach."""
 
@@ -178,13 +180,11 @@ class LeaseBook:
         old = self.service.get(fn)
         self.service[fn] = seconds if old is None else old + 0.3 * (seconds - old)
 
-    def on_suspended(self, lease: str, standing: Standing | None) -> None:
+    def on_suspended(self, lease: Lease, standing: Standing | None) -> None:
         """Its worker stands still, or, with None, runs again. With nothing to do it goes back."""
-        known = self.by_id.get(lease)
-        if known is not None:
-            known.standing = standing
-            if standing is not None and not known.target.in_flight:
-                self.give_back(known)
+        lease.standing = standing
+        if standing is not None and not lease.target.in_flight:
+            self.give_back(lease)
 
     def on_bounced(self, lease: Lease, message: Bounced, now: float) -> list[Task]:
         """Unstarted calls came back; they go to the front of the queue. Returns the cancelled ones
@@ -201,6 +201,8 @@ class LeaseBook:
         back.sort(key=lambda task: task.id)
         for task in back:
             task.peer = ""
+        if lease.standing is not None:
+            self.on_left(back)
         cancelled = [task for task in back if task.cancelled]
         if not target.in_flight:
             lease.idle_since, lease.slow = now, False
@@ -229,6 +231,8 @@ class LeaseBook:
         lease.target.in_flight.clear()
         lease.target.outbox.clear()
         lease.target.buffers.clear()
+        if lease.standing is not None:
+            self.on_left(owed)
         return owed
 
     def give_back(self, lease: Lease, *, dead: bool = False) -> None:

@@ -8,6 +8,7 @@ Columns have Ray's names where Ray has one. Times are milliseconds of the epoch.
     PENDING_ARGS_AVAIL       waits for an argument
     PENDING_NODE_ASSIGNMENT  waits for a worker
     SUBMITTED_TO_WORKER      waits at its worker, behind another
+    SUSPENDED                has begun and stands still for others
     RUNNING                  runs (of an actor whose concurrency is unknown here: is there)
     FINISHED, FAILED, CANCELLED
 """
@@ -26,7 +27,7 @@ from guactors.caller.task_log import FAILED, OTHERS, Ended, outcome, unfold
 from guactors.caller.tasks import Task
 from guactors.errors import UsageError
 from guactors.listing import Listing, Row, Snapshots
-from guactors.messages import Cell, Findings, Inquiry, Query, RowPage, TallyRow
+from guactors.messages import Cell, Findings, Inquiry, Query, RowPage, Standing, TallyRow
 
 if TYPE_CHECKING:
     from guactors.caller.core import CallerCore
@@ -35,13 +36,15 @@ WAITS_FOR_ARGUMENTS: Final = "PENDING_ARGS_AVAIL"
 WAITS_FOR_WORKER: Final = "PENDING_NODE_ASSIGNMENT"
 SENT: Final = "SUBMITTED_TO_WORKER"
 RUNNING: Final = "RUNNING"
+SUSPENDED: Final = "SUSPENDED"
 OUTCOMES: Final = ("FINISHED", "FAILED", "CANCELLED")
-STATES: Final = (WAITS_FOR_ARGUMENTS, WAITS_FOR_WORKER, SENT, RUNNING, *OUTCOMES)
+STATES: Final = (WAITS_FOR_ARGUMENTS, WAITS_FOR_WORKER, SENT, SUSPENDED, RUNNING, *OUTCOMES)
 
 TASK_COLUMNS: Final = (
     "task_id", "name", "state", "type", "func_or_class_name", "job_id", "caller_id", "actor_id",
     "parent_task_id", "node_id", "worker_id", "attempt_number", "error_type", "required_resources",
     "creation_time_ms", "sent_time_ms", "start_time_ms", "end_time_ms", "duration_ms",
+    "suspended_by", "suspended_time_ms", "suspended_reason",
 )  # fmt: skip
 SUMMARY_COLUMNS: Final = ("func_or_class_name", "total", *STATES)
 OBJECT_COLUMNS: Final = (
@@ -104,7 +107,7 @@ class Lookout:
             places.append((WAITS_FOR_WORKER, list(demand.queue)))
         for lease in core.leases.by_peer.values():
             sent = list(lease.target.in_flight.values())
-            places += [(RUNNING, sent[:1]), (SENT, sent[1:])]
+            places += [(_at_work(lease.standing), sent[:1]), (SENT, sent[1:])]
         for actor in core.actors.actors.values():
             places.append((WAITS_FOR_ARGUMENTS, list(actor.parked.values())))
             if actor.queue:
@@ -114,7 +117,7 @@ class Lookout:
             if actor.target is not None and actor.target.in_flight:
                 sent = list(actor.target.in_flight.values())
                 most = actor.concurrency or len(sent)
-                places += [(RUNNING, sent[:most]), (SENT, sent[most:])]
+                places += [(_at_work(actor.standing), sent[:most]), (SENT, sent[most:])]
         places.append((SENT, core.doubts.tasks()))
         waiting = {
             task.id: task
@@ -138,7 +141,9 @@ class Lookout:
 
     def _live(self, task: Task, state: str, clock: float) -> Row:
         sent = _ms(task.sent_at + clock) if task.peer else None
-        return self._row(task, state, (_ms(task.made + clock), sent, None, None, None))
+        times = (_ms(task.made + clock), sent, None, None, None)
+        standing = self._core.standing.why(task) if state == SUSPENDED else None
+        return (*self._row(task, state, times), *_why(standing))
 
     def _ended(self, one: Ended, clock: float) -> Row:
         task, ended = one.task, one.ended + clock
@@ -151,7 +156,7 @@ class Lookout:
             _ms(ended if began is None else began + ran),
             None if began is None else round(ran * 1e3, 6),
         )
-        return self._row(task, OUTCOMES[outcome(task)], times)
+        return (*self._row(task, OUTCOMES[outcome(task)], times), *_why(None))
 
     def _row(self, task: Task, state: str, times: Sequence[float | None]) -> Row:
         home = task.home
@@ -264,6 +269,16 @@ class Lookout:
             contained[id],
             needed[id],
         )
+
+
+def _at_work(standing: Standing | None) -> str:
+    return RUNNING if standing is None else SUSPENDED
+
+
+def _why(standing: Standing | None) -> Row:
+    if standing is None:
+        return None, None, None
+    return standing.by or None, _ms(standing.since), standing.reason
 
 
 def size_of(entry: Entry) -> int | None:

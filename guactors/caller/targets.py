@@ -75,6 +75,8 @@ class Target:
             self.buffers.extend(dep_frames)
         refs = objects.lend(task.lent, self.peer) if task.lent else []
         remaining = max(task.deadline - now, 1e-3) if task.deadline else 0.0
+        if task.stillness is not None and not task.stillness.counts:
+            remaining = 0.0  # the worker does not know for how long it stood still
         return Call(
             task.id, task.fn, task.method, args, len(frames), deps, task.returns,
             task.priority, remaining, task.attempt, task.group, refs, stored, task.window,

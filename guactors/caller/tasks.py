@@ -23,6 +23,16 @@ Task has STREAM and ``gather``."""
 Buffers = Sequence[bytes | memoryview]
 
 
+class Stillness(Struct, eq=False):
+    """What a caller wants of a call while it stands still. ``raises``: to be told (Suspended)
+    rather than to wait; ``counts``: whether such seconds count for its deadline. ``since``: from
+    when on its clock stands, 0 while it goes."""
+
+    raises: bool = False
+    counts: bool = True
+    since: float = 0.0
+
+
 class Task(Struct, eq=False, gc=False):
     """A call on its way. The garbage collector does not look at it, for there are many: what it is
     in a circle with, a queue of its home, is emptied by :meth:`CallerCore.close`.
@@ -37,7 +47,7 @@ class Task(Struct, eq=False, gc=False):
     ``made``: when it was submitted; ``fault``: the type of the error it ended with, for listings;
     ``events``: whether it is to be listed once it has ended. ``window``: unread items before its
     stream pauses, 0 for any number. ``gather``: the items of its stream become references in its
-    one result.
+    one result. ``stillness``: None where it is the usual.
     """
 
     id: int
@@ -68,6 +78,7 @@ class Task(Struct, eq=False, gc=False):
     window: int = 0
     gather: bool = False
     spared: int = 0
+    stillness: Stillness | None = None
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

@@ -20,6 +20,8 @@ from guactors.messages import Cell, GridInfo, PeerInfo
 
 MOST_DEMAND = 5
 """Kinds of waiting work that are shown."""
+PREEMPTIONS = "preemptions"
+_TOPICS = (*inf_words.TOPICS, PREEMPTIONS)
 
 
 def status(address: Address = None, key: Key = None, as_json: AsJson = False) -> None:
@@ -34,8 +36,9 @@ def status(address: Address = None, key: Key = None, as_json: AsJson = False) ->
     roles = Counter(peer.role for peer in grid.peers if peer.state != "lost")
     typer.echo(f"hub        {grid.hub} at {shown}, version {grid.version}, up {span(grid.uptime)}")
     typer.echo(f"peers      {_count(roles['provider'], 'provider')}, {_callers(roles)}")
-    for name, (free, total) in sorted(_resources(grid).items()):
-        typer.echo(f"{name:<10} {amount(name, free)} of {amount(name, total)} free")
+    for name, (free, total, held) in sorted(_resources(grid).items()):
+        still = f", {amount(name, held)} held by what is suspended" if held else ""
+        typer.echo(f"{name:<10} {amount(name, free)} of {amount(name, total)} free{still}")
     typer.echo(f"work       {_count(grid.leases, 'lease')}, {grid.waiting} waiting")
     for row in demand[:MOST_DEMAND]:
         hopeless = ", which no provider has" if row["infeasible"] else ""
@@ -46,6 +49,9 @@ def status(address: Address = None, key: Key = None, as_json: AsJson = False) ->
     listed = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     typer.echo(f"actors     {listed or 'none'}")
     typer.echo(f"sessions   {grid.sessions}")
+    if grid.preemptions:
+        counts = ", ".join(f"{number} {name}" for name, number in sorted(grid.preemptions.items()))
+        typer.echo(f"gave way   {counts}")
     if grid.protocol_faults:
         typer.echo(f"faults     {grid.protocol_faults} messages were not ours")
 
@@ -71,19 +77,21 @@ def peers(address: Address = None, key: Key = None, as_json: AsJson = False) -> 
 def inf(
     peer: Annotated[str, typer.Argument(help="A provider, by name or id.")],
     topic: Annotated[
-        str | None, typer.Argument(help=f"One of {', '.join(inf_words.TOPICS)}; default: all.")
+        str | None, typer.Argument(help=f"One of {', '.join(_TOPICS)}; default: all.")
     ] = None,
     address: Address = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a provider's machine: processor, memory, storage, operating system (GiB)."""
-    if topic is not None and topic not in inf_words.TOPICS:
-        fail(f"no topic {topic!r}; there are {', '.join(inf_words.TOPICS)}", USAGE)
+    """Show a provider's machine: processor, memory, storage, operating system (GiB); and how often
+    work has given way there."""
+    if topic is not None and topic not in _TOPICS:
+        fail(f"no topic {topic!r}; there are {', '.join(_TOPICS)}", USAGE)
     with open_hub(address, key) as client:
         answer = client.info(peer)
-    wanted = [topic] if topic else list(inf_words.TOPICS)
-    answers = {name: inf_words.facts(answer.info, name) for name in wanted}
+    answers = {name: inf_words.facts(answer.info, name) for name in inf_words.TOPICS}
+    answers[PREEMPTIONS] = dict(answer.preemptions)
+    answers = {topic: answers[topic]} if topic else answers
     if as_json:
         print_json(answers[topic] if topic else answers)
         return
@@ -116,14 +124,19 @@ def _row(peer: PeerInfo) -> tuple[object, ...]:
     )
 
 
-def _resources(grid: GridInfo) -> dict[str, tuple[float, float]]:
-    found: dict[str, tuple[float, float]] = {}
+def _resources(grid: GridInfo) -> dict[str, tuple[float, float, float]]:
+    """By name what is free, what there is, and what suspended work holds."""
+    found: dict[str, tuple[float, float, float]] = {}
     for peer in grid.peers:
         if peer.role != "provider" or peer.state == "lost":
             continue
         for name, total in peer.total.items():
-            free, whole = found.get(name, (0.0, 0.0))
-            found[name] = (free + peer.free.get(name, 0.0), whole + total)
+            free, whole, held = found.get(name, (0.0, 0.0, 0.0))
+            found[name] = (
+                free + peer.free.get(name, 0.0),
+                whole + total,
+                held + peer.suspended.get(name, 0.0),
+            )
     return found
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from guactors import messages as m
-from guactors.caller.lookout import SUMMARY_COLUMNS, TASK_COLUMNS
+from guactors.caller.lookout import OUTCOMES, STATES, SUMMARY_COLUMNS, TASK_COLUMNS
 from guactors.errors import UsageError
 from guactors.hub_state.desk import TO_SCHEDULER, HubDesk
 from guactors.hub_state.inquiries import Inquirer
@@ -160,7 +160,7 @@ class LookingRules:
         counts = self._tallied(asker)
         if what == "tasks":
             return Listing(TASK_COLUMNS, [], sum(sum(row) for row in counts.values()))
-        none = [0] * (len(SUMMARY_COLUMNS) - 5)
+        none = [0] * (len(STATES) - len(OUTCOMES))
         rows: list[Row] = [(name, sum(row), *none, *row) for name, row in sorted(counts.items())]
         return Listing(SUMMARY_COLUMNS, rows)
 

@@ -84,7 +84,9 @@ class Binder:
         if isinstance(order, StartLease):
             started = LeaseStarted(order.lease, worker.worker, worker.endpoints)
             return effects + self._line.tell(started, now)
-        load = LoadActor(order.spec, order.incarnation, order.payload, order.signatures)
+        load = LoadActor(
+            order.spec, order.incarnation, order.payload, order.signatures, order.state
+        )
         return [*effects, SendWorker(worker.worker, load)]
 
     # --- keys -----------------------------------------------------------------------------------

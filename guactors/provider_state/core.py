@@ -299,6 +299,8 @@ class ProviderCore:
                 effects = self._line.tell(report, now)
             case m.Stood():
                 effects = self._orders.standstill.stood(known, message, now)
+            case m.StateTaken():
+                effects = self._orders.standstill.state_taken(known, message, now)
             case m.StackIs():
                 effects = self._lookout.on_stack(worker, message)
             case m.Goodbye(reason):

@@ -345,7 +345,7 @@ class Orders:
                 self._stopped.add(message.actor, cause, now)
             return []
         if message.graceful:
-            effects = self.standstill.release(message.actor, now)
+            effects = self.standstill.finish(message.actor, now)
             return effects + self._watch.dismiss(
                 worker, cause, now, GRACEFUL_PATIENCE, graceful=True
             )

@@ -7,7 +7,8 @@ A newcomer does not wait for a worker that runs Python: it takes a few milliseco
 itself. Such a worker is first told to Stand: it gives back what has not started, so that its
 caller can have it done elsewhere, and says Stood; then its processes are stopped. One that does not
 answer soon, because its code holds the interpreter, is stopped all the same. An actor is stopped at
-once, for its calls can go nowhere else. Where programs run in an instance the worker suspends that,
+once, for its calls can go nowhere else; or its state is taken, and it waits for the hub to have it.
+Where programs run in an instance the worker suspends that,
 and lives on.
 
 The last order for a lease or actor counts, and every answer tells its number. While the hub is away
@@ -23,7 +24,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from guactors.messages import GoOn, Resumed, Stand, Stood, Suspended
+from guactors.messages import (
+    ActorSaved,
+    GoOn,
+    Resumed,
+    Stand,
+    StateTaken,
+    Stood,
+    Suspended,
+    TakeState,
+)
 from guactors.provider_state.effects import Effect, HaltWorker, SendWorker
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.pool import Pool
@@ -35,16 +45,21 @@ OWNER: Final = "owner"
 """The reason of what stands still because the machine is not lent."""
 INSTANCE_PATIENCE: Final = 10.0
 """Seconds that an instance has to stand still."""
+STATE_PATIENCE: Final = 30.0
+"""Seconds that an actor has to end the call that it runs, and to tell its state."""
+CHECKPOINT: Final = "checkpoint"
 
 
 class Still(Struct):
     """One lease or actor. ``number``: of the hub's order; ``due``: when its worker's time to answer
-    ends, None once it stands still. ``reason``: the lease or actor for which it is."""
+    ends, None once it stands still. ``reason``: the lease or actor for which it is. ``saving``: its
+    state is taken, and it ends."""
 
     worker: str
     number: int
     due: float | None
     reason: str = ""
+    saving: bool = False
 
 
 class Held(Struct):
@@ -77,7 +92,8 @@ class Standstill:
         held = Held(job, {})
         effects: list[Effect] = []
         for word in job.order.displaces:
-            effects += self.suspend(word.key, word.number, now, reason=key)
+            give_way = self.save if word.mode == CHECKPOINT else self.suspend
+            effects += give_way(word.key, word.number, now, reason=key)
             if self._is_missing(word.key):
                 held.missing[word.key] = word.number
         if held.missing:
@@ -93,7 +109,9 @@ class Standstill:
         if worker is None:
             return False
         still = self._still.get(key)
-        return still is None or (still.due is not None and has_instance(worker))
+        if still is None or still.saving:
+            return True
+        return still.due is not None and has_instance(worker)
 
     def suspend(self, key: str, number: int, now: float, reason: str = "") -> list[Effect]:
         """Make it stand still; one that does already has a new number, and says so."""
@@ -115,6 +133,17 @@ class Standstill:
         else:
             return self._stop(key, still, now)
         return [SendWorker(worker.worker, Stand(number))]
+
+    def save(self, key: str, number: int, now: float, reason: str = "") -> list[Effect]:
+        """Have the actor's state taken; it ends when the hub has it."""
+        worker = self._pool.find(key)
+        if worker is None or worker.ending is not None:
+            return []  # its end is told, or was
+        state = worker.state
+        if key in self._still or not isinstance(state, Hosting) or not state.alive:
+            return self._line.tell(Suspended(key, number, "it does not run"), now)
+        self._still[key] = Still(worker.worker, number, now + STATE_PATIENCE, reason, saving=True)
+        return [SendWorker(worker.worker, TakeState(number))]
 
     def close(self, now: float) -> list[Effect]:
         """The machine is not lent: all that runs stands still."""
@@ -161,6 +190,14 @@ class Standstill:
             effects.append(HaltWorker(still.worker, stop=False))
         return [*effects, SendWorker(still.worker, GoOn(still.number))]
 
+    def finish(self, key: str, now: float) -> list[Effect]:
+        """It is to end by itself, and may run for that; but whose state is taken has no work left,
+        and must take no calls any more."""
+        still = self._still.get(key)
+        if still is not None and still.saving and still.due is None:
+            return []
+        return self.release(key, now)
+
     def withdraw(self, key: str) -> Job | None:
         """The job is not wanted any more."""
         held = self.held.pop(key, None)
@@ -177,7 +214,16 @@ class Standstill:
             return []
         if message.error:
             return self._fail(key, still, message.error, now)
-        return self._stop(key, still, now)
+        return [] if still.saving else self._stop(key, still, now)
+
+    def state_taken(self, worker: Worker, message: StateTaken, now: float) -> list[Effect]:
+        """The actor has told its state, and waits."""
+        key = order_key(worker.order) if worker.order is not None else ""
+        still = self._still.get(key)
+        if still is None or not still.saving or still.number != message.number:
+            return []  # it was too late, and goes on
+        still.due = None
+        return self._line.tell(ActorSaved(key, message.number, message.state), now)
 
     def _stop(self, key: str, still: Still, now: float) -> list[Effect]:
         still.due = None
@@ -219,8 +265,9 @@ class Standstill:
 
     def _release_for(self, reason: str, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for key in [key for key, still in self._still.items() if still.reason == reason]:
-            effects += self.release(key, now)
+        for key, still in list(self._still.items()):
+            if still.reason == reason and not still.saving:  # whose state the hub may have
+                effects += self.release(key, now)
         return effects
 
     def _no_longer_missing(self, key: str) -> None:
@@ -243,7 +290,10 @@ class Standstill:
         for key, still in list(self._still.items()):
             if still.due is None or now < still.due:
                 continue
-            if has_instance(self._pool.workers[still.worker]):
+            if still.saving:
+                error = f"its state was not there within {STATE_PATIENCE:g} s"
+                effects += self._fail(key, still, error, now)
+            elif has_instance(self._pool.workers[still.worker]):
                 error = f"its instance did not stand still within {INSTANCE_PATIENCE:g} s"
                 effects += self._fail(key, still, error, now)
             else:

@@ -200,7 +200,7 @@ class ActorRules:
             slot.peer,
             StartActor(
                 record.spec, record.incarnation, record.payload, record.signatures,
-                desk.transports_of(record), list(displaces),
+                desk.transports_of(record), list(displaces), record.state_taken,
             ),
         )  # fmt: skip
         return record.id
@@ -219,6 +219,7 @@ class ActorRules:
             return
         record.number(message.incarnation)
         record.state, record.alive_since, record.death = "alive", now, None
+        record.state_taken, record.unsavable = b"", False
         desk.seats.update(record)
         record.worker, record.endpoints = message.worker, message.endpoints
         desk.tell_callers(record)
@@ -277,11 +278,14 @@ class ActorRules:
             self.bury(record, death)
 
     def displace(self, record: ActorRecord, death: DeathReport, now: float) -> None:
-        """It gives way by its end, from this side; where the cause is ``requeued`` it begins again
-        at no cost to its restarts."""
+        """It gives way by its end, from this side; where the cause is ``requeued`` or
+        ``checkpointed`` it begins again at no cost to its restarts. With its state taken nothing is
+        left to do in it, but its last answers may not have left."""
         if record.slot is not None:
-            grace = record.need.grace
-            self._desk.say(record.slot.peer, _stop(record, death.cause, grace=grace))
+            graceful = death.cause == "checkpointed"
+            grace = 0.0 if graceful else record.need.grace
+            order = _stop(record, death.cause, graceful=graceful, grace=grace)
+            self._desk.say(record.slot.peer, order)
         if death.cause in FINAL_CAUSES or record.stopping:
             self.bury(record, death)
             return

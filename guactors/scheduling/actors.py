@@ -15,6 +15,7 @@ from guactors.scheduling.groups import Bundle
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Phase, Suspension
+from guactors.scheduling.thrash import Past
 
 MOST_DEAD = 10_000
 """So many dead actors are remembered, for those who ask late."""
@@ -56,6 +57,12 @@ class ActorRecord:
     displaced: int = 0
     last_number: int = 0
     steady: float = 0.0
+    state_taken: bytes = b""
+    """Of the incarnation before, for the next one to go on with; opened by nobody here."""
+    unsavable: bool = False
+    """Its state could not be taken."""
+    past: Past | None = None
+    displaces: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -65,6 +72,8 @@ class ActorRecord:
         """What it takes now."""
         if self.suspension is None:
             return self.need.hold
+        if self.suspension.ending:
+            return ()
         free = dict(yielded(self.need.hold))
         return tuple(pair for pair in self.need.hold if pair[0] not in free)
 
@@ -139,7 +148,7 @@ class ActorBook:
         _discard(self._owned, record.spec.owner, record.id)
         for peer in record.watchers:
             _discard(self._watched, peer, record.id)
-        record.payload = b""
+        record.payload = record.state_taken = b""
         record.watchers.clear()
         self._dead[record.id] = record
         while len(self._dead) > MOST_DEAD:

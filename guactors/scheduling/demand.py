@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from guactors.messages import Shape
 from guactors.scheduling.heap import Heap, Rank, Turn
 from guactors.scheduling.placement import Need
+from guactors.scheduling.thrash import Past
 
 
 @dataclass(eq=False, slots=True)
@@ -50,6 +51,8 @@ class Demand:
     """Its caller stands still."""
     preparing: set[str] = field(default_factory=set)
     """Those of ``held`` whose environment is being built: until it is there, more are no use."""
+    pasts: list[Past] | None = None
+    """Of its leases that began anew and are not there again, see ``thrash``."""
 
     @property
     def waiting(self) -> int:

@@ -38,6 +38,7 @@ from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.seats import Seats
 from guactors.scheduling.standing import StandingBook
 from guactors.scheduling.sums import check_sums
+from guactors.scheduling.thrash import Thrash
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -134,6 +135,7 @@ class Desk:
         self.caller_at: dict[str, str] = {}
         """By worker, the caller that it is."""
         self.seats = Seats()
+        self.thrash = Thrash()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
         self.index = Index(self.slots, self.permission.permits, self.standing)
@@ -432,9 +434,7 @@ class Desk:
         self.standing.check([*self.leases, *self.actors])
         self.seats.check([*self.leases, *self.actors], self.index.kinds(self.now))
         for lease in self.leases:
-            assert self.slots.get(lease.slot.peer) is lease.slot, (
-                f"{lease.id} is on a lost provider"
-            )
+            assert self.slots.get(lease.slot.peer) is lease.slot, f"{lease.id} is nowhere"
             demand = self.demands.find(lease.caller, lease.key)
             assert demand is None or lease.id in demand.held
             waits = lease.state is LeaseState.UNCLAIMED

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from itertools import count, islice
 
 from guactors.messages import (
+    ActorSaved,
     DeathReport,
     Displaced,
     LeaseResumed,
@@ -28,17 +29,20 @@ from guactors.messages import (
     Suspended,
 )
 from guactors.scheduling.actor_rules import ActorRules
+from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
+from guactors.scheduling.events import GaveWay, RoomName, ToRoom
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import GAP, Plan, make_plan
+from guactors.scheduling.preemption import CHECKPOINT, GAP, Plan, make_plan, since
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.seats import MODES, SUSPEND
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
+from guactors.scheduling.thrash import MAX_SUSPENDED, PRIORITY, Event, bequeath
 
 STEADY = 10.0
 """Seconds for which one that could not stand still is left alone."""
@@ -117,20 +121,45 @@ class Displacing:
 
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
         priority = demand.need.priority
-        displaces = []
+        displaces, events = [], []
         for victim, mode, _ in plan.victims:
             number = next(self._numbers)
             displaces.append(Displaced(victim.id, number, mode))
-            if mode == SUSPEND:
+            events.append(self._note(victim, mode, PRIORITY, priority, now))
+            if mode == CHECKPOINT:
+                word = Suspension(number, "", priority, now, ending=True)
+                suspend(self._desk, victim, word)
+            elif mode == SUSPEND:
                 suspend(self._desk, victim, Suspension(number, "", priority, now))
                 self._look_later(victim, number, now)
             else:
                 self.end(victim, mode, f"it gave way to work of priority {priority}", now)
         rules = self._actors if demand.is_actor else self._leases
         winner = rules.start(demand, plan.slot, now, displaces=displaces)
+        started = self._desk.tenant(winner)
+        if started is not None:
+            started.displaces = tuple(word.key for word in displaces)
+        for event in events:
+            event.by = winner
         for victim, _, _ in plan.victims:
             if victim.suspension is not None:
                 victim.suspension.by = winner
+
+    def _note(self, tenant: Tenant, mode: str, reason: str, priority: int, now: float) -> Event:
+        """It gives way to work of this priority: for the books, and for its provider's figures."""
+        desk = self._desk
+        if isinstance(tenant, Lease):
+            caller = desk.callers.get(tenant.caller)
+            principal = caller.principal if caller is not None else ""
+        else:
+            principal = tenant.spec.principal
+        where = tenant.slot.peer if tenant.slot is not None else ""
+        event = Event(
+            now, tenant.id, principal, where, tenant.need.priority, mode, reason, priority
+        )
+        desk.thrash.gave_way(tenant, event, since(tenant))
+        desk.out.append(ToRoom(RoomName.STATS, GaveWay(where, mode, reason, event.cycle)))
+        return event
 
     def close(self, tenant: Tenant, slot: Slot, now: float) -> None:
         """It stands still because its provider is not lent."""
@@ -147,6 +176,8 @@ class Displacing:
         slot = tenant.slot
         death = DeathReport(cause, text, provider=slot.name if slot is not None else "")
         if isinstance(tenant, Lease):
+            if again:
+                bequeath(self._desk.demands.find(tenant.caller, tenant.key), tenant)
             self._leases.displace(tenant, death, now)
         else:
             self._actors.displace(tenant, death, now)
@@ -164,8 +195,11 @@ class Displacing:
             return
         modes = tenant.need.preemption
         later = modes[modes.index(SUSPEND) + 1 :] if SUSPEND in modes else ()
-        mode = next((mode for mode in later if mode in MODES), "")
+        # What is stopped cannot tell its state.
+        mode = next((mode for mode in later if mode in MODES and mode != CHECKPOINT), "")
         if mode:
+            event = self._note(tenant, mode, MAX_SUSPENDED, found.priority, now)
+            event.by = found.by
             self.end(tenant, mode, f"it stood still for too long, {found.reason}", now)
 
     # --- giving it back -------------------------------------------------------------------------
@@ -185,7 +219,7 @@ class Displacing:
         kept: dict[Slot | Bundle, list[Need]] = {}
         for tenant in sorted(tenants, key=_since):
             slot = tenant.slot
-            if slot is None or tenant.suspension is None:
+            if slot is None or tenant.suspension is None or tenant.suspension.ending:
                 continue
             need = tenant.need
             units = yielded(need.hold) if not _blocked(tenant) else ()
@@ -222,7 +256,10 @@ class Displacing:
         if message.error:
             if found is not None and found.number == message.number:
                 tenant.steady = now + STEADY
-                if slot.closed is None:
+                if found.ending and isinstance(tenant, ActorRecord):
+                    tenant.unsavable = True
+                    self._keep(tenant, slot, now)
+                elif slot.closed is None:
                     self._resume(tenant, slot, now)
                 else:
                     self._insist(tenant, message.number, now)
@@ -233,6 +270,27 @@ class Displacing:
         if found.number == message.number and found.phase is Phase.ASKED:
             found.phase = Phase.STILL
             self._tell(tenant, found)
+
+    def _keep(self, tenant: Tenant, slot: Slot, now: float) -> None:
+        """Its state was not taken, so it stays."""
+        self._resume(tenant, slot, now)
+        if slot.closed is not None:
+            self.close(tenant, slot, now)
+
+    def saved(self, slot: Slot, message: ActorSaved, now: float) -> None:
+        """An actor's state is here, so it can end there and go on elsewhere."""
+        desk = self._desk
+        record = desk.actors.live.get(message.actor)
+        if record is None or record.slot is not slot:
+            return  # its end was ordered, and comes
+        found = record.suspension
+        if found is None or not found.ending or found.number != message.number:
+            desk.say(slot.peer, Resume(record.id, message.number))
+            return
+        record.state_taken = message.state
+        text = f"it gave way to work of priority {found.priority}, with its state"
+        death = DeathReport("checkpointed", text, provider=slot.name)
+        self._actors.displace(record, death, now)
 
     def _insist(self, tenant: Tenant, number: int, now: float) -> None:
         """Its machine is not lent, and it runs: it is asked to stand still until it does."""
@@ -267,7 +325,10 @@ class Displacing:
         """Its provider has told what runs there: what is to stand still is said again, for it may
         not have heard. Where the machine is ``lent``, what stood still for its owner goes on."""
         for tenant in self._desk.standing.on(slot.peer):
-            if tenant.suspension is not None and not (lent and tenant.suspension.closed):
+            if tenant.suspension is not None and tenant.suspension.ending:
+                # Our word or its state was lost: it goes on, and may be asked again.
+                self._keep(tenant, slot, self._desk.now)
+            elif tenant.suspension is not None and not (lent and tenant.suspension.closed):
                 tenant.suspension.phase = Phase.ASKED
                 self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
 

@@ -278,6 +278,16 @@ class ProviderLeft(Event, frozen=True):
     reason: str
 
 
+class GaveWay(Event, frozen=True):
+    """Something on this provider gives way, see ``scheduling/thrash.py``; ``cycle``: once more than
+    it should."""
+
+    peer: str
+    mode: str
+    reason: str
+    cycle: bool = False
+
+
 class GridAsked(Event, frozen=True):
     """``info`` is filled in by one room after the other, then sent to ``peer``."""
 

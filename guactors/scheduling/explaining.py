@@ -298,6 +298,9 @@ def _words(spared: Spared, tenants: list[Tenant], need: Need, now: float) -> str
         case Spared.MIN_RUNTIME:
             left = min(since(x) + x.need.min_runtime - now for x in tenants)
             return f"to run longer first, by {left:.1f} s"
+        case Spared.LATELY:
+            left = min(since(x) + x.past.protection - now for x in tenants if x.past is not None)
+            return f"to run longer first, by {left:.2f} s, for it has given way lately"
     return _SENTENCES[spared]
 
 

@@ -30,6 +30,7 @@ from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot, lease_need
+from guactors.scheduling.thrash import bequeath, inherit
 from guactors.security.marks import lease_mark
 
 MOST_SHAPES = 512
@@ -136,6 +137,8 @@ class LeaseRules:
             LeaseState.STARTING, now, slot_epoch=slot.epoch, bundle=bundle,
             brief=bool(displaces) or bool(desk.standing.on(slot.peer)),
         )  # fmt: skip
+        if demand.pasts:
+            inherit(demand, lease)
         desk.demands.served(demand)
         demand.infeasible = False
         desk.put_lease(lease)
@@ -234,6 +237,7 @@ class LeaseRules:
         desk = self._desk
         desk.drop_lease(lease)
         demand = desk.demands.find(lease.caller, lease.key)
+        bequeath(demand, lease)
         if demand is None or death.cause in WITHOUT_FAULT:
             return
         if death.cause == "refused":

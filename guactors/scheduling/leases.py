@@ -16,6 +16,7 @@ from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.recallable import Holders, Recallable
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Suspension
+from guactors.scheduling.thrash import Past
 
 
 class LeaseState(enum.Enum):
@@ -67,6 +68,10 @@ class Lease:
     """Until then it is not asked to give way: it could not."""
     brief: bool = False
     """Others gave way for it."""
+    past: Past | None = None
+    """Of what gave way before."""
+    displaces: tuple[str, ...] = ()
+    """The leases and actors that gave way for it."""
 
     @property
     def idle(self) -> bool:

@@ -26,21 +26,33 @@ from guactors.scheduling.events import GridAsked
 from guactors.scheduling.foresight import EXPLANATIONS, Foresight
 from guactors.scheduling.groups import Group
 from guactors.scheduling.leases import Lease
-from guactors.scheduling.naming import sees_peer
+from guactors.scheduling.naming import sees_all, sees_peer
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import LIGHT, STEP, Units
+from guactors.scheduling.standing import Tenant, stands
 
+SUSPENSION_COLUMNS: Final = (
+    "suspended_by", "suspended_time_ms", "suspended_reason", "preempted", "preempted_by",
+    "preempted_reason", "displaced",
+)  # fmt: skip
+"""Since when (ms of the epoch) and for whom it stands still; how often it has given way, the last
+time to whom and why; and who gave way for it."""
 ACTOR_COLUMNS: Final = (
     "actor_id", "class_name", "state", "name", "ray_namespace", "job_id", "owner", "node_id",
     "worker_id", "num_restarts", "is_detached", "required_resources", "death_cause",
+    *SUSPENSION_COLUMNS,
 )  # fmt: skip
 LEASE_COLUMNS: Final = (
     "lease_id", "state", "job_id", "caller_id", "node_id", "worker_id", "required_resources",
-    "priority", "blocked", "recalled", "age_s",
+    "priority", "blocked", "recalled", "age_s", *SUSPENSION_COLUMNS,
 )  # fmt: skip
 DEMAND_COLUMNS: Final = (
     "required_resources", "waiting", "kind", "priority", "labels", "runtime", "image", "callers",
     "infeasible",
+)  # fmt: skip
+PREEMPTION_COLUMNS: Final = (
+    "event_time_ms", "event", "what", "priority", "mode", "reason", "by", "by_priority", "node_id",
+    "times",
 )  # fmt: skip
 GROUP_COLUMNS: Final = (
     "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
@@ -50,6 +62,7 @@ PROVIDER_COLUMNS: Final = (
     "node_id", "node_name", "state", "reason", "until", "leases", "actors", "suspended",
     "resources", "labels",
 )  # fmt: skip
+SUSPENDED: Final = "SUSPENDED"
 MOST_TEXT: Final = 1000
 """Characters of a cell."""
 _STATES: Final = {
@@ -74,13 +87,15 @@ class Listings:
             leases=len(desk.leases),
             waiting=desk.demands.waiting(),
             actors=actors,
+            preemptions=dict(desk.thrash.counts),
         )
         desk.say(event.peer, m.Grid(event.request, info))
 
     def _peer_row(self, row: m.PeerInfo) -> m.PeerInfo:
-        slot = self._desk.slots.get(row.peer)
+        desk = self._desk
+        slot = desk.slots.get(row.peer)
         if slot is None:
-            leases = self._desk.leases.of_caller(row.peer)
+            leases = desk.leases.of_caller(row.peer)
             return replace(row, leases=len(leases)) if leases else row
         return replace(
             row,
@@ -89,6 +104,7 @@ class Listings:
             leases=len(slot.leases),
             actors=len(slot.actors),
             labels=slot.labels,
+            suspended=desk.standing.held(row.peer),
             availability=slot.closed or m.Availability(until=slot.lent_until),
         )
 
@@ -124,15 +140,15 @@ class Listings:
 
 def _actors(desk: Desk, caller: Caller) -> Listing:
     known = chain(list(desk.actors), desk.actors.recent_dead(MOST_DEAD))
-    return Listing(ACTOR_COLUMNS, (_actor(one) for one in known if sees(caller, one)))
+    return Listing(ACTOR_COLUMNS, (_actor(desk, one) for one in known if sees(caller, one)))
 
 
-def _actor(record: ActorRecord) -> Row:
+def _actor(desk: Desk, record: ActorRecord) -> Row:
     spec, death = record.spec, record.death
     return (
         record.id,
         spec.class_name,
-        _STATES.get(record.state, record.state),
+        SUSPENDED if stands(record) else _STATES.get(record.state, record.state),
         spec.name or None,
         spec.namespace,
         spec.session,
@@ -143,6 +159,7 @@ def _actor(record: ActorRecord) -> Row:
         spec.detached,
         dict(spec.shape.resources),
         None if death is None else f"{death.cause}: {death.detail}".rstrip(": ")[:MOST_TEXT],
+        *_suspension(desk, record),
     )
 
 
@@ -156,7 +173,7 @@ def _leases(desk: Desk, caller: Caller) -> Listing:
 def _lease(desk: Desk, lease: Lease) -> Row:
     return (
         lease.id,
-        lease.state.name,
+        SUSPENDED if stands(lease) else lease.state.name,
         lease.session,
         lease.caller,
         lease.slot.peer,
@@ -166,7 +183,21 @@ def _lease(desk: Desk, lease: Lease) -> Row:
         lease.blocked,
         lease.recalled_at is not None,
         round(max(0.0, desk.now - lease.since), 3),
+        *_suspension(desk, lease),
     )
+
+
+def _suspension(desk: Desk, tenant: Tenant) -> Row:
+    found, past = tenant.suspension, tenant.past
+    now: Row = (None, None, None)
+    if found is not None and stands(tenant):
+        word = found.word(desk.wall)
+        now = (word.by or None, round(word.since * 1e3, 3), word.reason)
+    before: Row = (tenant.displaced, None, None)
+    if past is not None:
+        last = past.last
+        before = (tenant.displaced, last.by or None, f"{last.reason}: {last.mode}")
+    return (*now, *before, ", ".join(tenant.displaces)[:MOST_TEXT] or None)
 
 
 def _resources(hold: Units) -> m.Cell:
@@ -195,6 +226,22 @@ def _demand_row(is_actor: bool, need: Need, wanted: list[Demand]) -> Row:
         len({demand.caller for demand in wanted}),
         any(demand.infeasible for demand in wanted),
     )
+
+
+def _preemptions(desk: Desk, caller: Caller) -> Listing:
+    """What gave way lately, and cycles in which the same did so again and again."""
+    return Listing(
+        PREEMPTION_COLUMNS,
+        (
+            (
+                round(desk.wall(one.at) * 1e3, 3), "cycle" if one.cycle else "preempted",
+                one.what, one.priority, one.mode, one.reason, one.by or None, one.by_priority,
+                one.provider or None, one.times,
+            )
+            for one in reversed(desk.thrash.events)
+            if sees_all(caller) or one.principal == caller.principal
+        ),
+    )  # fmt: skip
 
 
 def _groups(desk: Desk, caller: Caller) -> Listing:
@@ -250,6 +297,7 @@ LISTINGS: Final[dict[str, Callable[[Desk, Caller], Listing]]] = {
     "demand": _demand,
     "leases": _leases,
     "placement-groups": _groups,
+    "preemptions": _preemptions,
     "providers": _providers,
 }
 """By name; a new listing of the scheduler is a line here."""

@@ -17,9 +17,14 @@ from guactors.scheduling.standing import Tenant
 MOST_NAMED: Final = 3
 
 
+def sees_all(caller: Caller) -> bool:
+    """Whether it may see everybody's. A worker may not: other people's code may run in it."""
+    return caller.standing.rights.everything and caller.standing.kind != WORKER
+
+
 def sees_peer(desk: Desk, caller: Caller, peer: str) -> bool:
     """Whether what the caller ``peer`` has may be seen."""
-    if caller.standing.rights.everything and caller.standing.kind != WORKER:
+    if sees_all(caller):
         return True
     other = desk.callers.get(peer)
     return other is not None and other.principal == caller.principal

@@ -9,6 +9,8 @@ suspended:
 
 * ``suspend``: it stands still. Its processors are free, its memory and devices are not, and no work
   is lost.
+* ``checkpoint``: an actor whose class can tell its state ends, and goes on with that where there is
+  room; all that it held is free, and no work is lost. Of others the word means nothing.
 * ``requeue``: it ends, and begins again where there is room; all that it held is free.
 * ``stop``: it ends for good, and who waits for it is told.
 * ``never``: nothing; it comes alone.
@@ -36,6 +38,7 @@ from guactors.scheduling.standing import Tenant
 
 GAP: Final = 10
 """A victim's priority is lower by so much at the least; below it priority orders, and no more."""
+CHECKPOINT: Final = "checkpoint"
 MOST_LOOKED: Final = 64
 """Providers that are looked at for each priority of victims."""
 
@@ -58,6 +61,8 @@ class Spared(enum.StrEnum):
     """It is to run for a while first."""
     STEADY = "could_not"
     """It could not be suspended a moment ago."""
+    LATELY = "lately"
+    """It has given way lately, and is to run for a while."""
     SERVES = "serves"
     """Others work for it."""
     NOT_ALLOWED = "not_allowed"
@@ -76,7 +81,7 @@ class Victim(NamedTuple):
     @property
     def cost(self) -> int:
         """Work is lost, or none."""
-        return 0 if self.mode == SUSPEND else 1
+        return 0 if self.mode in (SUSPEND, CHECKPOINT) else 1
 
 
 class Plan(NamedTuple):
@@ -152,6 +157,8 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
         return Spared.MIN_RUNTIME
     if now < tenant.steady:
         return Spared.STEADY
+    if tenant.past is not None and now < since(tenant) + tenant.past.protection:
+        return Spared.LATELY
     peer = desk.caller_at.get(tenant.worker, "")
     if peer and (peer == caller or desk.leases.of_caller(peer)):
         return Spared.SERVES
@@ -222,10 +229,17 @@ def _as_victim(tenant: Tenant, short: dict[str, int], allowed: Collection[str]) 
     held = dict(tenant.need.hold)
     wanted = {name for name in short if name in held}
     for mode in tenant.need.preemption or DEFAULT:
+        if mode == CHECKPOINT and not _has_state(tenant):
+            continue
         frees = dict(yielded(tenant.need.hold)) if mode == SUSPEND else held
         if mode in allowed and wanted and wanted <= frees.keys():
             return Victim(tenant, mode, {name: frees[name] for name in wanted})
     return None
+
+
+def _has_state(tenant: Tenant) -> bool:
+    """Whether its state can be taken, as far as is known."""
+    return isinstance(tenant, ActorRecord) and tenant.spec.checkpoints and not tenant.unsavable
 
 
 def _enough(victims: Collection[Victim], short: dict[str, int]) -> bool:

@@ -18,6 +18,7 @@ from guactors.messages import (
     LeaseLost,
     LeaseRecalled,
     LeaseReport,
+    LeaseSuspended,
     Offer,
     StopActor,
     StopLease,
@@ -30,6 +31,7 @@ from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import EVERYWHERE, Slot, actor_need, lease_need
+from guactors.scheduling.standing import Phase
 from guactors.security.marks import lease_mark
 
 WORTH_TELLING = 300.0
@@ -300,6 +302,9 @@ class Rejoin:
                     break
         if lease.recalled_at is not None:
             self._desk.say(caller.peer, LeaseRecalled(lease.id))
+        found = lease.suspension
+        if found is not None and found.phase is Phase.STILL:
+            self._desk.say(caller.peer, LeaseSuspended(lease.id, found.word(self._desk.wall)))
 
     def _claim_unknown(self, caller: Caller, lease_id: str, now: float) -> None:
         desk = self._desk

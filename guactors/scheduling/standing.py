@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from guactors.messages import Standing
-from guactors.scheduling.resources import yielded
+from guactors.scheduling.resources import LIGHT, STEP, yielded
 
 if TYPE_CHECKING:
     from guactors.scheduling.actors import ActorRecord
@@ -38,13 +38,15 @@ class Phase(enum.Enum):
 class Suspension:
     """``number``: as in messages.Suspend. ``by``: the lease or actor for which it gave way, empty
     where that is not known any more; ``priority`` of that. ``since``: monotonic seconds.
-    ``closed``: why its provider is not lent, where that is why it stands still."""
+    ``closed``: why its provider is not lent, where that is why it stands still. ``ending``: it is
+    an actor that ends once its state is taken, and what it holds is others' already."""
 
     number: int
     by: str
     priority: int
     since: float
     phase: Phase = Phase.ASKED
+    ending: bool = False
     closed: str = ""
 
     @property
@@ -57,6 +59,16 @@ class Suspension:
     def word(self, wall: Callable[[float], float]) -> Standing:
         """For callers; ``wall`` turns ``since`` into epoch seconds."""
         return Standing(self.by, wall(self.since), self.reason)
+
+
+def stands(tenant: Tenant) -> bool:
+    """Whether its provider has said that it stands still."""
+    return tenant.suspension is not None and tenant.suspension.phase is Phase.STILL
+
+
+def ends(tenant: Tenant) -> bool:
+    """Whether it will not go on here."""
+    return tenant.suspension is not None and tenant.suspension.ending
 
 
 class StandingBook:
@@ -78,6 +90,15 @@ class StandingBook:
     def on(self, peer: str) -> list[Tenant]:
         """On this provider, those suspended for the longest time first."""
         return list(self._there.get(peer, {}).values())
+
+    def held(self, peer: str) -> dict[str, float]:
+        """What those on this provider still hold, by resource."""
+        held: dict[str, float] = {}
+        for tenant in self.on(peer):
+            for name, amount in tenant.taken():
+                if name != LIGHT:
+                    held[name] = held.get(name, 0.0) + amount / STEP
+        return held
 
     def keeps(self, peer: str, need: Need) -> bool:
         """Whether something stands still there that is to have room before the need is met."""
@@ -128,6 +149,8 @@ class StandingBook:
 
 
 def _raise(tops: dict[str, int], tenant: Tenant) -> None:
+    if ends(tenant):
+        return
     priority = tenant.need.priority
     for name, _ in yielded(tenant.need.hold):
         tops[name] = max(priority, tops.get(name, priority))

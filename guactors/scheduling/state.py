@@ -131,8 +131,10 @@ class SchedulerState:
 
     def check(self) -> None:
         """Every invariant holds."""
-        self.desk.check()
-        closing.check(self.desk)
+        desk = self.desk
+        desk.check()
+        desk.thrash.check([*desk.leases, *desk.actors], desk.demands)
+        closing.check(desk)
 
     # --- placing --------------------------------------------------------------------------------
 
@@ -386,6 +388,8 @@ class SchedulerState:
                 self._leases.set_blocked(slot, message.lease, False)
             case m.Suspended():
                 self._displacing.suspended(slot, message, now)
+            case m.ActorSaved():
+                self._displacing.saved(slot, message, now)
             case m.ActorStarted():
                 self._actors.started(slot, message, now)
             case m.ActorEnded():

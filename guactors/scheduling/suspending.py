@@ -24,7 +24,8 @@ def suspend(desk: Desk, tenant: Tenant, suspension: Suspension) -> None:
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
     else:
-        desk.give(slot, yielded(tenant.need.hold), tenant.bundle)
+        units = tenant.need.hold if suspension.ending else yielded(tenant.need.hold)
+        desk.give(slot, units, tenant.bundle)
     desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, True)
 
@@ -35,12 +36,13 @@ def resume(desk: Desk, tenant: Tenant) -> None:
     if tenant.suspension is None or slot is None:
         return
     was_idle = isinstance(tenant, Lease) and tenant.idle
+    units = tenant.need.hold if tenant.suspension.ending else yielded(tenant.need.hold)
     tenant.suspension = None
     desk.end_standing(tenant, slot)
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
     else:
-        desk.take(slot, yielded(tenant.need.hold), tenant.bundle)
+        desk.take(slot, units, tenant.bundle)
         (tenant.bundle or slot).forced = True
     desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, False)

@@ -12,7 +12,7 @@ from typing import Final
 RUNTIMES: Final = ("python", "native", "docker", "qemu", "firecracker")
 PREEMPTION: Final = ("suspend", "requeue", "stop", "checkpoint")
 """How work may be made to give way to other work, as grants say it."""
-GIVING_WAY: Final = ("suspend", "requeue", "stop")
+GIVING_WAY: Final = ("suspend", "checkpoint", "requeue", "stop")
 """Of these, what there is."""
 NEVER: Final = "never"
 """What its owner says of work that never gives way."""

@@ -32,7 +32,7 @@ FilterTuple = tuple[str, str, Any]
 DEFAULT_LIMIT = 100
 NODE_COLUMNS = (
     "node_id", "node_name", "state", "node_ip", "resources_total", "resources_free", "labels",
-    "workers", "leases", "actors",
+    "workers", "leases", "actors", "resources_suspended",
 )  # fmt: skip
 BRIEF_NODE = 5
 """Columns, unless all are asked for."""
@@ -199,6 +199,7 @@ def _node(peer: PeerInfo) -> Row:
         peer.workers,
         peer.leases,
         peer.actors,
+        dict(peer.suspended),
     )
 
 

@@ -1,8 +1,8 @@
 """When a worker takes no calls, and gives back those that it has not started.
 
-Owns: the three reasons (its task waits in ``get``, it stands still for others, it has run its last
-call) and what callers are told of them. Must never: give back a call that has started, or tell
-callers that calls are welcome while another reason stands.
+Owns: the reasons (its task waits in ``get``, it stands still for others, it has run its last call,
+the state of its actor is to be taken) and what callers are told of them. Must never: give back a
+call that has started, or tell callers that calls are welcome while another reason stands.
 
 Before a worker is stopped nothing of its callers may be in its sockets: it would wait there as long
 as the worker stands still, and nobody else could have it. So they say Halted behind their last
@@ -41,12 +41,18 @@ class Bouncing:
         """It has run a function as often as that allows."""
         self.standing = False
         """It is to stand still."""
+        self.saving = 0
+        """The number under which the actor's state is to be taken; 0 for none. The control thread
+        sets it, the main thread sees to it."""
         self._unhalted: set[str] = set()
         self._saying = threading.Lock()
 
     def refuses(self) -> bool:
-        """Whether calls that come now go straight back. An actor keeps its own."""
-        return (self.blocked or self.standing or self.retiring) and not self._worker.spec
+        """Whether calls that come now go straight back. An actor keeps its own, but while its state
+        is taken."""
+        if self._worker.spec is not None:
+            return self.saving > 0
+        return self.blocked or self.standing or self.retiring
 
     def set_blocked(self, blocked: bool) -> None:
         """The task waits in get (or goes on): its CPU is free, and nothing queues behind it."""
@@ -114,6 +120,21 @@ class Bouncing:
         worker.poller.wake()
         worker.runner.wake()
 
+    def take_state(self, number: int) -> None:
+        """Give everything back; the main thread takes the state when nothing is on its way any
+        more. The control thread."""
+        with self._saying:
+            self.saving = number
+            bounced = self._change()
+            self._unhalted = set(bounced)
+            self._tell(bounced, halt=True)
+        self._worker.poller.wake()
+
+    def may_take_state(self) -> bool:
+        """Whether it is to be taken now: nothing of any caller can come. The main thread, between
+        two calls."""
+        return self.saving > 0 and not self._unhalted
+
     def halted(self, link: str) -> None:
         """Behind this nothing comes from the caller. The worker's lock is held."""
         self._unhalted.discard(link)
@@ -127,7 +148,7 @@ class Bouncing:
             gone = m.InstanceGone("unresponsive", f"an instance does not go on: {fault}"[:1000])
             self._worker.control.tell_provider(gone)
         with self._saying:
-            self.standing = False
+            self.standing, self.saving = False, 0
             if not self.blocked:
                 self._welcome()
 

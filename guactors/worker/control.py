@@ -49,6 +49,7 @@ from guactors.messages import (
     Stand,
     StreamTaken,
     TakeBack,
+    TakeState,
     Value,
     Welcome,
     WorkerReady,
@@ -399,6 +400,8 @@ class Control:
                 worker.admission.doors.admit(keys)
             case Stand(number):
                 worker.bouncing.stand(number)
+            case TakeState(number):
+                worker.bouncing.take_state(number)
             case GoOn():
                 worker.bouncing.go_on()
             case AskStack(number):

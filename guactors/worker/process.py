@@ -372,6 +372,7 @@ class Worker:
             self._greeted.discard(link)
             self._backlog.pop(link, None)
             self.intake.forget(link)
+            self.bouncing.halted(link)
             self.admission.forget(link)
             self.callers.forget(link)
         self.control.forget(link)

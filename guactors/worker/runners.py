@@ -19,6 +19,7 @@ from guactors.payload import DEPLOYMENT, decode_payload
 from guactors.worker import execution
 from guactors.worker.async_runner import AsyncRunner
 from guactors.worker.binding import unbind_code
+from guactors.worker.checkpoint import RESTORE, restore, take_state
 from guactors.worker.execution import Interrupted, Outcome
 from guactors.worker.intake import DRAIN_EVERY, Item
 from guactors.worker.outbox import QUICK
@@ -74,6 +75,8 @@ class SyncRunner:
                     return following
             elif worker.leaving:
                 return None
+            elif worker.bouncing.may_take_state():
+                take_state(worker)
             else:
                 poller.wait(NAP)
 
@@ -238,6 +241,9 @@ def load_actor(worker: Worker) -> Any:
             set_place(replace(present_place(), asynchronous=True), worker.callers)
             return AsyncRunner(worker, message, actor, name)
         worker.code.instance = actor.build()
+        if message.state:
+            name = f"{message.spec.class_name}.{RESTORE}()"
+            restore(worker.code.instance, message.state)
     except BaseException as error:
         worker.loaded(values.pack_error(error, name))
         return worker.runner

@@ -69,6 +69,7 @@ class SimWorker:
         self._handing = False
         self._blocked = False
         self._standing = 0
+        self._saving = 0
         self._unhalted: set[str] = set()
         self._due = False
         self._doors = KeySet()
@@ -209,8 +210,10 @@ class SimWorker:
                 self._doors.expel(keys)
             case m.Stand(number):
                 self._stand(number)
+            case m.TakeState(number):
+                self._take_state(number)
             case m.GoOn():
-                self._standing = 0
+                self._standing = self._saving = 0
                 if not self._blocked:
                     self._welcome()
             case m.LoadActor():
@@ -299,7 +302,7 @@ class SimWorker:
     def _on_calls(
         self, link: str, calls: list[m.Call], buffers: Sequence[Frame], now: float
     ) -> None:
-        if (self._blocked or self._standing) and self.spec is None:
+        if self._saving or ((self._blocked or self._standing) and self.spec is None):
             self._doorway.send(link, m.Bounced([call.id for call in calls], True))
             return
         self._intake.add(link, calls, buffers, now)
@@ -480,6 +483,30 @@ class SimWorker:
             self.clock.after(WATCH / 4, lambda: self._look_for_halted(number, until))
         else:
             self._tell_provider(m.Stood(number))
+
+    def _take_state(self, number: int) -> None:
+        """As ``Bouncing.take_state``, in steps."""
+        self._saving = number
+        self._flush()
+        self._drain()
+        bounced = self._intake.bounce_all()
+        self._unhalted = set(self._doorway.peers)
+        for link in self._unhalted:
+            self._doorway.send(link, m.Bounced(bounced.get(link, []), True, False, True))
+        self._look_for_state(number)
+
+    def _look_for_state(self, number: int) -> None:
+        if self._saving != number or self.dead:
+            return
+        self._drain()
+        if self.running or self._unhalted & self._doorway.peers.keys():
+            self.clock.after(WATCH, lambda: self._look_for_state(number))
+            return
+        self._flush()
+        if self._world.rng.random() < 0.3:
+            self._tell_provider(m.Stood(number, "no state today"))
+        else:
+            self._tell_provider(m.StateTaken(number, b"state"))
 
     def _halted(self, link: str) -> None:
         self._unhalted.discard(link)

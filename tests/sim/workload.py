@@ -34,6 +34,10 @@ WAYS: tuple[tuple[str, ...], ...] = (
     (), (), (), ("never",), ("requeue",), ("stop",), ("suspend", "requeue"), ("suspend", "stop"),
 )  # fmt: skip
 """How tasks may be made to give way."""
+ACTOR_WAYS: tuple[tuple[str, ...], ...] = (
+    (), ("never",), ("checkpoint",), ("checkpoint",), ("checkpoint", "requeue"),
+)  # fmt: skip
+"""How actors may."""
 IMAGES = tuple(f"sha3-256:{number:064x}" for number in (1, 2))
 
 
@@ -186,8 +190,10 @@ class Planner:
         concurrency = rng.choice((1, 1, 1, 3))
         ends = "raise" if rng.random() < 0.08 else "value"
         seconds, seats = rng.choice((0.0, 0.01, 0.2)), rng.choice((0.0, 1.0))
-        held = {"CPU": 1.0} if rng.random() < 0.25 else {"seat": seats}
-        shape = Shape(held, self._priority(), image=self._image())
+        ways = list(rng.choice(ACTOR_WAYS))
+        often = 0.8 if ways[:1] == ["checkpoint"] else 0.25
+        held = {"CPU": 1.0} if rng.random() < often else {"seat": seats}
+        shape = Shape(held, self._priority(), image=self._image(), preemption=ways)
         self._actors += 1
         return lambda driver: driver.make(restarts, concurrency, shape, (seconds, ends))
 
@@ -423,6 +429,7 @@ class Driver:
         spec = ActorSpec(
             world.fresh("actor"), caller.session, caller.peer, "Sim", shape,
             {"CPU": 1.0}, max_restarts=restarts, max_concurrency=concurrency,
+            checkpoints=concurrency == 1,
         )  # fmt: skip
         actor = caller.core.actors.add(spec.actor, "Sim")
         actor.handles = 1

@@ -102,7 +102,7 @@ def test_runs_are_counted_apart_for_each_limit() -> None:
     ("name", "bad"),
     [
         *(("preemption", bad) for bad in (
-            "suspend", ["never", "suspend"], ["suspend", "suspend"], ["kill"], ["checkpoint"], [1],
+            "suspend", ["never", "suspend"], ["suspend", "suspend"], ["kill"], ["pause"], [1],
             [["suspend"]], None,
         )),
         *(("min_runtime", bad) for bad in (-1, math.nan, math.inf, 1e100, "1", True)),

@@ -7,23 +7,29 @@ import pytest
 from guactors.errors import Death
 from guactors.messages import (
     ActorEnded,
+    ActorSaved,
+    ActorStarted,
     Displaced,
     GoOn,
     LeaseEnded,
     LeaseStarted,
+    Leave,
+    LoadActor,
     Ping,
     Quit,
     Resume,
     Resumed,
     Stand,
+    StateTaken,
     Stood,
     StopActor,
     StopLease,
     Suspend,
     Suspended,
+    TakeState,
 )
 from guactors.provider_state import HaltWorker, ImageFacts
-from guactors.provider_state.standstill import INSTANCE_PATIENCE, PATIENCE
+from guactors.provider_state.standstill import INSTANCE_PATIENCE, PATIENCE, STATE_PATIENCE
 from tests.unit.provider.bench import Bench
 from tests.unit.security.grant_samples import IMAGE
 
@@ -260,3 +266,64 @@ def test_one_that_stands_still_goes_on_to_end_by_itself() -> None:
     assert not bench.killed
     bench.hub(StopLease("l-1", kill=True))
     assert worker in bench.killed, "nobody wants to know any more"
+
+
+# --- actors whose state is taken ----------------------------------------------------------------
+
+
+def hosting(**options: object) -> tuple[Bench, str]:
+    """A worker with the actor a-1, whose state is asked for by l-9."""
+    bench = Bench(warm=2, **options)
+    workers = bench.all_up()
+    bench.actor()
+    (worker,) = (one for one in workers if bench.told(one, LoadActor))
+    bench.alive(worker)
+    bench.said(ActorStarted)
+    bench.lease("l-9", "s-9", displaces=[Displaced("a-1", 5, "checkpoint")])
+    assert bench.told(worker, TakeState) == [TakeState(5)]
+    return bench, worker
+
+
+def test_the_newcomer_waits_until_the_actor_has_told_its_state_and_is_gone() -> None:
+    bench, worker = hosting()
+    bench.says(worker, StateTaken(5, b"state"))
+    assert bench.said(ActorSaved) == [ActorSaved("a-1", 5, b"state")]
+    assert bench.said(LeaseStarted) == [] and bench.told(worker, GoOn) == []
+    bench.hub(StopActor("a-1", "checkpointed", graceful=True))
+    assert bench.told(worker, GoOn) == [], "it takes no calls any more"
+    assert [word.graceful for word in bench.told(worker, Leave)] == [True]
+    bench.ends(worker)
+    assert [one.lease for one in bench.said(LeaseStarted)] == ["l-9"]
+
+
+def test_a_state_that_cannot_be_taken_lets_the_actor_go_on() -> None:
+    bench, worker = hosting()
+    bench.says(worker, Stood(5, "C.__checkpoint__() failed"))
+    assert bench.told(worker, GoOn) == [GoOn(5)]
+    (told,) = bench.said(Suspended)
+    assert (told.key, told.number) == ("a-1", 5) and "failed" in told.error
+    (refused,) = bench.said(LeaseEnded)
+    assert (refused.lease, refused.death.cause) == ("l-9", "not_displaced")
+
+
+def test_a_state_that_does_not_come_is_not_waited_for_for_ever() -> None:
+    bench, worker = hosting()
+    bench.pass_time(STATE_PATIENCE + 1.0)
+    assert bench.told(worker, GoOn) == [GoOn(5)]
+    assert "within 30 s" in bench.said(Suspended)[0].error
+    bench.says(worker, StateTaken(5, b"late"))
+    assert bench.said(ActorSaved) == []
+
+
+def test_the_hub_says_that_it_goes_on() -> None:
+    bench, worker = hosting()
+    bench.says(worker, StateTaken(5, b"state"))
+    bench.hub(Resume("a-1", 5))
+    assert bench.told(worker, GoOn) == [GoOn(5)]
+
+
+def test_an_actor_that_dies_meanwhile_makes_room() -> None:
+    bench, worker = hosting()
+    bench.ends(worker, Death("signal", signal=9))
+    assert [one.death.cause for one in bench.said(ActorEnded)] == ["signal"]
+    assert [one.lease for one in bench.said(LeaseStarted)] == ["l-9"]

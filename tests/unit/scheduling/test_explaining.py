@@ -165,6 +165,20 @@ def test_what_would_not_help_and_what_is_not_enough(bench: Bench) -> None:
     assert "it would not be enough if" in row["detail"]
 
 
+def test_one_that_has_given_way_lately(bench: Bench) -> None:
+    bench.provider("p-1", 1.0)
+    bench.leases("c-1", 1, preemption=["requeue"])
+    bench.demand("c-2", "d-9", 1, priority=HIGH)
+    order = bench.one("p-1", m.StartLease)
+    bench.demand("c-2", "d-9", 0)
+    bench.say("p-1", m.LeaseEnded(order.lease, death("not_displaced")))
+    bench.start_leases()
+    bench.demand("c-2", "d-9", 1, priority=HIGH)
+    (row,) = rows(bench)
+    assert (row["reason"], row["preemption"]) == (Why.SHORT, Spared.LATELY)
+    assert "by 1.00 s, for it has given way lately" in row["detail"]
+
+
 def test_one_that_could_not_stand_still(bench: Bench) -> None:
     bench.provider("p-1", 1.0)
     bench.leases("c-1", 1)
