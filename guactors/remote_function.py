@@ -22,6 +22,7 @@ from guactors.options import (
     check_options,
     max_calls_of,
     raises_of,
+    shape_in,
     shape_of,
     window_of,
 )
@@ -229,7 +230,8 @@ class RemoteFunction:
         blob = self._blob
         self._fn = self._fn or function_id(blob, self._max_calls)
         signatures = signatures_for(session, session.code_signers, "function", blob)
-        shape = session.environments.shape(self._shape, self._options.get("runtime_env"))
+        shape = shape_in(session.terms, self._options, 1.0) if session.terms else self._shape
+        shape = session.environments.shape(shape, self._options.get("runtime_env"))
         with session.lock:
             session.core.blobs[self._fn] = Define(
                 self._fn, self._name[:256], blob, signatures, self._max_calls

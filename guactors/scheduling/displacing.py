@@ -178,7 +178,7 @@ class Displacing:
         if isinstance(tenant, Lease):
             if again:
                 bequeath(self._desk.demands.find(tenant.caller, tenant.key), tenant)
-            self._leases.revoke(tenant, death)
+            self._leases.displace(tenant, death, now)
         else:
             self._actors.displace(tenant, death, now)
 
