@@ -1985,7 +1985,7 @@ WorkerToProvider = (
 )
 ProviderToWorker = (
     Common | Bind | LoadActor | Leave | Quit | Admit | Expel | AskStack | Stand | GoOn | TakeState
-)
+)  # fmt: skip
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
     | Object | StreamTaken | KeepBlock | BringValue | DropValues | ReadValue | BlockChunk

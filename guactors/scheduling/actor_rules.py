@@ -281,17 +281,17 @@ class ActorRules:
         """It gives way by its end, from this side; where the cause is ``requeued`` or
         ``checkpointed`` it begins again at no cost to its restarts. With its state taken nothing is
         left to do in it, but its last answers may not have left."""
+        saved = death.cause == "checkpointed"
+        grace = 0.0 if saved else record.need.grace
         if record.slot is not None:
-            graceful = death.cause == "checkpointed"
-            grace = 0.0 if graceful else record.need.grace
-            order = _stop(record, death.cause, graceful=graceful, grace=grace)
-            self._desk.say(record.slot.peer, order)
+            stop = _stop(record, death.cause, graceful=saved, grace=grace)
+            self._desk.say(record.slot.peer, stop)
         if death.cause in FINAL_CAUSES or record.stopping:
             self.bury(record, death)
             return
         self._desk.unseat(record)
         # It does not begin beside itself.
-        self._again(record, death, record.need.grace, now)
+        self._again(record, death, grace, now)
 
     def who_changed(self, who: str, now: float) -> None:
         """A principal may do other things than before: its actors that it may not have any more

@@ -93,6 +93,21 @@ class Bouncing:
                 worker.drain(time.monotonic())
         worker.control.tell_provider(m.Stood(number, error))
 
+    def take_state(self, number: int) -> None:
+        """Give everything back; the main thread takes the state when nothing is on its way any
+        more. The control thread."""
+        with self._saying:
+            self.saving = number
+            bounced = self._change()
+            self._unhalted = set(bounced)
+            self._tell(bounced, halt=True)
+        self._worker.poller.wake()
+
+    def may_take_state(self) -> bool:
+        """Whether it is to be taken now: nothing of any caller can come. The main thread, between
+        two calls."""
+        return self.saving > 0 and not self._unhalted
+
     def quit(self, grace: float) -> None:
         """It ends within so many seconds: what waits here goes back, what runs is asked to end.
         The control thread."""
@@ -119,21 +134,6 @@ class Bouncing:
         worker.leaving = True
         worker.poller.wake()
         worker.runner.wake()
-
-    def take_state(self, number: int) -> None:
-        """Give everything back; the main thread takes the state when nothing is on its way any
-        more. The control thread."""
-        with self._saying:
-            self.saving = number
-            bounced = self._change()
-            self._unhalted = set(bounced)
-            self._tell(bounced, halt=True)
-        self._worker.poller.wake()
-
-    def may_take_state(self) -> bool:
-        """Whether it is to be taken now: nothing of any caller can come. The main thread, between
-        two calls."""
-        return self.saving > 0 and not self._unhalted
 
     def halted(self, link: str) -> None:
         """Behind this nothing comes from the caller. The worker's lock is held."""

@@ -531,6 +531,39 @@ def test_an_actor_begins_anew_at_no_cost_to_its_restarts() -> None:
     assert bench.one("c-1", m.ActorUpdate).state == "alive"
 
 
+def rows(bench: Bench, what: str, peer: str) -> list[dict[str, object]]:
+    bench.say(peer, m.Inquire(5, "", m.Query(what)))
+    page = bench.one(peer, m.Page).page
+    return [dict(zip(page.columns, row, strict=True)) for row in page.rows]
+
+
+def test_listings_say_what_stands_still_for_whom() -> None:
+    bench = Bench()
+    bench.caller("c-1", "s-1")
+    bench.caller("c-2", "s-2")
+    bench.provider("p-1", 1.0, memory=100.0)
+    bench.leases("c-1", 1, resources={"CPU": 1.0, "memory": 60.0})
+    urgent(bench)
+    assert [row["state"] for row in rows(bench, "leases", "c-1")] == ["GRANTED", "STARTING"]
+    order = start(bench)
+    row = rows(bench, "leases", "c-1")[0]
+    assert (row["state"], row["suspended_by"]) == ("SUSPENDED", order.lease)
+    assert row["suspended_reason"] == "for work of priority 10"
+    (box,) = [peer for peer in bench.grid().peers if peer.peer == "p-1"]
+    assert box.suspended == {"memory": 60.0} and box.free["memory"] == 40.0
+
+
+def test_a_caller_that_comes_back_hears_again_what_stands_still() -> None:
+    bench, low = full(1.0)
+    urgent(bench)
+    start(bench)
+    bench.one("c-1", m.LeaseSuspended)
+    bench.break_link("c-1")
+    bench.caller("c-1", "s-1")
+    bench.say("c-1", m.HeldLeases(low))
+    assert bench.one("c-1", m.LeaseSuspended).lease == low[0]
+
+
 def grace(bench: Bench) -> m.StopLease:
     """The order to end the first one's lease."""
     (stop,) = bench.heard("p-1", m.StopLease)
@@ -592,36 +625,3 @@ def test_an_actor_with_a_grace_does_not_begin_beside_itself() -> None:
     assert not bench.heard("p-2", m.StartActor)
     bench.pass_time(3.1)
     assert [order.incarnation for order in bench.heard("p-2", m.StartActor)] == [1]
-
-
-def rows(bench: Bench, what: str, peer: str) -> list[dict[str, object]]:
-    bench.say(peer, m.Inquire(5, "", m.Query(what)))
-    page = bench.one(peer, m.Page).page
-    return [dict(zip(page.columns, row, strict=True)) for row in page.rows]
-
-
-def test_listings_say_what_stands_still_for_whom() -> None:
-    bench = Bench()
-    bench.caller("c-1", "s-1")
-    bench.caller("c-2", "s-2")
-    bench.provider("p-1", 1.0, memory=100.0)
-    bench.leases("c-1", 1, resources={"CPU": 1.0, "memory": 60.0})
-    urgent(bench)
-    assert [row["state"] for row in rows(bench, "leases", "c-1")] == ["GRANTED", "STARTING"]
-    order = start(bench)
-    row = rows(bench, "leases", "c-1")[0]
-    assert (row["state"], row["suspended_by"]) == ("SUSPENDED", order.lease)
-    assert row["suspended_reason"] == "for work of priority 10"
-    (box,) = [peer for peer in bench.grid().peers if peer.peer == "p-1"]
-    assert box.suspended == {"memory": 60.0} and box.free["memory"] == 40.0
-
-
-def test_a_caller_that_comes_back_hears_again_what_stands_still() -> None:
-    bench, low = full(1.0)
-    urgent(bench)
-    start(bench)
-    bench.one("c-1", m.LeaseSuspended)
-    bench.break_link("c-1")
-    bench.caller("c-1", "s-1")
-    bench.say("c-1", m.HeldLeases(low))
-    assert bench.one("c-1", m.LeaseSuspended).lease == low[0]
