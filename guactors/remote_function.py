@@ -89,6 +89,7 @@ def submit(
     group: str = "",
     events: bool = True,
     window: int = 0,
+    goes_on: bool = False,
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``."""
     if returns == 1 and events and not (args or kwargs or timeout or group):
@@ -115,6 +116,7 @@ def submit(
             group=group,
             events=events,
             window=window,
+            goes_on=goes_on,
         )
         session.submit(home, task)
     return _given(session, id, returns)
@@ -203,6 +205,7 @@ class RemoteFunction:
             retry_errors=self._retry_errors,
             events=self._events,
             window=self._window,
+            goes_on=self._options.get("_generator_goes_on", False),
         )
 
     def _demand(self, session: Session) -> Any:
@@ -239,6 +242,6 @@ def image_program(options: Mapping[str, Any]) -> RemoteFunction:
     ``options`` name with the runtime ``native``; the worker finds and checks them."""
     from guactors.runtimes.program import run_program
 
-    program = RemoteFunction(run_program, options)
+    program = RemoteFunction(run_program, {"_generator_goes_on": True, **options})
     program._blob, program._fn = b"", PROGRAM
     return program
