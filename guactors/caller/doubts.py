@@ -35,8 +35,8 @@ MOST_SPARED = 10
 
 
 class Doubt:
-    """A lease whose link broke, and the calls that wait for the cause. ``charged``: the one whose
-    retries it cost."""
+    """A lease of the demand ``key`` whose link broke, and the calls that wait for the cause.
+    ``charged``: the one whose retries it cost."""
 
     __slots__ = ("charged", "key", "lease", "since", "tasks", "why")
 

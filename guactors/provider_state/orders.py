@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
-
-from msgspec.structs import replace
+from types import UnionType
 
 from guactors.errors import Death, InternalError
 from guactors.messages import (
@@ -302,12 +301,12 @@ class Orders:
         worker = self._pool.find(message.lease)
         if worker is None:
             return []
-        if message.kill and message.grace and isinstance(worker.state, Leased):
-            cause, detail = known_cause(message.cause, "killed")
-            effects = self.standstill.release(message.lease, now)
-            return effects + self._watch.ask_to_end(worker, cause, detail, now, message.grace)
         if message.kill:
-            return self._watch.kill(worker, "killed", "the lease was ended")
+            cause, _ = known_cause(message.cause, "killed")
+            effects = self.standstill.release(message.lease, now) if message.grace else []
+            return effects + self._watch.end(
+                worker, cause, "the lease was ended", message.grace, now
+            )
         if worker.ending is not None:
             return []
         if isinstance(worker.state, Preparing):
@@ -350,10 +349,8 @@ class Orders:
             return effects + self._watch.dismiss(
                 worker, cause, now, GRACEFUL_PATIENCE, graceful=True
             )
-        if message.grace and isinstance(worker.state, Hosting):
-            effects = self.standstill.release(message.actor, now)
-            return effects + self._watch.ask_to_end(worker, cause, detail, now, message.grace)
-        return self._watch.kill(worker, cause, detail)
+        effects = self.standstill.release(message.actor, now) if message.grace else []
+        return effects + self._watch.end(worker, cause, detail, message.grace, now)
 
     def end_session(self, message: EndSession, now: float) -> list[Effect]:
         """Everything of it, but its detached actors unless they are meant too."""
@@ -390,33 +387,34 @@ class Orders:
         if never_ready:
             self.last_failure = f"{told.detail} {told.stderr_tail}".strip() or told.cause
             if worker.python and told.cause in ("start_failed", "exited"):
-                told = self._no_interpreter(told, worker.python)
+                told = self.endings.no_interpreter(told, worker.python, self.last_failure)
             job = self._pool.start_failed(now, worker.python)
             order = job.order if job is not None else None
         return effects if order is None else effects + self.endings.end(order, told, now)
 
-    def _no_interpreter(self, told: DeathReport, python: str) -> DeathReport:
-        detail = (
-            f"the runtime_env could not be set up on {self._provider}: its interpreter {python} "
-            f"runs no workers: {self.last_failure}"
-        )
-        return replace(told, cause="env_failed", detail=detail)
-
     def give_back(self, now: float) -> list[Effect]:
         """The line is down: leases that still wait for a worker are not ours any more."""
+        effects = self.standstill.alone(now)
+        return effects + self._give_back(StartLease, "link_lost", "it had no worker yet", now)
+
+    def turn_away(self, why: str, now: float) -> list[Effect]:
+        """The machine is not lent, ``why``: whatever still waits for a worker goes elsewhere."""
+        return self._give_back(StartLease | StartActor, "not_lent", why, now)
+
+    def _give_back(
+        self, kind: type[StartLease] | UnionType, cause: str, detail: str, now: float
+    ) -> list[Effect]:
         effects: list[Effect] = []
-        detail = "it had no worker yet"
         for order in self._unserved():
-            if isinstance(order, StartLease):
-                self._withdraw(order.lease)
-                effects += self.endings.refuse(order, "link_lost", detail, now)
+            if isinstance(order, kind):
+                self._withdraw(order_key(order))
+                effects += self.endings.refuse(order, cause, detail, now)
         for worker in list(self._pool.workers.values()):
             if not isinstance(worker.state, Preparing) or worker.ending is not None:
                 continue
-            order = worker.state.order
-            if isinstance(order, StartLease):
+            if isinstance(order := worker.state.order, kind):
                 effects += self._abandon(worker, "released", now)
-                effects += self.endings.refuse(order, "link_lost", detail, now)
+                effects += self.endings.refuse(order, cause, detail, now)
         return effects
 
     # --- inventory ------------------------------------------------------------------------------
