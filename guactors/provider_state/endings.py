@@ -66,7 +66,7 @@ class Endings:
         return self._line.tell(ActorEnded(order.spec.actor, order.incarnation, death), now)
 
     def no_interpreter(self, told: DeathReport, python: str, failure: str) -> DeathReport:
-        """Of a worker whose own ``python`` did not start."""
+        """A worker of an environment's own interpreter never came up: it was the environment."""
         detail = (
             f"the runtime_env could not be set up on {self._provider}: its interpreter {python} "
             f"runs no workers: {failure}"
