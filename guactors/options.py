@@ -165,6 +165,7 @@ _WHO = {
     "_actor_generator_backpressure_num_objects": (
         {ACTOR}, _bound, "an integer of 1 or more, or -1 for no limit",
     ),
+    "_generator_goes_on": ({TASK}, _flag, "a bool"),
     "max_retries": ({TASK}, _whole(-1), "an integer, -1 for no limit"),
     "retry_exceptions": ({TASK, METHOD}, _errors, "a bool or a list of exception types"),
     "max_restarts": ({ACTOR}, _whole(-1), "an integer, -1 for no limit"),

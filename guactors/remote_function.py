@@ -99,6 +99,7 @@ def submit(
     window: int = 0,
     raises: bool = False,
     counts: bool = True,
+    goes_on: bool = False,
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``. ``raises`` and
     ``counts``: see Stillness."""
@@ -127,6 +128,7 @@ def submit(
             events=events,
             window=window,
             stillness=None if counts and not raises else Stillness(raises, counts),
+            goes_on=goes_on,
         )
         session.submit(home, task)
     return _given(session, id, returns)
@@ -219,6 +221,7 @@ class RemoteFunction:
             window=self._window,
             raises=self._raises,
             counts=self._counts,
+            goes_on=self._options.get("_generator_goes_on", False),
         )
 
     def _demand(self, session: Session) -> Any:
@@ -255,6 +258,6 @@ def image_program(options: Mapping[str, Any]) -> RemoteFunction:
     ``options`` name with the runtime ``native``; the worker finds and checks them."""
     from guactors.runtimes.program import run_program
 
-    program = RemoteFunction(run_program, options)
+    program = RemoteFunction(run_program, {"_generator_goes_on": True, **options})
     program._blob, program._fn = b"", PROGRAM
     return program

@@ -133,7 +133,9 @@ class CallerCore:
                 self.leases.submit(home, task, now)
             return
         if task.returns == STREAM:
-            self.endings.streams[task.id] = Stream(task.window, gather=task.gather)
+            self.endings.streams[task.id] = Stream(
+                task.window, gather=task.gather, goes_on=task.goes_on
+            )
         if task.deadline:
             self.cancelling.watch(task)
         for id in task.lent:

@@ -67,7 +67,7 @@ class Doubts:
         again: list[Task] = []
         charged = None
         if not lease.recalled:
-            again, owed, charged = _retried(owed)
+            again, owed, charged = self._retried(owed)
         self._doubts[lease.id] = Doubt(lease, now, owed, why, charged)
         self._leases.requeue(self._leases.demands[lease.key], again, now)
 
@@ -98,8 +98,7 @@ class Doubts:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
             else:
-                task.attempt += 1
-                task.peer = ""
+                self._endings.begin_again(task)
         again = [task for task in owed if not task.cancelled]
         self._leases.requeue(self._leases.demands[key], again, now)
 
@@ -117,7 +116,7 @@ class Doubts:
         if death.cause == "preempted":
             self._preempted(doubt.tasks, death)
             return
-        again, doubtful, charged = _retried(doubt.tasks)
+        again, doubtful, charged = self._retried(doubt.tasks)
         self._leases.requeue(self._leases.demands[doubt.key], again, now)
         if death.cause == "out_of_memory":
             self._spare(doubt.charged or charged)
@@ -133,6 +132,23 @@ class Doubts:
                 self._endings.fail(task, PlacementGroupRemoved(f"{task.name}: {death.detail}"))
             else:
                 self._endings.fail(task, kind(f"the worker that ran {task.name} ended", death))
+
+    def _retried(self, owed: list[Task]) -> tuple[list[Task], list[Task], Task | None]:
+        """Of calls whose worker is gone, the one that ran first: those that are tried again, those
+        that are not, and which of the first that costs a try."""
+        again: list[Task] = []
+        others: list[Task] = []
+        charged = None
+        for position, task in enumerate(owed):
+            if task.retries == 0 or task.cancelled:
+                others.append(task)
+                continue
+            if position == 0 and task.retries > 0:
+                task.retries -= 1
+                charged = task
+            self._endings.begin_again(task)
+            again.append(task)
+        return again, others, charged
 
     @staticmethod
     def _spare(task: Task | None) -> None:
@@ -159,22 +175,3 @@ class Doubts:
     def next_wake(self) -> float | None:
         """When the oldest doubt is over."""
         return min((doubt.since + DOUBT for doubt in self._doubts.values()), default=None)
-
-
-def _retried(owed: list[Task]) -> tuple[list[Task], list[Task], Task | None]:
-    """Of calls whose worker is gone, the one that ran first: those that are tried again, those that
-    are not, and which of the first that costs a try."""
-    again: list[Task] = []
-    others: list[Task] = []
-    charged = None
-    for position, task in enumerate(owed):
-        if task.retries == 0 or task.cancelled:
-            others.append(task)
-            continue
-        if position == 0 and task.retries > 0:
-            task.retries -= 1
-            charged = task
-        task.attempt += 1
-        task.peer = ""
-        again.append(task)
-    return again, others, charged

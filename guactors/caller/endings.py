@@ -88,7 +88,7 @@ class Endings:
         stream = self.streams.get(message.call)
         id = self.objects.new()
         self.objects.travel.take_in(id, message.value, buffers, peer, peer)
-        if stream is None or stream.finished or message.index < stream.received:
+        if stream is None or stream.finished or stream.before + message.index < stream.received:
             self.objects.drop(id)
             if stream is not None and stream.window and message.index == 0:
                 # A producer that began again does not know what was taken of the one before.
@@ -98,6 +98,14 @@ class Endings:
         stream.received += 1
         stream.items.append(id)
         self._stream_news(message.call)
+
+    def begin_again(self, task: Task) -> None:
+        """It is going to be sent to another worker."""
+        task.attempt += 1
+        task.peer = ""
+        stream = self.streams.get(task.id)
+        if stream is not None:
+            stream.begin_again()
 
     def take_item(self, call: int) -> int | None:
         """The next unread item of a stream, None where none is there; the hold goes along."""

@@ -17,12 +17,18 @@ class Stream:
     so that a retried producer's repeated items are dropped. ``finished``: the end is known;
     ``told``: its error was handed out. ``window``: items that may be unread before the producer
     pauses, 0 for any number; of the ``taken`` ones it knows of ``announced``.
-    ``gather``: nobody reads it, its items become one value."""
+    ``gather``: nobody reads it, its items become one value. ``goes_on``: a producer that begins
+    again does not repeat itself, so its items come after those that were ``before``."""
 
-    __slots__ = ("announced", "finished", "gather", "items", "received", "taken", "told", "window")
+    __slots__ = (
+        "announced", "before", "finished", "gather", "goes_on", "items", "received", "taken",
+        "told", "window",
+    )  # fmt: skip
 
-    def __init__(self, window: int = 0, *, gather: bool = False) -> None:
+    def __init__(self, window: int = 0, *, gather: bool = False, goes_on: bool = False) -> None:
         self.gather = gather
+        self.goes_on = goes_on
+        self.before = 0
         self.items: deque[int] = deque()
         self.window = window
         self.taken = 0
@@ -42,6 +48,11 @@ class Stream:
         return self.items.popleft(), due
 
     def announce(self) -> int:
-        """How many were taken; the producer is told now."""
+        """How many of the producer's were taken; it is told now."""
         self.announced = self.taken
-        return self.taken
+        return max(0, self.taken - self.before)
+
+    def begin_again(self) -> None:
+        """Another producer is going to be asked."""
+        if self.goes_on:
+            self.before = self.received

@@ -47,7 +47,7 @@ class Task(Struct, eq=False, gc=False):
     ``made``: when it was submitted; ``fault``: the type of the error it ended with, for listings;
     ``events``: whether it is to be listed once it has ended. ``window``: unread items before its
     stream pauses, 0 for any number. ``gather``: the items of its stream become references in its
-    one result. ``stillness``: None where it is the usual.
+    one result. ``goes_on``: as in Stream. ``stillness``: None where it is the usual.
     """
 
     id: int
@@ -79,6 +79,7 @@ class Task(Struct, eq=False, gc=False):
     gather: bool = False
     spared: int = 0
     stillness: Stillness | None = None
+    goes_on: bool = False
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

@@ -27,8 +27,11 @@ from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.program import WINDOW, Chunk, run_program
 
 SIGNALLED = 128
-_ONCE = {"max_retries": 0, "_generator_backpressure_num_objects": WINDOW}
-"""Of every program: it is not run again, and waits for who reads."""
+_ONCE = {
+    "max_retries": 0, "_generator_backpressure_num_objects": WINDOW, "_generator_goes_on": True,
+}  # fmt: skip
+"""Of every program: it is not run again unless it gives way, and then what it says comes after what
+it has said; and it waits for who reads."""
 CANCEL_WITHIN = 5.0
 """Seconds given to the far side to say that the program is gone."""
 

@@ -301,12 +301,12 @@ class Orders:
         worker = self._pool.find(message.lease)
         if worker is None:
             return []
-        if message.kill and message.grace and isinstance(worker.state, Leased):
-            cause, detail = known_cause(message.cause, "killed")
-            effects = self.standstill.release(message.lease, now)
-            return effects + self._watch.ask_to_end(worker, cause, detail, now, message.grace)
         if message.kill:
-            return self._watch.kill(worker, "killed", "the lease was ended")
+            cause, _ = known_cause(message.cause, "killed")
+            effects = self.standstill.release(message.lease, now) if message.grace else []
+            return effects + self._watch.end(
+                worker, cause, "the lease was ended", message.grace, now
+            )
         if worker.ending is not None:
             return []
         if isinstance(worker.state, Preparing):
@@ -349,10 +349,8 @@ class Orders:
             return effects + self._watch.dismiss(
                 worker, cause, now, GRACEFUL_PATIENCE, graceful=True
             )
-        if message.grace and isinstance(worker.state, Hosting):
-            effects = self.standstill.release(message.actor, now)
-            return effects + self._watch.ask_to_end(worker, cause, detail, now, message.grace)
-        return self._watch.kill(worker, cause, detail)
+        effects = self.standstill.release(message.actor, now) if message.grace else []
+        return effects + self._watch.end(worker, cause, detail, message.grace, now)
 
     def end_session(self, message: EndSession, now: float) -> list[Effect]:
         """Everything of it, but its detached actors unless they are meant too."""

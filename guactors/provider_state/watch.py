@@ -68,10 +68,13 @@ class Watch:
         self._pool.unavailable(worker)
         return [SendWorker(worker.worker, Leave(graceful))]
 
-    def ask_to_end(
-        self, worker: Worker, cause: str, detail: str, now: float, grace: float
+    def end(
+        self, worker: Worker, cause: str, detail: str, grace: float, now: float
     ) -> list[Effect]:
-        """Have it end what runs there, and end it when it has not after so many seconds."""
+        """Have it end what runs there, and end it when it has not after so many seconds; without a
+        grace now."""
+        if not grace:
+            return self.kill(worker, cause, detail)
         if not worker.end(cause, detail, kill_at=now + grace):
             return []
         self._pool.unavailable(worker)

@@ -340,14 +340,17 @@ def test_a_program_is_asked_to_end_before_it_is_ended(grid: None, tmp_path: Path
     from guactors.runtimes.program import run_program
 
     path = tmp_path / "log"
-    script = f"exec 2>/dev/null; echo begun >> {path}; trap 'echo saved >> {path}; exit 0' TERM; "
-    script += f"while [ ! -e {path}.end ]; do sleep 0.02; done"
+    # It hears the wish before it says that it has begun.
+    script = f"exec 2>/dev/null; trap 'echo saved >> {path}; exit 0' TERM; echo on; "
+    script += f"echo begun >> {path}; while [ ! -e {path}.end ]; do sleep 0.02; done"
     run = gu.remote(run_program).options(
-        num_cpus=2, num_returns="streaming", preemption=["requeue"], grace=10, max_retries=0
-    )
+        num_cpus=2, num_returns="streaming", preemption=["requeue"], grace=10, max_retries=0,
+        _generator_goes_on=True,
+    )  # fmt: skip
     stream = run.remote(["sh", "-c", script], {}, "")
     until(path.exists)
     gu.get(urgent.remote(), timeout=5.0)
     until(lambda: path.read_text().split() == ["begun", "saved", "begun"])
     Path(f"{path}.end").touch()
-    assert gu.get(list(stream), timeout=WITHIN) == [("exit", 0)]
+    said = [("out", b"on\n"), ("out", b"on\n"), ("exit", 0)]
+    assert gu.get(list(stream), timeout=WITHIN) == said

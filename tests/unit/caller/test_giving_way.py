@@ -6,6 +6,7 @@ import pytest
 
 from guactors import messages as m
 from guactors.caller.leases import BRIEF, OVERDUE
+from guactors.caller.tasks import STREAM
 from guactors.errors import Preempted, TaskCancelled, WorkerDied
 from tests.unit.caller.bench import KEY, Bench, endpoints
 
@@ -193,3 +194,24 @@ def test_one_that_is_to_go_back_and_dies_is_tried_again_when_that_is_known() -> 
     bench.lose("w-2")
     bench.hub(m.LeaseLost("l-2", m.DeathReport("signal")))
     assert isinstance(bench.failure(id), WorkerDied)
+
+
+def item(call: int, index: int, data: bytes) -> m.StreamItem:
+    return m.StreamItem(call, index, m.Value(data, 0, False))
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_what_a_stream_that_begins_again_yields(goes_on: bool) -> None:
+    bench = Bench()
+    id = bench.call(retries=0, returns=STREAM, goes_on=goes_on)
+    bench.grant()
+    for index, data in enumerate((b"a", b"b")):
+        bench.says("w-1", item(id, index, data))
+    ends(bench, "requeued")
+    bench.hub(m.LeaseGranted(KEY, "l-2", "w-2", "p-2", endpoints("w-2")))
+    bench.calls("w-2")
+    bench.says("w-2", item(id, 0, b"c"))
+    found = []
+    while (one := bench.core.endings.take_item(id)) is not None:
+        found.append(bench.data(one))
+    assert found == ([b"a", b"b", b"c"] if goes_on else [b"a", b"b"])
