@@ -26,6 +26,7 @@ from guactors.refs import (
 )
 from guactors.remote_actor import ActorClass, ActorHandle, find_actor, method
 from guactors.remote_function import RemoteFunction
+from guactors.terms import terms_of
 
 if TYPE_CHECKING:
     from guactors.session import Session
@@ -50,23 +51,24 @@ def init(
     logging_level: int | str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
     timeout: float = 10.0,
+    share: float = 1.0,
     **others: Any,
 ) -> GridContext:
     """Join a grid, or start one inside this process's life.
 
-    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid that
-    ``gu up`` started here, None for GU_ADDRESS and, where that is unset (or with ``local``), an
-    embedded grid with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the
-    ``labels`` of its provider and ``object_store_memory`` bytes for large values (default: 30 % of
-    memory), removed at exit or at the end of ``with init():``. ``key``: the key file, or the name
-    of the app key, that says who you are to a hub elsewhere (default: GU_KEY, then an app key
-    ``default`` that is made at first and must be approved there).
-    ``signer``: key files, or names of signer keys, that sign the functions and classes you send.
-    ``log_to_driver``: show what workers print. ``log_dedup`` (default: on, unless
-    GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
-    process. ``runtime_env``: what all calls run in, see docs/runtime-env.md. ``timeout``: seconds
-    to reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has
-    not approved the key), VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
+    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid of
+    ``gu up``, None for GU_ADDRESS and, where that is unset (or with ``local``), an embedded grid
+    with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the ``labels`` of its
+    provider and ``object_store_memory`` bytes for large values (default: 30 % of memory), removed
+    at exit or at the end of ``with init():``. ``key``: the key file, or the name of the app key,
+    that says who you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that is
+    made at first and must be approved there). ``signer``: key files, or names of signer keys, that
+    sign the functions and classes you send. ``log_to_driver``: show what workers print.
+    ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the
+    logger ``guactors`` in this process. ``runtime_env``: what all calls run in, see
+    docs/runtime-env.md. ``timeout``: seconds to reach the hub. ``share``: of a busy grid beside
+    others, see docs/priorities.md. Raises HubUnreachable, AuthFailed (PendingApproval until the key
+    is approved), PermissionDenied, VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
     """
     _check(others, logging_level, runtime_env)
     with _lock:
@@ -79,7 +81,7 @@ def init(
         session = open_session(
             None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
             Offer(num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory),
-            namespace=namespace,
+            terms_of(namespace, share),
             key=key,
             signers=[signer] if isinstance(signer, str) else signer,
             echo=log_to_driver,

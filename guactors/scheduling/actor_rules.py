@@ -22,11 +22,11 @@ from guactors.messages import (
     StopActor,
 )
 from guactors.scheduling.actors import ActorRecord
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.placement import Slot, actor_need
+from guactors.scheduling.queues import Demand
 
 MOST_FAILURES = 3
 """Starts that may fail one after the other before the actor is given up."""
@@ -176,8 +176,9 @@ class ActorRules:
             return
         if self._desk.demands.find(spec.owner, record.id) is None:
             demand = self._desk.demands.add(
-                spec.owner, record.id, record.need, spec.shape, 1, is_actor=True
-            )
+                spec.owner, record.id, record.need, spec.shape, 1, session=spec.session,
+                is_actor=True,
+            )  # fmt: skip
             self._judge.judge(demand, now)
 
     def start(

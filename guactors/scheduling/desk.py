@@ -16,7 +16,7 @@ from guactors.config import Timing
 from guactors.messages import ActorSpec, CreateActor, DeathReport, Message
 from guactors.scheduling.actors import ActorBook, ActorRecord
 from guactors.scheduling.agenda import Agenda
-from guactors.scheduling.demand import Demand, DemandBook
+from guactors.scheduling.demand import DemandBook
 from guactors.scheduling.events import (
     WORKER,
     Decided,
@@ -29,10 +29,12 @@ from guactors.scheduling.events import (
 )
 from guactors.scheduling.groups import Bundle, Group, GroupBook
 from guactors.scheduling.index import Index
-from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
+from guactors.scheduling.invariants import check
+from guactors.scheduling.leases import Lease, LeaseBook
 from guactors.scheduling.lines import Lines
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
+from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Seats, StandingBook
 from guactors.security.marks import Mark, actor_mark, no_mark
@@ -242,10 +244,10 @@ class Desk:
         self.leases.add(lease)
         if lease.bundle is not None:
             lease.bundle.leases.add(lease.id)
-        self.take(lease.slot, lease.taken(), lease.bundle)
+        self.take(lease.slot, lease.taken(), lease.session, lease.bundle)
         self.seats.add(lease)
         self.permission.take(lease.need)
-        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+        self._count_held(lease)
         demand = self.demands.find(lease.caller, lease.key)
         if demand is not None:
             demand.held.add(lease.id)
@@ -256,10 +258,10 @@ class Desk:
         self.leases.remove(lease)
         if lease.bundle is not None:
             lease.bundle.leases.discard(lease.id)
-        self.give(lease.slot, lease.taken(), lease.bundle)
+        self.give(lease.slot, lease.taken(), lease.session, lease.bundle)
         self._unseated(lease, lease.slot)
         self._hold_less(lease.need)
-        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+        self._count_held(lease)
         demand = self.demands.find(lease.caller, lease.key)
         if demand is not None:
             demand.held.discard(lease.id)
@@ -284,19 +286,25 @@ class Desk:
         self.leases.changed(lease, was_idle)
         units = yielded(lease.need.hold)
         if lease.idle:
-            self.give(lease.slot, units, lease.bundle)
+            self.give(lease.slot, units, lease.session, lease.bundle)
         else:
-            self.take(lease.slot, units, lease.bundle)
+            self.take(lease.slot, units, lease.session, lease.bundle)
             (lease.bundle or lease.slot).forced = True
-        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+        self._count_held(lease)
 
-    @staticmethod
-    def take(slot: Slot, units: Units, bundle: Bundle | None = None) -> None:
-        """Room is taken, fitting or not."""
-        pool = slot.pool if bundle is None else bundle.pool
-        pool.take(units)
+    def _count_held(self, lease: Lease) -> None:
+        held = self.leases.held(lease.caller)
+        self.demands.set_held(lease.session, lease.caller, held)
 
-    def give(self, slot: Slot, units: Units, bundle: Bundle | None = None) -> None:
+    def take(self, slot: Slot, units: Units, session: str, bundle: Bundle | None = None) -> None:
+        """The session takes room, fitting or not; inside a bundle that is its own already."""
+        if bundle is not None:
+            bundle.pool.take(units)
+            return
+        slot.pool.take(units)
+        self.demands.use(session, units, 1)
+
+    def give(self, slot: Slot, units: Units, session: str, bundle: Bundle | None = None) -> None:
         """Room comes back."""
         if bundle is not None:
             bundle.pool.give(units)
@@ -305,6 +313,7 @@ class Desk:
             self.index.eased(slot)
             return
         slot.pool.give(units)
+        self.demands.use(session, units, -1)
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
         self.index.eased(slot)
@@ -372,7 +381,7 @@ class Desk:
         record.bundle = bundle
         if bundle is not None:
             bundle.actors.add(record.id)
-        self.take(slot, record.taken(), bundle)
+        self.take(slot, record.taken(), record.spec.session, bundle)
         self.seats.add(record)
         self.permission.take(record.need)
 
@@ -383,7 +392,7 @@ class Desk:
             slot.actors.discard(record.id)
             if record.bundle is not None:
                 record.bundle.actors.discard(record.id)
-            self.give(slot, record.taken(), record.bundle)
+            self.give(slot, record.taken(), record.spec.session, record.bundle)
             self._unseated(record, slot)
             self._hold_less(record.need)
         record.suspension = None
@@ -391,48 +400,6 @@ class Desk:
         record.worker = ""
         record.endpoints = []
 
-    # --- invariants -----------------------------------------------------------------------------
-
     def check(self) -> None:
-        """Everything agrees with everything else."""
-        self.demands.check()
-        self.leases.check()
-        self.actors.check()
-        self.groups.check()
-        self.index.check(self.now)
-        self.lines.check(self.now)
-        assert self.coming == {k: slot for k, slot in self.slots.items() if not slot.offered}
-        for slot in self.slots.values():
-            leases = [self.leases.by_id[x] for x in slot.leases]
-            actors = [self.actors.live[x] for x in slot.actors]
-            for pool, inside in ((slot.pool, None), *((b.pool, b) for b in slot.bundles)):
-                used: dict[str, int] = {}
-                holdings = [x.taken() for x in leases if x.bundle is inside]
-                holdings += [x.taken() for x in actors if x.bundle is inside]
-                if inside is None:
-                    holdings += [bundle.need.hold for bundle in slot.bundles]
-                for units in holdings:
-                    for name, amount in units:
-                        used[name] = used.get(name, 0) + amount
-                taken = {name: amount for name, amount in pool.used.items() if amount}
-                where = inside or slot
-                assert taken == used, f"{where!r} has {taken} taken, its holdings sum to {used}"
-            assert slot.forced or not slot.pool.overbooked(), f"{slot!r} was given too much"
-            for bundle in slot.bundles:
-                assert bundle.slot is slot, f"{bundle} is not on {slot!r}"
-                assert self.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
-                assert bundle.forced or not bundle.pool.overbooked(), f"{bundle} holds too much"
-        self.standing.check([*self.leases, *self.actors])
-        self.seats.check([*self.leases, *self.actors])
-        for lease in self.leases:
-            assert self.slots.get(lease.slot.peer) is lease.slot, (
-                f"{lease.id} is on a lost provider"
-            )
-            demand = self.demands.find(lease.caller, lease.key)
-            assert demand is None or lease.id in demand.held
-            waits = lease.state is LeaseState.UNCLAIMED
-            assert waits or lease.caller in self.callers, f"{lease.id} of a lost caller"
-        for demand in self.demands:
-            if not demand.is_actor:
-                assert demand.caller in self.callers, f"{demand} of a lost caller"
-                assert demand.held <= self.leases.by_id.keys()
+        """Every invariant holds."""
+        check(self)

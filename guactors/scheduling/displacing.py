@@ -28,12 +28,12 @@ from guactors.messages import (
     Suspended,
 )
 from guactors.scheduling.actor_rules import ActorRules
-from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
 from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan
+from guactors.scheduling.queues import Demand, Queue
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from guactors.scheduling import placement
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lines import Keepers
 from guactors.scheduling.naming import named, names
 from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
 from guactors.scheduling.preemption import GAP, Spared, Survey, since, survey
+from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units
 from guactors.scheduling.standing import Tenant
 from guactors.security.rights import Reason
@@ -109,7 +109,10 @@ def explain(desk: Desk, claimed: Kept, demand: Demand, viewer: Caller, now: floa
     """Why the demand waits, a provider a row. ``claimed``: room kept for placement groups."""
     need, demands = demand.need, desk.demands
     queue = demands.shelf(need).get(need) if demand.waiting else None
-    turn = queue.turn() if queue is not None else demands.next_turn(demand.caller)
+    if queue is not None:
+        turn = queue.turn()
+    else:
+        turn = demands.next_turn(demand.session, demand.caller, need)
     desk.lines.settle()
     keepers = Keepers(desk.lines, claimed, now, desk.index.is_nearest)
     names = frozenset(name for name, _ in need.hold)

@@ -16,13 +16,13 @@ from guactors.ids import demand_id
 from guactors.listing import Listing, Row
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.claims import Claims
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.explaining import Miss, explain, running
 from guactors.scheduling.naming import may_name, sees_peer
 from guactors.scheduling.placement import lease_need
 from guactors.scheduling.planning import plan
 from guactors.scheduling.preemption import Plan, Victim
+from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import LIGHT, STEP, Units
 from guactors.scheduling.standing import Tenant
 

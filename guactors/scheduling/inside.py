@@ -7,12 +7,12 @@ Owns: the choice of a bundle, and the turn of those who wait in one group. Must 
 from __future__ import annotations
 
 from guactors.scheduling.actor_rules import ActorRules
-from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.placement import Need, feasible
+from guactors.scheduling.queues import Queue
 
 
 class Inside:

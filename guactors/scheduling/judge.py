@@ -7,11 +7,11 @@ serves it, and its caller decides whether to wait for one.
 from __future__ import annotations
 
 from guactors.messages import DemandInfeasible
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import SETTLING, Desk, sees
 from guactors.scheduling.events import Decision
 from guactors.scheduling.groups import REMOVED, Group
 from guactors.scheduling.placement import explain, feasible
+from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import STEP
 from guactors.security.rights import Verdict
 

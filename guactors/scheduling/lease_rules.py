@@ -23,12 +23,12 @@ from guactors.messages import (
     StartLease,
     StopLease,
 )
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot, lease_need
+from guactors.scheduling.queues import Demand
 from guactors.security.marks import lease_mark
 
 MOST_SHAPES = 512
@@ -71,7 +71,10 @@ class LeaseRules:
                 text = f"{caller.peer} asks for {MOST_SHAPES} kinds of workers at a time already"
                 desk.say(caller.peer, DemandInfeasible(message.key, text))
                 return
-            demand = desk.demands.add(caller.peer, message.key, need, message.shape, message.count)
+            demand = desk.demands.add(
+                caller.peer, message.key, need, message.shape, message.count,
+                session=caller.session,
+            )  # fmt: skip
             self._adopt(demand)
             desk.ask_again(need)
         elif demand.need != need:

@@ -16,10 +16,11 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from itertools import count, islice
 
-from guactors.scheduling.demand import DemandBook, Queue
+from guactors.scheduling.demand import DemandBook
 from guactors.scheduling.heap import Heap, Turn
 from guactors.scheduling.index import Index, Kind
 from guactors.scheduling.placement import Need, Slot, choose, contends
+from guactors.scheduling.queues import Queue
 from guactors.scheduling.standing import StandingBook
 
 SLICE = 0.5
@@ -75,7 +76,7 @@ class Line:
         nothing for a while, or leases asked back for it would come in vain."""
         first, queue = self.first()
         since = queue.blocked_since
-        if first < turn and first[0][0] == 0 and since is not None and now - since >= SLICE:
+        if first < turn and first[1][0] == 0 and since is not None and now - since >= SLICE:
             return True
         return any(one.turn() < turn for one in self.recalling)
 

@@ -19,14 +19,14 @@ from guactors.errors import UsageError
 from guactors.listing import Listing, Row, Snapshots
 from guactors.scheduling.actors import MOST_DEAD, ActorRecord
 from guactors.scheduling.claims import Claims
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
-from guactors.scheduling.events import GridAsked
+from guactors.scheduling.events import GridAsked, SessionsAsked
 from guactors.scheduling.foresight import EXPLANATIONS, Foresight
 from guactors.scheduling.groups import Group
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.naming import sees_peer
 from guactors.scheduling.placement import Need
+from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import LIGHT, STEP, Units
 
 ACTOR_COLUMNS: Final = (
@@ -45,6 +45,8 @@ GROUP_COLUMNS: Final = (
     "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
     "node_ids", "is_detached", "reason",
 )  # fmt: skip
+USE_COLUMNS: Final = ("share", "using")
+"""Of sessions, behind the columns that the hub knows."""
 MOST_TEXT: Final = 1000
 """Characters of a cell."""
 _STATES: Final = {
@@ -97,6 +99,26 @@ class Listings:
         except UsageError as error:
             answer = m.Fault("UsageError", str(error), message.request)
         self._desk.say(caller.peer, answer)
+
+    def sessions(self, event: SessionsAsked) -> None:
+        """The hub's rows of sessions, each with what it may use and does."""
+        shares = self._desk.demands.shares
+
+        def row(known: Row) -> Row:
+            session = str(known[0])
+            used = sorted(shares.used(session).items())
+            return (*known, shares.share(session), _resources(tuple(used)))
+
+        def make(_: m.Query) -> Listing:
+            return Listing((*event.columns, *USE_COLUMNS), map(row, event.rows))
+
+        asked = event.question
+        try:
+            page = self._snapshots.page(event.peer, asked.query, make)
+            answer: m.Message = m.Page(asked.request, page)
+        except UsageError as error:
+            answer = m.Fault("UsageError", str(error), asked.request)
+        self._desk.say(event.peer, answer)
 
     def _page(self, caller: Caller, asked: m.Query) -> m.RowPage:
         def make(query: m.Query) -> Listing:

@@ -145,7 +145,8 @@ class Rehearsal:
         return len(self._places) < self._count and within(self._need, self._now)
 
     def _turn(self) -> Turn:
-        return self._desk.demands.next_turn(self._caller.peer, len(self._places))
+        asker, more = self._caller, len(self._places)
+        return self._desk.demands.next_turn(asker.session, asker.peer, self._need, more)
 
     def _keeper(self, slot: Slot) -> int | None:
         return self._keepers.of(slot, self._need, self._names, self._turn())

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from guactors.scheduling.placement import Need
+from guactors.scheduling.shares import change
 
 if TYPE_CHECKING:
     from guactors.scheduling.leases import Lease
@@ -29,6 +30,8 @@ class Recallable:
         """Those that were asked back and have not come yet."""
         self.going: dict[str, int] = {}
         """How many of these each caller has."""
+        self.leaving: dict[str, dict[str, int]] = {}
+        """What these hold, by session."""
         self._coming: dict[str, Lease] = {}
         """Those of them that may still come soon."""
         self._coming_for: dict[Need, int] = {}
@@ -45,6 +48,7 @@ class Recallable:
             self._take_out(lease)
         else:
             count(self.going, lease.caller, -1)
+            self._leaves(lease, -1)
             self._came(lease)
 
     def recall(self, lease: Lease, need: Need, now: float) -> None:
@@ -53,10 +57,17 @@ class Recallable:
             self._take_out(lease)
             self.recalled[lease.id] = lease
             count(self.going, lease.caller, 1)
+            self._leaves(lease, 1)
         self._came(lease)
         lease.recalled_at, lease.recalled_for = now, need
         self._coming[lease.id] = lease
         count(self._coming_for, need, 1)
+
+    def _leaves(self, lease: Lease, sign: int) -> None:
+        sums = self.leaving.setdefault(lease.session, {})
+        change(sums, lease.need.hold, sign)
+        if not sums:
+            del self.leaving[lease.session]
 
     def _came(self, lease: Lease) -> None:
         if self._coming.pop(lease.id, None) is not None and lease.recalled_for is not None:

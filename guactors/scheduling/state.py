@@ -3,7 +3,7 @@
 Owns: the table from events to rules, and the round that places what waits. Must never: do I/O, read
 a clock, draw randomness of its own.
 
-One round serves the highest priority first; within it the caller that holds least (see ``demand``).
+One round serves the highest priority first; within it the session that uses least (see ``queues``).
 A queue that finds no room is marked and left alone until some provider has more. One provider is
 then kept free for it from lower priorities, and from equals once it starves, or a big need would
 never find room among small ones.
@@ -23,7 +23,6 @@ from guactors.config import Timing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.claims import Claims
-from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Caller, Desk, EndedSession
 from guactors.scheduling.displacing import Displacing
 from guactors.scheduling.group_rules import GroupRules
@@ -34,6 +33,7 @@ from guactors.scheduling.lines import Level
 from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Slot
+from guactors.scheduling.queues import Queue
 from guactors.scheduling.recall import LOOK_AGAIN, Victims
 from guactors.scheduling.rejoin import Rejoin
 from guactors.security.marks import Mark, no_mark
@@ -206,6 +206,7 @@ class SchedulerState:
             self.desk.rights_changed(event.standing.principal)
         if event.root:
             self.desk.namespaces[event.session] = event.namespace
+            self.desk.demands.entitle(event.session, event.share)
         caller.epoch += 1
         if event.root:
             self.desk.reopen(event.session)
@@ -311,9 +312,13 @@ class SchedulerState:
         self._leases.session_over(event.session, event.reason)
         self._actors.session_over(event.session, event.reason)
         self._groups.session_over(event.session, event.reason)
+        desk.demands.shares.forget(event.session)
 
     def _grid_asked(self, event: e.GridAsked, _now: float) -> None:
         self._listings.grid(event, self._lookups.listing(event.peer))
+
+    def _sessions_asked(self, event: e.SessionsAsked, _now: float) -> None:
+        self._listings.sessions(event)
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -395,4 +400,5 @@ class SchedulerState:
         e.ProviderLeft: _provider_left,
         e.SessionOver: _session_over,
         e.GridAsked: _grid_asked,
+        e.SessionsAsked: _sessions_asked,
     }

@@ -24,7 +24,7 @@ def suspend(desk: Desk, tenant: Tenant, suspension: Suspension) -> None:
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
     else:
-        desk.give(slot, yielded(tenant.need.hold), tenant.bundle)
+        desk.give(slot, yielded(tenant.need.hold), tenant.spec.session, tenant.bundle)
     desk.pause_demands(tenant.worker, True)
 
 
@@ -39,6 +39,6 @@ def resume(desk: Desk, tenant: Tenant) -> None:
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
     else:
-        desk.take(slot, yielded(tenant.need.hold), tenant.bundle)
+        desk.take(slot, yielded(tenant.need.hold), tenant.spec.session, tenant.bundle)
         (tenant.bundle or slot).forced = True
     desk.pause_demands(tenant.worker, False)

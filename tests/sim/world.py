@@ -18,7 +18,7 @@ from guactors.caller.core import CallerCore
 from guactors.config import Timing
 from guactors.ids import KINDS
 from guactors.messages import Hello, Versions
-from tests.sim import faults
+from tests.sim import faults, terms
 from tests.sim.caller import SimCaller
 from tests.sim.clock import Clock
 from tests.sim.flow import Flow
@@ -120,7 +120,10 @@ class World:
             if driver is not None:
                 driver.caller.news(source)
 
-        hello = Hello(peer, "caller", self.versions, 1, host, session, True, peer, "default")
+        hello = Hello(
+            peer, "caller", self.versions, 1, host, session, True, peer, "default",
+            share=terms.draw(self.seed, number).share,
+        )  # fmt: skip
         if self.keys is None:
             transport = SimTransport(self.network, peer, host, news)
             caller = SimCaller(self, transport, hello)

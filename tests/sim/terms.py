@@ -1,0 +1,22 @@
+"""What sessions say of themselves when they begin.
+
+Owns: these draws, from a source of their own, so that the rest of a seed stays what it was. Must
+never: draw while the world runs.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import NamedTuple
+
+
+class Terms(NamedTuple):
+    """As in ``messages.Hello``."""
+
+    share: float
+
+
+def draw(seed: int, number: int) -> Terms:
+    """Of the session of this number. None asks for more than anybody may."""
+    rng = Random(f"session {number} of {seed}")
+    return Terms(rng.choice((1.0, 1.0, 0.5, 0.1)))
