@@ -52,6 +52,7 @@ def init(
     runtime_env: Mapping[str, Any] | None = None,
     timeout: float = 10.0,
     share: float = 1.0,
+    quota: Mapping[str, float] | None = None,
     **others: Any,
 ) -> GridContext:
     """Join a grid, or start one inside this process's life.
@@ -66,9 +67,10 @@ def init(
     sign the functions and classes you send. ``log_to_driver``: show what workers print.
     ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the
     logger ``guactors`` in this process. ``runtime_env``: what all calls run in, see
-    docs/runtime-env.md. ``timeout``: seconds to reach the hub. ``share``: of a busy grid beside
-    others, see docs/priorities.md. Raises HubUnreachable, AuthFailed (PendingApproval until the key
-    is approved), PermissionDenied, VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
+    docs/runtime-env.md. ``timeout``: seconds to reach the hub. ``share``, ``quota``: of the
+    session, see docs/priorities.md. Raises HubUnreachable, AuthFailed (PendingApproval until the
+    key is approved), PermissionDenied, VersionMismatch, UsageError (UnknownOption,
+    AlreadyInitialized).
     """
     _check(others, logging_level, runtime_env)
     with _lock:
@@ -81,13 +83,11 @@ def init(
         session = open_session(
             None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
             Offer(num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory),
-            terms_of(namespace, share),
-            key=key,
-            signers=[signer] if isinstance(signer, str) else signer,
-            echo=log_to_driver,
+            terms_of(namespace, share, quota),
+            key=key, signers=[signer] if isinstance(signer, str) else signer, timeout=timeout,
             fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
-            timeout=timeout,
-        )
+            echo=log_to_driver,
+        )  # fmt: skip
         return _enter(session, runtime_env)
 
 

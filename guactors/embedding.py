@@ -167,6 +167,7 @@ def _connect(
         terms.namespace or session_id,
         store=pin().id,
         share=terms.share,
+        quota=terms.quota or {},
     )
     transport = open_transport(credentials.identity)
     session = Session(

@@ -559,7 +559,8 @@ class Hello(Message, frozen=True, tag=1):
     the z85 CURVE key it dials with, by which listeners elsewhere will know it. ``store``: the
     shared memory that it can look into. ``whose``: the key that the session must belong to, or it
     comes in nowhere; for a local process that works in the session of somebody else. ``share``: a
-    root's, how much its session may use beside others (1 is everybody's)."""
+    root's, how much its session may use beside others (1 is everybody's); ``quota``: how much it is
+    to have at a time, by resource, ``tasks`` and ``actors``."""
 
     peer: Id
     role: Name
@@ -575,6 +576,7 @@ class Hello(Message, frozen=True, tag=1):
     store: Name = ""
     whose: Name = ""
     share: Share = 1.0
+    quota: Amounts = {}
 
 
 class Welcome(Message, frozen=True, tag=2):

@@ -241,7 +241,7 @@ class Admission:
         python = ".".join(hello.versions.python.split(".")[:2])
         joined = e.CallerJoined(
             peer.id, hello.session, python, hello.root, hello.namespace, peer.standing, hello.name,
-            hello.share,
+            hello.share, hello.quota,
         )  # fmt: skip
         return e.ToRoom(TO_SCHEDULER, joined)
 

@@ -33,7 +33,7 @@ class DemandBook:
         """Those whose callers were told that nobody could serve them, and some for whom there is
         hope again."""
         self._of_who: dict[str, dict[Need, Queue]] = {}
-        """Of these, those whose rights and quota count."""
+        """Of these, those whose rights or quota count: by principal, and by session."""
         self.inside: dict[str, dict[Need, Queue]] = {}
         """By placement group, of who waits for room inside."""
         self.stirred: dict[str, None] = {}
@@ -148,21 +148,21 @@ class DemandBook:
     def _opened(self, queue: Queue) -> None:
         need = queue.need
         self.fresh[need] = queue
-        if need.who:
-            self._of_who.setdefault(need.who, {})[need] = queue
+        for who in _whose(need):
+            self._of_who.setdefault(who, {})[need] = queue
 
     def _ended(self, queue: Queue) -> None:
         need = queue.need
         self.fresh.pop(need, None)
         self.ended.append(queue)
-        if need.who:
-            own = self._of_who[need.who]
+        for who in _whose(need):
+            own = self._of_who[who]
             del own[need]
             if not own:
-                del self._of_who[need.who]
+                del self._of_who[who]
 
     def try_anew(self, who: str) -> None:
-        """What hindered this principal may be gone, wherever there is room."""
+        """What hindered this principal or session may be gone, wherever there is room."""
         self.fresh.update(self._of_who.get(who, {}))
 
     def pause(self, caller: str, paused: bool) -> None:
@@ -277,3 +277,8 @@ def _count_queue(index: dict[str, dict[Queue, int]], key: str, queue: Queue, cha
         del queues[queue]
     if not queues:
         del index[key]
+
+
+def _whose(need: Need) -> list[str]:
+    """The principal and the session whose quotas it counts under."""
+    return [who for who in (need.who, need.bound.session if need.bound else "") if who]

@@ -35,6 +35,7 @@ from guactors.scheduling.lines import Lines
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.queues import Demand
+from guactors.scheduling.quotas import ACTORS, TASKS, Quotas, count_running
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Seats, StandingBook
 from guactors.security.marks import Mark, actor_mark, no_mark
@@ -116,6 +117,7 @@ class Desk:
         """Of sessions, as their roots said."""
         self.slots: dict[str, Slot] = {}
         self.demands = DemandBook()
+        self.quotas = Quotas(self.demands.shares)
         self.leases = LeaseBook()
         self.actors = ActorBook()
         self.groups = GroupBook()
@@ -247,6 +249,8 @@ class Desk:
         self.take(lease.slot, lease.taken(), lease.session, lease.bundle)
         self.seats.add(lease)
         self.permission.take(lease.need)
+        if not lease.idle:
+            self.quotas.count(lease.session, TASKS, 1)
         self._count_held(lease)
         demand = self.demands.find(lease.caller, lease.key)
         if demand is not None:
@@ -256,6 +260,8 @@ class Desk:
     def drop_lease(self, lease: Lease) -> None:
         """Take a lease out of everything."""
         self.leases.remove(lease)
+        if not lease.idle:
+            self.quotas.count(lease.session, TASKS, -1)
         if lease.bundle is not None:
             lease.bundle.leases.discard(lease.id)
         self.give(lease.slot, lease.taken(), lease.session, lease.bundle)
@@ -284,6 +290,7 @@ class Desk:
         if lease.idle == was_idle:
             return
         self.leases.changed(lease, was_idle)
+        self.quotas.count(lease.session, TASKS, -1 if lease.idle else 1)
         units = yielded(lease.need.hold)
         if lease.idle:
             self.give(lease.slot, units, lease.session, lease.bundle)
@@ -306,6 +313,8 @@ class Desk:
 
     def give(self, slot: Slot, units: Units, session: str, bundle: Bundle | None = None) -> None:
         """Room comes back."""
+        if session in self.quotas:
+            self.quota_freed(session)
         if bundle is not None:
             bundle.pool.give(units)
             bundle.forced = bundle.forced and bundle.pool.overbooked()
@@ -322,8 +331,29 @@ class Desk:
         self.permission.give(need)
         self.quota_freed(need.who)
 
+    def running(self, session: str) -> dict[str, int]:
+        """How many tasks and actors of the session run, counted anew."""
+        leases = (lease for lease in self.leases if lease.session == session)
+        return count_running(leases, self.actors.of_session(session))
+
+    def bounded(self, need: Need, session: str, kind: str) -> Need:
+        """The need of a task or actor of this session, which may have a quota."""
+        bound = self.quotas.bound(session, kind)
+        return need if need.bound == bound else need._replace(bound=bound)
+
+    def within_quota(self, need: Need) -> bool:
+        """Whether its principal and its session may have this beside what they have."""
+        return self.permission.within_quota(need, self.now) and self.quotas.excess(need) is None
+
+    def group_within_quota(self, group: Group) -> bool:
+        """The same of all bundles that have no room yet."""
+        needs = [bundle.need for bundle in group.unplaced()]
+        within = self.permission.all_within(needs, self.now)
+        return within and self.quotas.excess_of(group.spec.session, needs) is None
+
     def quota_freed(self, who: str) -> None:
-        """Its quota may have been what the others waited for, wherever there is room."""
+        """The quota of this principal or session may have been what others waited for, wherever
+        there is room."""
         if not who:
             return
         self.demands.try_anew(who)
@@ -384,12 +414,14 @@ class Desk:
         self.take(slot, record.taken(), record.spec.session, bundle)
         self.seats.add(record)
         self.permission.take(record.need)
+        self.quotas.count(record.spec.session, ACTORS, 1)
 
     def unseat(self, record: ActorRecord) -> None:
         """It is on no provider any more."""
         slot = record.slot
         if slot is not None:
             slot.actors.discard(record.id)
+            self.quotas.count(record.spec.session, ACTORS, -1)
             if record.bundle is not None:
                 record.bundle.actors.discard(record.id)
             self.give(slot, record.taken(), record.spec.session, record.bundle)

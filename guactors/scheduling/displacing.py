@@ -73,7 +73,7 @@ class Displacing:
             if now < queue.spared_until:
                 continue
             for _ in range(min(queue.waiting, MOST_AT_ONCE)):
-                if not desk.permission.within_quota(need, now):
+                if not desk.within_quota(need):
                     break
                 demand = desk.demands.head(queue)
                 plan = make_plan(desk, need, now, caller=demand.caller)

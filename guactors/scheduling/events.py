@@ -243,7 +243,8 @@ class CallerJoined(Event, frozen=True):
     name: str = ""
     """Of a worker's: the worker."""
     share: float = 1.0
-    """Of a root's session."""
+    """This and ``quota`` of a root's session, as in Hello."""
+    quota: dict[str, float] = {}
 
 
 class CallerLeft(Event, frozen=True):

@@ -210,6 +210,9 @@ def _closed_to(desk: Desk, slot: Slot, question: Question, now: float) -> tuple[
         return question.hold_up
     if not permission.within_quota(need, now):
         return Why.QUOTA, "its principal holds as much as its grants allow"
+    excess = desk.quotas.excess(need)
+    if excess is not None:
+        return Why.QUOTA, str(excess)
     return None
 
 

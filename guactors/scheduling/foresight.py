@@ -23,6 +23,7 @@ from guactors.scheduling.placement import lease_need
 from guactors.scheduling.planning import plan
 from guactors.scheduling.preemption import Plan, Victim
 from guactors.scheduling.queues import Demand
+from guactors.scheduling.quotas import TASKS
 from guactors.scheduling.resources import LIGHT, STEP, Units
 from guactors.scheduling.standing import Tenant
 
@@ -130,6 +131,7 @@ class Foresight:
         """The answer. Raises UsageError for what cannot be planned."""
         desk = self._desk
         need = lease_need(question.shape, caller.python, caller.who)
+        need = desk.bounded(need, caller.session, TASKS)
         if need.wish.group:
             raise UsageError(
                 "what would run in a placement group cannot be planned: gu list placement-groups "

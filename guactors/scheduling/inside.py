@@ -63,7 +63,7 @@ class Inside:
     def _bundle(self, need: Need, now: float) -> Bundle | None:
         """The emptiest that has room."""
         permission = self._desk.permission
-        if not permission.within_quota(need, now):
+        if not self._desk.within_quota(need):
             return None
         best: Bundle | None = None
         best_rank = (0.0, 0)

@@ -33,7 +33,15 @@ class Judge:
         if demand.need.wish.group:
             self._judge_inside(demand, now)
             return
-        if not demand.waiting or demand.infeasible or desk.candidates(demand.need):
+        if not demand.waiting or demand.infeasible:
+            return
+        excess = desk.quotas.never(demand.need)
+        if excess is not None:
+            self._give_up_hope(demand)
+            if demand.caller in desk.callers:
+                desk.say(demand.caller, DemandInfeasible(demand.key, str(excess)))
+            return
+        if desk.candidates(demand.need):
             return
         later = self._everybody_here()
         if later > now:

@@ -29,6 +29,7 @@ from guactors.scheduling.judge import Judge
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot, lease_need
 from guactors.scheduling.queues import Demand
+from guactors.scheduling.quotas import TASKS
 from guactors.security.marks import lease_mark
 
 MOST_SHAPES = 512
@@ -64,6 +65,7 @@ class LeaseRules:
             need = known
         else:
             need = lease_need(message.shape, caller.python, caller.who)
+        need = desk.bounded(need, caller.session, TASKS)
         if demand is None:
             if not message.count:
                 return
@@ -94,7 +96,8 @@ class LeaseRules:
     def _adopt(self, demand: Demand) -> None:
         """Leases of this caller that a provider reported, but whose demand nobody remembered."""
         for lease in self._desk.leases.keyless.get(demand.caller, {}).values():
-            if not lease.key and lease.need == demand.need:
+            # A provider that reports a lease does not know of quotas.
+            if not lease.key and lease.need == demand.need._replace(bound=None):
                 lease.key = demand.key
                 demand.held.add(lease.id)
 

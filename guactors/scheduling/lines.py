@@ -228,7 +228,8 @@ class Lines:
         for queue, line in self._line_of.items():
             assert queue in line.queues
             assert self._lines[line.kind][line.priority] is line
-            if queue in queues and queue.need not in demands.fresh and not queue.need.who:
+            bounded = queue.need.who or queue.need.bound is not None
+            if queue in queues and queue.need not in demands.fresh and not bounded:
                 assert line.kind is self._index.kind(queue.need, now)
                 found = self._index.choose(queue.need, now, lambda slot: slot in self.refused)
                 assert found is None, f"{found!r} has room for {queue.need}"

@@ -45,7 +45,7 @@ GROUP_COLUMNS: Final = (
     "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
     "node_ids", "is_detached", "reason",
 )  # fmt: skip
-USE_COLUMNS: Final = ("share", "using")
+USE_COLUMNS: Final = ("share", "using", "quota")
 """Of sessions, behind the columns that the hub knows."""
 MOST_TEXT: Final = 1000
 """Characters of a cell."""
@@ -102,12 +102,13 @@ class Listings:
 
     def sessions(self, event: SessionsAsked) -> None:
         """The hub's rows of sessions, each with what it may use and does."""
-        shares = self._desk.demands.shares
+        shares, quotas = self._desk.demands.shares, self._desk.quotas
 
         def row(known: Row) -> Row:
             session = str(known[0])
             used = sorted(shares.used(session).items())
-            return (*known, shares.share(session), _resources(tuple(used)))
+            quota: m.Cell = dict(quotas.of(session))
+            return (*known, shares.share(session), _resources(tuple(used)), quota)
 
         def make(_: m.Query) -> Listing:
             return Listing((*event.columns, *USE_COLUMNS), map(row, event.rows))

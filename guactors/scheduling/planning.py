@@ -45,6 +45,7 @@ class Sketch(Desk):
         self.slots = {slot.peer: copied for slot, copied in self._copies.items()}
         self.seats = desk.seats.sketch(self._copies)
         self.permission = desk.permission.sketch()
+        self.quotas = desk.quotas.sketch()
         self.leases, self.actors = copy(desk.leases), copy(desk.actors)
         self.leases.by_id = dict(desk.leases.by_id)
         self.actors.live = dict(desk.actors.live)
@@ -81,6 +82,7 @@ class Sketch(Desk):
         slot.leases.add(lease.id)
         slot.pool.take(need.hold)
         self.permission.take(need)
+        self.quotas.take(need)
         self._nearest.clear()
 
     def yields(self, victim: Victim, slot: Slot, priority: int, now: float) -> None:
@@ -141,8 +143,7 @@ class Rehearsal:
         return Outlook(found, missing, misses(desk, question, self._now), never)
 
     def _wanted(self) -> bool:
-        within = self._desk.permission.within_quota
-        return len(self._places) < self._count and within(self._need, self._now)
+        return len(self._places) < self._count and self._desk.within_quota(self._need)
 
     def _turn(self) -> Turn:
         asker, more = self._caller, len(self._places)

@@ -34,6 +34,7 @@ from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Slot
 from guactors.scheduling.queues import Queue
+from guactors.scheduling.quotas import ACTORS, TASKS
 from guactors.scheduling.recall import LOOK_AGAIN, Victims
 from guactors.scheduling.rejoin import Rejoin
 from guactors.security.marks import Mark, no_mark
@@ -158,7 +159,7 @@ class SchedulerState:
         """Serve the queues of one priority in turn; returns those that found no room."""
         desk, tight = self.desk, list[Queue]()
         while (queue := level.next()) is not None:
-            allowed = desk.permission.within_quota(queue.need, now)
+            allowed = desk.within_quota(queue.need)
             demand = desk.demands.head(queue)
             slot = level.choose(queue, demand.prefer) if allowed else None
             if slot is None:
@@ -206,7 +207,7 @@ class SchedulerState:
             self.desk.rights_changed(event.standing.principal)
         if event.root:
             self.desk.namespaces[event.session] = event.namespace
-            self.desk.demands.entitle(event.session, event.share)
+            self._terms(event, now)
         caller.epoch += 1
         if event.root:
             self.desk.reopen(event.session)
@@ -217,6 +218,20 @@ class SchedulerState:
                 self.desk.demands.move(demand, need, demand.shape)
                 self._judge.judge(demand, now)
         self._rejoin.owner_came(caller)
+
+    def _terms(self, event: e.CallerJoined, now: float) -> None:
+        """What the root of a session says of it."""
+        desk, session = self.desk, event.session
+        desk.demands.entitle(session, event.share)
+        if desk.quotas.of(session) == event.quota:
+            return
+        desk.quotas.bind(session, event.quota, desk.running(session))
+        for demand in list(desk.demands):
+            if demand.session == session:
+                kind = ACTORS if demand.is_actor else TASKS
+                need = desk.bounded(demand.need, session, kind)
+                desk.demands.move(demand, need, demand.shape)
+                self._judge.judge(demand, now)
 
     def _standing_changed(self, event: e.StandingChanged, now: float) -> None:
         """Other rights, or none: what may not be any more ends, unless it may finish."""
@@ -313,6 +328,7 @@ class SchedulerState:
         self._actors.session_over(event.session, event.reason)
         self._groups.session_over(event.session, event.reason)
         desk.demands.shares.forget(event.session)
+        desk.quotas.forget(event.session)
 
     def _grid_asked(self, event: e.GridAsked, _now: float) -> None:
         self._listings.grid(event, self._lookups.listing(event.peer))

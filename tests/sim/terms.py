@@ -14,9 +14,11 @@ class Terms(NamedTuple):
     """As in ``messages.Hello``."""
 
     share: float
+    quota: dict[str, float]
 
 
 def draw(seed: int, number: int) -> Terms:
     """Of the session of this number. None asks for more than anybody may."""
     rng = Random(f"session {number} of {seed}")
-    return Terms(rng.choice((1.0, 1.0, 0.5, 0.1)))
+    quota = rng.choice(({}, {}, {}, {"CPU": 2.0}, {"tasks": 2.0}, {"CPU": 3.0, "actors": 2.0}))
+    return Terms(rng.choice((1.0, 1.0, 0.5, 0.1)), quota)

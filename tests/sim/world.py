@@ -120,9 +120,10 @@ class World:
             if driver is not None:
                 driver.caller.news(source)
 
+        said = terms.draw(self.seed, number)
         hello = Hello(
             peer, "caller", self.versions, 1, host, session, True, peer, "default",
-            share=terms.draw(self.seed, number).share,
+            share=said.share, quota=said.quota,
         )  # fmt: skip
         if self.keys is None:
             transport = SimTransport(self.network, peer, host, news)
