@@ -176,7 +176,7 @@ class ActorRules:
             self.bury(record, DeathReport("group_removed", f"{gone.id} is gone: {gone.reason}"))
             return
         if self._desk.demands.find(spec.owner, record.id) is None:
-            need = self._desk.bounded(record.need, spec.session, ACTORS)
+            need = self._desk.allowance.bounded(record.need, spec.session, ACTORS)
             demand = self._desk.demands.add(
                 spec.owner, record.id, need, spec.shape, 1, session=spec.session,
                 is_actor=True,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from guactors.messages import Shape
+from guactors.scheduling.aging import Aging
 from guactors.scheduling.heap import Rank, Turn
 from guactors.scheduling.placement import Need
 from guactors.scheduling.queues import Demand, Queue
@@ -21,6 +22,8 @@ class DemandBook:
     """All demands and their queues."""
 
     def __init__(self) -> None:
+        self.aging: Aging | None = None
+        """None where nothing ages."""
         self.shares = ShareBook()
         self._by_caller: dict[str, dict[str, Demand]] = {}
         self.queues: dict[Need, Queue] = {}
@@ -108,12 +111,22 @@ class DemandBook:
         group = need.wish.group
         return self.inside.setdefault(group, {}) if group else self.queues
 
+    def find_queue(self, need: Need) -> Queue | None:
+        """Of those who wait with this need, if there are any."""
+        group = need.wish.group
+        queues = self.queues if not group else self.inside.get(group, {})
+        return queues.get(need)
+
+    def level(self, demand: Demand) -> int:
+        """The priority that it counts as, by how long the oldest of its queue has waited."""
+        queue = self.find_queue(demand.need) if demand.queued else None
+        return queue.level if queue is not None else demand.need.priority
+
     def refresh(self, demand: Demand) -> None:
         """Something about the demand has changed: bring its queue up to date."""
         waiting = demand.waiting
         group = demand.need.wish.group
-        queues = self.queues if not group else self.inside.get(group, {})
-        queue = queues.get(demand.need)
+        queue = self.find_queue(demand.need)
         if queue is None:
             if not waiting:
                 return
@@ -134,9 +147,14 @@ class DemandBook:
             queue.put(demand)
             if change:
                 queue.enter(demand)
+                if self.aging is not None:
+                    self.aging.begins(queue, demand)
         else:
             queue.drop(demand)
+            if change and self.aging is not None:
+                self.aging.ends(queue, demand)
             if not queue.waiting:
+                queues = self.shelf(demand.need)
                 del queues[demand.need]
                 self.stuck.pop(demand.need, None)
                 if group and not queues:
@@ -178,6 +196,10 @@ class DemandBook:
         demand.turn = self._counter
         self._turn_of[demand.caller] = self._counter
         self.shares.served(demand.session, self._counter)
+        if self.aging is not None and demand.queued:
+            queue = self.find_queue(demand.need)
+            assert queue is not None, f"{demand} waits in no queue"
+            self.aging.begins(queue, demand)
         for queue in self._queues_with.get(demand.session, ()):
             if queue.stirred is not None:
                 queue.stirred[queue] = None
@@ -268,6 +290,8 @@ class DemandBook:
         assert found == expected, f"queues drifted: {found} != {expected}"
         for queue in self.every_queue():
             assert self.head(queue).waiting > 0
+            if self.aging is not None:
+                self.aging.check(queue)
 
 
 def _count_queue(index: dict[str, dict[Queue, int]], key: str, queue: Queue, change: int) -> None:

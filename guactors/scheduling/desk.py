@@ -16,6 +16,8 @@ from guactors.config import Timing
 from guactors.messages import ActorSpec, CreateActor, DeathReport, Message
 from guactors.scheduling.actors import ActorBook, ActorRecord
 from guactors.scheduling.agenda import Agenda
+from guactors.scheduling.aging import Aging
+from guactors.scheduling.allowance import Allowance
 from guactors.scheduling.demand import DemandBook
 from guactors.scheduling.events import (
     WORKER,
@@ -35,7 +37,7 @@ from guactors.scheduling.lines import Lines
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.queues import Demand
-from guactors.scheduling.quotas import ACTORS, TASKS, Quotas, count_running
+from guactors.scheduling.quotas import ACTORS, TASKS, Quotas
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Seats, StandingBook
 from guactors.security.marks import Mark, actor_mark, no_mark
@@ -116,12 +118,12 @@ class Desk:
         self.namespaces: dict[str, str] = {}
         """Of sessions, as their roots said."""
         self.slots: dict[str, Slot] = {}
+        self.agenda = Agenda()
         self.demands = DemandBook()
         self.quotas = Quotas(self.demands.shares)
         self.leases = LeaseBook()
         self.actors = ActorBook()
         self.groups = GroupBook()
-        self.agenda = Agenda()
         self.out: list[Effect] = []
         self.roomier: dict[str, Slot] = {}
         """Providers that have got more room since the last placement."""
@@ -137,8 +139,14 @@ class Desk:
         self.seats = Seats()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
+        self.allowance = Allowance(self)
         self.index = Index(self.slots, self.permission.permits)
         self.lines = Lines(self.demands, self.index, self.standing)
+        if timing.aging:
+            self.demands.aging = Aging(
+                timing.aging, self.agenda, lambda: self.now, self.demands.find_queue,
+                self.lines.level_changed,
+            )  # fmt: skip
         self.coming: dict[str, Slot] = {}
         """Providers whose Offer is awaited."""
 
@@ -314,7 +322,7 @@ class Desk:
     def give(self, slot: Slot, units: Units, session: str, bundle: Bundle | None = None) -> None:
         """Room comes back."""
         if session in self.quotas:
-            self.quota_freed(session)
+            self.allowance.freed(session)
         if bundle is not None:
             bundle.pool.give(units)
             bundle.forced = bundle.forced and bundle.pool.overbooked()
@@ -329,36 +337,7 @@ class Desk:
 
     def _hold_less(self, need: Need) -> None:
         self.permission.give(need)
-        self.quota_freed(need.who)
-
-    def running(self, session: str) -> dict[str, int]:
-        """How many tasks and actors of the session run, counted anew."""
-        leases = (lease for lease in self.leases if lease.session == session)
-        return count_running(leases, self.actors.of_session(session))
-
-    def bounded(self, need: Need, session: str, kind: str) -> Need:
-        """The need of a task or actor of this session, which may have a quota."""
-        bound = self.quotas.bound(session, kind)
-        return need if need.bound == bound else need._replace(bound=bound)
-
-    def within_quota(self, need: Need) -> bool:
-        """Whether its principal and its session may have this beside what they have."""
-        return self.permission.within_quota(need, self.now) and self.quotas.excess(need) is None
-
-    def group_within_quota(self, group: Group) -> bool:
-        """The same of all bundles that have no room yet."""
-        needs = [bundle.need for bundle in group.unplaced()]
-        within = self.permission.all_within(needs, self.now)
-        return within and self.quotas.excess_of(group.spec.session, needs) is None
-
-    def quota_freed(self, who: str) -> None:
-        """The quota of this principal or session may have been what others waited for, wherever
-        there is room."""
-        if not who:
-            return
-        self.demands.try_anew(who)
-        self.groups.look_again()
-        self.demands.stir(*self.demands.inside)
+        self.allowance.freed(need.who)
 
     def who_is(self, principal: str) -> str:
         """As in Need, of whom a provider's report names; of a local process or an owner nothing is

@@ -73,7 +73,7 @@ class Displacing:
             if now < queue.spared_until:
                 continue
             for _ in range(min(queue.waiting, MOST_AT_ONCE)):
-                if not desk.within_quota(need):
+                if not desk.allowance.within(need):
                     break
                 demand = desk.demands.head(queue)
                 plan = make_plan(desk, need, now, caller=demand.caller)

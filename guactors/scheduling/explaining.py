@@ -93,9 +93,11 @@ class Miss(NamedTuple):
 
 class Question(NamedTuple):
     """What is asked about: a need of the caller ``of``, as ``viewer`` may see it. ``keeper``: the
-    priority for which a provider is kept from it; ``hold_up``: what keeps it from all."""
+    priority for which a provider is kept from it; ``hold_up``: what keeps it from all. ``level``:
+    the priority that it counts as (``aging``)."""
 
     need: Need
+    level: int
     of: str
     viewer: Caller
     keeper: Callable[[Slot], int | None]
@@ -110,17 +112,17 @@ def explain(desk: Desk, claimed: Kept, demand: Demand, viewer: Caller, now: floa
     need, demands = demand.need, desk.demands
     queue = demands.shelf(need).get(need) if demand.waiting else None
     if queue is not None:
-        turn = queue.turn()
+        turn, level = queue.turn(), queue.level
     else:
-        turn = demands.next_turn(demand.session, demand.caller, need)
+        turn, level = demands.next_turn(demand.session, demand.caller, need), need.priority
     desk.lines.settle()
     keepers = Keepers(desk.lines, claimed, now, desk.index.is_nearest)
     names = frozenset(name for name, _ in need.hold)
 
     def keeper(slot: Slot) -> int | None:
-        return keepers.of(slot, need, names, turn)
+        return keepers.of(slot, need, level, names, turn)
 
-    question = Question(need, demand.caller, viewer, keeper, _hold_up(demand))
+    question = Question(need, level, demand.caller, viewer, keeper, _hold_up(demand))
     if need.wish.group:
         return _in_group(desk, question, now)
     return misses(desk, question, now)
@@ -147,7 +149,7 @@ def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
         return _short(desk, slot, question, now)
     keeper = question.keeper(slot)
     if keeper is not None:
-        return _kept(desk, slot, need, keeper)
+        return _kept(desk, slot, question, keeper)
     return Miss(slot, Why.NOTHING, "it has room, and its turn comes next")
 
 
@@ -226,7 +228,7 @@ def _short(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     found = _missing(desk, slot, slot.pool, outside, question)
     looked = survey(desk, slot, need, question.of, now)
     preemption, text = _no_victim(desk, question, looked, now)
-    ahead = _ahead(desk, need)
+    ahead = _ahead(desk, question)
     return found._replace(
         preemption=preemption, detail="; ".join(filter(None, (found.detail, text, ahead)))
     )
@@ -315,19 +317,19 @@ _SENTENCES: Final = {
 }
 
 
-def _ahead(desk: Desk, need: Need) -> str:
+def _ahead(desk: Desk, question: Question) -> str:
     """Who waits before it for the same, in words."""
     before = sum(
         queue.waiting for queue in desk.demands.queues.values()
-        if queue.need.priority > need.priority and contends(queue.need, need)
+        if queue.level > question.level and contends(queue.need, question.need)
     )  # fmt: skip
     return f"behind {before} of higher priority" if before else ""
 
 
-def _kept(desk: Desk, slot: Slot, need: Need, keeper: int) -> Miss:
-    if keeper > need.priority:
+def _kept(desk: Desk, slot: Slot, question: Question, keeper: int) -> Miss:
+    if keeper > question.level:
         text = f"its room is kept for work of priority {keeper}"
-        ahead = _ahead(desk, need)
+        ahead = _ahead(desk, question)
         return Miss(slot, Why.BEHIND, f"{text}; {ahead}" if ahead else text)
     return Miss(slot, Why.KEPT, "its room is kept for others whose turn comes first")
 

@@ -30,7 +30,7 @@ from guactors.scheduling.standing import Tenant
 EXPLANATIONS: Final = "explanations"
 COLUMNS: Final = (
     "demand_id", "kind", "job_id", "priority", "waiting", "node_id", "node_name", "reason",
-    "preemption", "detail", "asked", "free", "still",
+    "preemption", "detail", "asked", "free", "still", "counts_as",
 )  # fmt: skip
 MOST: Final = 64
 """Demands that are explained in one answer; of the others it is said how many they are."""
@@ -110,6 +110,7 @@ class Foresight:
             _cell(miss.asked),
             _cell(miss.free),
             _cell(miss.still),
+            self._desk.demands.level(demand),
         )
 
     def _running(self, caller: Caller, tenant: Tenant) -> Row:
@@ -122,7 +123,7 @@ class Foresight:
             "actor" if actor else "lease",
             tenant.spec.session if isinstance(tenant, ActorRecord) else tenant.session,
             tenant.need.priority,
-            0, slot.peer, slot.name, word, None, detail, {}, {}, {},
+            0, slot.peer, slot.name, word, None, detail, {}, {}, {}, tenant.need.priority,
         )  # fmt: skip
 
     # --- plans ----------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ class Foresight:
         """The answer. Raises UsageError for what cannot be planned."""
         desk = self._desk
         need = lease_need(question.shape, caller.python, caller.who)
-        need = desk.bounded(need, caller.session, TASKS)
+        need = desk.allowance.bounded(need, caller.session, TASKS)
         if need.wish.group:
             raise UsageError(
                 "what would run in a placement group cannot be planned: gu list placement-groups "

@@ -63,7 +63,7 @@ class Inside:
     def _bundle(self, need: Need, now: float) -> Bundle | None:
         """The emptiest that has room."""
         permission = self._desk.permission
-        if not self._desk.within_quota(need):
+        if not self._desk.allowance.within(need):
             return None
         best: Bundle | None = None
         best_rank = (0.0, 0)
@@ -80,4 +80,4 @@ class Inside:
 
 
 def _turn(queue: Queue) -> tuple[int, object]:
-    return -queue.need.priority, queue.peek()
+    return -queue.level, queue.peek()

@@ -44,7 +44,7 @@ def check(desk: Desk) -> None:
             assert bundle.forced or not bundle.pool.overbooked(), f"{bundle} holds too much"
     desk.demands.shares.check(_use(desk))
     for session in desk.namespaces:
-        desk.quotas.check(session, desk.running(session))
+        desk.quotas.check(session, desk.allowance.running(session))
     desk.standing.check([*desk.leases, *desk.actors])
     desk.seats.check([*desk.leases, *desk.actors])
     for lease in desk.leases:

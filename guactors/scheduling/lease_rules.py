@@ -65,7 +65,7 @@ class LeaseRules:
             need = known
         else:
             need = lease_need(message.shape, caller.python, caller.who)
-        need = desk.bounded(need, caller.session, TASKS)
+        need = desk.allowance.bounded(need, caller.session, TASKS)
         if demand is None:
             if not message.count:
                 return

@@ -1,6 +1,6 @@
 """Which of those that wait are worth a try now, and for whom a provider is kept.
 
-Owns: the queues that wait for room on any provider, in lines of the same kind and priority; which
+Owns: the queues that wait for room on any provider, in lines of the same kind and level; which
 of them may have room since the last round; and which provider is kept free for whom. Must never:
 place anything, or look at a line for which nothing has changed.
 
@@ -30,7 +30,7 @@ FEW = 8
 
 
 class Line:
-    """The queues of one kind and priority: where one finds no room, none does."""
+    """The queues of one kind and level (``aging``): where one finds no room, none does."""
 
     __slots__ = ("_first", "_turns", "dirty", "kind", "priority", "queues", "recalling")
 
@@ -151,7 +151,7 @@ class Lines:
 
     def _enter(self, queue: Queue, kind: Kind) -> Line:
         lines = self._lines.setdefault(kind, {})
-        priority = queue.need.priority
+        priority = queue.level
         line = lines.get(priority)
         if line is None:
             line = lines[priority] = Line(kind, priority)
@@ -162,6 +162,12 @@ class Lines:
         line.queues[queue] = line.dirty[queue] = None
         queue.stirred = line.dirty
         return line
+
+    def level_changed(self, queue: Queue) -> None:
+        """It goes into another line, and is tried there. Inside a group there are none."""
+        if queue in self._line_of:
+            self._leave(queue)
+            self._demands.fresh[queue.need] = queue
 
     def _leave(self, queue: Queue) -> None:
         line = self._line_of.pop(queue)
@@ -228,6 +234,7 @@ class Lines:
         for queue, line in self._line_of.items():
             assert queue in line.queues
             assert self._lines[line.kind][line.priority] is line
+            assert line.priority == queue.level, f"{queue.need} is in the line of {line.priority}"
             bounded = queue.need.who or queue.need.bound is not None
             if queue in queues and queue.need not in demands.fresh and not bounded:
                 assert line.kind is self._index.kind(queue.need, now)
@@ -256,14 +263,16 @@ class Keepers:
         """Some provider has got less room."""
         self._near.clear()
 
-    def of(self, slot: Slot, need: Need, names: frozenset[str], turn: Turn) -> int | None:
-        """The priority, the need's own at the least, for which the slot is kept from the need, that
+    def of(
+        self, slot: Slot, need: Need, level: int, names: frozenset[str], turn: Turn
+    ) -> int | None:
+        """The level, the need's own at the least, for which the slot is kept from the need, that
         asks for the resources ``names`` and has this turn; None if it is not."""
         if any(s is slot and contends(n, need) for n, s in self._kept):
-            return need.priority
+            return level
         if self._lines.standing.keeps(slot.peer, need):
-            return need.priority
-        return self._waits(slot, need.priority, names, turn)
+            return level
+        return self._waits(slot, level, names, turn)
 
     def _waits(self, slot: Slot, level: int, names: frozenset[str], turn: Turn) -> int | None:
         """That of somebody who waits with a higher priority, or of an equal whose turn comes first
@@ -335,7 +344,7 @@ class Round:
         """The provider for the queue's next."""
 
         def shut(slot: Slot) -> bool:
-            if self._keepers.of(slot, queue.need, line.kind.names, turn) is None:
+            if self._keepers.of(slot, queue.need, line.priority, line.kind.names, turn) is None:
                 return False
             self._lines.refused[slot] = None
             return True

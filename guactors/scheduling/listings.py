@@ -39,7 +39,7 @@ LEASE_COLUMNS: Final = (
 )  # fmt: skip
 DEMAND_COLUMNS: Final = (
     "required_resources", "waiting", "kind", "priority", "labels", "runtime", "image", "callers",
-    "infeasible",
+    "infeasible", "counts_as",
 )  # fmt: skip
 GROUP_COLUMNS: Final = (
     "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
@@ -196,7 +196,10 @@ def _demand(desk: Desk, caller: Caller) -> Listing:
     for demand in desk.demands:
         if demand.waiting and sees_peer(desk, caller, demand.caller):
             found.setdefault((demand.is_actor, demand.need), []).append(demand)
-    rows = [_demand_row(is_actor, need, wanted) for (is_actor, need), wanted in found.items()]
+    rows = [
+        (*_demand_row(is_actor, need, wanted), desk.demands.level(wanted[0]))
+        for (is_actor, need), wanted in found.items()
+    ]
     return Listing(DEMAND_COLUMNS, rows)
 
 

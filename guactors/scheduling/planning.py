@@ -11,6 +11,7 @@ from copy import copy
 from typing import NamedTuple
 
 from guactors.scheduling import placement
+from guactors.scheduling.allowance import Allowance
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.explaining import Kept, Miss, Question, misses
 from guactors.scheduling.heap import Turn
@@ -46,6 +47,7 @@ class Sketch(Desk):
         self.seats = desk.seats.sketch(self._copies)
         self.permission = desk.permission.sketch()
         self.quotas = desk.quotas.sketch()
+        self.allowance = Allowance(self)
         self.leases, self.actors = copy(desk.leases), copy(desk.actors)
         self.leases.by_id = dict(desk.leases.by_id)
         self.actors.live = dict(desk.actors.live)
@@ -137,20 +139,20 @@ class Rehearsal:
         found, desk, need = self._places, self._desk, self._need
         if len(found) == self._count:
             return Outlook(found)
-        question = Question(need, self._caller.peer, self._caller, self._keeper)
+        question = Question(need, need.priority, self._caller.peer, self._caller, self._keeper)
         never = "" if desk.candidates(need) else _never(desk, need, self._now)
         missing = self._count - len(found)
         return Outlook(found, missing, misses(desk, question, self._now), never)
 
     def _wanted(self) -> bool:
-        return len(self._places) < self._count and self._desk.within_quota(self._need)
+        return len(self._places) < self._count and self._desk.allowance.within(self._need)
 
     def _turn(self) -> Turn:
         asker, more = self._caller, len(self._places)
         return self._desk.demands.next_turn(asker.session, asker.peer, self._need, more)
 
     def _keeper(self, slot: Slot) -> int | None:
-        return self._keepers.of(slot, self._need, self._names, self._turn())
+        return self._keepers.of(slot, self._need, self._need.priority, self._names, self._turn())
 
     def _place(self) -> None:
         desk, need = self._desk, self._need

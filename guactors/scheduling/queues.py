@@ -73,7 +73,9 @@ class Queue:
         "blocked",
         "blocked_since",
         "in_vain",
+        "level",
         "need",
+        "since",
         "spared_until",
         "stirred",
         "waiting",
@@ -85,6 +87,10 @@ class Queue:
         self.need = need
         self._level_of = level_of
         self._rank_of = rank_of
+        self.level = need.priority
+        """Its priority, and more where it has aged."""
+        self.since: dict[Demand, float] = {}
+        """Where there is aging: since when each has waited, the oldest first."""
         self.waiting = 0
         self.blocked = False
         """Inside a placement group: no room there when last tried."""

@@ -88,6 +88,8 @@ class Victims:
         for queue in self._next():
             underway = leases.recallable.coming(queue.need, now - PATIENCE)
             wanted = min(queue.waiting - underway, MOST_AT_ONCE - len(found))
+            if queue.level > queue.need.priority:
+                wanted = min(wanted, 1 - underway)  # one that is served is as young as all
             victims = list(islice(self._search(queue, underway), max(0, wanted)))
             found += [(victim, queue) for victim in victims]
             if len(victims) < wanted:
@@ -100,7 +102,7 @@ class Victims:
         every: Iterable[Queue] = self._desk.lines.every()
         if demands.stuck:
             every = [*every, *demands.stuck.values()]
-            every = sorted(every, key=lambda queue: -queue.need.priority)
+            every = sorted(every, key=lambda queue: -queue.level)
         start, seen = self._passed, 0
         more = False
         for queue in islice(every, start, start + MOST_QUEUES):
@@ -121,19 +123,19 @@ class Victims:
         callers = max(1, queue.callers())
         own = desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
         asks = self._balance.asking(queue, demand, underway)
-        if not self._hope(demand, asks, need.priority, own + underway // callers):
+        if not self._hope(demand, asks, queue.level, own + underway // callers):
             return
-        levels = desk.leases.recallable.up_to(need.priority)
+        levels = desk.leases.recallable.up_to(queue.level)
         there = desk.candidates(need)
         if len(there) <= MOST_SIFTED:
-            levels = _on(desk, there, need.priority)
+            levels = _on(desk, there, queue.level)
             self._effort += sum(len(slot.leases) for slot in there)
         self._left = MOST_CHECKED
         for caller in self._sifted(levels, asks):
             while self._left > 0:
                 share = own + underway // callers
                 asks = self._balance.asking(queue, demand, underway)
-                lease = self._of_caller(caller, levels, there, demand, underway, share, asks)
+                lease = self._of_caller(caller, levels, there, queue, demand, underway, share, asks)
                 if lease is None:
                     break
                 self._taken.add(lease.id)
@@ -145,8 +147,8 @@ class Victims:
                 yield lease
 
     def _of_caller(
-        self, caller: str, levels: list[dict[str, Held]], there: Collection[Slot], demand: Demand,
-        underway: int, share: int, asks: Asking,
+        self, caller: str, levels: list[dict[str, Held]], there: Collection[Slot], queue: Queue,
+        demand: Demand, underway: int, share: int, asks: Asking,
     ) -> Lease | None:  # fmt: skip
         """One of this caller's leases that may be asked back."""
         session = self._session_of(caller)
@@ -158,7 +160,8 @@ class Victims:
             has = not self._balance.has_nothing(asks)
         for held in levels:
             for other, leases in held.get(caller, {}).items():
-                lower = other.priority < demand.need.priority
+                # Its equals stay that when it has aged: among them fair share decides.
+                lower = other.priority < queue.level and other.priority != queue.need.priority
                 if not (even and has and not lower) and contends(other, demand.need):
                     lease = self._of(leases, there, demand, underway, lower, even)
                     if lease is not None:

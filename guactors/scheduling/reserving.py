@@ -29,7 +29,7 @@ def free_again(desk: Desk, bundle: Bundle) -> None:
         del slot.bundles[bundle]
         desk.give(slot, bundle.need.hold, bundle.group.spec.session)
         desk.permission.release(bundle.need)
-        desk.quota_freed(bundle.need.who)
+        desk.allowance.freed(bundle.need.who)
 
 
 def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:

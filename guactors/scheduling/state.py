@@ -118,6 +118,8 @@ class SchedulerState:
         if self.desk.orphaned:
             self._groups.orphaned(now)
         tight = self._place(now)
+        while self.desk.demands.fresh:
+            tight += self._place(now)  # what was served has not waited for long, and moved down
         if now >= self._look_at():
             tight = list(islice(self.desk.lines.every(), MOST_TIGHT))
         while self._displacing.look(tight, now):
@@ -159,7 +161,7 @@ class SchedulerState:
         """Serve the queues of one priority in turn; returns those that found no room."""
         desk, tight = self.desk, list[Queue]()
         while (queue := level.next()) is not None:
-            allowed = desk.within_quota(queue.need)
+            allowed = desk.allowance.within(queue.need)
             demand = desk.demands.head(queue)
             slot = level.choose(queue, demand.prefer) if allowed else None
             if slot is None:
@@ -225,11 +227,11 @@ class SchedulerState:
         desk.demands.entitle(session, event.share)
         if desk.quotas.of(session) == event.quota:
             return
-        desk.quotas.bind(session, event.quota, desk.running(session))
+        desk.quotas.bind(session, event.quota, desk.allowance.running(session))
         for demand in list(desk.demands):
             if demand.session == session:
                 kind = ACTORS if demand.is_actor else TASKS
-                need = desk.bounded(demand.need, session, kind)
+                need = desk.allowance.bounded(demand.need, session, kind)
                 desk.demands.move(demand, need, demand.shape)
                 self._judge.judge(demand, now)
 

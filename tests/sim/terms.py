@@ -1,4 +1,4 @@
-"""What sessions say of themselves when they begin.
+"""What sessions say of themselves when they begin, and how what waits ages.
 
 Owns: these draws, from a source of their own, so that the rest of a seed stays what it was. Must
 never: draw while the world runs.
@@ -15,6 +15,11 @@ class Terms(NamedTuple):
 
     share: float
     quota: dict[str, float]
+
+
+def aging(seed: int) -> float:
+    """Of the grid, seconds as in ``Timing``: some steps pass while work waits."""
+    return Random(f"aging of {seed}").choice((0.0, 0.0, 0.02, 0.1, 0.5))
 
 
 def draw(seed: int, number: int) -> Terms:

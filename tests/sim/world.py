@@ -63,7 +63,7 @@ class World:
         self.clock = Clock(STARTED)
         self.flow = Flow(STARTED)
         self.network = Network(self.clock, self.rng, self.flow)
-        self.timing = Timing()
+        self.timing = Timing(aging=terms.aging(seed))
         self.versions = Versions("0", "3.11.7")
         self.ledger = Ledger(self)
         self.memory = Memory(self.clock.after)
