@@ -28,6 +28,7 @@ from tests.sim.keys import Keys
 from tests.sim.ledger import Ledger, Violation
 from tests.sim.memory import Memory
 from tests.sim.network import Network, SimListener, SimTransport
+from tests.sim.order import Tally
 from tests.sim.provider import SimProvider
 from tests.sim.rest import leftovers, unrest
 from tests.sim.workload import Driver, Planner
@@ -66,6 +67,7 @@ class World:
         self.timing = Timing(aging=terms.aging(seed))
         self.versions = Versions("0", "3.11.7")
         self.ledger = Ledger(self)
+        self.tally = Tally(seeds=1)
         self.memory = Memory(self.clock.after)
         self.keys = Keys(self) if keyed else None
         self.hub: SimHub | None = None
@@ -248,6 +250,8 @@ class World:
         for driver in self.living_drivers():
             self.end_caller(driver, polite=True)
         self._until(lambda: not leftovers(self), lambda: leftovers(self))
+        self.tally.runs = self.ledger.runs
+        self.tally.settled = sum(record.settled is not None for record in self.ledger.records)
 
     def _at_rest(self) -> bool:
         for driver in self.living_drivers():
