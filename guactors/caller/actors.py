@@ -199,7 +199,7 @@ class ActorBook:
     @staticmethod
     def _enqueue(actor: RemoteActor, task: Task) -> None:
         queue = actor.queue
-        if task.priority and queue and queue[-1].priority < task.priority:
+        if queue and queue[-1].priority < task.priority:
             place = next(i for i, other in enumerate(queue) if other.priority < task.priority)
             queue.insert(place, task)
         else:
@@ -211,7 +211,7 @@ class ActorBook:
             return
         queue = actor.queue
         while queue and queue[0].unmet == 0:
-            if len(target.in_flight) >= WINDOW and queue[0].priority <= 0:
+            if len(target.in_flight) >= WINDOW and queue[0].priority <= target.lowest:
                 break
             if not (self.objects.all_here or self.gather(queue[0])):
                 break

@@ -21,8 +21,8 @@ class Target:
     """The outbox and the unanswered calls of one worker."""
 
     __slots__ = (
-        "blocked", "buffers", "defined", "endpoints", "in_flight", "last_reply", "lost", "outbox",
-        "peer", "provider",
+        "blocked", "buffers", "defined", "endpoints", "in_flight", "last_reply", "lost", "lowest",
+        "outbox", "peer", "provider",
     )  # fmt: skip
 
     def __init__(self, peer: str, endpoints: list[Endpoint], provider: str = "") -> None:
@@ -35,6 +35,8 @@ class Target:
         self.defined: set[bytes] = set()
         self.blocked = False
         self.lost = False
+        self.lowest = 0
+        """Of the priorities that went out since nothing was in flight."""
         self.last_reply = 0.0
 
     def add(self, task: Task, objects: ObjectTable, blobs: dict[bytes, Define], now: float) -> None:
@@ -45,6 +47,8 @@ class Target:
             objects.effects.append(SendPeer(self.peer, _define(blobs[task.fn], task, lent)))
         task.peer = self.peer
         task.sent_at = now
+        if task.priority < self.lowest or not self.in_flight:
+            self.lowest = task.priority
         self.in_flight[task.id] = task
         args = task.args
         if (

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from guactors.actors.mailbox import Priority, PriorityMailbox
 from guactors.messages import Call
 from guactors.transport.base import Frame
+from guactors.worker.call_queue import CallQueue
 
 DRAIN_EVERY = 0.001
 """Seconds after which arrivals are looked at even though calls wait: they may be more urgent."""
@@ -39,27 +39,20 @@ class Item(Struct, eq=False):
         return self.link, self.call.id
 
 
-def level(priority: int) -> Priority:
-    """The mailbox level of a call's priority."""
-    if priority == 0:
-        return Priority.NORMAL
-    return Priority.HIGH if priority > 0 else Priority.LOW
-
-
 class Intake:
     """Calls accepted and not started."""
 
     def __init__(self) -> None:
-        self.mailbox: PriorityMailbox[Item] = PriorityMailbox(capacity=None)
-        self.groups: dict[str, PriorityMailbox[Item]] = {}
+        self.mailbox: CallQueue[Item] = CallQueue()
+        self.groups: dict[str, CallQueue[Item]] = {}
         """Apart from it, what waits for the concurrency groups of an actor."""
 
     def divide(self, groups: Iterable[str]) -> None:
         """From here on calls that name one of these groups wait apart."""
         for group in groups:
-            self.groups[group] = PriorityMailbox(capacity=None)
+            self.groups[group] = CallQueue()
 
-    def _mailboxes(self) -> list[PriorityMailbox[Item]]:
+    def _mailboxes(self) -> list[CallQueue[Item]]:
         return [self.mailbox, *self.groups.values()]
 
     def add(self, link: str, calls: Sequence[Call], buffers: Sequence[Frame], now: float) -> None:
@@ -68,7 +61,7 @@ class Intake:
         put = self.mailbox.put
         for call in calls:
             if not (call.buffers or call.deps or call.remaining or call.priority or call.group):
-                put(Item(link, call), Priority.NORMAL, now)
+                put(Item(link, call), 0)
                 continue
             own: Sequence[Frame] = ()
             count = call.buffers
@@ -79,7 +72,7 @@ class Intake:
                 position += count
             expires = now + call.remaining if call.remaining else 0.0
             mailbox = self.groups.get(call.group, self.mailbox)
-            mailbox.put(Item(link, call, own, expires), level(call.priority), now)
+            mailbox.put(Item(link, call, own, expires), call.priority)
 
     def cancel(self, link: str, call: int) -> Item | None:
         """Take out a call that has not started; None when it is not here."""

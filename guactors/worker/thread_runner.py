@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from guactors.actors.mailbox import PriorityMailbox
 from guactors.context import ActorExit
 from guactors.worker import execution
+from guactors.worker.call_queue import CallQueue
 from guactors.worker.execution import Outcome
 from guactors.worker.intake import Item
 from guactors.worker.serving import Borrowed, answer
@@ -29,7 +29,7 @@ class Crew:
     """The threads of one concurrency group. There is one token for each call that waits: a thread
     that gets one takes the most urgent call, or none when it was cancelled."""
 
-    def __init__(self, name: str, size: int, mailbox: PriorityMailbox[Item]) -> None:
+    def __init__(self, name: str, size: int, mailbox: CallQueue[Item]) -> None:
         self.name = name
         self.mailbox = mailbox
         self.tokens: SimpleQueue[bool] = SimpleQueue()

@@ -187,6 +187,39 @@ def test_a_threaded_actor_overtakes_without_being_asked(tmp_path: Path) -> None:
         Log.options(max_concurrency=2, allow_out_of_order_execution=False).remote()
 
 
+@gu.remote(max_concurrency=1, concurrency_groups={"side": 1})
+class Register:
+    """Notes in which order its calls run."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.seen: list[int] = []
+
+    def hold(self) -> None:
+        self.gate.wait(20)
+
+    def note(self, what: int) -> None:
+        self.seen.append(what)
+
+    def all(self) -> list[int]:
+        return self.seen
+
+    @gu.method(concurrency_group="side")
+    def begin(self) -> None:
+        """It arrives behind all that was sent before."""
+        self.gate.set()
+
+
+def test_calls_queued_at_one_actor_run_by_their_exact_priorities() -> None:
+    register = Register.remote()
+    register.hold.remote()
+    order = [0, 5, -5, 50, 5, 0, 49, -6]
+    for priority in order:
+        register.note.options(priority=priority).remote(priority)
+    register.begin.remote()
+    assert gu.get(register.all.options(priority=-7).remote(), timeout=20) == sorted(order)[::-1]
+
+
 def test_a_handle_may_have_so_many_calls_pending() -> None:
     actor = Groups.options(max_pending_calls=3).remote()
     for _ in range(10):

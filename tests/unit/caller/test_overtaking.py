@@ -41,6 +41,22 @@ def test_a_plain_actor_keeps_the_order(bench: Bench) -> None:
     assert bench.calls("w-1") == [first, second]
 
 
+@pytest.mark.parametrize(("below", "above"), [(-5, 0), (0, 1), (5, 50)])
+def test_a_full_window_holds_up_equals_and_lets_a_higher_priority_through(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, below: int, above: int
+) -> None:
+    monkeypatch.setattr("guactors.caller.actors.WINDOW", 2)
+    actor = bench.actor()
+    bench.alive()
+    first, second = (bench.call(actor, priority=below) for _ in range(2))
+    assert bench.calls("w-1") == [first, second]
+    equal, urgent = bench.call(actor, priority=below), bench.call(actor, priority=above)
+    assert bench.calls("w-1") == [urgent]
+    for id in (first, second):
+        bench.reply("w-1", id)
+    assert bench.calls("w-1") == [equal]
+
+
 def test_an_unordered_actor_runs_what_is_ready(bench: Bench) -> None:
     actor = bench.actor()
     actor.unordered = True
