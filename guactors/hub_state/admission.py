@@ -158,12 +158,12 @@ class Admission:
         if peer is not None and peer.role != hello.role:
             text = f"{peer.id} is a {peer.role} already, it cannot be a {hello.role} as well"
             return desk.fault(link, "unexpected", text, now)
-        wrong = self._mismatch(hello, standing, user, peer, now)
-        if wrong:
-            return self._refuse(link, hello, "session", wrong, standing.principal)
         if hello.share > USUAL and not standing.rights.everything:
             text = f"share={hello.share:g}: more than {USUAL:g} is for the grid's owner"
             return self._refuse(link, hello, "share", text, standing.principal)
+        wrong = self._mismatch(hello, standing, user, peer, now)
+        if wrong:
+            return self._refuse(link, hello, "session", wrong, standing.principal)
         effects: list[e.Effect] = []
         if peer is None:
             peer = desk.peers.join(hello, link, standing, user, now)
