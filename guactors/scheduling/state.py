@@ -22,6 +22,7 @@ from guactors import messages as m
 from guactors.config import Timing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
+from guactors.scheduling.aging import highest
 from guactors.scheduling.claims import Claims
 from guactors.scheduling.desk import Caller, Desk, EndedSession
 from guactors.scheduling.displacing import Displacing
@@ -147,7 +148,7 @@ class SchedulerState:
         stood = self._displacing.stood_on(roomier.values())
         back = sorted(stood)
         for level in tries.levels() if tries is not None else ():
-            while tries is not None and back and back[-1] >= level.priority:
+            while tries is not None and back and self._returns_at(back[-1]) >= level.priority:
                 for slot in self._displacing.bring_back(stood[back.pop()], now):
                     tries.taken(slot)
             tight += self._place_level(level, now)
@@ -156,6 +157,10 @@ class SchedulerState:
         if tries is not None:
             self._news = self._news or bool(desk.demands.queues)
         return tight
+
+    def _returns_at(self, priority: int) -> int:
+        """What stands still comes back before its equals, however long these have waited."""
+        return highest(priority) if self.desk.demands.aging is not None else priority
 
     def _place_level(self, level: Level, now: float) -> list[Queue]:
         """Serve the queues of one priority in turn; returns those that found no room."""

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from guactors.hub_core import Effect
 from guactors.messages import Resume, StartActor, StartLease
+from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.aging import highest
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.events import Send
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.queues import Queue
+from guactors.scheduling.quotas import ACTORS
 from guactors.scheduling.standing import Tenant
 from tests.sim.ledger import Violation
 
@@ -93,7 +95,10 @@ class Order:
         have had that."""
         if tenant is None or tenant.slot is None or tenant.bundle is not None:
             return
-        level = self._level(tenant.need, now)
+        asked = tenant.need
+        if isinstance(tenant, ActorRecord):
+            asked = desk.allowance.bounded(asked, tenant.spec.session, ACTORS)
+        level = self._level(asked, now)
         self._tally.aged += level > tenant.need.priority
         for need, (queue, since) in self._before.items():
             top = highest(need.priority)
