@@ -39,7 +39,8 @@ from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.queues import Demand
 from guactors.scheduling.quotas import ACTORS, TASKS, Quotas
 from guactors.scheduling.resources import Units, yielded
-from guactors.scheduling.standing import Seats, StandingBook
+from guactors.scheduling.seats import Seats
+from guactors.scheduling.standing import StandingBook
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -140,7 +141,7 @@ class Desk:
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
         self.allowance = Allowance(self)
-        self.index = Index(self.slots, self.permission.permits)
+        self.index = Index(self.slots, self.permission.permits, self.standing)
         self.lines = Lines(self.demands, self.index, self.standing)
         if timing.aging:
             self.demands.aging = Aging(
@@ -210,9 +211,15 @@ class Desk:
     def inventory_changed(self, slot: Slot) -> None:
         """A provider came, went, or has other resources: some may fit elsewhere now."""
         self.index.changed(slot)
+        self.seats.eased(slot)
         self.lines.try_again()
         self.groups.look_again()
         self.demands.stir(*(bundle.group.id for bundle in slot.bundles))
+
+    def giving_way(self, need: Need, priority: int, most: int) -> list[Slot]:
+        """Providers where work of this priority, and what is below it, may give way for the need;
+        where there are more than ``most``, others each time."""
+        return self.seats.some(self.index.kind(need, self.now), priority, most)
 
     def rights_changed(self, who: str) -> None:
         """A principal may use other providers now."""
@@ -240,8 +247,14 @@ class Desk:
     def _unseated(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
         self.seats.remove(tenant)
         if tenant.suspension is not None:
-            self.standing.discard(slot.peer, tenant)
+            self.end_standing(tenant, slot)
             self.pause_demands(tenant.worker, False)
+
+    def end_standing(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
+        """It stands still no longer: what was kept for it there is free for others."""
+        self.standing.discard(slot.peer, tenant)
+        self.roomier[slot.peer] = slot
+        self.index.eased(slot)
 
     def pause_demands(self, worker: str, paused: bool) -> None:
         """What stands still could not use a lease, and could not give it back."""
@@ -255,7 +268,7 @@ class Desk:
         if lease.bundle is not None:
             lease.bundle.leases.add(lease.id)
         self.take(lease.slot, lease.taken(), lease.session, lease.bundle)
-        self.seats.add(lease)
+        self.seats.update(lease)
         self.permission.take(lease.need)
         if not lease.idle:
             self.quotas.count(lease.session, TASKS, 1)
@@ -305,6 +318,7 @@ class Desk:
         else:
             self.take(lease.slot, units, lease.session, lease.bundle)
             (lease.bundle or lease.slot).forced = True
+        self.seats.update(lease)
         self._count_held(lease)
 
     def _count_held(self, lease: Lease) -> None:
@@ -334,6 +348,7 @@ class Desk:
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
         self.index.eased(slot)
+        self.seats.eased(slot)
 
     def _hold_less(self, need: Need) -> None:
         self.permission.give(need)
@@ -391,7 +406,7 @@ class Desk:
         if bundle is not None:
             bundle.actors.add(record.id)
         self.take(slot, record.taken(), record.spec.session, bundle)
-        self.seats.add(record)
+        self.seats.update(record)
         self.permission.take(record.need)
         self.quotas.count(record.spec.session, ACTORS, 1)
 

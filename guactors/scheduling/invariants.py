@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guactors.scheduling.leases import LeaseState
+from guactors.scheduling.sums import check_sums
 
 if TYPE_CHECKING:
     from guactors.scheduling.desk import Desk
@@ -26,27 +27,14 @@ def check(desk: Desk) -> None:
     for slot in desk.slots.values():
         leases = [desk.leases.by_id[x] for x in slot.leases]
         actors = [desk.actors.live[x] for x in slot.actors]
-        for pool, inside in ((slot.pool, None), *((b.pool, b) for b in slot.bundles)):
-            used: dict[str, int] = {}
-            holdings = [x.taken() for x in leases if x.bundle is inside]
-            holdings += [x.taken() for x in actors if x.bundle is inside]
-            if inside is None:
-                holdings += [bundle.need.hold for bundle in slot.bundles]
-            for units in holdings:
-                _add(used, units)
-            taken = {name: amount for name, amount in pool.used.items() if amount}
-            where = inside or slot
-            assert taken == used, f"{where!r} has {taken} taken, its holdings sum to {used}"
-        assert slot.forced or not slot.pool.overbooked(), f"{slot!r} was given too much"
+        check_sums(slot, [*leases, *actors])
         for bundle in slot.bundles:
-            assert bundle.slot is slot, f"{bundle} is not on {slot!r}"
             assert desk.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
-            assert bundle.forced or not bundle.pool.overbooked(), f"{bundle} holds too much"
     desk.demands.shares.check(_use(desk))
     for session in desk.namespaces:
         desk.quotas.check(session, desk.allowance.running(session))
     desk.standing.check([*desk.leases, *desk.actors])
-    desk.seats.check([*desk.leases, *desk.actors])
+    desk.seats.check([*desk.leases, *desk.actors], desk.index.kinds(desk.now))
     for lease in desk.leases:
         assert desk.slots.get(lease.slot.peer) is lease.slot, f"{lease.id} is on a lost provider"
         demand = desk.demands.find(lease.caller, lease.key)

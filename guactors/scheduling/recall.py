@@ -42,6 +42,8 @@ MOST_OF_ONE = 16
 """Leases of one caller that are looked at; the next time others are."""
 MOST_CHECKED = 256
 """Leases that are looked at for one victim."""
+MOST_OLD = 64
+"""Leases of which one may be old enough: of more one is taken to be."""
 MOST_EFFORT = 1000
 """Things that one look goes through; the next one goes on where it stopped."""
 
@@ -123,10 +125,10 @@ class Victims:
         callers = max(1, queue.callers())
         own = desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
         asks = self._balance.asking(queue, demand, underway)
-        if not self._hope(demand, asks, queue.level, own + underway // callers):
+        there = desk.candidates(need)
+        if not self._hope(demand, there, asks, queue.level, own + underway // callers):
             return
         levels = desk.leases.recallable.up_to(queue.level)
-        there = desk.candidates(need)
         if len(there) <= MOST_SIFTED:
             levels = _on(desk, there, queue.level)
             self._effort += sum(len(slot.leases) for slot in there)
@@ -172,22 +174,35 @@ class Victims:
         found = self._desk.callers.get(caller)
         return found.session if found is not None else ""
 
-    def _hope(self, demand: Demand, asks: Asking, priority: int, share: int) -> bool:
+    def _hope(
+        self, demand: Demand, there: Collection[Slot], asks: Asking, level: int, share: int
+    ) -> bool:
         """Whether there may be a lease that could be asked back: most often it is known without
         a search that there is none."""
         recallable = self._desk.leases.recallable
-        lowest = recallable.lowest()
-        if lowest is None or lowest >= priority:
-            oldest = recallable.oldest(priority)
-            if oldest is None:
-                return False
-            if (share <= 0 or not demand.held) and oldest.since + SLICE <= self._now:
-                return True
-            own = self._desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
-            if own > len(demand.held) + 1 or self._most_spare(priority) > share + 1:
-                return True
-            return not self._balance.alone and self._balance.anybody_gives(asks)
-        return True
+        if recallable.below(level) and self._below(demand.need, level):
+            return True
+        if not recallable.any_of(level):
+            return False
+        if (share <= 0 or not demand.held) and self._old(level, there):
+            return True
+        own = self._desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
+        if own > len(demand.held) + 1 or self._most_spare(level) > share + 1:
+            return True
+        return not self._balance.alone and self._balance.anybody_gives(asks)
+
+    def _old(self, level: int, there: Collection[Slot]) -> bool:
+        """Whether one of this priority may be where the need may go for longer than a slice."""
+        oldest = self._desk.leases.recallable.oldest(level, MOST_OLD + 1)
+        old = [lease.slot for lease in oldest if lease.since + SLICE <= self._now]
+        return len(old) > MOST_OLD or any(slot in there for slot in old)
+
+    def _below(self, need: Need, level: int) -> bool:
+        """Whether a lease of a lower priority may be where the need may go."""
+        if need.wish.group:
+            return True
+        kind = self._desk.index.kind(need, self._now)
+        return self._desk.leases.recallable.below_on(kind, level)
 
     def _most_spare(self, priority: int) -> int:
         spare = self._spare.get(priority)
@@ -208,8 +223,11 @@ class Victims:
         if not balance.alone:
             first = sorted(first, key=lambda one: -balance.level(self._session_of(one), asks.by))
         for caller in first:
-            self._effort += 1
-            yield caller
+            for held in levels:
+                if caller in held:
+                    self._effort += 1
+                    yield caller
+                    break
         if len(self._top) < MOST_SIFTED:
             return
         for held in levels:

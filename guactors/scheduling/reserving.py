@@ -41,6 +41,7 @@ def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
     session = thing.session if isinstance(thing, Lease) else thing.spec.session
     desk.give(slot, units, session)
     thing.bundle = bundle
+    desk.seats.update(thing)
     bundle.pool.take(units)
     bundle.forced = bundle.forced or bundle.pool.overbooked()
     (bundle.leases if isinstance(thing, Lease) else bundle.actors).add(thing.id)
