@@ -27,6 +27,7 @@ from guactors.refs import (
 )
 from guactors.remote_actor import ActorClass, ActorHandle, find_actor, method
 from guactors.remote_function import RemoteFunction
+from guactors.terms import Terms, terms_of
 
 if TYPE_CHECKING:
     from guactors.session import Session
@@ -56,25 +57,27 @@ def init(
     max_suspended: float | None = None,
     grace: float | None = None,
     timeout: float = 10.0,
+    share: float = 1.0,
+    quota: Mapping[str, float] | None = None,
     **others: Any,
 ) -> GridContext:
     """Join a grid, or start one inside this process's life.
 
-    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid that ``gu
-    up`` started here, None for GU_ADDRESS and, where that is unset (or with ``local``), an embedded
-    grid with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the ``labels`` of
-    its provider and ``object_store_memory`` bytes for large values (default: 30 % of memory),
-    removed at exit or at the end of ``with init():``. ``key``: the key file, or the name of the app
-    key, that says who you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that
-    is made at first and must be approved there). ``signer``: key files, or names of signer keys,
-    that sign the functions and classes you send. ``log_to_driver``: show what workers print.
+    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid of
+    ``gu up``, None for GU_ADDRESS and, where that is unset (or with ``local``), an embedded grid
+    with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the ``labels`` of its
+    provider and ``object_store_memory`` bytes for large values (default: 30 % of memory), removed
+    at exit or at the end of ``with init():``. ``key``: the key file, or the name of the app key,
+    that says who you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that is
+    made at first and must be approved there). ``signer``: key files, or names of signer keys, that
+    sign the functions and classes you send. ``log_to_driver``: show what workers print.
     ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the
     logger ``guactors`` in this process. ``runtime_env``: what all calls run in, see
     docs/runtime-env.md. ``priority``, ``preemption``, ``min_runtime``, ``max_suspended``,
-    ``grace``: of all that is called, also by what is called, unless it says otherwise
-    (docs/priorities.md). ``timeout``: seconds to reach the hub. Raises HubUnreachable, AuthFailed
-    (PendingApproval while the grid's owner has not approved the key), VersionMismatch, UsageError
-    (UnknownOption, AlreadyInitialized).
+    ``grace``: of all that is called, also by what is called, unless it says otherwise; ``share``,
+    ``quota``: of the session (docs/priorities.md). ``timeout``: seconds to reach the hub. Raises
+    HubUnreachable, AuthFailed (PendingApproval until the key is approved), PermissionDenied,
+    VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
     """
     _check(others, logging_level, runtime_env)
     terms = check_terms(priority, preemption, min_runtime, max_suspended, grace)
@@ -85,8 +88,8 @@ def init(
             raise AlreadyInitialized("init() was called before; call shutdown() first")
         offer = (num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory)
         session = _open(
-            address, offer, signer, log_dedup, namespace=namespace, key=key, echo=log_to_driver,
-            timeout=timeout,
+            address, offer, signer, log_dedup, terms_of(namespace, share, quota), key=key,
+            echo=log_to_driver, timeout=timeout,
         )  # fmt: skip
         return _enter(session, runtime_env, terms)
 
@@ -96,6 +99,7 @@ def _open(
     offer: tuple[Any, ...],
     signer: str | Sequence[str],
     dedup: bool | None,
+    terms: Terms,
     **how: Any,
 ) -> Session:
     """As ``open_session``, where the environment may say what is not said."""
@@ -104,6 +108,7 @@ def _open(
     return open_session(
         None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
         Offer(*offer),
+        terms,
         signers=[signer] if isinstance(signer, str) else signer,
         fold=os.environ.get("GU_DEDUP_LOGS") != "0" if dedup is None else dedup,
         **how,

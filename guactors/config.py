@@ -34,6 +34,8 @@ class Timing(Struct, frozen=True):
     """Bounds of the jittered exponential back-off between two dials."""
     sample: float = 2.0
     """Between two Samples of a provider."""
+    aging: float = 0.0
+    """What has waited so long counts as one priority more, see ``scheduling/aging.py``; 0: none."""
 
 
 class Identity(Struct, frozen=True):

@@ -30,6 +30,7 @@ from guactors.runtimes.launch import NodeProcess, launch_node
 if TYPE_CHECKING:
     from guactors.security.keys import SecretKey
     from guactors.session import Session
+    from guactors.terms import Terms
 
 
 class Offer(Struct, frozen=True):
@@ -49,8 +50,8 @@ class Offer(Struct, frozen=True):
 def open_session(
     address: str | None,
     offer: Offer,
+    terms: Terms,
     *,
-    namespace: str | None,
     key: str | None,
     signers: Sequence[str],
     echo: bool,
@@ -68,7 +69,7 @@ def open_session(
         from guactors.grid_file import find_hub
 
         hub = find_hub(_join_form(address), key)
-        session = _connect(hub.endpoints, hub.credentials, namespace, echo, fold, timeout)
+        session = _connect(hub.endpoints, hub.credentials, terms, echo, fold, timeout)
         session.code_signers = keys
         return session
     if key is not None:
@@ -77,7 +78,7 @@ def open_session(
     try:
         session = _embedded(
             offer,
-            lambda endpoints: _connect(endpoints, Credentials(), namespace, echo, fold, timeout),
+            lambda endpoints: _connect(endpoints, Credentials(), terms, echo, fold, timeout),
             max(timeout, 30.0),
         )
     except BaseException:
@@ -142,7 +143,7 @@ def _signer(given: str) -> SecretKey:
 def _connect(
     endpoints: list[Endpoint],
     credentials: Credentials,
-    namespace: str | None,
+    terms: Terms,
     echo: bool,
     fold: bool,
     timeout: float,
@@ -163,8 +164,10 @@ def _connect(
         True,
         "driver",
         # An anonymous namespace per session, as in Ray.
-        namespace or session_id,
+        terms.namespace or session_id,
         store=pin().id,
+        share=terms.share,
+        quota=terms.quota or {},
     )
     transport = open_transport(credentials.identity)
     session = Session(

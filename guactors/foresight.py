@@ -33,9 +33,10 @@ _GIVES_WAY: Final = {
 
 class Explanation(Sequence[dict[str, Cell]]):
     """A row for each provider and demand, as a dict: ``reason`` is a single value, as is
-    ``preemption``, ``detail`` is for people; ``asked``, ``free`` and ``still`` (held by what stands
-    still) are of the resources that are short. ``note``: why there is nothing to tell; ``unseen``:
-    so many demands more wait."""
+    ``preemption``, ``detail`` is for people; ``counts_as`` is the priority with what it has gained
+    by waiting; ``asked``, ``free`` and ``still`` (held by what stands still) are of the resources
+    that are short. ``note``: why there is nothing to tell; ``unseen``: so many demands more wait.
+    """
 
     def __init__(self, rows: list[dict[str, Cell]], unseen: int = 0, note: str = "") -> None:
         self.rows = rows
@@ -55,7 +56,8 @@ class Explanation(Sequence[dict[str, Cell]]):
         keys = ("demand_id", "priority", "node_name", "reason", "preemption", "detail")
         lines = []
         if self.rows:
-            cells = ([text_of(row[key]) or "-" for key in keys] for row in self.rows)
+            rows = ({**row, "priority": _priority(row)} for row in self.rows)
+            cells = ([text_of(row[key]) or "-" for key in keys] for row in rows)
             lines = _columns([_HEADS, *cells])
         if self.unseen:
             lines.append(f"and {self.unseen} demands more, each by its session or its own name")
@@ -137,6 +139,13 @@ def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 # --- asking ---------------------------------------------------------------------------------------
+
+
+def _priority(row: dict[str, Cell]) -> str:
+    """``3+2``: of priority 3, which counts as 5 for it has waited."""
+    own, aged = row["priority"], row["counts_as"]
+    gained = aged - own if isinstance(own, int) and isinstance(aged, int) else 0
+    return f"{own}+{gained}" if gained else f"{own}"
 
 
 def ask_why(ask: Ask, subject: str = "") -> Explanation:

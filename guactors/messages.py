@@ -43,6 +43,7 @@ Cell = Text | int | float | bool | dict[Name, float | Name] | None
 Arena = Annotated[str, Meta(pattern=r"^[md]-[0-9a-f]{32}\Z")]
 """The name of a file with shared memory; nothing else may become part of a path."""
 Sizes = Annotated[list[Count], Meta(min_length=1, max_length=65536)]
+Share = Annotated[float, Meta(ge=0.01, le=100.0)]
 
 
 _SECRET = frozenset({"token", "invitation"})
@@ -600,7 +601,9 @@ class Hello(Message, frozen=True, tag=1):
     claims to be, which a Proof must show; empty for a local process without one. ``transport``:
     the z85 CURVE key it dials with, by which listeners elsewhere will know it. ``store``: the
     shared memory that it can look into. ``whose``: the key that the session must belong to, or it
-    comes in nowhere; for a local process that works in the session of somebody else."""
+    comes in nowhere; for a local process that works in the session of somebody else. ``share``: a
+    root's, how much its session may use beside others (1 is everybody's); ``quota``: how much it is
+    to have at a time, by resource, ``tasks`` and ``actors``."""
 
     peer: Id
     role: Name
@@ -615,6 +618,8 @@ class Hello(Message, frozen=True, tag=1):
     transport: Name = ""
     store: Name = ""
     whose: Name = ""
+    share: Share = 1.0
+    quota: Amounts = {}
 
 
 class Welcome(Message, frozen=True, tag=2):

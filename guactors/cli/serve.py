@@ -40,7 +40,7 @@ from guactors.cli.network import (
 )
 from guactors.cli.offers import Cpus, Devices, Gpus, Labels, Memory, Resources, Runtimes, offered
 from guactors.cli.web import Http, HttpCert, HttpKey, HttpName, WebDoor, web_options
-from guactors.config import HubConfig, ProviderConfig
+from guactors.config import HubConfig, ProviderConfig, Timing
 from guactors.grid_file import (
     HubAddress,
     provider_address,
@@ -58,6 +58,20 @@ from guactors.transport.addresses import TCP, split_tcp
 
 HUB_PORT = 61621
 Report = Callable[[dict[str, Any]], None]
+
+LEAST_AGING = 0.01
+"""Seconds; what is less would only make work."""
+MOST_AGING = 1e9
+
+
+def _check_aging(seconds: float) -> float:
+    """``seconds`` if things can age so fast. Raises typer.BadParameter."""
+    if seconds == 0 or LEAST_AGING <= seconds <= MOST_AGING:
+        return seconds
+    raise typer.BadParameter(
+        f"{seconds:g} is no time: it is 0, or {LEAST_AGING:g} to {MOST_AGING:g} seconds"
+    )
+
 
 Data = Annotated[
     Path | None,
@@ -79,6 +93,15 @@ def hub(
             show_default="the owner key of GU_HOME, made if there is none",
         ),
     ] = None,
+    aging: Annotated[
+        float,
+        typer.Option(
+            callback=_check_aging,
+            metavar="SECONDS",
+            help="What has waited so long counts as one priority more, again and again up to the "
+            "highest of its ten; 0: never.",
+        ),
+    ] = 0.0,
     http: Http = None,
     http_name: HttpName = None,
     http_cert: HttpCert = None,
@@ -103,6 +126,7 @@ def hub(
             seal=keys.seal,
             owners=keys.owners,
             data=str(private_directory((data or home()) / "hub")),
+            timing=Timing(aging=aging),
         )
         if is_loopback(split_tcp(listen)[0]):
             note("only this machine can join; --listen tcp://0.0.0.0:61621 opens it to others")

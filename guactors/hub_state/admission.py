@@ -18,6 +18,7 @@ from guactors.hub_state.peers import Peer
 from guactors.hub_state.sessions import is_local, principal_of
 from guactors.ids import LinkKey
 from guactors.scheduling import events as e
+from guactors.scheduling.shares import USUAL
 from guactors.security.rights import Rights
 from guactors.transport.base import Lane
 
@@ -137,9 +138,10 @@ class Admission:
         self, link: str, hello: m.Hello, reason: str, text: str, who: str
     ) -> list[e.Effect]:
         told = e.Decision(who, "join", hello.session or hello.peer, "refused", reason, text)
+        kind = "PermissionDenied" if reason == "share" else "AuthFailed"
         return [
             e.ToRoom(TO_GATEKEEPER, e.Decided(told)),
-            *self._desk.turn_away(link, "AuthFailed", text),
+            *self._desk.turn_away(link, kind, text),
         ]
 
     def _admit(
@@ -156,6 +158,9 @@ class Admission:
         if peer is not None and peer.role != hello.role:
             text = f"{peer.id} is a {peer.role} already, it cannot be a {hello.role} as well"
             return desk.fault(link, "unexpected", text, now)
+        if hello.share > USUAL and not standing.rights.everything:
+            text = f"share={hello.share:g}: more than {USUAL:g} is for the grid's owner"
+            return self._refuse(link, hello, "share", text, standing.principal)
         wrong = self._mismatch(hello, standing, user, peer, now)
         if wrong:
             return self._refuse(link, hello, "session", wrong, standing.principal)
@@ -235,8 +240,9 @@ class Admission:
         hello = peer.hello
         python = ".".join(hello.versions.python.split(".")[:2])
         joined = e.CallerJoined(
-            peer.id, hello.session, python, hello.root, hello.namespace, peer.standing, hello.name
-        )
+            peer.id, hello.session, python, hello.root, hello.namespace, peer.standing, hello.name,
+            hello.share, hello.quota,
+        )  # fmt: skip
         return e.ToRoom(TO_SCHEDULER, joined)
 
     def _adopt_members(self, session: str, standing: e.Standing) -> list[e.Effect]:

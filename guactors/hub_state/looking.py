@@ -31,6 +31,7 @@ SESSIONS: Final = "sessions"
 KNOWN: Final = OF_CALLERS | OF_PROVIDERS | {SESSIONS} | NAMES
 """All listings; those of no set above are the scheduler's."""
 SESSION_COLUMNS: Final = ("session_id", "principal", "name", "callers", "age_s")
+"""Those that the hub knows; what they use the scheduler does."""
 
 
 class LookingRules:
@@ -71,7 +72,10 @@ class LookingRules:
         if what in OF_CALLERS or what in OF_PROVIDERS:
             return self._pass_on(asker, message, now)
         if what == SESSIONS:
-            return self._answer(asker, message, lambda: self._sessions(asker, now))
+            rows = self._sessions(asker, now)
+            return [
+                e.ToRoom(TO_SCHEDULER, e.SessionsAsked(asker.id, message, SESSION_COLUMNS, rows))
+            ]
         return [e.ToRoom(TO_SCHEDULER, e.FromPeer(asker.id, message))]
 
     def _pass_on(self, asker: Peer, message: m.Inquire, now: float) -> list[e.Effect]:
@@ -164,13 +168,12 @@ class LookingRules:
         rows: list[Row] = [(name, sum(row), *none, *row) for name, row in sorted(counts.items())]
         return Listing(SUMMARY_COLUMNS, rows)
 
-    def _sessions(self, asker: Peer, now: float) -> Listing:
-        rows: list[Row] = [
+    def _sessions(self, asker: Peer, now: float) -> list[Row]:
+        return [
             (t.session, principal_of(t), t.name, self._callers_of(t.session),
              round(max(0.0, now - t.since), 3))
             for t in self._titles(asker)
         ]  # fmt: skip
-        return Listing(SESSION_COLUMNS, rows)
 
     def _callers_of(self, session: str) -> int:
         return sum(p.hello.session == session and p.role == "caller" for p in self._desk.peers)

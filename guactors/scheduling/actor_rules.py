@@ -22,12 +22,13 @@ from guactors.messages import (
     StopActor,
 )
 from guactors.scheduling.actors import ActorRecord
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import WITHOUT_FAULT
 from guactors.scheduling.placement import Slot, actor_need
+from guactors.scheduling.queues import Demand
+from guactors.scheduling.quotas import ACTORS
 
 MOST_FAILURES = 3
 """Starts that may fail one after the other before the actor is given up."""
@@ -175,9 +176,11 @@ class ActorRules:
             self.bury(record, DeathReport("group_removed", f"{gone.id} is gone: {gone.reason}"))
             return
         if self._desk.demands.find(spec.owner, record.id) is None:
+            need = self._desk.allowance.bounded(record.need, spec.session, ACTORS)
             demand = self._desk.demands.add(
-                spec.owner, record.id, record.need, spec.shape, 1, is_actor=True
-            )
+                spec.owner, record.id, need, spec.shape, 1, session=spec.session,
+                is_actor=True,
+            )  # fmt: skip
             self._judge.judge(demand, now)
 
     def start(

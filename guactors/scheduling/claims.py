@@ -58,7 +58,7 @@ class Claims:
 
     def _could_have(self, group: Group, now: float) -> list[tuple[Need, Slot]]:
         missing = group.unplaced()
-        if not self._desk.permission.all_within([b.need for b in missing], now):
+        if not self._desk.allowance.group_within(group):
             return []  # it waits for its quota, which nobody else's lease would give back
         wants = [Want(b.need.hold, self._desk.candidates(b.need)) for b in missing]
         if not all(want.slots for want in wants):

@@ -1,169 +1,30 @@
-"""Who waits for what, and whose turn it is.
+"""Who waits for what: all demands and all queues.
 
-Owns: demands, the queues of equal needs, and the order within a priority: first the caller that
-holds the fewest leases, then that caller's demand with the fewest, then whoever was served longest
-ago, then whoever asked first. Must never: know providers.
-
-Each queue keeps a heap of callers and, per caller, a heap of demands, so that a grant costs a
-logarithm, not a walk over everybody who waits.
+Owns: the books of demands, which queues there are, and what their ranks are made of. Must never:
+know providers.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from functools import partial
 
 from guactors.messages import Shape
-from guactors.scheduling.heap import Heap, Rank, Turn
+from guactors.scheduling.aging import Aging
+from guactors.scheduling.heap import Rank, Turn
 from guactors.scheduling.placement import Need
-from guactors.scheduling.thrash import Past
-
-
-@dataclass(eq=False, slots=True)
-class Demand:
-    """What a caller wants of one shape. For an actor: one place, ``key`` is the actor's id."""
-
-    caller: str
-    key: str
-    need: Need
-    shape: Shape
-    count: int
-    order: int
-    is_actor: bool = False
-    held: set[str] = field(default_factory=set)
-    """Ids of its leases, granted or on their way (for an actor: its own id once placed)."""
-    turn: int = 0
-    failures: int = 0
-    """Starts that failed, one after the other."""
-    not_before: float = 0.0
-    """Until then it pauses after a failed start; 0 when it does not."""
-    given_up: bool = False
-    infeasible: bool = False
-    """Its caller was told that no provider could serve it."""
-    prefer: dict[str, float] | None = None
-    """Weights by provider id: where it would rather be, as for ``choose``."""
-    unknown_until: float = 0.0
-    """Until then a placement group that nobody knows may still become known."""
-    queued: int = 0
-    """``waiting`` as its queue knows it."""
-    paused: bool = False
-    """Its caller stands still."""
-    preparing: set[str] = field(default_factory=set)
-    """Those of ``held`` whose environment is being built: until it is there, more are no use."""
-    pasts: list[Past] | None = None
-    """Of its leases that began anew and are not there again, see ``thrash``."""
-
-    @property
-    def waiting(self) -> int:
-        """Places it could take now."""
-        if self.given_up or self.not_before or self.preparing or self.paused:
-            return 0
-        return max(0, self.count - len(self.held))
-
-
-class Queue:
-    """Everybody with the same need."""
-
-    __slots__ = (
-        "_callers",
-        "_demands",
-        "_rank_of",
-        "blocked",
-        "blocked_since",
-        "in_vain",
-        "need",
-        "spared_until",
-        "stirred",
-        "waiting",
-    )  # fmt: skip
-
-    def __init__(self, need: Need, rank_of: Callable[[str], Rank]) -> None:
-        self.need = need
-        self._rank_of = rank_of
-        self.waiting = 0
-        self.blocked = False
-        """Inside a placement group: no room there when last tried."""
-        self.blocked_since: float | None = None
-        """Since when every try has failed."""
-        self.in_vain = -math.inf
-        """When leases to ask back for it were last looked for, and not found."""
-        self.spared_until = -math.inf
-        """Until then nobody is looked for who would give way for it."""
-        self.stirred: dict[Queue, None] | None = None
-        """Where it enters itself when its turn may have changed."""
-        self._callers: Heap[str, Rank] = Heap()
-        self._demands: dict[str, Heap[int, Rank]] = {}
-
-    def __lt__(self, _other: Queue) -> bool:
-        """Two have the same turn only where one's is out of date, of a demand that has moved to the
-        other: then it does not matter which goes first."""
-        return False
-
-    def put(self, demand: Demand) -> None:
-        """Enter it, or enter it again with a new rank."""
-        own = self._demands.get(demand.caller)
-        if own is None:
-            own = self._demands[demand.caller] = Heap()
-        own.put(demand.order, (len(demand.held), demand.turn, demand.order))
-        if self.stirred is not None:
-            self.stirred[self] = None
-
-    def drop(self, demand: Demand) -> None:
-        """It waits no longer."""
-        own = self._demands.get(demand.caller)
-        if own is not None:
-            own.drop(demand.order)
-            if not own:
-                del self._demands[demand.caller]
-                self._callers.drop(demand.caller)
-            if self.stirred is not None:
-                self.stirred[self] = None
-
-    def rank_caller(self, caller: str, rank: Rank) -> None:
-        """The caller's rank may be better than before."""
-        self._callers.put(caller, rank)
-        if self.stirred is not None:
-            self.stirred[self] = None
-
-    def turn(self) -> Turn:
-        """As ``peek``, of a queue in which somebody waits."""
-        found = self.peek()
-        assert found is not None
-        return found
-
-    def peek(self) -> Turn | None:
-        """Ranks of the next caller and of its next demand."""
-        while True:
-            first = self._callers.peek()
-            if first is None:
-                return None
-            rank, caller = first
-            true = self._rank_of(caller)
-            if rank == true:
-                break
-            # It was served since; that it has to wait longer is seen only here.
-            self._callers.put(caller, true)
-        found = self._demands[caller].peek()
-        return None if found is None else (rank, found[0])
-
-    def orders(self) -> list[int]:
-        """Of every demand here."""
-        return [order for heap in self._demands.values() for order in heap]
-
-    def callers(self) -> int:
-        """How many callers wait here."""
-        return len(self._callers)
-
-    def entries(self) -> int:
-        """Heap entries, current and outdated."""
-        return self._callers.entries() + sum(heap.entries() for heap in self._demands.values())
+from guactors.scheduling.queues import Demand, Queue
+from guactors.scheduling.resources import Units
+from guactors.scheduling.shares import ShareBook, currency
 
 
 class DemandBook:
     """All demands and their queues."""
 
     def __init__(self) -> None:
+        self.aging: Aging | None = None
+        """None where nothing ages."""
+        self.shares = ShareBook()
         self._by_caller: dict[str, dict[str, Demand]] = {}
         self.queues: dict[Need, Queue] = {}
         """Of who waits for room on any provider."""
@@ -175,7 +36,7 @@ class DemandBook:
         """Those whose callers were told that nobody could serve them, and some for whom there is
         hope again."""
         self._of_who: dict[str, dict[Need, Queue]] = {}
-        """Of these, those whose rights and quota count."""
+        """Of these, those whose rights or quota count: by principal, and by session."""
         self.inside: dict[str, dict[Need, Queue]] = {}
         """By placement group, of who waits for room inside."""
         self.stirred: dict[str, None] = {}
@@ -185,6 +46,8 @@ class DemandBook:
         self._by_order: dict[int, Demand] = {}
         self._queues_of: dict[str, dict[Queue, int]] = {}
         """By caller, with the number of its demands there."""
+        self._queues_with: dict[str, dict[Queue, int]] = {}
+        """The same by session."""
         self._turn_of: dict[str, int] = {}
         self._order_of: dict[str, int] = {}
         self._held_of: dict[str, int] = {}
@@ -206,14 +69,16 @@ class DemandBook:
         return len(self._by_caller.get(caller, ()))
 
     def add(
-        self, caller: str, key: str, need: Need, shape: Shape, count: int, *, is_actor: bool = False
-    ) -> Demand:
+        self, caller: str, key: str, need: Need, shape: Shape, count: int, *, session: str = "",
+        is_actor: bool = False,
+    ) -> Demand:  # fmt: skip
         """A new one."""
         self._counter += 1
-        demand = Demand(caller, key, need, shape, count, self._counter, is_actor)
+        demand = Demand(caller, key, need, shape, count, self._counter, session, is_actor)
         self._by_caller.setdefault(caller, {})[key] = demand
         self._by_order[demand.order] = demand
         self._order_of.setdefault(caller, self._counter)
+        self.shares.came(session, self._counter)
         self.refresh(demand)
         return demand
 
@@ -246,30 +111,50 @@ class DemandBook:
         group = need.wish.group
         return self.inside.setdefault(group, {}) if group else self.queues
 
+    def find_queue(self, need: Need) -> Queue | None:
+        """Of those who wait with this need, if there are any."""
+        group = need.wish.group
+        queues = self.queues if not group else self.inside.get(group, {})
+        return queues.get(need)
+
+    def level(self, demand: Demand) -> int:
+        """The priority that it counts as, by how long the oldest of its queue has waited."""
+        queue = self.find_queue(demand.need) if demand.queued else None
+        return queue.level if queue is not None else demand.need.priority
+
     def refresh(self, demand: Demand) -> None:
         """Something about the demand has changed: bring its queue up to date."""
         waiting = demand.waiting
         group = demand.need.wish.group
-        queues = self.queues if not group else self.inside.get(group, {})
-        queue = queues.get(demand.need)
+        queue = self.find_queue(demand.need)
         if queue is None:
             if not waiting:
                 return
             queues = self.shelf(demand.need)
-            queue = queues[demand.need] = Queue(demand.need, self._rank_of)
+            level_of = partial(self.shares.rank, by=currency(demand.need.hold))
+            queue = queues[demand.need] = Queue(demand.need, level_of, self._rank_of)
             if not group:
                 self._opened(queue)
         if group and waiting:
             self.stirred[group] = None
         queue.waiting += waiting - demand.queued
-        self._count_queue(demand.caller, queue, bool(waiting) - bool(demand.queued))
+        change = bool(waiting) - bool(demand.queued)
+        if change:
+            _count_queue(self._queues_of, demand.caller, queue, change)
+            _count_queue(self._queues_with, demand.session, queue, change)
         demand.queued = waiting
         if waiting:
             queue.put(demand)
-            self._rank(queue, demand.caller)
+            if change:
+                queue.enter(demand)
+                if self.aging is not None:
+                    self.aging.begins(queue, demand)
         else:
             queue.drop(demand)
+            if change and self.aging is not None:
+                self.aging.ends(queue, demand)
             if not queue.waiting:
+                queues = self.shelf(demand.need)
                 del queues[demand.need]
                 self.stuck.pop(demand.need, None)
                 if group and not queues:
@@ -281,21 +166,21 @@ class DemandBook:
     def _opened(self, queue: Queue) -> None:
         need = queue.need
         self.fresh[need] = queue
-        if need.who:
-            self._of_who.setdefault(need.who, {})[need] = queue
+        for who in _whose(need):
+            self._of_who.setdefault(who, {})[need] = queue
 
     def _ended(self, queue: Queue) -> None:
         need = queue.need
         self.fresh.pop(need, None)
         self.ended.append(queue)
-        if need.who:
-            own = self._of_who[need.who]
+        for who in _whose(need):
+            own = self._of_who[who]
             del own[need]
             if not own:
-                del self._of_who[need.who]
+                del self._of_who[who]
 
     def try_anew(self, who: str) -> None:
-        """What hindered this principal may be gone, wherever there is room."""
+        """What hindered this principal or session may be gone, wherever there is room."""
         self.fresh.update(self._of_who.get(who, {}))
 
     def pause(self, caller: str, paused: bool) -> None:
@@ -310,12 +195,35 @@ class DemandBook:
         self._counter += 1
         demand.turn = self._counter
         self._turn_of[demand.caller] = self._counter
-        for queue in self._queues_of.get(demand.caller, ()):
+        self.shares.served(demand.session, self._counter)
+        if self.aging is not None and demand.queued:
+            queue = self.find_queue(demand.need)
+            assert queue is not None, f"{demand} waits in no queue"
+            self.aging.begins(queue, demand)
+        for queue in self._queues_with.get(demand.session, ()):
             if queue.stirred is not None:
                 queue.stirred[queue] = None
 
-    def set_held(self, caller: str, held: int) -> None:
-        """The caller now holds so many leases."""
+    def use(self, session: str, units: Units, sign: int) -> None:
+        """The session uses so much more, or less."""
+        if not units:
+            return
+        self.shares.use(session, units, sign)
+        for queue in self._queues_with.get(session, ()):
+            if sign < 0:
+                queue.rank_session(session)
+            elif queue.stirred is not None:
+                queue.stirred[queue] = None
+
+    def entitle(self, session: str, share: float) -> None:
+        """The session's share is this from now on."""
+        if share != self.shares.share(session):
+            self.shares.entitle(session, share)
+            for queue in self._queues_with.get(session, ()):
+                queue.rank_session(session)
+
+    def set_held(self, session: str, caller: str, held: int) -> None:
+        """The caller, of this session, now holds so many leases."""
         before = self._held_of.get(caller, 0)
         if held:
             self._held_of[caller] = held
@@ -323,7 +231,7 @@ class DemandBook:
             self._held_of.pop(caller, None)
         for queue in self._queues_of.get(caller, ()):
             if held < before:
-                self._rank(queue, caller)
+                queue.rank_caller(session, caller)
             elif queue.stirred is not None:
                 queue.stirred[queue] = None
 
@@ -333,36 +241,24 @@ class DemandBook:
         self._order_of.pop(caller, None)
         self._held_of.pop(caller, None)
 
-    def _rank(self, queue: Queue, caller: str) -> None:
-        queue.rank_caller(caller, self._rank_of(caller))
-
     def _rank_of(self, caller: str) -> Rank:
         held, turn = self._held_of.get(caller, 0), self._turn_of.get(caller, 0)
         return held, turn, self._order_of.get(caller, 0)
 
-    def next_turn(self, caller: str, more: int = 0) -> Turn:
-        """The ranks that the caller, and a demand it had made just now, would have if that had
-        been served ``more`` times."""
+    def next_turn(self, session: str, caller: str, need: Need, more: int = 0) -> Turn:
+        """The ranks that they, and a demand made just now, would have if that had been served
+        ``more`` times."""
         last = self._counter + 1
         turn = self._turn_of.get(caller, 0) if not more else last
-        first = self._held_of.get(caller, 0) + more, turn, self._order_of.get(caller, last)
-        return first, (more, turn if more else 0, last)
+        first = self.shares.rank_after(session, currency(need.hold), more, last)
+        held = self._held_of.get(caller, 0) + more, turn, self._order_of.get(caller, last)
+        return first, held, (more, turn if more else 0, last)
 
     def head(self, queue: Queue) -> Demand:
         """The demand whose turn it is in a queue, which holds at least one."""
         ranks = queue.peek()
         assert ranks is not None, f"{queue.waiting} wait for {queue.need} but none can be served"
-        return self._by_order[ranks[1][2]]
-
-    def _count_queue(self, caller: str, queue: Queue, change: int) -> None:
-        if not change:
-            return
-        queues = self._queues_of.setdefault(caller, {})
-        queues[queue] = queues.get(queue, 0) + change
-        if not queues[queue]:
-            del queues[queue]
-        if not queues:
-            del self._queues_of[caller]
+        return self._by_order[ranks[2][2]]
 
     def waiting_inside(self, group: str) -> list[Demand]:
         """Everybody who waits for room in this group."""
@@ -394,3 +290,19 @@ class DemandBook:
         assert found == expected, f"queues drifted: {found} != {expected}"
         for queue in self.every_queue():
             assert self.head(queue).waiting > 0
+            if self.aging is not None:
+                self.aging.check(queue)
+
+
+def _count_queue(index: dict[str, dict[Queue, int]], key: str, queue: Queue, change: int) -> None:
+    queues = index.setdefault(key, {})
+    queues[queue] = queues.get(queue, 0) + change
+    if not queues[queue]:
+        del queues[queue]
+    if not queues:
+        del index[key]
+
+
+def _whose(need: Need) -> list[str]:
+    """The principal and the session whose quotas it counts under."""
+    return [who for who in (need.who, need.bound.session if need.bound else "") if who]

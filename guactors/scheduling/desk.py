@@ -16,7 +16,9 @@ from guactors.config import Timing
 from guactors.messages import ActorSpec, CreateActor, DeathReport, Message
 from guactors.scheduling.actors import ActorBook, ActorRecord
 from guactors.scheduling.agenda import Agenda
-from guactors.scheduling.demand import Demand, DemandBook
+from guactors.scheduling.aging import Aging
+from guactors.scheduling.allowance import Allowance
+from guactors.scheduling.demand import DemandBook
 from guactors.scheduling.events import (
     WORKER,
     Decided,
@@ -30,14 +32,16 @@ from guactors.scheduling.events import (
 )
 from guactors.scheduling.groups import Bundle, Group, GroupBook
 from guactors.scheduling.index import Index
-from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
+from guactors.scheduling.invariants import check
+from guactors.scheduling.leases import Lease, LeaseBook
 from guactors.scheduling.lines import Lines
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
+from guactors.scheduling.queues import Demand
+from guactors.scheduling.quotas import ACTORS, TASKS, Quotas
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.seats import Seats
 from guactors.scheduling.standing import StandingBook
-from guactors.scheduling.sums import check_sums
 from guactors.scheduling.thrash import Thrash
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
@@ -117,11 +121,12 @@ class Desk:
         self.namespaces: dict[str, str] = {}
         """Of sessions, as their roots said."""
         self.slots: dict[str, Slot] = {}
+        self.agenda = Agenda()
         self.demands = DemandBook()
+        self.quotas = Quotas(self.demands.shares)
         self.leases = LeaseBook()
         self.actors = ActorBook()
         self.groups = GroupBook()
-        self.agenda = Agenda()
         self.out: list[Effect] = []
         self.roomier: dict[str, Slot] = {}
         """Providers that have got more room since the last placement."""
@@ -138,8 +143,14 @@ class Desk:
         self.thrash = Thrash()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
+        self.allowance = Allowance(self)
         self.index = Index(self.slots, self.permission.permits, self.standing)
         self.lines = Lines(self.demands, self.index, self.standing)
+        if timing.aging:
+            self.demands.aging = Aging(
+                timing.aging, self.agenda, lambda: self.now, self.demands.find_queue,
+                self.lines.level_changed,
+            )  # fmt: skip
         self.coming: dict[str, Slot] = {}
         """Providers whose Offer is awaited."""
 
@@ -263,10 +274,12 @@ class Desk:
         self.leases.add(lease)
         if lease.bundle is not None:
             lease.bundle.leases.add(lease.id)
-        self.take(lease.slot, lease.taken(), lease.bundle)
+        self.take(lease.slot, lease.taken(), lease.session, lease.bundle)
         self.seats.update(lease)
         self.permission.take(lease.need)
-        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+        if not lease.idle:
+            self.quotas.count(lease.session, TASKS, 1)
+        self._count_held(lease)
         demand = self.demands.find(lease.caller, lease.key)
         if demand is not None:
             demand.held.add(lease.id)
@@ -275,12 +288,14 @@ class Desk:
     def drop_lease(self, lease: Lease) -> None:
         """Take a lease out of everything."""
         self.leases.remove(lease)
+        if not lease.idle:
+            self.quotas.count(lease.session, TASKS, -1)
         if lease.bundle is not None:
             lease.bundle.leases.discard(lease.id)
-        self.give(lease.slot, lease.taken(), lease.bundle)
+        self.give(lease.slot, lease.taken(), lease.session, lease.bundle)
         self._unseated(lease, lease.slot)
         self._hold_less(lease.need)
-        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+        self._count_held(lease)
         demand = self.demands.find(lease.caller, lease.key)
         if demand is not None:
             demand.held.discard(lease.id)
@@ -303,23 +318,32 @@ class Desk:
         if lease.idle == was_idle:
             return
         self.leases.changed(lease, was_idle)
+        self.quotas.count(lease.session, TASKS, -1 if lease.idle else 1)
         units = yielded(lease.need.hold)
         if lease.idle:
-            self.give(lease.slot, units, lease.bundle)
+            self.give(lease.slot, units, lease.session, lease.bundle)
         else:
-            self.take(lease.slot, units, lease.bundle)
+            self.take(lease.slot, units, lease.session, lease.bundle)
             (lease.bundle or lease.slot).forced = True
         self.seats.update(lease)
-        self.demands.set_held(lease.caller, self.leases.held(lease.caller))
+        self._count_held(lease)
 
-    @staticmethod
-    def take(slot: Slot, units: Units, bundle: Bundle | None = None) -> None:
-        """Room is taken, fitting or not."""
-        pool = slot.pool if bundle is None else bundle.pool
-        pool.take(units)
+    def _count_held(self, lease: Lease) -> None:
+        held = self.leases.held(lease.caller)
+        self.demands.set_held(lease.session, lease.caller, held)
 
-    def give(self, slot: Slot, units: Units, bundle: Bundle | None = None) -> None:
+    def take(self, slot: Slot, units: Units, session: str, bundle: Bundle | None = None) -> None:
+        """The session takes room, fitting or not; inside a bundle that is its own already."""
+        if bundle is not None:
+            bundle.pool.take(units)
+            return
+        slot.pool.take(units)
+        self.demands.use(session, units, 1)
+
+    def give(self, slot: Slot, units: Units, session: str, bundle: Bundle | None = None) -> None:
         """Room comes back."""
+        if session in self.quotas:
+            self.allowance.freed(session)
         if bundle is not None:
             bundle.pool.give(units)
             bundle.forced = bundle.forced and bundle.pool.overbooked()
@@ -327,6 +351,7 @@ class Desk:
             self.index.eased(slot)
             return
         slot.pool.give(units)
+        self.demands.use(session, units, -1)
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
         self.index.eased(slot)
@@ -334,15 +359,7 @@ class Desk:
 
     def _hold_less(self, need: Need) -> None:
         self.permission.give(need)
-        self.quota_freed(need.who)
-
-    def quota_freed(self, who: str) -> None:
-        """Its quota may have been what the others waited for, wherever there is room."""
-        if not who:
-            return
-        self.demands.try_anew(who)
-        self.groups.look_again()
-        self.demands.stir(*self.demands.inside)
+        self.allowance.freed(need.who)
 
     def who_is(self, principal: str) -> str:
         """As in Need, of whom a provider's report names; of a local process or an owner nothing is
@@ -395,18 +412,20 @@ class Desk:
         record.bundle = bundle
         if bundle is not None:
             bundle.actors.add(record.id)
-        self.take(slot, record.taken(), bundle)
+        self.take(slot, record.taken(), record.spec.session, bundle)
         self.seats.update(record)
         self.permission.take(record.need)
+        self.quotas.count(record.spec.session, ACTORS, 1)
 
     def unseat(self, record: ActorRecord) -> None:
         """It is on no provider any more."""
         slot = record.slot
         if slot is not None:
             slot.actors.discard(record.id)
+            self.quotas.count(record.spec.session, ACTORS, -1)
             if record.bundle is not None:
                 record.bundle.actors.discard(record.id)
-            self.give(slot, record.taken(), record.bundle)
+            self.give(slot, record.taken(), record.spec.session, record.bundle)
             self._unseated(record, slot)
             self._hold_less(record.need)
         record.suspension = None
@@ -414,32 +433,6 @@ class Desk:
         record.worker = ""
         record.endpoints = []
 
-    # --- invariants -----------------------------------------------------------------------------
-
     def check(self) -> None:
-        """Everything agrees with everything else."""
-        self.demands.check()
-        self.leases.check()
-        self.actors.check()
-        self.groups.check()
-        self.index.check(self.now)
-        self.lines.check(self.now)
-        assert self.coming == {k: slot for k, slot in self.slots.items() if not slot.offered}
-        for slot in self.slots.values():
-            leases = [self.leases.by_id[x] for x in slot.leases]
-            actors = [self.actors.live[x] for x in slot.actors]
-            check_sums(slot, [*leases, *actors])
-            for bundle in slot.bundles:
-                assert self.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
-        self.standing.check([*self.leases, *self.actors])
-        self.seats.check([*self.leases, *self.actors], self.index.kinds(self.now))
-        for lease in self.leases:
-            assert self.slots.get(lease.slot.peer) is lease.slot, f"{lease.id} is nowhere"
-            demand = self.demands.find(lease.caller, lease.key)
-            assert demand is None or lease.id in demand.held
-            waits = lease.state is LeaseState.UNCLAIMED
-            assert waits or lease.caller in self.callers, f"{lease.id} of a lost caller"
-        for demand in self.demands:
-            if not demand.is_actor:
-                assert demand.caller in self.callers, f"{demand} of a lost caller"
-                assert demand.held <= self.leases.by_id.keys()
+        """Every invariant holds."""
+        check(self)

@@ -30,7 +30,6 @@ from guactors.messages import (
 )
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.actors import ActorRecord
-from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.events import GaveWay, RoomName, ToRoom
 from guactors.scheduling.groups import Bundle
@@ -38,6 +37,7 @@ from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
 from guactors.scheduling.preemption import CHECKPOINT, GAP, Plan, make_plan, since
+from guactors.scheduling.queues import Demand, Queue
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.seats import MODES, SUSPEND
 from guactors.scheduling.standing import Phase, Suspension, Tenant
@@ -85,7 +85,7 @@ class Displacing:
             if now < queue.spared_until or not self._hope(need):
                 continue
             for _ in range(min(queue.waiting, MOST_AT_ONCE)):
-                if not desk.permission.within_quota(need, now):
+                if not desk.allowance.within(need):
                     break
                 demand = desk.demands.head(queue)
                 plan = make_plan(desk, need, now, caller=demand.caller)

@@ -17,7 +17,17 @@ from typing import Protocol
 from msgspec import Struct
 
 from guactors.ids import LinkKey
-from guactors.messages import AskAudit, GridInfo, Hello, Message, Proof, Revoked, WarrantWord
+from guactors.listing import Row
+from guactors.messages import (
+    AskAudit,
+    GridInfo,
+    Hello,
+    Inquire,
+    Message,
+    Proof,
+    Revoked,
+    WarrantWord,
+)
 from guactors.security.rights import ALL, Rights
 from guactors.store.base import Op
 from guactors.transport.base import Lane
@@ -240,6 +250,9 @@ class CallerJoined(Event, frozen=True):
     standing: Standing = Standing()
     name: str = ""
     """Of a worker's: the worker."""
+    share: float = 1.0
+    """This and ``quota`` of a root's session, as in Hello."""
+    quota: dict[str, float] = {}
 
 
 class CallerLeft(Event, frozen=True):
@@ -294,6 +307,16 @@ class GridAsked(Event, frozen=True):
     peer: str
     request: int
     info: GridInfo
+
+
+class SessionsAsked(Event, frozen=True):
+    """A question of ``peer`` for the listing of sessions. ``rows``: those that it may hear of, with
+    the columns that the hub knows."""
+
+    peer: str
+    question: Inquire
+    columns: tuple[str, ...]
+    rows: list[Row]
 
 
 class MemberJoined(Event, frozen=True):

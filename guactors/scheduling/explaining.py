@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from guactors.scheduling import placement
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.keepers import Keepers
 from guactors.scheduling.naming import named, names
 from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
 from guactors.scheduling.preemption import GAP, Spared, Survey, since, survey
+from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units
 from guactors.scheduling.standing import Tenant
 from guactors.security.rights import Reason
@@ -95,9 +95,11 @@ class Miss(NamedTuple):
 
 class Question(NamedTuple):
     """What is asked about: a need of the caller ``of``, as ``viewer`` may see it. ``keeper``: the
-    priority for which a provider is kept from it; ``hold_up``: what keeps it from all."""
+    priority for which a provider is kept from it; ``hold_up``: what keeps it from all. ``level``:
+    the priority that it counts as (``aging``)."""
 
     need: Need
+    level: int
     of: str
     viewer: Caller
     keeper: Callable[[Slot], int | None]
@@ -111,15 +113,18 @@ def explain(desk: Desk, claimed: Kept, demand: Demand, viewer: Caller, now: floa
     """Why the demand waits, a provider a row. ``claimed``: room kept for placement groups."""
     need, demands = demand.need, desk.demands
     queue = demands.shelf(need).get(need) if demand.waiting else None
-    turn = queue.turn() if queue is not None else demands.next_turn(demand.caller)
+    if queue is not None:
+        turn, level = queue.turn(), queue.level
+    else:
+        turn, level = demands.next_turn(demand.session, demand.caller, need), need.priority
     desk.lines.settle()
     keepers = Keepers(desk.lines, claimed, now, desk.index.is_nearest)
     names = frozenset(name for name, _ in need.hold)
 
     def keeper(slot: Slot) -> int | None:
-        return keepers.of(slot, need, names, turn)
+        return keepers.of(slot, need, level, names, turn)
 
-    question = Question(need, demand.caller, viewer, keeper, _hold_up(demand))
+    question = Question(need, level, demand.caller, viewer, keeper, _hold_up(demand))
     if need.wish.group:
         return _in_group(desk, question, now)
     return misses(desk, question, now)
@@ -146,7 +151,7 @@ def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
         return _short(desk, slot, question, now)
     keeper = question.keeper(slot)
     if keeper is not None:
-        return _kept(desk, slot, need, keeper)
+        return _kept(desk, slot, question, keeper)
     return Miss(slot, Why.NOTHING, "it has room, and its turn comes next")
 
 
@@ -211,6 +216,9 @@ def _closed_to(desk: Desk, slot: Slot, question: Question, now: float) -> tuple[
         return question.hold_up
     if not permission.within_quota(need, now):
         return Why.QUOTA, "its principal holds as much as its grants allow"
+    excess = desk.quotas.excess(need)
+    if excess is not None:
+        return Why.QUOTA, str(excess)
     return None
 
 
@@ -224,7 +232,7 @@ def _short(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     found = _missing(desk, slot, slot.pool, outside, question)
     looked = survey(desk, slot, need, question.of, now)
     preemption, text = _no_victim(desk, question, looked, now)
-    ahead = _ahead(desk, need)
+    ahead = _ahead(desk, question)
     return found._replace(
         preemption=preemption, detail="; ".join(filter(None, (found.detail, text, ahead)))
     )
@@ -316,19 +324,19 @@ _SENTENCES: Final = {
 }
 
 
-def _ahead(desk: Desk, need: Need) -> str:
+def _ahead(desk: Desk, question: Question) -> str:
     """Who waits before it for the same, in words."""
     before = sum(
         queue.waiting for queue in desk.demands.queues.values()
-        if queue.need.priority > need.priority and contends(queue.need, need)
+        if queue.level > question.level and contends(queue.need, question.need)
     )  # fmt: skip
     return f"behind {before} of higher priority" if before else ""
 
 
-def _kept(desk: Desk, slot: Slot, need: Need, keeper: int) -> Miss:
-    if keeper > need.priority:
+def _kept(desk: Desk, slot: Slot, question: Question, keeper: int) -> Miss:
+    if keeper > question.level:
         text = f"its room is kept for work of priority {keeper}"
-        ahead = _ahead(desk, need)
+        ahead = _ahead(desk, question)
         return Miss(slot, Why.BEHIND, f"{text}; {ahead}" if ahead else text)
     return Miss(slot, Why.KEPT, "its room is kept for others whose turn comes first")
 

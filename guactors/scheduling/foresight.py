@@ -16,20 +16,21 @@ from guactors.ids import demand_id
 from guactors.listing import Listing, Row
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.claims import Claims
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.explaining import Miss, explain, running
 from guactors.scheduling.naming import may_name, sees_peer
 from guactors.scheduling.placement import lease_need
 from guactors.scheduling.planning import plan
 from guactors.scheduling.preemption import Plan, Victim
+from guactors.scheduling.queues import Demand
+from guactors.scheduling.quotas import TASKS
 from guactors.scheduling.resources import LIGHT, STEP, Units
 from guactors.scheduling.standing import Tenant
 
 EXPLANATIONS: Final = "explanations"
 COLUMNS: Final = (
     "demand_id", "kind", "job_id", "priority", "waiting", "node_id", "node_name", "reason",
-    "preemption", "detail", "asked", "free", "still",
+    "preemption", "detail", "asked", "free", "still", "counts_as",
 )  # fmt: skip
 MOST: Final = 64
 """Demands that are explained in one answer; of the others it is said how many they are."""
@@ -109,6 +110,7 @@ class Foresight:
             _cell(miss.asked),
             _cell(miss.free),
             _cell(miss.still),
+            self._desk.demands.level(demand),
         )
 
     def _running(self, caller: Caller, tenant: Tenant) -> Row:
@@ -121,7 +123,7 @@ class Foresight:
             "actor" if actor else "lease",
             tenant.spec.session if isinstance(tenant, ActorRecord) else tenant.session,
             tenant.need.priority,
-            0, slot.peer, slot.name, word, None, detail, {}, {}, {},
+            0, slot.peer, slot.name, word, None, detail, {}, {}, {}, tenant.need.priority,
         )  # fmt: skip
 
     # --- plans ----------------------------------------------------------------------------------
@@ -130,6 +132,7 @@ class Foresight:
         """The answer. Raises UsageError for what cannot be planned."""
         desk = self._desk
         need = lease_need(question.shape, caller.python, caller.who)
+        need = desk.allowance.bounded(need, caller.session, TASKS)
         if need.wish.group:
             raise UsageError(
                 "what would run in a placement group cannot be planned: gu list placement-groups "

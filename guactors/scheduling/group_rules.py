@@ -232,7 +232,7 @@ class GroupRules:
 
     def _arranged(self, group: Group, missing: list[Bundle], now: float) -> list[Slot] | None:
         desk = self._desk
-        if not desk.permission.all_within([bundle.need for bundle in missing], now):
+        if not desk.allowance.group_within(group):
             return None
         wants = [Want(b.need.hold, desk.candidates(b.need)) for b in missing]
         if not all(want.slots for want in wants):

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-Rank = tuple[int, int, int]
-"""(held, last turn, order of arrival)."""
-Turn = tuple[Rank, Rank]
-"""Of the caller, and of its demand."""
+Rank = tuple[float, int, int]
+"""(held or used, last turn, order of arrival)."""
+Turn = tuple[Rank, Rank, Rank]
+"""Of the session, of the caller, and of its demand."""
 R = TypeVar("R", Rank, Turn)
 
 

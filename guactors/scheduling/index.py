@@ -223,7 +223,7 @@ class Index:
 
     def _kind_for(self, need: Need, now: float) -> Kind:
         key = need
-        if not need.who and need not in self._apart:
+        if not need.who and need.bound is None and need not in self._apart:
             key = need._replace(
                 priority=0, image="", preemption=(), env=b"", limits=None,
                 min_runtime=0.0, max_suspended=0.0, grace=0.0,

@@ -7,12 +7,12 @@ Owns: the choice of a bundle, and the turn of those who wait in one group. Must 
 from __future__ import annotations
 
 from guactors.scheduling.actor_rules import ActorRules
-from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.placement import Need, feasible
+from guactors.scheduling.queues import Queue
 
 
 class Inside:
@@ -63,7 +63,7 @@ class Inside:
     def _bundle(self, need: Need, now: float) -> Bundle | None:
         """The emptiest that has room."""
         permission = self._desk.permission
-        if not permission.within_quota(need, now):
+        if not self._desk.allowance.within(need):
             return None
         best: Bundle | None = None
         best_rank = (0.0, 0)
@@ -80,4 +80,4 @@ class Inside:
 
 
 def _turn(queue: Queue) -> tuple[int, object]:
-    return -queue.need.priority, queue.peek()
+    return -queue.level, queue.peek()

@@ -7,11 +7,11 @@ serves it, and its caller decides whether to wait for one.
 from __future__ import annotations
 
 from guactors.messages import DemandInfeasible
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import SETTLING, Desk, sees
 from guactors.scheduling.events import Decision
 from guactors.scheduling.groups import REMOVED, Group
 from guactors.scheduling.placement import explain, feasible
+from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import STEP
 from guactors.security.rights import Verdict
 
@@ -33,7 +33,15 @@ class Judge:
         if demand.need.wish.group:
             self._judge_inside(demand, now)
             return
-        if not demand.waiting or demand.infeasible or desk.candidates(demand.need):
+        if not demand.waiting or demand.infeasible:
+            return
+        excess = desk.quotas.never(demand.need)
+        if excess is not None:
+            self._give_up_hope(demand)
+            if demand.caller in desk.callers:
+                desk.say(demand.caller, DemandInfeasible(demand.key, str(excess)))
+            return
+        if desk.candidates(demand.need):
             return
         later = self._everybody_here()
         if later > now:

@@ -40,14 +40,16 @@ class Keepers:
         self._near.clear()
         self._waiting.clear()
 
-    def of(self, slot: Slot, need: Need, names: frozenset[str], turn: Turn) -> int | None:
-        """The priority, the need's own at the least, for which the slot is kept from the need, that
+    def of(
+        self, slot: Slot, need: Need, level: int, names: frozenset[str], turn: Turn
+    ) -> int | None:
+        """The level, the need's own at the least, for which the slot is kept from the need, that
         asks for the resources ``names`` and has this turn; None if it is not."""
         if any(s is slot and contends(n, need) for n, s in self._kept):
-            return need.priority
+            return level
         if self._lines.standing.keeps(slot.peer, need):
-            return need.priority
-        return self._waits(slot, need.priority, names, turn)
+            return level
+        return self._waits(slot, level, names, turn)
 
     def last(self, slot: Slot) -> Line | None:
         """For whom it was last found to be kept, of those who wait."""

@@ -23,13 +23,14 @@ from guactors.messages import (
     StartLease,
     StopLease,
 )
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.departing import DepartingBook
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot, lease_need
+from guactors.scheduling.queues import Demand
+from guactors.scheduling.quotas import TASKS
 from guactors.scheduling.thrash import bequeath, inherit
 from guactors.security.marks import lease_mark
 
@@ -69,6 +70,7 @@ class LeaseRules:
             need = known
         else:
             need = lease_need(message.shape, caller.python, caller.who)
+        need = desk.allowance.bounded(need, caller.session, TASKS)
         if demand is None:
             if not message.count:
                 return
@@ -76,7 +78,10 @@ class LeaseRules:
                 text = f"{caller.peer} asks for {MOST_SHAPES} kinds of workers at a time already"
                 desk.say(caller.peer, DemandInfeasible(message.key, text))
                 return
-            demand = desk.demands.add(caller.peer, message.key, need, message.shape, message.count)
+            demand = desk.demands.add(
+                caller.peer, message.key, need, message.shape, message.count,
+                session=caller.session,
+            )  # fmt: skip
             self._adopt(demand)
             desk.ask_again(need)
         elif demand.need != need:
@@ -96,7 +101,8 @@ class LeaseRules:
     def _adopt(self, demand: Demand) -> None:
         """Leases of this caller that a provider reported, but whose demand nobody remembered."""
         for lease in self._desk.leases.keyless.get(demand.caller, {}).values():
-            if not lease.key and lease.need == demand.need:
+            # A provider that reports a lease does not know of quotas.
+            if not lease.key and lease.need == demand.need._replace(bound=None):
                 lease.key = demand.key
                 demand.held.add(lease.id)
 

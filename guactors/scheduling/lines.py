@@ -1,6 +1,6 @@
 """Which of those that wait are worth a try now, and for whom a provider is kept.
 
-Owns: the queues that wait for room on any provider, in lines of the same kind and priority; which
+Owns: the queues that wait for room on any provider, in lines of the same kind and level; which
 of them may have room since the last round; and which provider is kept free for whom. Must never:
 place anything, or look at a line for which nothing has changed.
 
@@ -16,11 +16,12 @@ from collections.abc import Callable, Collection, ItemsView, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from itertools import count, islice
 
-from guactors.scheduling.demand import DemandBook, Queue
+from guactors.scheduling.demand import DemandBook
 from guactors.scheduling.heap import Heap, Turn
 from guactors.scheduling.index import Index, Kind
 from guactors.scheduling.keepers import Keepers
 from guactors.scheduling.placement import Need, Slot, choose
+from guactors.scheduling.queues import Queue
 from guactors.scheduling.standing import StandingBook
 
 SLICE = 0.5
@@ -30,7 +31,7 @@ FEW = 8
 
 
 class Line:
-    """The queues of one kind and priority: where one finds no room, none does."""
+    """The queues of one kind and level (``aging``): where one finds no room, none does."""
 
     __slots__ = ("_first", "_turns", "dirty", "kind", "priority", "queues", "recalling")
 
@@ -76,7 +77,7 @@ class Line:
         nothing for a while, or leases asked back for it would come in vain."""
         first, queue = self.first()
         since = queue.blocked_since
-        if first < turn and first[0][0] == 0 and since is not None and now - since >= SLICE:
+        if first < turn and first[1][0] == 0 and since is not None and now - since >= SLICE:
             return True
         return any(one.turn() < turn for one in self.recalling)
 
@@ -160,7 +161,7 @@ class Lines:
 
     def _enter(self, queue: Queue, kind: Kind) -> Line:
         lines = self._lines.setdefault(kind, {})
-        priority = queue.need.priority
+        priority = queue.level
         line = lines.get(priority)
         if line is None:
             line = lines[priority] = Line(kind, priority)
@@ -172,6 +173,12 @@ class Lines:
         line.queues[queue] = line.dirty[queue] = None
         queue.stirred = line.dirty
         return line
+
+    def level_changed(self, queue: Queue) -> None:
+        """It goes into another line, and is tried there. Inside a group there are none."""
+        if queue in self._line_of:
+            self._leave(queue)
+            self._demands.fresh[queue.need] = queue
 
     def _leave(self, queue: Queue) -> None:
         line = self._line_of.pop(queue)
@@ -258,7 +265,9 @@ class Lines:
         for queue, line in self._line_of.items():
             assert queue in line.queues
             assert self._lines[line.kind][line.priority] is line
-            if queue in queues and queue.need not in demands.fresh and not queue.need.who:
+            assert line.priority == queue.level, f"{queue.need} is in the line of {line.priority}"
+            bounded = queue.need.who or queue.need.bound is not None
+            if queue in queues and queue.need not in demands.fresh and not bounded:
                 assert line.kind is self._index.kind(queue.need, now)
                 found = self._index.choose(queue.need, now, refused.__contains__)
                 assert found is None, f"{found!r} has room for {queue.need}"
@@ -323,7 +332,8 @@ class Round:
         def shut(slot: Slot) -> bool:
             if standing.keeps(slot.peer, queue.need):
                 return True  # that it is kept no longer will be news
-            if self._keepers.of(slot, queue.need, line.kind.names, turn) is None:
+            level, names = line.priority, line.kind.names
+            if self._keepers.of(slot, queue.need, level, names, turn) is None:
                 return False
             self._lines.refuse(slot, self._keepers.last(slot))
             return True

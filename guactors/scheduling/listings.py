@@ -20,14 +20,14 @@ from guactors.errors import UsageError
 from guactors.listing import Listing, Row, Snapshots
 from guactors.scheduling.actors import MOST_DEAD, ActorRecord
 from guactors.scheduling.claims import Claims
-from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
-from guactors.scheduling.events import GridAsked
+from guactors.scheduling.events import GridAsked, SessionsAsked
 from guactors.scheduling.foresight import EXPLANATIONS, Foresight
 from guactors.scheduling.groups import Group
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.naming import sees_all, sees_peer
 from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import LIGHT, STEP, Units
 from guactors.scheduling.standing import Tenant, stands
 
@@ -48,7 +48,7 @@ LEASE_COLUMNS: Final = (
 )  # fmt: skip
 DEMAND_COLUMNS: Final = (
     "required_resources", "waiting", "kind", "priority", "labels", "runtime", "image", "callers",
-    "infeasible",
+    "infeasible", "counts_as",
 )  # fmt: skip
 PREEMPTION_COLUMNS: Final = (
     "event_time_ms", "event", "what", "priority", "mode", "reason", "by", "by_priority", "node_id",
@@ -58,6 +58,8 @@ GROUP_COLUMNS: Final = (
     "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
     "node_ids", "is_detached", "reason",
 )  # fmt: skip
+USE_COLUMNS: Final = ("share", "using", "quota")
+"""Of sessions, behind the columns that the hub knows."""
 PROVIDER_COLUMNS: Final = (
     "node_id", "node_name", "state", "reason", "until", "leases", "actors", "suspended",
     "resources", "labels",
@@ -119,6 +121,27 @@ class Listings:
         except UsageError as error:
             answer = m.Fault("UsageError", str(error), message.request)
         self._desk.say(caller.peer, answer)
+
+    def sessions(self, event: SessionsAsked) -> None:
+        """The hub's rows of sessions, each with what it may use and does."""
+        shares, quotas = self._desk.demands.shares, self._desk.quotas
+
+        def row(known: Row) -> Row:
+            session = str(known[0])
+            used = sorted(shares.used(session).items())
+            quota: m.Cell = dict(quotas.of(session))
+            return (*known, shares.share(session), _resources(tuple(used)), quota)
+
+        def make(_: m.Query) -> Listing:
+            return Listing((*event.columns, *USE_COLUMNS), map(row, event.rows))
+
+        asked = event.question
+        try:
+            page = self._snapshots.page(event.peer, asked.query, make)
+            answer: m.Message = m.Page(asked.request, page)
+        except UsageError as error:
+            answer = m.Fault("UsageError", str(error), asked.request)
+        self._desk.say(event.peer, answer)
 
     def _page(self, caller: Caller, asked: m.Query) -> m.RowPage:
         def make(query: m.Query) -> Listing:
@@ -210,7 +233,10 @@ def _demand(desk: Desk, caller: Caller) -> Listing:
     for demand in desk.demands:
         if demand.waiting and sees_peer(desk, caller, demand.caller):
             found.setdefault((demand.is_actor, demand.need), []).append(demand)
-    rows = [_demand_row(is_actor, need, wanted) for (is_actor, need), wanted in found.items()]
+    rows = [
+        (*_demand_row(is_actor, need, wanted), desk.demands.level(wanted[0]))
+        for (is_actor, need), wanted in found.items()
+    ]
     return Listing(DEMAND_COLUMNS, rows)
 
 

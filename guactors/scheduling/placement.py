@@ -44,6 +44,13 @@ EVERYWHERE = frozenset({"", "native"})
 """Runtimes of every provider; empty is ``python``."""
 
 
+class Bound(NamedTuple):
+    """Under the quota of which session something counts, and as what (``tasks``, ``actors``)."""
+
+    session: str
+    kind: str
+
+
 class Need(NamedTuple):
     """Everything that decides where something may go; equal needs wait in one queue.
 
@@ -68,6 +75,8 @@ class Need(NamedTuple):
     min_runtime: float = 0.0
     max_suspended: float = 0.0
     grace: float = 0.0
+    bound: Bound | None = None
+    """None where its session has no quota."""
 
 
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:

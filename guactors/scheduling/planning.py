@@ -12,6 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from guactors.scheduling import placement
+from guactors.scheduling.allowance import Allowance
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.explaining import Kept, Miss, Question, misses
 from guactors.scheduling.heap import Turn
@@ -47,6 +48,8 @@ class Sketch(Desk):
         self.slots = {slot.peer: copied for slot, copied in self._copies.items()}
         self.seats = desk.seats.sketch(self._copies)
         self.permission = desk.permission.sketch()
+        self.quotas = desk.quotas.sketch()
+        self.allowance = Allowance(self)
         self.leases, self.actors = copy(desk.leases), copy(desk.actors)
         self.leases.by_id = dict(desk.leases.by_id)
         self.actors.live = dict(desk.actors.live)
@@ -93,6 +96,7 @@ class Sketch(Desk):
         slot.leases.add(lease.id)
         slot.pool.take(need.hold)
         self.permission.take(need)
+        self.quotas.take(need)
         self._nearest.clear()
 
     def yields(self, victim: Victim, slot: Slot, priority: int, now: float) -> None:
@@ -148,20 +152,20 @@ class Rehearsal:
         found, desk, need = self._places, self._desk, self._need
         if len(found) == self._count:
             return Outlook(found)
-        question = Question(need, self._caller.peer, self._caller, self._keeper)
+        question = Question(need, need.priority, self._caller.peer, self._caller, self._keeper)
         never = "" if desk.candidates(need) else _never(desk, need, self._now)
         missing = self._count - len(found)
         return Outlook(found, missing, misses(desk, question, self._now), never)
 
     def _wanted(self) -> bool:
-        within = self._desk.permission.within_quota
-        return len(self._places) < self._count and within(self._need, self._now)
+        return len(self._places) < self._count and self._desk.allowance.within(self._need)
 
     def _turn(self) -> Turn:
-        return self._desk.demands.next_turn(self._caller.peer, len(self._places))
+        asker, more = self._caller, len(self._places)
+        return self._desk.demands.next_turn(asker.session, asker.peer, self._need, more)
 
     def _keeper(self, slot: Slot) -> int | None:
-        return self._keepers.of(slot, self._need, self._names, self._turn())
+        return self._keepers.of(slot, self._need, self._need.priority, self._names, self._turn())
 
     def _place(self) -> None:
         desk, need = self._desk, self._need

@@ -4,10 +4,11 @@ Owns: the choice of victims. Must never: take anything by force (a recalled work
 runs), touch work of a higher priority than the one that waits, or ask for more than is waited for.
 Preemption, which does use force, will be a neighbour of this module.
 
-A lease is asked back from the caller that holds the most, as long as it holds at least two more
-than the one that waits. A caller that has nothing at all also gets a turn from one that has a
-single lease, once that has been held for a slice of time. The same holds between two demands of one
-caller.
+Between sessions a lease is asked back from the one that uses most of what it is entitled to, as
+long as it would not use less of that than the one that waits (``balance``). Inside a session it is
+asked back from the caller that holds the most, as long as it holds at least two more. A session, or
+a caller, that has nothing at all also gets a turn from one that has a single lease, once that has
+been held for a slice of time. The same holds between two demands of one caller.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
-from guactors.scheduling.demand import Demand, Queue
+from guactors.scheduling.balance import Asking, Balance
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lines import SLICE
 from guactors.scheduling.placement import Need, Slot, contends
+from guactors.scheduling.queues import Demand, Queue
 from guactors.scheduling.recallable import Held
 
 PATIENCE = 1.0
@@ -64,6 +66,7 @@ class Victims:
         """By priority, the most that a caller of leases of it has and is not giving back."""
         self._top: list[str] = []
         """Callers that hold the most."""
+        self._balance = Balance(desk)
 
     def wanted(self) -> bool:
         """Whether there is somebody for whom nothing could be found."""
@@ -81,11 +84,14 @@ class Victims:
         leases = desk.leases
         self._going, self._taken = dict(leases.recallable.going), set()
         self._spare.clear()
+        self._balance = Balance(desk)
         self._top = [caller for caller, _ in islice(leases.holders.most_first(), MOST_SIFTED)]
         found: list[tuple[Lease, Queue]] = []
         for queue in self._next():
             underway = leases.recallable.coming(queue.need, now - PATIENCE)
             wanted = min(queue.waiting - underway, MOST_AT_ONCE - len(found))
+            if queue.level > queue.need.priority:
+                wanted = min(wanted, 1 - underway)  # one that is served is as young as all
             victims = list(islice(self._search(queue, underway), max(0, wanted)))
             found += [(victim, queue) for victim in victims]
             if len(victims) < wanted:
@@ -98,7 +104,7 @@ class Victims:
         every: Iterable[Queue] = self._desk.lines.every()
         if demands.stuck:
             every = [*every, *demands.stuck.values()]
-            every = sorted(every, key=lambda queue: -queue.need.priority)
+            every = sorted(every, key=lambda queue: -queue.level)
         start, seen = self._passed, 0
         more = False
         for queue in islice(every, start, start + MOST_QUEUES):
@@ -118,21 +124,24 @@ class Victims:
         demand = desk.demands.head(queue)
         callers = max(1, queue.callers())
         own = desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
+        asks = self._balance.asking(queue, demand, underway)
         there = desk.candidates(need)
-        if not self._hope(demand, there, need.priority, own + underway // callers):
+        if not self._hope(demand, there, asks, queue.level, own + underway // callers):
             return
-        levels = desk.leases.recallable.up_to(need.priority)
+        levels = desk.leases.recallable.up_to(queue.level)
         if len(there) <= MOST_SIFTED:
-            levels = _on(desk, there, need.priority)
+            levels = _on(desk, there, queue.level)
             self._effort += sum(len(slot.leases) for slot in there)
         self._left = MOST_CHECKED
-        for caller in self._sifted(levels):
+        for caller in self._sifted(levels, asks):
             while self._left > 0:
                 share = own + underway // callers
-                lease = self._of_caller(caller, levels, there, demand, underway, share)
+                asks = self._balance.asking(queue, demand, underway)
+                lease = self._of_caller(caller, levels, there, queue, demand, underway, share, asks)
                 if lease is None:
                     break
                 self._taken.add(lease.id)
+                self._balance.leaves(lease)
                 self._going[caller] = self._going.get(caller, 0) + 1
                 if caller == demand.caller:
                     own -= 1
@@ -140,46 +149,60 @@ class Victims:
                 yield lease
 
     def _of_caller(
-        self, caller: str, levels: list[dict[str, Held]], there: Collection[Slot], demand: Demand,
-        underway: int, share: int,
+        self, caller: str, levels: list[dict[str, Held]], there: Collection[Slot], queue: Queue,
+        demand: Demand, underway: int, share: int, asks: Asking,
     ) -> Lease | None:  # fmt: skip
         """One of this caller's leases that may be asked back."""
-        spare = self._desk.leases.held(caller) - self._going.get(caller, 0)
-        even = caller != demand.caller and spare <= share + 1
+        session = self._session_of(caller)
+        if session == asks.session:
+            spare = self._desk.leases.held(caller) - self._going.get(caller, 0)
+            even, has = caller != demand.caller and spare <= share + 1, share > 0
+        else:
+            even = not self._balance.gives(session, asks)
+            has = not self._balance.has_nothing(asks)
         for held in levels:
             for other, leases in held.get(caller, {}).items():
-                lower = other.priority < demand.need.priority
-                if not (even and share > 0 and not lower) and contends(other, demand.need):
+                # Its equals stay that when it has aged: among them fair share decides.
+                lower = other.priority < queue.level and other.priority != queue.need.priority
+                if not (even and has and not lower) and contends(other, demand.need):
                     lease = self._of(leases, there, demand, underway, lower, even)
                     if lease is not None:
                         return lease
         return None
 
-    def _hope(self, demand: Demand, there: Collection[Slot], priority: int, share: int) -> bool:
+    def _session_of(self, caller: str) -> str:
+        found = self._desk.callers.get(caller)
+        return found.session if found is not None else ""
+
+    def _hope(
+        self, demand: Demand, there: Collection[Slot], asks: Asking, level: int, share: int
+    ) -> bool:
         """Whether there may be a lease that could be asked back: most often it is known without
         a search that there is none."""
         recallable = self._desk.leases.recallable
-        if recallable.below(priority) and self._below(demand.need):
+        if recallable.below(level) and self._below(demand.need, level):
             return True
-        if not recallable.any_of(priority):
+        if not recallable.any_of(level):
             return False
-        if (share <= 0 or not demand.held) and self._old(demand.need, there):
+        if (share <= 0 or not demand.held) and self._old(level, there):
             return True
         own = self._desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
-        return own > len(demand.held) + 1 or self._most_spare(priority) > share + 1
+        if own > len(demand.held) + 1 or self._most_spare(level) > share + 1:
+            return True
+        return not self._balance.alone and self._balance.anybody_gives(asks)
 
-    def _old(self, need: Need, there: Collection[Slot]) -> bool:
-        """Whether one of the same priority may be where the need may go for longer than a slice."""
-        oldest = self._desk.leases.recallable.oldest(need.priority, MOST_OLD + 1)
+    def _old(self, level: int, there: Collection[Slot]) -> bool:
+        """Whether one of this priority may be where the need may go for longer than a slice."""
+        oldest = self._desk.leases.recallable.oldest(level, MOST_OLD + 1)
         old = [lease.slot for lease in oldest if lease.since + SLICE <= self._now]
         return len(old) > MOST_OLD or any(slot in there for slot in old)
 
-    def _below(self, need: Need) -> bool:
+    def _below(self, need: Need, level: int) -> bool:
         """Whether a lease of a lower priority may be where the need may go."""
         if need.wish.group:
             return True
         kind = self._desk.index.kind(need, self._now)
-        return self._desk.leases.recallable.below_on(kind, need.priority)
+        return self._desk.leases.recallable.below_on(kind, level)
 
     def _most_spare(self, priority: int) -> int:
         spare = self._spare.get(priority)
@@ -193,9 +216,13 @@ class Victims:
             self._spare[priority] = spare
         return spare
 
-    def _sifted(self, levels: list[dict[str, Held]]) -> Iterator[str]:
-        """Those that hold the most first; where there are many, some of the others in turn."""
-        for caller in self._top:
+    def _sifted(self, levels: list[dict[str, Held]], asks: Asking) -> Iterator[str]:
+        """Callers of the session that has most first, and of these those that hold the most; where
+        there are many, some of the others in turn."""
+        first, balance = self._top, self._balance
+        if not balance.alone:
+            first = sorted(first, key=lambda one: -balance.level(self._session_of(one), asks.by))
+        for caller in first:
             for held in levels:
                 if caller in held:
                     self._effort += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from guactors.scheduling.levels import Level
 from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.shares import change
 
 if TYPE_CHECKING:
     from guactors.scheduling.index import Kind
@@ -34,6 +35,8 @@ class Recallable:
         """Those that were asked back and have not come yet."""
         self.going: dict[str, int] = {}
         """How many of these each caller has."""
+        self.leaving: dict[str, dict[str, int]] = {}
+        """What these hold, by session."""
         self._coming: dict[str, Lease] = {}
         """Those of them that may still come soon."""
         self._coming_for: dict[Need, int] = {}
@@ -51,6 +54,7 @@ class Recallable:
             self._take_out(lease)
         else:
             count(self.going, lease.caller, -1)
+            self._leaves(lease, -1)
             self._came(lease)
 
     def recall(self, lease: Lease, need: Need, now: float) -> None:
@@ -59,10 +63,17 @@ class Recallable:
             self._take_out(lease)
             self.recalled[lease.id] = lease
             count(self.going, lease.caller, 1)
+            self._leaves(lease, 1)
         self._came(lease)
         lease.recalled_at, lease.recalled_for = now, need
         self._coming[lease.id] = lease
         count(self._coming_for, need, 1)
+
+    def _leaves(self, lease: Lease, sign: int) -> None:
+        sums = self.leaving.setdefault(lease.session, {})
+        change(sums, lease.need.hold, sign)
+        if not sums:
+            del self.leaving[lease.session]
 
     def _came(self, lease: Lease) -> None:
         if self._coming.pop(lease.id, None) is not None and lease.recalled_for is not None:

@@ -16,7 +16,7 @@ def set_aside(desk: Desk, bundle: Bundle, slot: Slot) -> None:
     """Book the bundle on a provider."""
     bundle.slot, bundle.home = slot, ""
     slot.bundles[bundle] = None
-    slot.pool.take(bundle.need.hold)
+    desk.take(slot, bundle.need.hold, bundle.group.spec.session)
     desk.permission.reserve(bundle.need)
 
 
@@ -27,9 +27,9 @@ def free_again(desk: Desk, bundle: Bundle) -> None:
         bundle.slot = None
         bundle.forced = False
         del slot.bundles[bundle]
-        desk.give(slot, bundle.need.hold)
+        desk.give(slot, bundle.need.hold, bundle.group.spec.session)
         desk.permission.release(bundle.need)
-        desk.quota_freed(bundle.need.who)
+        desk.allowance.freed(bundle.need.who)
 
 
 def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
@@ -38,7 +38,8 @@ def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
     if slot is None or thing.slot is not slot:
         return
     units = thing.taken()
-    desk.give(slot, units)
+    session = thing.session if isinstance(thing, Lease) else thing.spec.session
+    desk.give(slot, units, session)
     thing.bundle = bundle
     desk.seats.update(thing)
     bundle.pool.take(units)

@@ -3,7 +3,7 @@
 Owns: the table from events to rules, and the round that places what waits. Must never: do I/O, read
 a clock, draw randomness of its own.
 
-One round serves the highest priority first; within it the caller that holds least (see ``demand``).
+One round serves the highest priority first; within it the session that uses least (see ``queues``).
 A queue that finds no room is marked and left alone until some provider has more. One provider is
 then kept free for it from lower priorities, and from equals once it starves, or a big need would
 never find room among small ones.
@@ -22,9 +22,9 @@ from guactors.config import Timing
 from guactors.scheduling import closing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
+from guactors.scheduling.aging import highest
 from guactors.scheduling.claims import Claims
 from guactors.scheduling.closing import Closing
-from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Caller, Desk, EndedSession
 from guactors.scheduling.displacing import Displacing
 from guactors.scheduling.group_rules import GroupRules
@@ -35,6 +35,8 @@ from guactors.scheduling.lines import Level
 from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Slot
+from guactors.scheduling.queues import Queue
+from guactors.scheduling.quotas import ACTORS, TASKS
 from guactors.scheduling.recall import LOOK_AGAIN, Victims
 from guactors.scheduling.rejoin import Rejoin
 from guactors.security.marks import Mark, no_mark
@@ -118,6 +120,8 @@ class SchedulerState:
         if self.desk.orphaned:
             self._groups.orphaned(now)
         tight = self._place(now)
+        while self.desk.demands.fresh:
+            tight += self._place(now)  # what was served has not waited for long, and moved down
         due = now >= self._look_at()
         if due:
             tight += self._displacing.retry()
@@ -152,7 +156,7 @@ class SchedulerState:
         stood = self._displacing.stood_on(roomier.values())
         back = sorted(stood)
         for level in tries.levels() if tries is not None else ():
-            while tries is not None and back and back[-1] >= level.priority:
+            while tries is not None and back and self._returns_at(back[-1]) >= level.priority:
                 for slot in self._displacing.bring_back(stood[back.pop()], now):
                     tries.taken(slot)
             tight += self._place_level(level, now)
@@ -162,11 +166,15 @@ class SchedulerState:
             self._news = self._news or bool(desk.demands.queues)
         return tight
 
+    def _returns_at(self, priority: int) -> int:
+        """What stands still comes back before its equals, however long these have waited."""
+        return highest(priority) if self.desk.demands.aging is not None else priority
+
     def _place_level(self, level: Level, now: float) -> list[Queue]:
         """Serve the queues of one priority in turn; returns those that found no room."""
         desk, tight = self.desk, list[Queue]()
         while (queue := level.next()) is not None:
-            allowed = desk.permission.within_quota(queue.need, now)
+            allowed = desk.allowance.within(queue.need)
             demand = desk.demands.head(queue)
             slot = level.choose(queue, demand.prefer) if allowed else None
             if slot is None:
@@ -212,6 +220,7 @@ class SchedulerState:
             self.desk.rights_changed(event.standing.principal)
         if event.root:
             self.desk.namespaces[event.session] = event.namespace
+            self._terms(event, now)
         caller.epoch += 1
         if event.root:
             self.desk.reopen(event.session)
@@ -222,6 +231,20 @@ class SchedulerState:
                 self.desk.demands.move(demand, need, demand.shape)
                 self._judge.judge(demand, now)
         self._rejoin.owner_came(caller)
+
+    def _terms(self, event: e.CallerJoined, now: float) -> None:
+        """What the root of a session says of it."""
+        desk, session = self.desk, event.session
+        desk.demands.entitle(session, event.share)
+        if desk.quotas.of(session) == event.quota:
+            return
+        desk.quotas.bind(session, event.quota, desk.allowance.running(session))
+        for demand in list(desk.demands):
+            if demand.session == session:
+                kind = ACTORS if demand.is_actor else TASKS
+                need = desk.allowance.bounded(demand.need, session, kind)
+                desk.demands.move(demand, need, demand.shape)
+                self._judge.judge(demand, now)
 
     def _standing_changed(self, event: e.StandingChanged, now: float) -> None:
         """Other rights, or none: what may not be any more ends, unless it may finish."""
@@ -315,9 +338,14 @@ class SchedulerState:
         self._leases.session_over(event.session, event.reason)
         self._actors.session_over(event.session, event.reason)
         self._groups.session_over(event.session, event.reason)
+        desk.demands.shares.forget(event.session)
+        desk.quotas.forget(event.session)
 
     def _grid_asked(self, event: e.GridAsked, _now: float) -> None:
         self._listings.grid(event, self._lookups.listing(event.peer))
+
+    def _sessions_asked(self, event: e.SessionsAsked, _now: float) -> None:
+        self._listings.sessions(event)
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -405,4 +433,5 @@ class SchedulerState:
         e.ProviderLeft: _provider_left,
         e.SessionOver: _session_over,
         e.GridAsked: _grid_asked,
+        e.SessionsAsked: _sessions_asked,
     }

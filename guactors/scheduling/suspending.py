@@ -25,7 +25,7 @@ def suspend(desk: Desk, tenant: Tenant, suspension: Suspension) -> None:
         desk.idleness(tenant, was_idle)
     else:
         units = tenant.need.hold if suspension.ending else yielded(tenant.need.hold)
-        desk.give(slot, units, tenant.bundle)
+        desk.give(slot, units, tenant.spec.session, tenant.bundle)
     desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, True)
 
@@ -42,7 +42,7 @@ def resume(desk: Desk, tenant: Tenant) -> None:
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
     else:
-        desk.take(slot, units, tenant.bundle)
+        desk.take(slot, units, tenant.spec.session, tenant.bundle)
         (tenant.bundle or slot).forced = True
     desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, False)

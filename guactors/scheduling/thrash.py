@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from guactors.scheduling.demand import Demand
     from guactors.scheduling.leases import Lease
+    from guactors.scheduling.queues import Demand
     from guactors.scheduling.standing import Tenant
 
 SUSPEND: Final = "suspend"

@@ -55,7 +55,8 @@ class PlanForm(Form):
 
 class ExplanationRow(BaseModel):
     """Why one provider does not take one demand; ``reason`` and ``preemption`` are single values.
-    ``asked``, ``free``, ``still`` (held by what stands still): of the resources that are short."""
+    ``asked``, ``free``, ``still`` (held by what stands still): of the resources that are short;
+    ``counts_as``: the priority, with what it has gained by waiting."""
 
     demand_id: str
     kind: str
@@ -70,6 +71,7 @@ class ExplanationRow(BaseModel):
     asked: dict[str, float]
     free: dict[str, float]
     still: dict[str, float]
+    counts_as: int
 
 
 class Victim(BaseModel):

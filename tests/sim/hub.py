@@ -19,6 +19,7 @@ from guactors.transport.base import Lane, LinkFull, PeerGone
 from guactors.transport.frames import Decoder, encode, lane_of
 from tests.sim.clock import Alarm
 from tests.sim.network import SimLink, SimListener, SimTransport
+from tests.sim.order import Order
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -53,6 +54,7 @@ class SimHub:
         self._outboxes = Outboxes()
         self._due = False
         self._retrying = False
+        self._order = Order(world.tally, world.timing.aging)
         self._alarm.set(self.core.next_wake(clock.now))
 
     def kill(self) -> None:
@@ -85,7 +87,8 @@ class SimHub:
                 self._perform(self.core.on_bad_frame(link, error.kind, error.detail, now))
             else:
                 user = self._listener.user_of(link)
-                self._perform(self.core.on_message(link, message, now, lane, user))
+                self._order.before(self.core.scheduler.desk)
+                self._placed(self.core.on_message(link, message, now, lane, user))
         self._settle(now)
 
     def order(self, message: Message) -> list[Message]:
@@ -101,8 +104,14 @@ class SimHub:
     def _tick(self) -> None:
         if not self.transport.dead:
             now = self._world.clock.now
-            self._perform(self.core.on_tick(now))
+            self._order.before(self.core.scheduler.desk)
+            self._placed(self.core.on_tick(now))
             self._settle(now)
+
+    def _placed(self, effects: list[Effect]) -> None:
+        """Perform what may have given room to what waited."""
+        self._order.after(self.core.scheduler.desk, effects, self._world.clock.now)
+        self._perform(effects)
 
     def _settle(self, now: float) -> None:
         self.core.check()

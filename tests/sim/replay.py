@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing.pool import Pool
 
 from guactors.caller.core import CallerCore
+from tests.sim.order import Tally
 from tests.sim.world import World
 
 LAST_LINES = 150
@@ -32,20 +33,35 @@ def story(world: World, error: BaseException, most: int = LAST_LINES) -> str:
 
 
 def fails(
-    seed: int, caller_core: Callable[..., CallerCore] = CallerCore, *, keyed: bool = False
+    seed: int,
+    caller_core: Callable[..., CallerCore] = CallerCore,
+    *,
+    keyed: bool = False,
+    tally: Tally | None = None,
 ) -> str:
-    """Run one seed; its story if it failed, else an empty text."""
+    """Run one seed; its story if it failed, else an empty text. What happened is added to
+    ``tally``."""
     world = World(seed, caller_core, keyed=keyed)
     try:
         world.run()
     except Exception as error:  # noqa: BLE001 - whatever a core raises is the seed's failure
         return story(world, error)
+    finally:
+        if tally is not None:
+            tally.add(world.tally)
     return ""
 
 
 def failures(seeds: Iterable[int], *, keyed: bool = False) -> list[str]:
     """The stories of those that fail."""
-    return [text for seed in seeds if (text := fails(seed, keyed=keyed))]
+    return outcome(seeds, keyed=keyed)[0]
+
+
+def outcome(seeds: Iterable[int], *, keyed: bool = False) -> tuple[list[str], Tally]:
+    """The stories of those that fail, and what happened in all of them."""
+    tally = Tally()
+    found = [fails(seed, keyed=keyed, tally=tally) for seed in seeds]
+    return [text for text in found if text], tally
 
 
 def crew() -> Pool:
@@ -53,10 +69,12 @@ def crew() -> Pool:
     return multiprocessing.get_context("spawn").Pool(os.cpu_count())
 
 
-def stories(pool: Pool, seeds: range, *, keyed: bool) -> Iterator[str]:
-    """Of those of ``seeds`` that fail, as they do."""
+def stories(pool: Pool, seeds: range, *, keyed: bool, tally: Tally | None = None) -> Iterator[str]:
+    """Of those of ``seeds`` that fail, as they do. What happened is added to ``tally``."""
     turns = [seeds[at : at + PER_TURN] for at in range(0, len(seeds), PER_TURN)]
-    for found in pool.imap_unordered(partial(failures, keyed=keyed), turns):
+    for found, happened in pool.imap_unordered(partial(outcome, keyed=keyed), turns):
+        if tally is not None:
+            tally.add(happened)
         yield from found
 
 

@@ -14,6 +14,7 @@ from guactors.provider_state import ProviderCore
 from guactors.provider_state.binder import Binder
 from guactors.provider_state.devices import DeviceBook
 from guactors.scheduling import groups
+from guactors.scheduling.aging import Aging
 from guactors.scheduling.group_rules import GroupRules
 from guactors.transport.base import Frame
 from guactors.worker.intake import Intake
@@ -150,3 +151,9 @@ def test_a_group_that_is_placed_in_part_is_seen(monkeypatch: pytest.MonkeyPatch)
 def test_a_device_that_is_given_out_twice_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeviceBook, "_find", lambda book, kind, steps: ["0"] if steps else [])
     assert "steps are taken" in first_story()
+
+
+def test_it_finds_out_that_what_has_waited_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Aging, "_update", lambda *_: None)
+    monkeypatch.setattr(Aging, "check", lambda *_: None)
+    assert "and was passed by" in first_story()

@@ -12,12 +12,17 @@ from multiprocessing.pool import Pool
 
 import pytest
 
+from tests.sim.order import Tally
 from tests.sim.replay import crew, stories
 
 SEEDS = 7000
 KEYED_SEEDS = 2000
 PER_TEST = 1000
 SHOWN = 3
+LEAST_CYCLES = {False: 50, True: 5}
+"""Each thousand seeds: something gave way, and went on or ended."""
+LEAST_RIPE = 50
+"""Each thousand seeds: something that had aged as far as it can was served."""
 
 
 @pytest.fixture(scope="module")
@@ -41,5 +46,8 @@ def test_seeds_with_keys(pool: Pool, first: int) -> None:
 
 
 def run(pool: Pool, first: int, *, keyed: bool) -> None:
-    found = list(stories(pool, range(first, first + PER_TEST), keyed=keyed))
+    tally = Tally()
+    found = list(stories(pool, range(first, first + PER_TEST), keyed=keyed, tally=tally))
     assert not found, f"{len(found)} seeds failed\n" + "\n\n".join(found[:SHOWN])
+    assert tally.cycles >= LEAST_CYCLES[keyed], f"preemption is hardly tested: {tally}"
+    assert tally.ripe >= LEAST_RIPE, f"aging is hardly tested: {tally}"

@@ -18,7 +18,7 @@ from guactors.caller.core import CallerCore
 from guactors.config import Timing
 from guactors.ids import KINDS
 from guactors.messages import Hello, Versions
-from tests.sim import faults
+from tests.sim import faults, terms
 from tests.sim.caller import SimCaller
 from tests.sim.clock import Clock
 from tests.sim.flow import Flow
@@ -28,6 +28,7 @@ from tests.sim.keys import Keys
 from tests.sim.ledger import Ledger, Violation
 from tests.sim.memory import Memory
 from tests.sim.network import Network, SimListener, SimTransport
+from tests.sim.order import Tally
 from tests.sim.owners import Owners
 from tests.sim.provider import SimProvider
 from tests.sim.rest import leftovers, unrest
@@ -64,9 +65,10 @@ class World:
         self.clock = Clock(STARTED)
         self.flow = Flow(STARTED)
         self.network = Network(self.clock, self.rng, self.flow)
-        self.timing = Timing()
+        self.timing = Timing(aging=terms.aging(seed))
         self.versions = Versions("0", "3.11.7")
         self.ledger = Ledger(self)
+        self.tally = Tally(seeds=1)
         self.memory = Memory(self.clock.after)
         self.keys = Keys(self) if keyed else None
         self.owners = Owners(self)
@@ -125,7 +127,11 @@ class World:
             if driver is not None:
                 driver.caller.news(source)
 
-        hello = Hello(peer, "caller", self.versions, 1, host, session, True, peer, "default")
+        said = terms.draw(self.seed, number)
+        hello = Hello(
+            peer, "caller", self.versions, 1, host, session, True, peer, "default",
+            share=said.share, quota=said.quota,
+        )  # fmt: skip
         if self.keys is None:
             transport = SimTransport(self.network, peer, host, news)
             caller = SimCaller(self, transport, hello)
@@ -249,6 +255,8 @@ class World:
         for driver in self.living_drivers():
             self.end_caller(driver, polite=True)
         self._until(lambda: not leftovers(self), lambda: leftovers(self))
+        self.tally.runs = self.ledger.runs
+        self.tally.settled = sum(record.settled is not None for record in self.ledger.records)
 
     def _at_rest(self) -> bool:
         for driver in self.living_drivers():

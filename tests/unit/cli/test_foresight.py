@@ -16,7 +16,7 @@ from tests.unit.cli.stand_in_hub import gu, refused
 IMAGE = "sha3-256:" + "a" * 64
 ROW = [
     "d-1", "lease", "s-1", 3, 1, "p-1", "box", "short", "gap",
-    "asked 4 GPU, free 2 of 8; nobody gives way: l-1\x1b: never", {"GPU": 4.0}, {"GPU": 2.0}, {},
+    "asked 4 GPU, free 2 of 8; nobody gives way: l-1\x1b: never", {"GPU": 4.0}, {"GPU": 2.0}, {}, 5,
 ]  # fmt: skip
 VICTIMS = [
     m.PlannedVictim("l-1", "lease", "", "suspend", 0, {"CPU": 1.0}),
@@ -70,7 +70,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 def test_explain(hub: Hub) -> None:
     head, row = gu("explain").out.splitlines()
     assert head.split() == ["DEMAND", "PRIORITY", "PROVIDER", "REASON", "PREEMPTION", "DETAIL"]
-    assert row.split()[:5] == ["d-1", "3", "box", "short", "gap"]
+    assert row.split()[:5] == ["d-1", "3+2", "box", "short", "gap"]
     assert "free 2 of 8" in row and "\\x1b" in row, "what a terminal would obey is escaped"
     assert hub.asked[-1].query == m.Query("explanations")
     (shown,) = json.loads(gu("explain", "d-1", "--json").out)

@@ -83,11 +83,23 @@ class Bench:
         return link
 
     def caller(
-        self, peer: str = "c-1", session: str = "s-1", *, root: bool = True, python: str = "3.11.7"
-    ) -> str:
+        self, peer: str = "c-1", session: str = "s-1", *, root: bool = True, python: str = "3.11.7",
+        share: float = 1.0, quota: dict[str, float] | None = None,
+    ) -> str:  # fmt: skip
         versions = m.Versions("0", python)
         return self.hello(
-            m.Hello(peer, "caller", versions, 1, "here", session, root, namespace="space")
+            m.Hello(
+                peer,
+                "caller",
+                versions,
+                1,
+                "here",
+                session,
+                root,
+                namespace="space",
+                share=share,
+                quota=quota or {},
+            )
         )
 
     def provider(

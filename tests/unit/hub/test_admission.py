@@ -130,6 +130,21 @@ def test_nobody_enters_anothers_session(bench: KeyedBench, root: bool) -> None:
     assert "belongs to somebody else" in turned_away(bench, "c-2")
 
 
+def test_a_share_above_everybodys_is_the_owners(bench: KeyedBench) -> None:
+    bench.approve(APP)
+    link, hello = bench.knock(APP, "c-1", "s-1", share=1.5)
+    bench.prove(APP, link, hello)
+    fault = bench.one("c-1", m.Fault)
+    assert (fault.kind, fault.detail) == (
+        "PermissionDenied", "share=1.5: more than 1 is for the grid's owner",
+    )  # fmt: skip
+    assert ("join", "share") in refusals(bench)
+    bench.come(APP, "c-2", "s-1", share=0.5)
+    bench.come(OWNER, "c-3", "s-3", share=100.0)
+    shares = bench.core.scheduler.desk.demands.shares
+    assert (shares.share("s-1"), shares.share("s-3")) == (0.5, 100.0)
+
+
 def test_a_key_of_the_wrong_kind_is_refused_by_name(bench: KeyedBench) -> None:
     bench.knock(secret(Kind.SIGNER), "c-1", "s-1")
     assert "signer" in turned_away(bench, "c-1")

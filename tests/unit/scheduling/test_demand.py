@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guactors.messages import Shape
-from guactors.scheduling.demand import Demand, DemandBook
+from guactors.scheduling.demand import DemandBook
 from guactors.scheduling.placement import Need, lease_need
+from guactors.scheduling.queues import Demand
 
 CPU = Shape({"CPU": 1.0})
 GPU = Shape({"GPU": 1.0})
@@ -35,7 +36,7 @@ class Served:
         demand.held.add(f"l-{self._number}")
         self.book.refresh(demand)
         self.held[demand.caller] = self.held.get(demand.caller, 0) + 1
-        self.book.set_held(demand.caller, self.held[demand.caller])
+        self.book.set_held("", demand.caller, self.held[demand.caller])
         self.book.check()
         return demand.caller, demand.key
 
@@ -108,7 +109,7 @@ def test_any_changes_keep_the_queues_in_step_and_small(changes: list[tuple[str, 
             demand.turn = number
             demand.count = count
             book.refresh(demand)
-        book.set_held(caller, number % 7)
+        book.set_held("", caller, number % 7)
         book.check()
     for queue in book.queues.values():
         assert queue.entries() <= 500, "stale entries pile up"
