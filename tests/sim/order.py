@@ -22,6 +22,9 @@ from guactors.scheduling.standing import Tenant
 from tests.sim.ledger import Violation
 
 EARLY = 1e-9
+_FIELDS = {
+    "suspend": "suspended", "requeue": "requeued", "stop": "stopped", "checkpoint": "checkpointed",
+}  # fmt: skip
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Tally:
     resumed: int = 0
     requeued: int = 0
     stopped: int = 0
+    checkpointed: int = 0
     aged: int = 0
     ripe: int = 0
     overdue: float = 0.0
@@ -43,7 +47,7 @@ class Tally:
     @property
     def cycles(self) -> int:
         """Something gave way, and went on or ended."""
-        return self.resumed + self.requeued + self.stopped
+        return self.resumed + self.requeued + self.stopped + self.checkpointed
 
     def add(self, other: Tally) -> None:
         """Those of another run."""
@@ -83,8 +87,7 @@ class Order:
                 self._tally.resumed += 1
             elif isinstance(message, StartLease | StartActor):
                 for one in message.displaces:
-                    name = {"suspend": "suspended", "requeue": "requeued", "stop": "stopped"}
-                    field = name[one.mode]
+                    field = _FIELDS[one.mode]
                     setattr(self._tally, field, getattr(self._tally, field) + 1)
                 if self._step and not message.displaces:
                     key = message.lease if isinstance(message, StartLease) else message.spec.actor
@@ -134,4 +137,4 @@ class Order:
             return False
         total, used = slot.pool.total, slot.pool.used
         fits = all(total.get(x, 0) - used.get(x, 0) + had[x] >= n for x, n in asked.items())
-        return fits and slot.up and slot.offered and slot in desk.candidates(need)
+        return fits and slot.up and slot.open and slot in desk.candidates(need)
