@@ -136,7 +136,10 @@ class Shape(Word, frozen=True):
     id or empty. ``env``: what its worker is set up with; ``limits``: what it is held to.
     ``preemption``: how it may be made to give way to others, in this order, see
     ``scheduling/preemption.py``; ``min_runtime``: seconds that it runs before it is;
-    ``max_suspended``: seconds that it stands still before what follows in that list is done."""
+    ``max_suspended``: seconds that it stands still before what follows in that list is done.
+    ``alternatives``: amounts that would do instead of ``resources``, the best first; of these, so
+    many as ``taken`` says are better than ``resources``. The hub says so to providers, who read in
+    ``resources`` what is held."""
 
     resources: Amounts
     priority: int = 0
@@ -150,6 +153,8 @@ class Shape(Word, frozen=True):
     place: Placing | None = None
     min_runtime: Amount = 0.0
     max_suspended: Amount = 0.0
+    alternatives: Annotated[list[Amounts], Meta(max_length=8)] = []
+    taken: Annotated[int, Meta(ge=0, le=8)] = 0
 
 
 class Displaced(Word, frozen=True):
@@ -498,11 +503,13 @@ class PlannedVictim(Word, frozen=True):
 
 
 class PlannedPlace(Word, frozen=True):
-    """Where one place would be, and what would give way for it."""
+    """Where one place would be, and what would give way for it. ``takes``: what it would hold,
+    where there are alternatives."""
 
     provider: Id
     name: Name
     victims: list[PlannedVictim] = []
+    takes: Amounts = {}
 
 
 class MissRow(Word, frozen=True):
@@ -720,6 +727,8 @@ class LeaseGranted(Message, frozen=True, tag=30):
     endpoints: list[Endpoint]
     brief: bool = False
     """Others stand still for it: to be returned as soon as there is nothing to do."""
+    taken: Annotated[int, Meta(ge=0, le=8)] = 0
+    """As in Shape: which of the alternatives it holds."""
 
 
 class LeaseRecalled(Message, frozen=True, tag=31):

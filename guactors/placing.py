@@ -6,7 +6,7 @@ Owns: the meaning of ``scheduling_strategy``, ``label_selector``, ``fallback_str
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
@@ -68,8 +68,8 @@ class Where(NamedTuple):
     place: Placing | None
 
 
-def where(options: Mapping[str, Any], amounts: Mapping[str, float]) -> Where:
-    """What the checked options say; ``amounts`` are what it asks for."""
+def where(options: Mapping[str, Any], choices: Sequence[Mapping[str, float]]) -> Where:
+    """What the checked options say; ``choices``: amounts, of which it asks for one."""
     labels = dict(options.get("label_selector") or {})
     provider = options.get("provider") or ""
     strategy = options.get("scheduling_strategy")
@@ -81,7 +81,7 @@ def where(options: Mapping[str, Any], amounts: Mapping[str, float]) -> Where:
     if strategy == SPREAD:
         place = Placing(spread=True, fallback=fallback)
     elif isinstance(strategy, PlacementGroupSchedulingStrategy):
-        place = _in_group(strategy, amounts, fallback)
+        place = _in_group(strategy, choices, fallback)
     elif isinstance(strategy, NodeAffinitySchedulingStrategy):
         if provider and provider != strategy.node_id:
             raise UnknownOption(f"provider={provider!r} and node {strategy.node_id!r} differ")
@@ -104,7 +104,7 @@ def _joined(labels: dict[str, str], hard: dict[str, str]) -> dict[str, str]:
 
 def _in_group(
     strategy: PlacementGroupSchedulingStrategy,
-    amounts: Mapping[str, float],
+    choices: Sequence[Mapping[str, float]],
     fallback: list[dict[str, str]],
 ) -> Placing:
     group, index = strategy.placement_group, strategy.placement_group_bundle_index
@@ -115,12 +115,12 @@ def _in_group(
             f"{len(bundles) - 1}"
         )
     able = bundles if index < 0 else bundles[index : index + 1]
-    if not any(_fits(amounts, bundle) for bundle in able):
-        asked = {name: amount for name, amount in amounts.items() if amount}
+    if not any(_fits(amounts, bundle) for amounts in choices for bundle in able):
+        asked = " or ".join(str(dict(amounts)) for amounts in choices)
         raise UnknownOption(f"{asked} fits in no bundle of {group.id}, which has {able}")
     capture = bool(strategy.placement_group_capture_child_tasks)
     return Placing(fallback=fallback, group=str(group.id), bundle=index, capture=capture)
 
 
 def _fits(amounts: Mapping[str, float], bundle: Mapping[str, float]) -> bool:
-    return all(amount <= bundle.get(name, 0.0) for name, amount in amounts.items() if amount)
+    return all(amount <= bundle.get(name, 0.0) for name, amount in amounts.items())

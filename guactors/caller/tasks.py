@@ -94,4 +94,6 @@ def shape_key(shape: Shape) -> str:
         key += "|" + blake2b(shape.env.description, digest_size=16).hexdigest()
     if shape.place is not None:
         key += f"|{shape.place}"
+    if shape.alternatives:
+        key += f"|{shape.alternatives}"
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

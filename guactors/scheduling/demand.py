@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from guactors.messages import Shape
 from guactors.scheduling.heap import Heap, Rank, Turn
-from guactors.scheduling.placement import Need
+from guactors.scheduling.placement import Need, Needs
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +30,8 @@ class Demand:
     count: int
     order: int
     is_actor: bool = False
+    others: Needs = ()
+    """Needs that would do as well, where there is no room for ``need``; the best first."""
     held: set[str] = field(default_factory=set)
     """Ids of its leases, granted or on their way (for an actor: its own id once placed)."""
     turn: int = 0
@@ -50,6 +52,11 @@ class Demand:
     """Its caller stands still."""
     preparing: set[str] = field(default_factory=set)
     """Those of ``held`` whose environment is being built: until it is there, more are no use."""
+
+    @property
+    def needs(self) -> Needs:
+        """All that would do."""
+        return (self.need, *self.others)
 
     @property
     def waiting(self) -> int:
@@ -186,6 +193,7 @@ class DemandBook:
         self._order_of: dict[str, int] = {}
         self._held_of: dict[str, int] = {}
         self._counter = 0
+        self._waiting = 0
 
     def __iter__(self) -> Iterator[Demand]:
         return iter(list(self._by_order.values()))
@@ -203,11 +211,12 @@ class DemandBook:
         return len(self._by_caller.get(caller, ()))
 
     def add(
-        self, caller: str, key: str, need: Need, shape: Shape, count: int, *, is_actor: bool = False
-    ) -> Demand:
+        self, caller: str, key: str, need: Need, shape: Shape, count: int, *,
+        is_actor: bool = False, others: Needs = (),
+    ) -> Demand:  # fmt: skip
         """A new one."""
         self._counter += 1
-        demand = Demand(caller, key, need, shape, count, self._counter, is_actor)
+        demand = Demand(caller, key, need, shape, count, self._counter, is_actor, others)
         self._by_caller.setdefault(caller, {})[key] = demand
         self._by_order[demand.order] = demand
         self._order_of.setdefault(caller, self._counter)
@@ -225,11 +234,12 @@ class DemandBook:
             if not own:
                 del self._by_caller[demand.caller]
 
-    def move(self, demand: Demand, need: Need, shape: Shape) -> None:
+    def move(self, demand: Demand, needs: Needs, shape: Shape) -> None:
         """The same key now asks for something else."""
         count, demand.count = demand.count, 0
         self.refresh(demand)
-        demand.need, demand.shape, demand.count = need, shape, count
+        demand.need, demand.others = needs[0], needs[1:]
+        demand.shape, demand.count = shape, count
         self.refresh(demand)
 
     def stir(self, *groups: str) -> None:
@@ -246,29 +256,36 @@ class DemandBook:
     def refresh(self, demand: Demand) -> None:
         """Something about the demand has changed: bring its queue up to date."""
         waiting = demand.waiting
-        group = demand.need.wish.group
+        self._refresh_in(demand.need, demand, waiting)
+        for need in demand.others:
+            self._refresh_in(need, demand, waiting)
+        self._waiting += waiting - demand.queued
+        demand.queued = waiting
+
+    def _refresh_in(self, need: Need, demand: Demand, waiting: int) -> None:
+        """One of the queues in which it waits."""
+        group = need.wish.group
         queues = self.queues if not group else self.inside.get(group, {})
-        queue = queues.get(demand.need)
+        queue = queues.get(need)
         if queue is None:
             if not waiting:
                 return
-            queues = self.shelf(demand.need)
-            queue = queues[demand.need] = Queue(demand.need, self._rank_of)
+            queues = self.shelf(need)
+            queue = queues[need] = Queue(need, self._rank_of)
             if not group:
                 self._opened(queue)
         if group and waiting:
             self.stirred[group] = None
         queue.waiting += waiting - demand.queued
         self._count_queue(demand.caller, queue, bool(waiting) - bool(demand.queued))
-        demand.queued = waiting
         if waiting:
             queue.put(demand)
             self._rank(queue, demand.caller)
         else:
             queue.drop(demand)
             if not queue.waiting:
-                del queues[demand.need]
-                self.stuck.pop(demand.need, None)
+                del queues[need]
+                self.stuck.pop(need, None)
                 if group and not queues:
                     del self.inside[group]
                     self.stirred.pop(group, None)
@@ -378,15 +395,16 @@ class DemandBook:
 
     def waiting(self) -> int:
         """Places wanted and not had."""
-        return sum(queue.waiting for queue in self.every_queue())
+        return self._waiting
 
     def check(self) -> None:
         """The queues hold just what waits."""
         expected: dict[Need, int] = {}
         for demand in self:
             assert demand.queued == demand.waiting, f"{demand} is not refreshed"
-            if demand.waiting:
-                expected[demand.need] = expected.get(demand.need, 0) + demand.waiting
+            for need in demand.needs if demand.waiting else ():
+                expected[need] = expected.get(need, 0) + demand.waiting
+        assert self._waiting == sum(demand.waiting for demand in self)
         found = {queue.need: queue.waiting for queue in self.every_queue()}
         assert found == expected, f"queues drifted: {found} != {expected}"
         for queue in self.every_queue():

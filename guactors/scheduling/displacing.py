@@ -61,12 +61,12 @@ class Displacing:
     # --- making room ----------------------------------------------------------------------------
 
     def look(self, queues: Iterable[Queue], now: float) -> bool:
-        """Make room for as many of these, which found none, as can be; the highest priority
-        first. Whether something gave way."""
+        """Make room for as many of these, which found none, as can be; the highest priority, and
+        the best alternative, first. Whether something gave way."""
         desk, displaced = self._desk, False
         if now >= self._vain_since + LOOK_AGAIN:
             self._vain_since, self._vain = now, 0
-        for queue in sorted(queues, key=lambda queue: -queue.need.priority):
+        for queue in sorted(queues, key=_first):
             need = queue.need
             if self._vain >= MOST_IN_VAIN or not desk.seats.levels(need.priority - GAP):
                 break
@@ -99,7 +99,7 @@ class Displacing:
             else:
                 self._end(victim, mode, priority, now)
         rules = self._actors if demand.is_actor else self._leases
-        winner = rules.start(demand, plan.slot, now, displaces=displaces)
+        winner = rules.start(demand, plan.need, plan.slot, now, displaces=displaces)
         for victim, _, _ in plan.victims:
             if victim.suspension is not None:
                 victim.suspension.by = winner
@@ -221,6 +221,10 @@ class Displacing:
             if tenant.suspension is not None:
                 tenant.suspension.phase = Phase.ASKED
                 self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
+
+
+def _first(queue: Queue) -> tuple[int, int]:
+    return -queue.need.priority, queue.need.variant
 
 
 def _since(tenant: Tenant) -> float:

@@ -10,7 +10,7 @@ A reason is a single value, the first that keeps the provider from taking it. Wh
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from guactors.scheduling import placement
@@ -107,28 +107,40 @@ Kept = list[tuple[Need, Slot]]
 
 def explain(desk: Desk, claimed: Kept, demand: Demand, viewer: Caller, now: float) -> list[Miss]:
     """Why the demand waits, a provider a row. ``claimed``: room kept for placement groups."""
-    need, demands = demand.need, desk.demands
-    queue = demands.shelf(need).get(need) if demand.waiting else None
-    turn = queue.turn() if queue is not None else demands.next_turn(demand.caller)
     desk.lines.settle()
     keepers = Keepers(desk.lines, claimed, now, desk.index.is_nearest)
+    questions = [_question(desk, keepers, demand, need, viewer) for need in demand.needs]
+    if demand.need.wish.group:
+        return [one for question in questions for one in _in_group(desk, question, now)]
+    return misses(desk, questions, now)
+
+
+def _question(desk: Desk, keepers: Keepers, demand: Demand, need: Need, viewer: Caller) -> Question:
+    demands = desk.demands
+    queue = demands.shelf(need).get(need) if demand.waiting else None
+    turn = queue.turn() if queue is not None else demands.next_turn(demand.caller)
     names = frozenset(name for name, _ in need.hold)
 
     def keeper(slot: Slot) -> int | None:
         return keepers.of(slot, need, names, turn)
 
-    question = Question(need, demand.caller, viewer, keeper, _hold_up(demand))
-    if need.wish.group:
-        return _in_group(desk, question, now)
-    return misses(desk, question, now)
+    return Question(need, demand.caller, viewer, keeper, _hold_up(demand))
 
 
-def misses(desk: Desk, question: Question, now: float) -> list[Miss]:
-    """Each provider's reason."""
-    found = [miss(desk, slot, question, now) for slot in desk.slots.values()]
-    if not found:
-        return [Miss(None, Why.NO_PROVIDER, placement.explain((), question.need))]
-    return found
+def misses(desk: Desk, questions: Sequence[Question], now: float) -> list[Miss]:
+    """Each provider's reason, for each of the alternatives."""
+    slots = list(desk.slots.values())
+    if not slots:
+        return [Miss(None, Why.NO_PROVIDER, placement.explain((), questions[0].need))]
+    if len(questions) == 1:
+        return [miss(desk, slot, questions[0], now) for slot in slots]
+    return [_as_one_of(miss(desk, slot, one, now), one.need) for slot in slots for one in questions]
+
+
+def _as_one_of(miss: Miss, need: Need) -> Miss:
+    """It says of which alternative it speaks."""
+    asked = ", ".join(_amount(name, amount) for name, amount in need.hold)
+    return miss._replace(detail=f"with {asked}: {miss.detail}")
 
 
 def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:

@@ -55,7 +55,7 @@ class Inside:
             queue.blocked_since = None
             demands.stuck.pop(queue.need, None)
             rules = self._actors if demand.is_actor else self._leases
-            rules.start(demand, bundle.slot, now, bundle)
+            rules.start(demand, queue.need, bundle.slot, now, bundle)
             if not queue.waiting:
                 todo.remove(queue)
         return left
@@ -79,5 +79,5 @@ class Inside:
         return best
 
 
-def _turn(queue: Queue) -> tuple[int, object]:
-    return -queue.need.priority, queue.peek()
+def _turn(queue: Queue) -> tuple[int, object, int]:
+    return -queue.need.priority, queue.peek(), queue.need.variant

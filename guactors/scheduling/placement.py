@@ -12,11 +12,12 @@ is the one with the fewest things on it, then the one that joined first.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
+from guactors.alternatives import is_taking, taking
 from guactors.messages import Limits, Placing, Shape
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units, overlap, to_units
 from guactors.scheduling.selectors import Labels, in_order, met
@@ -67,10 +68,45 @@ class Need(NamedTuple):
     wish: Wish = NO_WISH
     min_runtime: float = 0.0
     max_suspended: float = 0.0
+    variant: int = 0
+    """Which of several alternatives this is: 0 is the best."""
+
+
+Needs = tuple[Need, ...]
+"""Alternatives, the best first; any of them will do."""
+
+
+def lease_needs(shape: Shape, python: str, who: str = "") -> Needs:
+    """Of a demand."""
+    if not shape.alternatives:
+        return (lease_need(shape, python, who),)
+    return _distinct(lease_need(one, python, who) for one in _each(shape))
+
+
+def actor_needs(shape: Shape, placement: dict[str, float], python: str, who: str = "") -> Needs:
+    """Of an actor."""
+    return _distinct(actor_need(one, placement, python, who) for one in _each(shape))
+
+
+def _each(shape: Shape) -> Iterator[Shape]:
+    return (taking(shape, number) for number in range(len(shape.alternatives) + 1))
+
+
+def _distinct(needs: Iterable[Need]) -> Needs:
+    """What is said twice would wait twice in one line."""
+    found: dict[Units, Need] = {}
+    for need in needs:
+        found.setdefault(need.hold, need)
+    return tuple(found.values())
+
+
+def variant_of(needs: Needs, number: int) -> Need:
+    """The one of that number; the best where there is none."""
+    return next((need for need in needs if need.variant == number), needs[0])
 
 
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:
-    """Of a demand; without a word about CPU it is one, and one that asks for nothing takes one of
+    """Of a lease; without a word about CPU it is one, and one that asks for nothing takes one of
     the places for such."""
     hold = to_units(shape.resources, cpu=1.0) or ((LIGHT, STEP),)
     return _need(shape, hold, hold, python, who)
@@ -91,7 +127,7 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
         shape.limits, _wish(shape.place), shape.min_runtime,
-        shape.max_suspended,
+        shape.max_suspended, is_taking(shape),
     )  # fmt: skip
 
 

@@ -86,10 +86,11 @@ class Victim(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where something would start, and what would give way for it."""
+    """Where something of this need would start, and what would give way for it."""
 
     slot: Slot
     victims: tuple[Victim, ...]
+    need: Need
 
 
 class Survey(NamedTuple):
@@ -122,7 +123,7 @@ def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan |
             if victims:
                 rank = (*_rank(victims), slot.order)
                 if best is None or rank < best_rank:
-                    best, best_rank = Plan(slot, tuple(victims)), rank
+                    best, best_rank = Plan(slot, tuple(victims), need), rank
         if best is not None:
             return best
     return None

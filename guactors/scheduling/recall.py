@@ -127,7 +127,7 @@ class Victims:
         for caller in self._sifted(levels):
             while self._left > 0:
                 share = own + underway // callers
-                lease = self._of_caller(caller, levels, there, demand, underway, share)
+                lease = self._of_caller(caller, levels, there, demand, need, underway, share)
                 if lease is None:
                     break
                 self._taken.add(lease.id)
@@ -139,15 +139,15 @@ class Victims:
 
     def _of_caller(
         self, caller: str, levels: list[dict[str, Held]], there: Collection[Slot], demand: Demand,
-        underway: int, share: int,
+        need: Need, underway: int, share: int,
     ) -> Lease | None:  # fmt: skip
         """One of this caller's leases that may be asked back."""
         spare = self._desk.leases.held(caller) - self._going.get(caller, 0)
         even = caller != demand.caller and spare <= share + 1
         for held in levels:
             for other, leases in held.get(caller, {}).items():
-                lower = other.priority < demand.need.priority
-                if not (even and share > 0 and not lower) and contends(other, demand.need):
+                lower = other.priority < need.priority
+                if not (even and share > 0 and not lower) and contends(other, need):
                     lease = self._of(leases, there, demand, underway, lower, even)
                     if lease is not None:
                         return lease

@@ -167,7 +167,7 @@ class SchedulerState:
             queue.blocked_since = None
             desk.lines.recalled(queue, False)
             rules = self._actors if demand.is_actor else self._leases
-            rules.start(demand, slot, now)
+            rules.start(demand, queue.need, slot, now)
             level.placed(queue, slot)
         level.conclude(now)
         return tight
@@ -212,8 +212,8 @@ class SchedulerState:
         for demand in self.desk.demands.of_caller(event.peer):
             demand.infeasible = False
             if before != caller.who:
-                need = demand.need._replace(who=caller.who)
-                self.desk.demands.move(demand, need, demand.shape)
+                needs = tuple(need._replace(who=caller.who) for need in demand.needs)
+                self.desk.demands.move(demand, needs, demand.shape)
                 self._judge.judge(demand, now)
         self._rejoin.owner_came(caller)
 

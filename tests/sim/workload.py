@@ -183,7 +183,8 @@ class Planner:
         ends = "raise" if rng.random() < 0.08 else "value"
         seconds, seats = rng.choice((0.0, 0.01, 0.2)), rng.choice((0.0, 1.0))
         held = {"CPU": 1.0} if rng.random() < 0.25 else {"seat": seats}
-        shape = Shape(held, self._priority(), image=self._image())
+        others = [{"CPU": 0.5}] if concurrency == 3 else []
+        shape = Shape(held, self._priority(), image=self._image(), alternatives=others)
         self._actors += 1
         return lambda driver: driver.make(restarts, concurrency, shape, (seconds, ends))
 
@@ -297,6 +298,7 @@ class Driver:
         shape = Shape(
             held, options.priority, image=options.image, preemption=list(options.preemption),
             max_suspended=0.5 if options.preemption[:1] == ("suspend",) else 0.0,
+            alternatives=[{"CPU": 2.0}] if options.gpus == 1.0 else [],
         )  # fmt: skip
         if options.group >= 0:
             record.group, shape = self.groups.shape(options.group, options.bundle, actor=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from guactors import assigned
 from guactors.errors import UnknownOption
 from guactors.messages import Bind, Placing, Shape
-from guactors.options import ACTOR, TASK, check_options, shape_of
+from guactors.options import ACTOR, TASK, check_options, max_calls_of, shape_of
 from guactors.util.placement_group import PlacementGroup, placement_group
 from guactors.util.scheduling_strategies import (
     DoesNotExist,
@@ -29,6 +30,44 @@ def shape(**options: Any) -> Shape:
     for kind in (TASK, ACTOR):
         check_options(options, kind)
     return shape_of(options, 1.0)
+
+
+def test_alternatives_are_amounts_in_their_order() -> None:
+    asked = shape(num_gpus=1, alternatives=[{"num_cpus": 8}, {"resources": {"TPU": 2}}])
+    assert asked.resources == {"CPU": 1.0, "GPU": 1.0}
+    assert asked.alternatives == [{"CPU": 8.0}, {"CPU": 1.0, "TPU": 2.0}]
+    assert shape(alternatives=None).alternatives == []
+    assert max_calls_of({"alternatives": [{"num_gpus": 1}]}) == 1
+    assert max_calls_of({"alternatives": [{"num_cpus": 1}]}) == 0
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "said"),
+    [
+        ([], "a list of 1 to 8"),
+        ([{}], "a list of 1 to 8"),
+        ({"num_cpus": 8}, "a list of 1 to 8"),
+        ([{"num_cpus": 1}] * 9, "a list of 1 to 8"),
+        ([{"num_cpu": 8}], r"alternatives\[0\]: 'num_cpu' is no amount; did you mean num_cpus"),
+        ([{"num_cpus": 1}, {"priority": 8}], r"alternatives\[1\]: 'priority' is no amount"),
+        ([{"num_cpus": math.nan}], r"alternatives\[0\]: num_cpus=nan is impossible"),
+        ([{"num_cpus": -1}], "num_cpus=-1 is impossible"),
+        ([{"memory": 1e100}], r"memory=1e\+100 is impossible"),
+        ([{"num_gpus": 1.5}], "num_gpus=1.5 is impossible"),
+        ([{"resources": {"CPU": 1}}], "resources=.*is impossible"),
+    ],
+)
+def test_impossible_alternatives(alternatives: Any, said: str) -> None:
+    for kind in (TASK, ACTOR):
+        with pytest.raises(UnknownOption, match=said):
+            check_options({"alternatives": alternatives}, kind)
+
+
+def test_inside_a_group_one_of_the_alternatives_must_fit_a_bundle() -> None:
+    inside = PlacementGroupSchedulingStrategy(GROUP)
+    assert shape(num_cpus=9, alternatives=[{"num_cpus": 2}], scheduling_strategy=inside)
+    with pytest.raises(UnknownOption, match=r"'CPU': 9.0} or {'CPU': 3.0} fits in no bundle"):
+        shape(num_cpus=9, alternatives=[{"num_cpus": 3}], scheduling_strategy=inside)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ class World(RuleBasedStateMachine):
         priority=st.sampled_from([0, 1, 2, 10, 12, 30]),
         spared=st.booleans(),
         number=st.integers(0, 5),
+        others=st.sampled_from([[], [], [{"CPU": 3.0}], [{"CPU": 9.0}, {"CPU": 0.5}]]),
     )
     def demand(
         self,
@@ -63,11 +64,12 @@ class World(RuleBasedStateMachine):
         priority: int,
         spared: bool,
         number: int,
+        others: list[dict[str, float]],
     ) -> None:
         caller = self.callers[name]
         if caller.up:
             preemption = ["never"] if spared else WAYS[number]
-            shape = m.Shape(amount, priority, preemption=preemption)
+            shape = m.Shape(amount, priority, preemption=preemption, alternatives=others)
             caller.demands[key] = shape, number
             caller.tell(key)
 
@@ -83,15 +85,19 @@ class World(RuleBasedStateMachine):
         hold=st.booleans(),
         detached=st.booleans(),
         priority=st.sampled_from([0, 11, 25]),
+        others=st.sampled_from([[], [{"CPU": 2.0}, {"CPU": 0.5}]]),
     )
-    def create(self, name: str, restarts: int, hold: bool, detached: bool, priority: int) -> None:
+    def create(
+        self, name: str, restarts: int, hold: bool, detached: bool, priority: int,
+        others: list[dict[str, float]],
+    ) -> None:  # fmt: skip
         caller = self.callers[name]
         if caller.up:
             actor = f"a-{next(self.names)}"
             made = spec(
                 actor, name, caller.session, max_restarts=restarts, detached=detached,
                 name=actor if detached else "",
-                shape=m.Shape({"CPU": 1.0} if hold else {}, priority),
+                shape=m.Shape({"CPU": 1.0} if hold else {}, priority, alternatives=others),
             )  # fmt: skip
             caller.actors[actor] = None
             self.bench.create(made)
@@ -252,7 +258,7 @@ class World(RuleBasedStateMachine):
             self.bench.pass_time(0.1)
             if not desk.demands.waiting() and not len(desk.leases):
                 break
-        waiting = [x for x in desk.demands if x.waiting and desk.candidates(x.need)]
+        waiting = [x for x in desk.demands if x.waiting and any(map(desk.candidates, x.needs))]
         assert not waiting, waiting
         detached = [x for x in desk.actors if not x.spec.detached]
         assert not detached, detached

@@ -12,8 +12,8 @@ from guactors import messages as m
 from tests.unit.hub.bench import Bench, spec
 
 ITS_OWN = 0.25
-Happened = tuple[str, list[tuple[str, str]]]
-"""A provider, and who gave way there and how."""
+Happened = tuple[str, list[tuple[str, str]], dict[str, float]]
+"""A provider, who gave way there and how, and where there are alternatives what is held."""
 
 
 def planned(bench: Bench, shape: m.Shape, count: int = 1, peer: str = "c-9") -> m.PlanIs:
@@ -23,7 +23,7 @@ def planned(bench: Bench, shape: m.Shape, count: int = 1, peer: str = "c-9") -> 
 
 def places(answer: m.PlanIs) -> list[Happened]:
     return [
-        (place.provider, sorted((victim.key, victim.mode) for victim in place.victims))
+        (place.provider, sorted((x.key, x.mode) for x in place.victims), place.takes)
         for place in answer.places
     ]
 
@@ -37,9 +37,13 @@ def happened(bench: Bench) -> list[Happened]:
         if order.shape.min_runtime == ITS_OWN
     ]
     return [
-        (peer, sorted((word.key, word.mode) for word in order.displaces))
+        (peer, sorted((word.key, word.mode) for word in order.displaces), held(order.shape))
         for _, peer, order in sorted(found, key=lambda one: one[0])
     ]
+
+
+def held(shape: m.Shape) -> dict[str, float]:
+    return {k: n for k, n in shape.resources.items() if n} if shape.alternatives else {}
 
 
 def picture(desk: Any) -> list[object]:
@@ -111,6 +115,7 @@ def world(machines: list[tuple[float, bool]], given_work: list[Any]) -> Iterator
     priority=st.sampled_from([0, 1, 10, 12, 30]),
     count=st.integers(1, 4),
     selects=st.booleans(),
+    alternatives=st.lists(KINDS, max_size=2),
 )
 def test_a_plan_is_what_then_happens(
     machines: list[tuple[float, bool]],
@@ -119,11 +124,12 @@ def test_a_plan_is_what_then_happens(
     priority: int,
     count: int,
     selects: bool,
+    alternatives: list[dict[str, float]],
 ) -> None:
     *_, bench = world(machines, given_work)
     labels = {"kind": "good"} if selects else {}
     # Nobody else waits for quite the same.
-    shape = m.Shape(resources, priority, labels, min_runtime=ITS_OWN)
+    shape = m.Shape(resources, priority, labels, min_runtime=ITS_OWN, alternatives=alternatives)
     desk = bench.core.scheduler.desk
     happened(bench)
     before = picture(desk)
@@ -144,6 +150,6 @@ def test_a_plan_of_nothing_but_room() -> None:
     bench.caller("c-9", "s-9")
     bench.provider("p-1", 2.0)
     answer = planned(bench, m.Shape({"CPU": 1.0}), 2)
-    assert places(answer) == [("p-1", []), ("p-1", [])]
+    assert places(answer) == [("p-1", [], {}), ("p-1", [], {})]
     assert answer.missing == 0 and not answer.misses and not answer.never
     assert answer.places[0].name == "box1"
