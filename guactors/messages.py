@@ -128,6 +128,18 @@ class Placing(Word, frozen=True):
     capture: bool = False
 
 
+class Company(Word, frozen=True):
+    """What work is beside on its provider. ``labels``: its own. Conditions, as in Shape, on the
+    labels of other work of its principal: ``near``: there must be such, ``apart``: there must be
+    none, ``rather_near`` and ``rather_apart``: better so than not."""
+
+    labels: Labels = {}
+    near: Labels = {}
+    apart: Labels = {}
+    rather_near: Labels = {}
+    rather_apart: Labels = {}
+
+
 class Shape(Word, frozen=True):
     """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
     ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match (a value, ``!value``,
@@ -155,6 +167,7 @@ class Shape(Word, frozen=True):
     max_suspended: Amount = 0.0
     alternatives: Annotated[list[Amounts], Meta(max_length=8)] = []
     taken: Annotated[int, Meta(ge=0, le=8)] = 0
+    company: Company | None = None
 
 
 class Displaced(Word, frozen=True):

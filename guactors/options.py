@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 from guactors.alternatives import MOST_ALTERNATIVES
 from guactors.errors import UnknownOption
 from guactors.messages import Limits, Shape
-from guactors.placing import is_fallback, is_selector, is_strategy, where
+from guactors.placing import (
+    COMPANY,
+    company_of,
+    is_fallback,
+    is_labels,
+    is_selector,
+    is_strategy,
+    where,
+)
 from guactors.runtime_env.options import check_runtime_env
 from guactors.security.words import GIVING_WAY, NEVER, RUNTIMES, is_image_id, is_runtime
 
@@ -151,6 +159,11 @@ _WHO = {
         _alternatives,
         f"a list of 1 to {MOST_ALTERNATIVES} dicts of {', '.join(_AMOUNTS)}",
     ),
+    "labels": ({TASK, ACTOR}, is_labels, "a dict of its own labels, without conditions"),
+    **{
+        name: ({TASK, ACTOR}, is_selector, "a dict of labels of other work and conditions")
+        for name in COMPANY[1:]
+    },
     "label_selector": ({TASK, ACTOR}, is_selector, "a dict of provider labels and conditions"),
     "fallback_strategy": ({TASK, ACTOR}, is_fallback, "a list of {'label_selector': {...}}"),
     "scheduling_strategy": (
@@ -296,6 +309,7 @@ def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
         min_runtime=float(options.get("min_runtime", 0)),
         max_suspended=float(options.get("max_suspended", 0)),
         alternatives=others,
+        company=company_of(options),
     )
 
 

@@ -1,7 +1,8 @@
 """From the options of a task or actor to where it may be placed.
 
-Owns: the meaning of ``scheduling_strategy``, ``label_selector``, ``fallback_strategy`` and
-``accelerator_type``. Pure. Raises UnknownOption for what can never be met.
+Owns: the meaning of ``scheduling_strategy``, ``label_selector``, ``fallback_strategy``,
+``accelerator_type``, and of ``labels`` and the affinities to them. Pure. Raises UnknownOption for
+what can never be met.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
-from guactors.messages import Placing
+from guactors.messages import Company, Placing
+from guactors.scheduling.selectors import in_order, met
 from guactors.util.scheduling_strategies import (
     NodeAffinitySchedulingStrategy,
     NodeLabelSchedulingStrategy,
@@ -21,6 +23,8 @@ DEFAULT, SPREAD = "DEFAULT", "SPREAD"
 ACCELERATOR = "accelerator_type"
 """The label that says which kind of accelerator a provider has."""
 LONGEST = 256
+COMPANY = ("labels", "affinity", "anti_affinity", "preferred_affinity", "preferred_anti_affinity")
+"""Options that make a Company, in the order of its fields."""
 Strategy = (
     PlacementGroupSchedulingStrategy | NodeAffinitySchedulingStrategy | NodeLabelSchedulingStrategy
 )
@@ -58,6 +62,29 @@ def is_fallback(value: Any) -> bool:
             for one in value
         )
     )
+
+
+def is_labels(value: Any) -> bool:
+    """Whether ``labels=`` takes it: plain values, for what begins so would be a condition."""
+    return is_selector(value) and not any(
+        text.startswith(("!", "in(")) or text == "*" for text in value.values()
+    )
+
+
+def company_of(options: Mapping[str, Any]) -> Company | None:
+    """What the checked options say about work beside which it may be; None if nothing. Raises
+    UnknownOption for what can never be met."""
+    found = Company(*(dict(options.get(name) or {}) for name in COMPANY))
+    if found == Company():
+        return None
+    if found.near and found.labels and met(in_order(found.near), found.labels):
+        raise UnknownOption(
+            f"affinity={found.near} is met by its own labels, so the first would wait for itself: "
+            "use preferred_affinity=, or a placement group with strategy='STRICT_PACK'"
+        )
+    if found.near and found.near == found.apart:
+        raise UnknownOption(f"affinity and anti_affinity are both {found.near}: never met")
+    return found
 
 
 class Where(NamedTuple):

@@ -96,4 +96,6 @@ def shape_key(shape: Shape) -> str:
         key += f"|{shape.place}"
     if shape.alternatives:
         key += f"|{shape.alternatives}"
+    if shape.company is not None:
+        key += f"|{shape.company}"
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

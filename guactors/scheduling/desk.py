@@ -34,7 +34,7 @@ from guactors.scheduling.lines import Lines
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.resources import Units, yielded
-from guactors.scheduling.standing import Seats, StandingBook
+from guactors.scheduling.standing import Seats, StandingBook, check_company
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -405,6 +405,7 @@ class Desk:
         for slot in self.slots.values():
             leases = [self.leases.by_id[x] for x in slot.leases]
             actors = [self.actors.live[x] for x in slot.actors]
+            check_company(slot, [*leases, *actors])
             for pool, inside in ((slot.pool, None), *((b.pool, b) for b in slot.bundles)):
                 used: dict[str, int] = {}
                 holdings = [x.taken() for x in leases if x.bundle is inside]

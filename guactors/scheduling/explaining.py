@@ -14,12 +14,22 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from guactors.scheduling import placement
+from guactors.scheduling.company import in_the_way
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lines import Keepers
 from guactors.scheduling.naming import named, names
-from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
+from guactors.scheduling.placement import (
+    Misfit,
+    Need,
+    Slot,
+    choose,
+    contends,
+    misfit,
+    welcomes,
+    written,
+)
 from guactors.scheduling.preemption import GAP, Spared, Survey, since, survey
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units
 from guactors.scheduling.standing import Tenant
@@ -57,6 +67,9 @@ class Why(enum.StrEnum):
     GIVEN_UP = "given_up"
     """Too many starts have failed, or it was told that it cannot be."""
     QUOTA = "quota"
+    APART = "apart"
+    """Work is there from which it is to be apart, or which is to be apart from it; or none is there
+    that it is to be near to."""
     SHORT = "short"
     """What it needs is taken."""
     BEHIND = "behind"
@@ -152,6 +165,8 @@ def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     why = _closed_to(desk, slot, question, now)
     if why is not None:
         return Miss(slot, *why)
+    if not welcomes(slot, need):
+        return _unwelcome(desk, slot, question)
     if choose([slot], need) is None:
         return _short(desk, slot, question, now)
     keeper = question.keeper(slot)
@@ -220,6 +235,21 @@ def _closed_to(desk: Desk, slot: Slot, question: Question, now: float) -> tuple[
     if not permission.within_quota(need, now):
         return Why.QUOTA, "its principal holds as much as its grants allow"
     return None
+
+
+def _unwelcome(desk: Desk, slot: Slot, question: Question) -> Miss:
+    """What is there is in the way, or what should be there is not."""
+    need, own = question.need, question.need.company
+    assert own is not None, f"{need} is welcome everywhere"
+    there = [x for x in map(desk.tenant, sorted({*slot.leases, *slot.actors})) if x is not None]
+    others = [
+        x for x in there
+        if x.need.who == need.who and x.need.company and in_the_way(own, x.need.company)
+    ]  # fmt: skip
+    if others:
+        who = names(desk, question.viewer, others)
+        return Miss(slot, Why.APART, f"{who} is there, from which it is to be apart")
+    return Miss(slot, Why.APART, f"no work of labels {written(own.near)} is there to be near to")
 
 
 # --- no room --------------------------------------------------------------------------------------
@@ -315,6 +345,7 @@ _SENTENCES: Final = {
     Spared.GROUP: "in a placement group",
     Spared.IDLE: "starting or waiting, and taking no processor",
     Spared.STEADY: "could not be suspended a moment ago",
+    Spared.NEAR: "what it is to be near to",
     Spared.SERVES: "others work for it",
     Spared.NOT_ALLOWED: "no grant allows to push it aside in a way that would help",
     Spared.NO_HELP: "would not free what is missing",
@@ -361,6 +392,8 @@ def _bundle(desk: Desk, bundle: Bundle, question: Question, now: float) -> Miss:
     why = _closed_to(desk, slot, question, now)
     if why is not None:
         return Miss(slot, *why)
+    if not welcomes(slot, need):
+        return _unwelcome(desk, slot, question)
     if bundle.pool.fits(need.hold):
         return Miss(slot, Why.NOTHING, f"bundle {bundle.index} has room, and its turn comes next")
     inside = map(desk.tenant, sorted({*bundle.leases, *bundle.actors}))

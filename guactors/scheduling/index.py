@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 
-from guactors.scheduling.placement import PACKED, Need, Slot, choose, feasible, tier
+from guactors.scheduling.company import reluctance
+from guactors.scheduling.placement import PACKED, Need, Slot, choose, feasible, tier, welcomes
 from guactors.scheduling.resources import LIGHT
 from guactors.scheduling.selectors import met
 
@@ -139,8 +140,8 @@ class Kind:
     one of them."""
 
     __slots__ = (
-        "_even", "_hold", "_plain", "homes", "idle", "made", "members", "names", "need", "roomy",
-        "seen", "spare", "witness",
+        "_alone", "_even", "_hold", "_plain", "homes", "idle", "made", "members", "names", "need",
+        "roomy", "seen", "spare", "witness",
     )  # fmt: skip
 
     def __init__(self, need: Need, slots: Mapping[int, Slot], now: float) -> None:
@@ -160,7 +161,9 @@ class Kind:
         self._hold = need.hold
         self._even = need.wish.spread or not need.hold or need.hold[0][0] == LIGHT
         wish = need.wish
-        self._plain = not (wish.soft or wish.fallback)
+        self._alone = need.company is None
+        """It does not matter what else is there."""
+        self._plain = self._alone and not (wish.soft or wish.fallback)
         self.roomy = Ranking(self.rank, slots)
         self.spare = Ranking(self.nearness, slots)
 
@@ -172,9 +175,15 @@ class Kind:
         """Where it may go."""
         return self.homes or self.members
 
+    def welcomed(self, slot: Slot) -> bool:
+        """Whether nothing there is in the way."""
+        return self._alone or welcomes(slot, self.need)
+
     def rank(self, slot: Slot) -> Rank | None:
         """As in ``choose``, for those without a preference of their own; None without room."""
         if not (slot.up and slot.offered) or slot not in (self.homes or self.members):
+            return None
+        if not (self._alone or welcomes(slot, self.need)):
             return None
         total, used, load = slot.pool.total, slot.pool.used, 0.0
         for name, amount in self._hold:
@@ -190,12 +199,16 @@ class Kind:
             crowd = slot.crowd
         if self._plain:
             return (load, crowd, slot.order)
-        need = self.need
-        return (tier(slot, need), not met(need.wish.soft, slot.labels), load, crowd, slot.order)
+        need, company = self.need, self.need.company
+        soft = not met(need.wish.soft, slot.labels)
+        rather = 0 if company is None else reluctance(need.who, company, slot.company)
+        return (tier(slot, need), soft, rather, load, crowd, slot.order)
 
     def nearness(self, slot: Slot) -> Rank | None:
         """How near it is to having room, the nearest first."""
         if not slot.up or slot not in (self.homes or self.members):
+            return None
+        if not (self._alone or welcomes(slot, self.need)):
             return None
         # As ``Pool.load_with``, of a pool that has some of everything: this is asked very often.
         total, used, load = slot.pool.total, slot.pool.used, 0.0
@@ -397,7 +410,7 @@ class Index:
             if not need.who:
                 could = [slot for slot in could if self._permits(need, slot, now)]
                 assert set(could) == kind.members.keys(), f"{need} has lost sight of providers"
-            there = [slot for slot in kind.candidates() if slot.up]
+            there = [slot for slot in kind.candidates() if kind.nearness(slot) is not None]
             near = min(there, key=lambda slot: kind.nearness(slot) or (), default=None)
             assert self.nearest(kind) is near, f"{self.nearest(kind)!r} is not {near!r}"
             walked = choose(kind.candidates(), need)

@@ -12,7 +12,7 @@ from guactors.scheduling.desk import Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
-from guactors.scheduling.placement import Need, feasible
+from guactors.scheduling.placement import Need, feasible, welcomes
 
 
 class Inside:
@@ -74,7 +74,9 @@ class Inside:
             rank = (bundle.pool.load_with(need.hold), len(bundle.leases) + len(bundle.actors))
             if best is not None and rank >= best_rank:
                 continue
-            if feasible(slot, need) and permission.permits(need, slot, now):
+            if not feasible(slot, need) or not welcomes(slot, need):
+                continue
+            if permission.permits(need, slot, now):
                 best, best_rank = bundle, rank
         return best
 

@@ -194,7 +194,7 @@ class Lines:
                 continue
             fits = slot.pool.fits
             for kind in self._lines:
-                if fits(kind.need.hold) and kind.admits(slot):
+                if fits(kind.need.hold) and kind.admits(slot) and kind.welcomed(slot):
                     found.setdefault(kind, []).append(slot)
         if not fresh and not found:
             return None
@@ -322,7 +322,7 @@ class Round:
         self._keepers.forget()
         fits = slot.pool.fits
         for kind, slots in list(self.news.items()):
-            if slot in slots and not fits(kind.need.hold):
+            if slot in slots and not (fits(kind.need.hold) and kind.welcomed(slot)):
                 slots.remove(slot)
                 if not slots:
                     del self.news[kind]

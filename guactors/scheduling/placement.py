@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from guactors.alternatives import is_taking, taking
 from guactors.messages import Limits, Placing, Shape
+from guactors.scheduling.company import Company, company_of, reluctance, welcome
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units, overlap, to_units
 from guactors.scheduling.selectors import Labels, in_order, met
 
@@ -70,6 +71,7 @@ class Need(NamedTuple):
     max_suspended: float = 0.0
     variant: int = 0
     """Which of several alternatives this is: 0 is the best."""
+    company: Company | None = None
 
 
 Needs = tuple[Need, ...]
@@ -127,7 +129,7 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
         shape.limits, _wish(shape.place), shape.min_runtime,
-        shape.max_suspended, is_taking(shape),
+        shape.max_suspended, is_taking(shape), company_of(shape.company),
     )  # fmt: skip
 
 
@@ -174,6 +176,8 @@ class Slot:
     actors: set[str] = field(default_factory=set)
     bundles: dict[Bundle, None] = field(default_factory=dict)
     """Of placement groups, in the order they came."""
+    company: dict[tuple[str, Company], int] = field(default_factory=dict)
+    """Of what is there, as in ``company.Present``."""
 
     def __repr__(self) -> str:
         state = "up" if self.up else "away"
@@ -222,6 +226,11 @@ def feasible(slot: Slot, need: Need) -> bool:
     return misfit(slot, need) is None
 
 
+def welcomes(slot: Slot, need: Need) -> bool:
+    """Whether nothing there is in the need's way, and what it must be near to is there."""
+    return need.company is None or welcome(need.who, need.company, slot.company)
+
+
 def tier(slot: Slot, need: Need) -> int:
     """Which of the need's alternatives of labels the slot meets: 0 is the first, -1 none."""
     if met(need.labels, slot.labels):
@@ -247,12 +256,16 @@ def choose(
     for slot in candidates:
         if not (slot.up and slot.offered) or slot.peer in closed or not slot.pool.fits(need.hold):
             continue
+        if need.company is not None and not welcomes(slot, need):
+            continue
         load = slot.pool.load_with(need.hold)
         rank: tuple[float, ...]
         if even:
             rank = (load, slot.crowd, slot.order)
         else:
             rank = (load, slot.crowd, slot.order) if load > PACKED else (0.0, 0.0, slot.order)
+        if need.company is not None:
+            rank = (reluctance(need.who, need.company, slot.company), *rank)
         if wish is not NO_WISH:
             rank = (tier(slot, need), not met(wish.soft, slot.labels), *rank)
         if prefer:

@@ -17,9 +17,9 @@ from guactors.scheduling.heap import Turn
 from guactors.scheduling.index import Kind
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lines import Keepers
-from guactors.scheduling.placement import Need, Needs, Slot, choose
+from guactors.scheduling.placement import Need, Needs, Slot, choose, welcomes
 from guactors.scheduling.preemption import SUSPEND, Plan, Victim, make_plan
-from guactors.scheduling.standing import Suspension, Tenant
+from guactors.scheduling.standing import Suspension, Tenant, keep_company
 
 
 class Outlook(NamedTuple):
@@ -66,6 +66,7 @@ class Sketch(Desk):
         if kind not in self._nearest:
             hold = kind.need.hold
             there = [self._copies[x] for x in kind.candidates() if x in self._copies and x.up]
+            there = [slot for slot in there if welcomes(slot, kind.need)]
             self._nearest[kind] = min(
                 there, key=lambda one: (one.pool.load_with(hold), one.order), default=None
             )
@@ -80,6 +81,7 @@ class Sketch(Desk):
         self.leases.by_id[lease.id] = lease
         slot.leases.add(lease.id)
         slot.pool.take(need.hold)
+        keep_company(slot, need, 1)
         self.permission.take(need)
         self._nearest.clear()
 
@@ -89,6 +91,7 @@ class Sketch(Desk):
         self._nearest.clear()
         if victim.mode != SUSPEND:
             slot.pool.give(own.taken())
+            keep_company(slot, own.need, -1)
             slot.leases.discard(own.id)
             slot.actors.discard(own.id)
             self.permission.give(own.need)
@@ -107,6 +110,7 @@ def _copy(slot: Slot) -> Slot:
     made = copy(slot)
     made.pool = slot.pool.copy()
     made.leases, made.actors = set(slot.leases), set(slot.actors)
+    made.company = dict(slot.company)
     return made
 
 

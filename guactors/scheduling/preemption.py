@@ -29,9 +29,10 @@ from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
+from guactors.scheduling.company import speaks_of
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.leases import LeaseState
-from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.placement import Need, Slot, welcomes
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Tenant
 from guactors.security.words import GIVING_WAY
@@ -64,6 +65,8 @@ class Spared(enum.StrEnum):
     """It is to run for a while first."""
     STEADY = "could_not"
     """It could not be suspended a moment ago."""
+    NEAR = "near"
+    """Who asks is to be near it."""
     SERVES = "serves"
     """Others work for it."""
     NOT_ALLOWED = "not_allowed"
@@ -117,7 +120,7 @@ def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan |
         best: Plan | None = None
         best_rank: tuple[float, ...] = ()
         for slot in desk.seats.some(priority, MOST_LOOKED):
-            if not (slot.up and slot.offered) or slot not in there:
+            if not (slot.up and slot.offered) or slot not in there or not welcomes(slot, need):
                 continue
             victims = _victims(desk, slot, need, caller, priority, now)
             if victims:
@@ -160,10 +163,18 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
         return Spared.MIN_RUNTIME
     if now < tenant.steady:
         return Spared.STEADY
+    if _is_sought(own, need):
+        return Spared.NEAR
     peer = desk.caller_at.get(tenant.worker, "")
     if peer and (peer == caller or desk.leases.of_caller(peer)):
         return Spared.SERVES
     return None
+
+
+def _is_sought(own: Need, need: Need) -> bool:
+    if own.company is None or need.company is None or own.who != need.who:
+        return False
+    return speaks_of(need.company.near, own.company)
 
 
 def _runs(tenant: Tenant) -> bool:

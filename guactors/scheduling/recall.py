@@ -12,9 +12,11 @@ caller.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
+from guactors.scheduling.company import welcome
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.leases import Lease, LeaseState
@@ -206,6 +208,8 @@ class Victims:
                 continue
             if not _usable(lease, demand.need):
                 continue
+            if not _makes_way(lease, demand.need):
+                continue
             if lower:
                 return lease
             if lease.caller == demand.caller:
@@ -243,6 +247,16 @@ def _on(desk: Desk, slots: Collection[Slot], priority: int) -> list[dict[str, He
 
 def _usable(lease: Lease, need: Need) -> bool:
     return lease.state is LeaseState.GRANTED and not lease.idle and _same_room(lease, need)
+
+
+def _makes_way(lease: Lease, need: Need) -> bool:
+    """Whether nothing else there is in the need's way, and what it is to be near to remains."""
+    if need.company is None:
+        return True
+    there = Counter(lease.slot.company)
+    if lease.need.company is not None:
+        there[lease.need.who, lease.need.company] -= 1
+    return welcome(need.who, need.company, +there)
 
 
 def _same_room(lease: Lease, need: Need) -> bool:

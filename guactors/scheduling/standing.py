@@ -10,12 +10,14 @@ What stands still gives its processors to others and keeps all else: memory, dev
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Union
 
 from guactors.messages import Standing
+from guactors.scheduling.company import in_the_way
 from guactors.scheduling.resources import overlap, yielded
 
 if TYPE_CHECKING:
@@ -52,21 +54,29 @@ class Suspension:
 
 
 class Seats:
-    """Which providers have something of which priority."""
+    """Which providers have something of which priority, and of which company."""
 
     def __init__(self) -> None:
         self._at: dict[int, dict[Slot, int]] = {}
+        self.altered: dict[Slot, None] = {}
+        """Providers where company has come or gone, until somebody has taken note."""
 
     def add(self, tenant: Tenant) -> None:
         """It holds room on its provider."""
         if tenant.slot is not None:
             there = self._at.setdefault(tenant.need.priority, {})
             there[tenant.slot] = there.get(tenant.slot, 0) + 1
+            if tenant.need.company is not None:
+                keep_company(tenant.slot, tenant.need, 1)
+                self.altered[tenant.slot] = None
 
     def remove(self, tenant: Tenant) -> None:
         """It does no longer; called while it still has its slot."""
         if tenant.slot is None:
             return
+        if tenant.need.company is not None:
+            keep_company(tenant.slot, tenant.need, -1)
+            self.altered[tenant.slot] = None
         there = self._at[tenant.need.priority]
         there[tenant.slot] -= 1
         if not there[tenant.slot]:
@@ -103,6 +113,23 @@ class Seats:
                 there = counted.setdefault(tenant.need.priority, {})
                 there[tenant.slot] = there.get(tenant.slot, 0) + 1
         assert counted == self._at, f"seats drifted: {counted} != {self._at}"
+
+
+def keep_company(slot: Slot, need: Need, change: int) -> None:
+    """Something of this need has come to the provider, or has gone."""
+    if need.company is not None:
+        key = need.who, need.company
+        slot.company[key] = slot.company.get(key, 0) + change
+        if not slot.company[key]:
+            del slot.company[key]
+
+
+def check_company(slot: Slot, tenants: Iterable[Tenant]) -> None:
+    """It counts all that is there."""
+    found = Counter((x.need.who, x.need.company) for x in tenants if x.need.company is not None)
+    assert slot.company == found, f"{slot!r} has {found}, and counts {slot.company}"
+    for (who, one), (other_who, other) in combinations(found.elements(), 2):
+        assert who != other_who or not in_the_way(one, other), f"{slot!r} has {one} with {other}"
 
 
 class StandingBook:

@@ -134,6 +134,22 @@ class SchedulerState:
 
     def _place(self, now: float) -> list[Queue]:
         """Returns queues that found no room just now."""
+        tight = self._place_once(now)
+        while altered := list(self.desk.seats.altered):
+            self.desk.seats.altered.clear()
+            self._company_altered(altered)
+            tight += self._place_once(now)
+        return tight
+
+    def _company_altered(self, slots: list[Slot]) -> None:
+        """What came or went there is what others want to be near to, or apart from."""
+        for slot in slots:
+            if self.desk.slots.get(slot.peer) is slot:
+                self.desk.roomier[slot.peer] = slot
+                self.desk.index.eased(slot)
+                self.desk.demands.stir(*(bundle.group.id for bundle in slot.bundles))
+
+    def _place_once(self, now: float) -> list[Queue]:
         desk, tight = self.desk, list[Queue]()
         if desk.groups.fresh or (desk.roomier and desk.groups.waiting):
             self._groups.place(now)

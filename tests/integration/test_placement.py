@@ -240,6 +240,23 @@ def test_an_actor_takes_what_there_is() -> None:
     assert gu.available_resources()["CPU"] == 1.0
 
 
+# --- apart and near -------------------------------------------------------------------------------
+
+
+def test_a_second_replica_waits_until_the_first_has_ended() -> None:
+    replica = Holder.options(labels={"app": "db"}, anti_affinity={"app": "db"})
+    beside = seen.options(affinity={"app": "db"}).remote()
+    first = replica.remote()
+    assert gu.get([first.seen.remote(), beside], timeout=20)
+    second = replica.remote()
+    answer = second.seen.remote()
+    assert gu.wait([answer], timeout=0.2)[0] == []
+    told = gu.explain(second)
+    assert [row["reason"] for row in told] == ["apart"]
+    gu.kill(first)
+    assert gu.get(answer, timeout=20)
+
+
 # --- devices ------------------------------------------------------------------------------------
 
 

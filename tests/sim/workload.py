@@ -16,7 +16,7 @@ import msgspec
 from guactors.caller.actors import RemoteActor
 from guactors.caller.groups import RemoteGroup
 from guactors.caller.tasks import STREAM, Task
-from guactors.messages import ActorSpec, CreateActor, Shape
+from guactors.messages import ActorSpec, Company, CreateActor, Shape
 from tests.sim.caller import SimCaller
 from tests.sim.groups import Groups, draw
 from tests.sim.ledger import Record
@@ -34,6 +34,8 @@ WAYS: tuple[tuple[str, ...], ...] = (
     (), (), (), ("never",), ("requeue",), ("stop",), ("suspend", "requeue"), ("suspend", "stop"),
 )  # fmt: skip
 """How tasks may be made to give way."""
+APART = Company({"app": "alone"}, apart={"app": "alone"})
+RATHER = Company({"app": "actor"}, rather_near={"app": "alone"}, rather_apart={"app": "actor"})
 IMAGES = tuple(f"sha3-256:{number:064x}" for number in (1, 2))
 
 
@@ -184,7 +186,10 @@ class Planner:
         seconds, seats = rng.choice((0.0, 0.01, 0.2)), rng.choice((0.0, 1.0))
         held = {"CPU": 1.0} if rng.random() < 0.25 else {"seat": seats}
         others = [{"CPU": 0.5}] if concurrency == 3 else []
-        shape = Shape(held, self._priority(), image=self._image(), alternatives=others)
+        company = RATHER if concurrency == 3 else None
+        shape = Shape(
+            held, self._priority(), image=self._image(), alternatives=others, company=company
+        )
         self._actors += 1
         return lambda driver: driver.make(restarts, concurrency, shape, (seconds, ends))
 
@@ -299,6 +304,8 @@ class Driver:
             held, options.priority, image=options.image, preemption=list(options.preemption),
             max_suspended=0.5 if options.preemption[:1] == ("suspend",) else 0.0,
             alternatives=[{"CPU": 2.0}] if options.gpus == 1.0 else [],
+            # What waits for its own children would wait for ever for their being apart.
+            company=APART if options.cpus == 0.5 and not program.children else None,
         )  # fmt: skip
         if options.group >= 0:
             record.group, shape = self.groups.shape(options.group, options.bundle, actor=False)

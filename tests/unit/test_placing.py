@@ -10,7 +10,7 @@ import pytest
 
 from guactors import assigned
 from guactors.errors import UnknownOption
-from guactors.messages import Bind, Placing, Shape
+from guactors.messages import Bind, Company, Placing, Shape
 from guactors.options import ACTOR, TASK, check_options, max_calls_of, shape_of
 from guactors.util.placement_group import PlacementGroup, placement_group
 from guactors.util.scheduling_strategies import (
@@ -61,6 +61,38 @@ def test_impossible_alternatives(alternatives: Any, said: str) -> None:
     for kind in (TASK, ACTOR):
         with pytest.raises(UnknownOption, match=said):
             check_options({"alternatives": alternatives}, kind)
+
+
+def test_labels_and_affinities() -> None:
+    asked = shape(
+        labels={"app": "db"}, affinity={"app": "in(web,cache)"}, anti_affinity={"app": "db"},
+        preferred_affinity={"zone": "*"}, preferred_anti_affinity={"app": "!db"},
+    )  # fmt: skip
+    assert asked.company == Company(
+        {"app": "db"}, {"app": "in(web,cache)"}, {"app": "db"}, {"zone": "*"}, {"app": "!db"}
+    )
+    assert shape(labels={}).company is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"labels": {"app": "!db"}}, "labels=.*without conditions"),
+        ({"labels": {"app": "in(a,b)"}}, "labels=.*without conditions"),
+        ({"labels": {"app": "*"}}, "labels=.*without conditions"),
+        ({"labels": ["app"]}, "labels="),
+        ({"labels": {"app": ""}}, "labels="),
+        ({"affinity": {"app": 1}}, "affinity="),
+        ({"anti_affinity": "db"}, "anti_affinity="),
+        ({"preferred_affinity": {1: "db"}}, "preferred_affinity="),
+        ({"anti_afinity": {"app": "db"}}, "did you mean anti_affinity"),
+        ({"labels": {"app": "db"}, "affinity": {"app": "*"}}, "the first would wait for itself"),
+        ({"affinity": {"app": "a"}, "anti_affinity": {"app": "a"}}, "never met"),
+    ],
+)
+def test_impossible_labels_and_affinities(options: Any, said: str) -> None:
+    with pytest.raises(UnknownOption, match=said):
+        shape(**options)
 
 
 def test_inside_a_group_one_of_the_alternatives_must_fit_a_bundle() -> None:

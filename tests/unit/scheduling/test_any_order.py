@@ -25,6 +25,16 @@ caller_names = st.sampled_from(sorted(CALLERS))
 provider_names = st.sampled_from(sorted(PROVIDERS))
 amounts = st.sampled_from([{"CPU": 1.0}, {"CPU": 2.0}, {"CPU": 0.5}, {"CPU": 0.0}, {}])
 WAYS = [[], ["requeue"], [], ["suspend", "requeue"], ["stop"], []]
+COMPANY = st.sampled_from(
+    [
+        None,
+        None,
+        m.Company({"app": "a"}),
+        m.Company({"app": "a"}, apart={"app": "a"}),
+        m.Company(apart={"app": "*"}),
+        m.Company({"app": "b"}, rather_near={"app": "a"}, rather_apart={"app": "b"}),
+    ]
+)
 PAUSES = st.sampled_from([0.0, 0.05, 0.5, 0.6, 2.0, 11.0])
 
 
@@ -55,6 +65,7 @@ class World(RuleBasedStateMachine):
         spared=st.booleans(),
         number=st.integers(0, 5),
         others=st.sampled_from([[], [], [{"CPU": 3.0}], [{"CPU": 9.0}, {"CPU": 0.5}]]),
+        company=COMPANY,
     )
     def demand(
         self,
@@ -65,11 +76,14 @@ class World(RuleBasedStateMachine):
         spared: bool,
         number: int,
         others: list[dict[str, float]],
+        company: m.Company | None,
     ) -> None:
         caller = self.callers[name]
         if caller.up:
             preemption = ["never"] if spared else WAYS[number]
-            shape = m.Shape(amount, priority, preemption=preemption, alternatives=others)
+            shape = m.Shape(
+                amount, priority, preemption=preemption, alternatives=others, company=company
+            )
             caller.demands[key] = shape, number
             caller.tell(key)
 
@@ -86,10 +100,11 @@ class World(RuleBasedStateMachine):
         detached=st.booleans(),
         priority=st.sampled_from([0, 11, 25]),
         others=st.sampled_from([[], [{"CPU": 2.0}, {"CPU": 0.5}]]),
+        company=COMPANY,
     )
     def create(
         self, name: str, restarts: int, hold: bool, detached: bool, priority: int,
-        others: list[dict[str, float]],
+        others: list[dict[str, float]], company: m.Company | None,
     ) -> None:  # fmt: skip
         caller = self.callers[name]
         if caller.up:
@@ -97,7 +112,9 @@ class World(RuleBasedStateMachine):
             made = spec(
                 actor, name, caller.session, max_restarts=restarts, detached=detached,
                 name=actor if detached else "",
-                shape=m.Shape({"CPU": 1.0} if hold else {}, priority, alternatives=others),
+                shape=m.Shape(
+                    {"CPU": 1.0} if hold else {}, priority, alternatives=others, company=company
+                ),
             )  # fmt: skip
             caller.actors[actor] = None
             self.bench.create(made)

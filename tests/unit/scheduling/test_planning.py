@@ -71,9 +71,20 @@ KINDS = st.sampled_from(
 )
 WAYS = st.sampled_from([[], ["requeue"], ["suspend", "requeue"], ["stop"], ["never"]])
 PRIORITIES = st.sampled_from([-20, 0, 0, 1, 9, 10, 12, 30])
+COMPANY = st.sampled_from(
+    [
+        None,
+        None,
+        m.Company({"app": "db"}),
+        m.Company({"app": "db"}, apart={"app": "db"}),
+        m.Company({"app": "web"}, near={"app": "db"}),
+        m.Company(apart={"app": "in(db,web)"}),
+        m.Company({"app": "web"}, rather_near={"app": "db"}, rather_apart={"app": "web"}),
+    ]
+)
 work = st.tuples(
     KINDS, PRIORITIES, WAYS, st.integers(1, 3), st.sampled_from([0.0, 0.0, 5.0]),
-    st.sampled_from(["c-0", "c-1", "c-9"]), st.booleans(),
+    st.sampled_from(["c-0", "c-1", "c-9"]), st.booleans(), COMPANY,
 )  # fmt: skip
 providers = st.lists(st.tuples(st.sampled_from([1.0, 2.0, 4.0]), st.booleans()), max_size=4)
 
@@ -86,15 +97,17 @@ def world(machines: list[tuple[float, bool]], given_work: list[Any]) -> Iterator
     for number, (cpus, labelled) in enumerate(machines):
         labels = {"kind": "good"} if labelled else {}
         bench.provider(f"p-{number}", cpus, labels=labels, memory=100.0)
-    for number, (resources, priority, ways, count, least, peer, actor) in enumerate(given_work):
+    for number, (resources, priority, ways, count, least, peer, actor, company) in enumerate(
+        given_work
+    ):
         if actor:
-            shape = m.Shape(resources, priority, preemption=ways)
+            shape = m.Shape(resources, priority, preemption=ways, company=company)
             made = spec(f"a-{number}", peer, peer.replace("c", "s"), shape=shape, placement={})
             bench.create(made)
         else:
             bench.demand(
                 peer, f"d-{number}", count, resources=resources, priority=priority,
-                preemption=ways, min_runtime=least,
+                preemption=ways, min_runtime=least, company=company,
             )  # fmt: skip
         bench.start_leases()
         bench.start_actors()
@@ -116,6 +129,7 @@ def world(machines: list[tuple[float, bool]], given_work: list[Any]) -> Iterator
     count=st.integers(1, 4),
     selects=st.booleans(),
     alternatives=st.lists(KINDS, max_size=2),
+    company=COMPANY,
 )
 def test_a_plan_is_what_then_happens(
     machines: list[tuple[float, bool]],
@@ -125,11 +139,15 @@ def test_a_plan_is_what_then_happens(
     count: int,
     selects: bool,
     alternatives: list[dict[str, float]],
+    company: m.Company | None,
 ) -> None:
     *_, bench = world(machines, given_work)
     labels = {"kind": "good"} if selects else {}
     # Nobody else waits for quite the same.
-    shape = m.Shape(resources, priority, labels, min_runtime=ITS_OWN, alternatives=alternatives)
+    shape = m.Shape(
+        resources, priority, labels, min_runtime=ITS_OWN, alternatives=alternatives,
+        company=company,
+    )  # fmt: skip
     desk = bench.core.scheduler.desk
     happened(bench)
     before = picture(desk)
