@@ -237,7 +237,7 @@ class GroupSpec(Word, frozen=True):
     PACK, SPREAD, STRICT_PACK or STRICT_SPREAD. It ends with its session, unless it is ``detached``
     or its actor lives on. ``labels``: of each bundle's provider, as in Shape. ``homes``: where its
     bundles are, when it is told to a hub that may not know it. ``principal`` and ``seal`` as in
-    ActorSpec."""
+    ActorSpec. ``priority``: which goes first of those that wait for room."""
 
     group: Id
     session: Id
@@ -253,6 +253,7 @@ class GroupSpec(Word, frozen=True):
     principal: Name = ""
     python: Name = ""
     seal: Nonce = b""
+    priority: int = 0
 
 
 class GroupUpdate(Word, frozen=True):

@@ -257,8 +257,9 @@ class Keepers:
     def of(self, slot: Slot, need: Need, names: frozenset[str], turn: Turn) -> int | None:
         """The priority, the need's own at the least, for which the slot is kept from the need, that
         asks for the resources ``names`` and has this turn; None if it is not."""
-        if any(s is slot and contends(n, need) for n, s in self._kept):
-            return need.priority
+        for other, kept in self._kept:
+            if kept is slot and other.priority >= need.priority and contends(other, need):
+                return other.priority
         if self._lines.standing.keeps(slot.peer, need):
             return need.priority
         return self._waits(slot, need.priority, names, turn)

@@ -146,9 +146,11 @@ def _wish(place: Placing | None) -> Wish:
     )
 
 
-def bundle_need(units: Units, labels: Mapping[str, str], python: str, who: str) -> Need:
+def bundle_need(
+    units: Units, labels: Mapping[str, str], python: str, who: str, priority: int = 0
+) -> Need:
     """Of a bundle of a placement group."""
-    return Need(0, units, units, in_order(labels), "", python, who=who)
+    return Need(priority, units, units, in_order(labels), "", python, who=who)
 
 
 @dataclass(eq=False, slots=True)

@@ -192,6 +192,8 @@ def test_what_can_never_be_met_is_refused_at_once(options: dict[str, Any]) -> No
         lambda: placement_group({"CPU": 1}),  # type: ignore[arg-type]
         lambda: placement_group([{"CPU": 1}], strategy="NEAR"),
         lambda: placement_group([{"CPU": 1}], lifetime="long"),
+        lambda: placement_group([{"CPU": 1}], priority=1.5),  # type: ignore[arg-type]
+        lambda: placement_group([{"CPU": 1}], priority=2**31),
         lambda: placement_group([{"CPU": 1}] * 1001),
         lambda: placement_group([{"CPU": 1}], bundle_label_selector=[{}, {}]),
     ],
