@@ -37,6 +37,7 @@ BRIEF: Final[dict[str, tuple[str, ...]]] = {
         "placement_group_id", "state", "name", "creator_job_id", "strategy", "bundles", "node_ids",
     ),
     "demand": ("required_resources", "waiting", "kind", "priority", "infeasible"),
+    "providers": ("node_name", "state", "reason", "until", "leases", "actors", "suspended"),
 }  # fmt: skip
 """The columns of a listing that are shown unless all are asked for; of others, all."""
 

@@ -76,6 +76,8 @@ class Claims:
     def _free_after(self, priority: int, slot: Slot, name: str) -> int:
         """What would be free if all leases came back that may be asked for."""
         free = free_now(slot, name)
+        if slot.closed:
+            return free  # nothing that comes back there is for others
         for lease in self._recallable(slot, priority):
             free += dict(lease.taken()).get(name, 0)
         return free

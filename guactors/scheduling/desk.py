@@ -31,10 +31,13 @@ from guactors.scheduling.groups import Bundle, Group, GroupBook
 from guactors.scheduling.index import Index
 from guactors.scheduling.leases import Lease, LeaseBook, LeaseState
 from guactors.scheduling.lines import Lines
+from guactors.scheduling.neighbours import Neighbours, check_company
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.resources import Units, yielded
-from guactors.scheduling.standing import Seats, StandingBook, check_company
+from guactors.scheduling.seats import Seats
+from guactors.scheduling.standing import StandingBook
+from guactors.scheduling.sums import check_sums
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -131,9 +134,10 @@ class Desk:
         self.caller_at: dict[str, str] = {}
         """By worker, the caller that it is."""
         self.seats = Seats()
+        self.neighbours = Neighbours()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
-        self.index = Index(self.slots, self.permission.permits)
+        self.index = Index(self.slots, self.permission.permits, self.standing)
         self.lines = Lines(self.demands, self.index, self.standing)
         self.coming: dict[str, Slot] = {}
         """Providers whose Offer is awaited."""
@@ -198,9 +202,15 @@ class Desk:
     def inventory_changed(self, slot: Slot) -> None:
         """A provider came, went, or has other resources: some may fit elsewhere now."""
         self.index.changed(slot)
+        self.seats.eased(slot)
         self.lines.try_again()
         self.groups.look_again()
         self.demands.stir(*(bundle.group.id for bundle in slot.bundles))
+
+    def giving_way(self, need: Need, priority: int, most: int) -> list[Slot]:
+        """Providers where work of this priority, and what is below it, may give way for the need;
+        where there are more than ``most``, others each time."""
+        return self.seats.some(self.index.kind(need, self.now), priority, most)
 
     def rights_changed(self, who: str) -> None:
         """A principal may use other providers now."""
@@ -227,9 +237,16 @@ class Desk:
 
     def _unseated(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
         self.seats.remove(tenant)
+        self.neighbours.left(tenant)
         if tenant.suspension is not None:
-            self.standing.discard(slot.peer, tenant)
+            self.end_standing(tenant, slot)
             self.pause_demands(tenant.worker, False)
+
+    def end_standing(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
+        """It stands still no longer: what was kept for it there is free for others."""
+        self.standing.discard(slot.peer, tenant)
+        self.roomier[slot.peer] = slot
+        self.index.eased(slot)
 
     def pause_demands(self, worker: str, paused: bool) -> None:
         """What stands still could not use a lease, and could not give it back."""
@@ -243,7 +260,8 @@ class Desk:
         if lease.bundle is not None:
             lease.bundle.leases.add(lease.id)
         self.take(lease.slot, lease.taken(), lease.bundle)
-        self.seats.add(lease)
+        self.seats.update(lease)
+        self.neighbours.came(lease)
         self.permission.take(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -288,6 +306,7 @@ class Desk:
         else:
             self.take(lease.slot, units, lease.bundle)
             (lease.bundle or lease.slot).forced = True
+        self.seats.update(lease)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
 
     @staticmethod
@@ -308,6 +327,7 @@ class Desk:
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
         self.index.eased(slot)
+        self.seats.eased(slot)
 
     def _hold_less(self, need: Need) -> None:
         self.permission.give(need)
@@ -334,13 +354,6 @@ class Desk:
     def actor_mark(self, spec: ActorSpec, payload: bytes) -> bytes:
         """The hub's mark on an actor."""
         return actor_mark(self.mark, spec, payload)
-
-    def transports_of(self, record: ActorRecord) -> list[str]:
-        """The CURVE keys of the callers that may call the actor."""
-        peers = {record.spec.owner, *record.watchers}
-        callers = (self.callers[peer] for peer in peers if peer in self.callers)
-        known = {caller.standing.transport for caller in callers if sees(caller, record)}
-        return sorted(known - {""})
 
     def ask_again(self, need: Need) -> None:
         """Wanted anew: an image that providers refused may have been signed since, or mended."""
@@ -373,7 +386,8 @@ class Desk:
         if bundle is not None:
             bundle.actors.add(record.id)
         self.take(slot, record.taken(), bundle)
-        self.seats.add(record)
+        self.seats.update(record)
+        self.neighbours.came(record)
         self.permission.take(record.need)
 
     def unseat(self, record: ActorRecord) -> None:
@@ -405,26 +419,12 @@ class Desk:
         for slot in self.slots.values():
             leases = [self.leases.by_id[x] for x in slot.leases]
             actors = [self.actors.live[x] for x in slot.actors]
+            check_sums(slot, [*leases, *actors])
             check_company(slot, [*leases, *actors])
-            for pool, inside in ((slot.pool, None), *((b.pool, b) for b in slot.bundles)):
-                used: dict[str, int] = {}
-                holdings = [x.taken() for x in leases if x.bundle is inside]
-                holdings += [x.taken() for x in actors if x.bundle is inside]
-                if inside is None:
-                    holdings += [bundle.need.hold for bundle in slot.bundles]
-                for units in holdings:
-                    for name, amount in units:
-                        used[name] = used.get(name, 0) + amount
-                taken = {name: amount for name, amount in pool.used.items() if amount}
-                where = inside or slot
-                assert taken == used, f"{where!r} has {taken} taken, its holdings sum to {used}"
-            assert slot.forced or not slot.pool.overbooked(), f"{slot!r} was given too much"
             for bundle in slot.bundles:
-                assert bundle.slot is slot, f"{bundle} is not on {slot!r}"
                 assert self.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
-                assert bundle.forced or not bundle.pool.overbooked(), f"{bundle} holds too much"
         self.standing.check([*self.leases, *self.actors])
-        self.seats.check([*self.leases, *self.actors])
+        self.seats.check([*self.leases, *self.actors], self.index.kinds(self.now))
         for lease in self.leases:
             assert self.slots.get(lease.slot.peer) is lease.slot, (
                 f"{lease.id} is on a lost provider"

@@ -40,6 +40,7 @@ def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
     units = thing.taken()
     desk.give(slot, units)
     thing.bundle = bundle
+    desk.seats.update(thing)
     bundle.pool.take(units)
     bundle.forced = bundle.forced or bundle.pool.overbooked()
     (bundle.leases if isinstance(thing, Lease) else bundle.actors).add(thing.id)

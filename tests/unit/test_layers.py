@@ -26,7 +26,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "accelerators", "alternatives", "group_sizes", "ids", "errors", "messages", "config",
         "payload",
     ),
-    "ports": ("transport.base", "runtimes.base", "runtimes.workers", "store.base", "objects.base"),
+    "ports": (
+        "transport.base", "runtimes.base", "runtimes.workers", "store.base", "objects.base",
+        "idle.base",
+    ),
     "thinking": (
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
@@ -45,12 +48,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "adapters": (
         "arrays", "enclosure", "enclosure.*", "transport", "transport.*", "runtimes", "runtimes.*",
         "home", "machine", "memory", "values", "versions", "security.*", "images.*", "store",
-        "store.*", "runtime_env.*", "objects", "objects.*",
+        "store.*", "runtime_env.*", "objects", "objects.*", "idle", "idle.*",
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "assigned", "context", "credentials", "embedding",
         "hub_keys", "env_client", "image_client", "looking", "provider_disk", "provider_envs",
-        "provider_fetch", "provider_images", "provider_leftovers", "provider_look",
+        "provider_fetch", "provider_idle", "provider_images", "provider_leftovers", "provider_look",
         "provider_policy", "grid_client", "grid_file", "hub_line", "hub_wire", "peer_links",
         "provider_crew", "provider_link", "pump",
         "refs", "remote_function", "session", "session_questions", "session_depots",
