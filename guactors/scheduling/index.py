@@ -75,8 +75,8 @@ class Kind:
         self.spare = Ranking(self.nearness, slots)
 
     def admits(self, slot: Slot) -> bool:
-        """Whether it is a candidate."""
-        return slot in (self.homes or self.members)
+        """Whether it is a candidate, and nothing there is in the way."""
+        return slot in (self.homes or self.members) and self.welcomed(slot)
 
     def candidates(self) -> Collection[Slot]:
         """Where it may go."""

@@ -213,7 +213,7 @@ class Lines:
                 continue
             fits = slot.pool.fits
             for kind in self._lines:
-                if fits(kind.need.hold) and kind.admits(slot) and kind.welcomed(slot):
+                if fits(kind.need.hold) and kind.admits(slot):
                     found.setdefault(kind, []).append(slot)
         if not fresh and not found:
             return None

@@ -23,14 +23,16 @@ class Neighbours:
 
     def came(self, tenant: Tenant) -> None:
         """It has its place now."""
-        self._count(tenant, 1)
+        if tenant.need.company is not None:
+            self._count(tenant, 1)
 
     def left(self, tenant: Tenant) -> None:
         """It loses its place; called while it still has it."""
-        self._count(tenant, -1)
+        if tenant.need.company is not None:
+            self._count(tenant, -1)
 
     def _count(self, tenant: Tenant, change: int) -> None:
-        if tenant.need.company is not None and tenant.slot is not None:
+        if tenant.slot is not None:
             keep_company(tenant.slot, tenant.need, change)
             self.altered[tenant.slot] = None
 

@@ -139,13 +139,14 @@ class SchedulerState:
     def _place(self, now: float) -> list[Queue]:
         """Returns queues that found no room just now."""
         tight = self._place_once(now)
-        while altered := list(self.desk.neighbours.altered):
-            self.desk.neighbours.altered.clear()
+        altered = self.desk.neighbours.altered
+        while altered:
             for slot in altered:
                 # What came or went there is what others want to be near to, or apart from.
                 if self.desk.slots.get(slot.peer) is slot:
                     closing.open_again(self.desk, slot)
                     self.desk.seats.eased(slot)
+            altered.clear()
             tight += self._place_once(now)
         return tight
 
