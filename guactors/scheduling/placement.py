@@ -69,6 +69,7 @@ class Need(NamedTuple):
     wish: Wish = NO_WISH
     min_runtime: float = 0.0
     max_suspended: float = 0.0
+    grace: float = 0.0
     variant: int = 0
     """Which of several alternatives this is: 0 is the best."""
     company: Company | None = None
@@ -129,7 +130,7 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
         shape.limits, _wish(shape.place), shape.min_runtime,
-        shape.max_suspended, is_taking(shape), company_of(shape.company),
+        shape.max_suspended, shape.grace, is_taking(shape), company_of(shape.company),
     )  # fmt: skip
 
 

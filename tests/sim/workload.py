@@ -39,6 +39,10 @@ RATHER = Company({"app": "actor"}, rather_near={"app": "alone"}, rather_apart={"
 IMAGES = tuple(f"sha3-256:{number:064x}" for number in (1, 2))
 
 
+GRACED = (("requeue",), ("suspend", "stop"))
+"""Ways of those that are asked to end before they are ended."""
+
+
 @dataclass
 class Options:
     """Of one call."""
@@ -303,6 +307,7 @@ class Driver:
         shape = Shape(
             held, options.priority, image=options.image, preemption=list(options.preemption),
             max_suspended=0.5 if options.preemption[:1] == ("suspend",) else 0.0,
+            grace=0.2 if options.preemption in GRACED else 0.0,
             alternatives=[{"CPU": 2.0}] if options.gpus == 1.0 else [],
             # What waits for its own children would wait for ever for their being apart.
             company=APART if options.cpus == 0.5 and not program.children else None,
