@@ -63,21 +63,21 @@ def init(
 ) -> GridContext:
     """Join a grid, or start one inside this process's life.
 
-    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid of
-    ``gu up``, None for GU_ADDRESS and, where that is unset (or with ``local``), an embedded grid
-    with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the ``labels`` of its
-    provider and ``object_store_memory`` bytes for large values (default: 30 % of memory), removed
-    at exit or at the end of ``with init():``. ``key``: the key file, or the name of the app key,
-    that says who you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that is
-    made at first and must be approved there). ``signer``: key files, or names of signer keys, that
-    sign the functions and classes you send. ``log_to_driver``: show what workers print.
-    ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the
-    logger ``guactors`` in this process. ``runtime_env``: what all calls run in, see
-    docs/runtime-env.md. ``priority``, ``preemption``, ``min_runtime``, ``max_suspended``,
-    ``grace``: of all that is called, also by what is called, unless it says otherwise; ``share``,
-    ``quota``: of the session (docs/priorities.md). ``timeout``: seconds to reach the hub. Raises
-    HubUnreachable, AuthFailed (PendingApproval until the key is approved), PermissionDenied,
-    VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
+    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid of ``gu
+    up``, None for GU_ADDRESS and, where that is unset (or with ``local``), an embedded grid with
+    ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the ``labels`` of its provider
+    and ``object_store_memory`` bytes for large values (default: 30 % of memory), removed at exit or
+    at the end of ``with init():``. ``key``: the key file, or the name of the app key, that says who
+    you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that is made at first
+    and must be approved there). ``signer``: key files, or names of signer keys, that sign the
+    functions and classes you send. ``log_to_driver``: show what workers print. ``log_dedup``
+    (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger
+    ``guactors``. ``runtime_env``: what all calls run in (docs/runtime-env.md). ``priority``,
+    ``preemption``, ``min_runtime``, ``max_suspended``, ``grace``: of all that is called, also by
+    what is called, unless it says otherwise; ``share``, ``quota``: of the session
+    (docs/priorities.md). ``timeout``: seconds to reach the hub. Raises HubUnreachable, AuthFailed
+    (PendingApproval until approved), PermissionDenied, VersionMismatch, UsageError (UnknownOption,
+    AlreadyInitialized).
     """
     _check(others, logging_level, runtime_env)
     terms = check_terms(priority, preemption, min_runtime, max_suspended, grace)

@@ -107,7 +107,9 @@ class Plan:
     def __str__(self) -> str:
         lines = []
         for number, place in enumerate(self.places, 1):
-            lines.append(f"{number} starts on {place.name or place.provider}")
+            takes = ", ".join(f"{amount:g} {name}" for name, amount in place.takes.items())
+            where = f"{number} starts on {place.name or place.provider}"
+            lines.append(f"{where} with {takes}" if takes else where)
             lines += [f"  {_words(victim)}" for victim in place.victims]
         if self.missing:
             lines.append(f"{self.missing} would wait" + (f": {self.never}" if self.never else ""))

@@ -133,6 +133,18 @@ class Placing(Word, frozen=True):
     capture: bool = False
 
 
+class Company(Word, frozen=True):
+    """What work is beside on its provider. ``labels``: its own. Conditions, as in Shape, on the
+    labels of other work of its principal: ``near``: there must be such, ``apart``: there must be
+    none, ``rather_near`` and ``rather_apart``: better so than not."""
+
+    labels: Labels = {}
+    near: Labels = {}
+    apart: Labels = {}
+    rather_near: Labels = {}
+    rather_apart: Labels = {}
+
+
 class Terms(Word, frozen=True):
     """What all calls of a session have that say nothing else; as in Shape."""
 
@@ -153,7 +165,10 @@ class Shape(Word, frozen=True):
     ``scheduling/preemption.py``; ``min_runtime``: seconds that it runs before it is;
     ``max_suspended``: seconds that it stands still before what follows in that list is done.
     ``terms``: what the calls that it makes inherit; ``grace``: seconds between asking it to end and
-    ending it, where it gives way by that."""
+    ending it, where it gives way by that.
+    ``alternatives``: amounts that would do instead of ``resources``, the best first; of these, so
+    many as ``taken`` says are better than ``resources``. The hub says so to providers, who read in
+    ``resources`` what is held."""
 
     resources: Amounts
     priority: int = 0
@@ -169,6 +184,9 @@ class Shape(Word, frozen=True):
     max_suspended: Amount = 0.0
     terms: Terms | None = None
     grace: Amount = 0.0
+    alternatives: Annotated[list[Amounts], Meta(max_length=8)] = []
+    taken: Annotated[int, Meta(ge=0, le=8)] = 0
+    company: Company | None = None
 
 
 class Displaced(Word, frozen=True):
@@ -240,7 +258,7 @@ class GroupSpec(Word, frozen=True):
     PACK, SPREAD, STRICT_PACK or STRICT_SPREAD. It ends with its session, unless it is ``detached``
     or its actor lives on. ``labels``: of each bundle's provider, as in Shape. ``homes``: where its
     bundles are, when it is told to a hub that may not know it. ``principal`` and ``seal`` as in
-    ActorSpec."""
+    ActorSpec. ``priority``: which goes first of those that wait for room."""
 
     group: Id
     session: Id
@@ -256,6 +274,7 @@ class GroupSpec(Word, frozen=True):
     principal: Name = ""
     python: Name = ""
     seal: Nonce = b""
+    priority: int = 0
 
 
 class GroupUpdate(Word, frozen=True):
@@ -542,11 +561,13 @@ class PlannedVictim(Word, frozen=True):
 
 
 class PlannedPlace(Word, frozen=True):
-    """Where one place would be, and what would give way for it."""
+    """Where one place would be, and what would give way for it. ``takes``: what it would hold,
+    where there are alternatives."""
 
     provider: Id
     name: Name
     victims: list[PlannedVictim] = []
+    takes: Amounts = {}
 
 
 class MissRow(Word, frozen=True):
@@ -768,6 +789,8 @@ class LeaseGranted(Message, frozen=True, tag=30):
     endpoints: list[Endpoint]
     brief: bool = False
     """Others stand still for it: to be returned as soon as there is nothing to do."""
+    taken: Annotated[int, Meta(ge=0, le=8)] = 0
+    """As in Shape: which of the alternatives it holds."""
 
 
 class LeaseRecalled(Message, frozen=True, tag=31):

@@ -13,9 +13,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from guactors.alternatives import MOST_ALTERNATIVES
 from guactors.errors import UnknownOption
 from guactors.messages import Limits, Shape, Terms
-from guactors.placing import is_fallback, is_selector, is_strategy, where
+from guactors.placing import (
+    COMPANY,
+    company_of,
+    is_fallback,
+    is_labels,
+    is_selector,
+    is_strategy,
+    where,
+)
 from guactors.runtime_env.options import check_runtime_env
 from guactors.security.words import GIVING_WAY, NEVER, RUNTIMES, is_image_id, is_runtime
 
@@ -63,6 +72,25 @@ def _resources(value: Any) -> bool:
         and all(isinstance(k, str) and k not in ("CPU", "GPU", "memory") for k in value)
         and all(_amount(v) for v in value.values())
     )
+
+
+def _alternatives(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_ALTERNATIVES:
+        return value is None
+    for number, amounts in enumerate(value):
+        if not isinstance(amounts, Mapping) or not amounts:
+            return False
+        for name, amount in amounts.items():
+            where = f"alternatives[{number}]"
+            if name not in _AMOUNTS:
+                near = difflib.get_close_matches(str(name), _AMOUNTS, 1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_AMOUNTS)}"
+                raise UnknownOption(f"{where}: {name!r} is no amount; {hint}")
+            if not _WHO[name][1](amount):
+                raise UnknownOption(
+                    f"{where}: {name}={amount!r} is impossible: it takes {_WHO[name][2]}"
+                )
+    return True
 
 
 def _errors(value: Any) -> bool:
@@ -127,11 +155,23 @@ def _groups(value: Any) -> bool:
     )
 
 
+_AMOUNTS = ("num_cpus", "num_gpus", "memory", "resources")
+"""What an alternative may say."""
 _WHO = {
     "num_cpus": ({TASK, ACTOR}, _amount, "a number of CPUs, 0 or more"),
     "num_gpus": ({TASK, ACTOR}, _units, "a number of GPUs, 0 or more, above 1 a whole one"),
     "memory": ({TASK, ACTOR}, _amount, "bytes, 0 or more"),
     "resources": ({TASK, ACTOR}, _resources, "a dict of custom names (not CPU, GPU, memory)"),
+    "alternatives": (
+        {TASK, ACTOR},
+        _alternatives,
+        f"a list of 1 to {MOST_ALTERNATIVES} dicts of {', '.join(_AMOUNTS)}",
+    ),
+    "labels": ({TASK, ACTOR}, is_labels, "a dict of its own labels, without conditions"),
+    **{
+        name: ({TASK, ACTOR}, is_selector, "a dict of labels of other work and conditions")
+        for name in COMPANY[1:]
+    },
     "label_selector": ({TASK, ACTOR}, is_selector, "a dict of provider labels and conditions"),
     "fallback_strategy": ({TASK, ACTOR}, is_fallback, "a list of {'label_selector': {...}}"),
     "scheduling_strategy": (
@@ -220,7 +260,8 @@ def max_calls_of(options: Mapping[str, Any]) -> int:
     given = options.get("max_calls")
     if given is not None:
         return int(given)
-    return 1 if options.get("num_gpus") else 0
+    choices = (options, *(options.get("alternatives") or ()))
+    return 1 if any(choice.get("num_gpus") for choice in choices) else 0
 
 
 def raises_of(options: Mapping[str, Any]) -> bool | None:
@@ -293,14 +334,11 @@ def shape_in(terms: Mapping[str, Any], options: Mapping[str, Any], default_cpus:
 
 def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
     """What a task or actor needs of a provider."""
-    amounts = {"CPU": float(options.get("num_cpus", default_cpus))}
-    amounts["GPU"] = float(options.get("num_gpus", 0))
-    amounts["memory"] = float(options.get("memory", 0))
-    for name, amount in options.get("resources", {}).items():
-        amounts[name] = float(amount)
-    labels, provider, place = where(options, amounts)
+    choices = (options, *(options.get("alternatives") or ()))
+    amounts, *others = [_amounts(choice, default_cpus) for choice in choices]
+    labels, provider, place = where(options, (amounts, *others))
     return Shape(
-        {name: amount for name, amount in amounts.items() if amount},
+        amounts,
         options.get("priority", 0),
         labels,
         provider,
@@ -312,7 +350,18 @@ def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
         min_runtime=float(options.get("min_runtime", 0)),
         max_suspended=float(options.get("max_suspended", 0)),
         grace=float(options.get("grace", 0)),
+        alternatives=others,
+        company=company_of(options),
     )
+
+
+def _amounts(options: Mapping[str, Any], default_cpus: float) -> dict[str, float]:
+    amounts = {"CPU": float(options.get("num_cpus", default_cpus))}
+    amounts["GPU"] = float(options.get("num_gpus", 0))
+    amounts["memory"] = float(options.get("memory", 0))
+    for name, amount in options.get("resources", {}).items():
+        amounts[name] = float(amount)
+    return {name: amount for name, amount in amounts.items() if amount}
 
 
 def limits_of(given: Mapping[str, float] | None) -> Limits | None:

@@ -1,16 +1,18 @@
 """From the options of a task or actor to where it may be placed.
 
-Owns: the meaning of ``scheduling_strategy``, ``label_selector``, ``fallback_strategy`` and
-``accelerator_type``. Pure. Raises UnknownOption for what can never be met.
+Owns: the meaning of ``scheduling_strategy``, ``label_selector``, ``fallback_strategy``,
+``accelerator_type``, and of ``labels`` and the affinities to them. Pure. Raises UnknownOption for
+what can never be met.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
-from guactors.messages import Placing
+from guactors.messages import Company, Placing
+from guactors.scheduling.selectors import in_order, met
 from guactors.util.scheduling_strategies import (
     NodeAffinitySchedulingStrategy,
     NodeLabelSchedulingStrategy,
@@ -21,6 +23,8 @@ DEFAULT, SPREAD = "DEFAULT", "SPREAD"
 ACCELERATOR = "accelerator_type"
 """The label that says which kind of accelerator a provider has."""
 LONGEST = 256
+COMPANY = ("labels", "affinity", "anti_affinity", "preferred_affinity", "preferred_anti_affinity")
+"""Options that make a Company, in the order of its fields."""
 Strategy = (
     PlacementGroupSchedulingStrategy | NodeAffinitySchedulingStrategy | NodeLabelSchedulingStrategy
 )
@@ -60,6 +64,29 @@ def is_fallback(value: Any) -> bool:
     )
 
 
+def is_labels(value: Any) -> bool:
+    """Whether ``labels=`` takes it: plain values, for what begins so would be a condition."""
+    return is_selector(value) and not any(
+        text.startswith(("!", "in(")) or text == "*" for text in value.values()
+    )
+
+
+def company_of(options: Mapping[str, Any]) -> Company | None:
+    """What the checked options say about work beside which it may be; None if nothing. Raises
+    UnknownOption for what can never be met."""
+    found = Company(*(dict(options.get(name) or {}) for name in COMPANY))
+    if found == Company():
+        return None
+    if found.near and found.labels and met(in_order(found.near), found.labels):
+        raise UnknownOption(
+            f"affinity={found.near} is met by its own labels, so the first would wait for itself: "
+            "use preferred_affinity=, or a placement group with strategy='STRICT_PACK'"
+        )
+    if found.near and found.near == found.apart:
+        raise UnknownOption(f"affinity and anti_affinity are both {found.near}: never met")
+    return found
+
+
 class Where(NamedTuple):
     """Parts of a Shape."""
 
@@ -68,8 +95,8 @@ class Where(NamedTuple):
     place: Placing | None
 
 
-def where(options: Mapping[str, Any], amounts: Mapping[str, float]) -> Where:
-    """What the checked options say; ``amounts`` are what it asks for."""
+def where(options: Mapping[str, Any], choices: Sequence[Mapping[str, float]]) -> Where:
+    """What the checked options say; ``choices``: amounts, of which it asks for one."""
     labels = dict(options.get("label_selector") or {})
     provider = options.get("provider") or ""
     strategy = options.get("scheduling_strategy")
@@ -81,7 +108,7 @@ def where(options: Mapping[str, Any], amounts: Mapping[str, float]) -> Where:
     if strategy == SPREAD:
         place = Placing(spread=True, fallback=fallback)
     elif isinstance(strategy, PlacementGroupSchedulingStrategy):
-        place = _in_group(strategy, amounts, fallback)
+        place = _in_group(strategy, choices, fallback)
     elif isinstance(strategy, NodeAffinitySchedulingStrategy):
         if provider and provider != strategy.node_id:
             raise UnknownOption(f"provider={provider!r} and node {strategy.node_id!r} differ")
@@ -104,7 +131,7 @@ def _joined(labels: dict[str, str], hard: dict[str, str]) -> dict[str, str]:
 
 def _in_group(
     strategy: PlacementGroupSchedulingStrategy,
-    amounts: Mapping[str, float],
+    choices: Sequence[Mapping[str, float]],
     fallback: list[dict[str, str]],
 ) -> Placing:
     group, index = strategy.placement_group, strategy.placement_group_bundle_index
@@ -115,12 +142,12 @@ def _in_group(
             f"{len(bundles) - 1}"
         )
     able = bundles if index < 0 else bundles[index : index + 1]
-    if not any(_fits(amounts, bundle) for bundle in able):
-        asked = {name: amount for name, amount in amounts.items() if amount}
+    if not any(_fits(amounts, bundle) for amounts in choices for bundle in able):
+        asked = " or ".join(str(dict(amounts)) for amounts in choices)
         raise UnknownOption(f"{asked} fits in no bundle of {group.id}, which has {able}")
     capture = bool(strategy.placement_group_capture_child_tasks)
     return Placing(fallback=fallback, group=str(group.id), bundle=index, capture=capture)
 
 
 def _fits(amounts: Mapping[str, float], bundle: Mapping[str, float]) -> bool:
-    return all(amount <= bundle.get(name, 0.0) for name, amount in amounts.items() if amount)
+    return all(amount <= bundle.get(name, 0.0) for name, amount in amounts.items())

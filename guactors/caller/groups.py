@@ -6,6 +6,8 @@ never: choose a provider (the hub does).
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from guactors import errors
 from guactors.caller.effects import SendHub
 from guactors.caller.objects import ObjectTable
@@ -217,7 +219,4 @@ class GroupBook:
 def _at(spec: GroupSpec, homes: list[str]) -> GroupSpec:
     if not any(homes):
         return spec
-    return GroupSpec(
-        spec.group, spec.session, spec.owner, spec.bundles, spec.strategy, spec.name,
-        spec.namespace, spec.detached, spec.labels, spec.actor, homes,
-    )  # fmt: skip
+    return replace(spec, homes=homes)

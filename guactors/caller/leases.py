@@ -135,7 +135,7 @@ class LeaseBook:
                 self.effects.append(SendHub(ReturnLease(message.lease)))
             return
         demand.infeasible_since = 0.0
-        target = Target(message.worker, message.endpoints, message.provider)
+        target = Target(message.worker, message.endpoints, message.provider, message.taken)
         self.objects.places.meet(target.peer, message.endpoints, message.provider)
         linger = min(BRIEF, self.linger) if message.brief else self.linger
         lease = Lease(message.lease, demand.key, target, now, linger)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from guactors.alternatives import taking
 from guactors.caller.effects import SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
@@ -22,13 +23,17 @@ class Target:
 
     __slots__ = (
         "blocked", "buffers", "defined", "endpoints", "in_flight", "last_reply", "lost", "lowest",
-        "outbox", "peer", "provider",
+        "outbox", "peer", "provider", "taken",
     )  # fmt: skip
 
-    def __init__(self, peer: str, endpoints: list[Endpoint], provider: str = "") -> None:
+    def __init__(
+        self, peer: str, endpoints: list[Endpoint], provider: str = "", taken: int = 0
+    ) -> None:
         self.peer = peer
         self.endpoints = endpoints
         self.provider = provider
+        self.taken = taken
+        """Which of its demand's alternatives its lease holds."""
         self.in_flight: dict[int, Task] = {}
         self.outbox: list[Call] = []
         self.buffers: list[bytes | memoryview] = []
@@ -44,7 +49,9 @@ class Target:
         if task.fn and task.fn not in self.defined:
             self.defined.add(task.fn)
             lent = objects.lend(objects.captured.get(task.fn, ()), self.peer)
-            objects.effects.append(SendPeer(self.peer, _define(blobs[task.fn], task, lent)))
+            objects.effects.append(
+                SendPeer(self.peer, _define(blobs[task.fn], task, lent, self.taken))
+            )
         task.peer = self.peer
         task.sent_at = now
         if task.priority < self.lowest or not self.in_flight:
@@ -116,10 +123,12 @@ class Target:
         return f"<Target {self.peer} in_flight={len(self.in_flight)} outbox={len(self.outbox)}>"
 
 
-def _define(code: Define, task: Task, lent: list[RefWord]) -> Define:
+def _define(code: Define, task: Task, lent: list[RefWord], taken: int) -> Define:
     """With what the lease of the task's demand holds, and what its code refers to."""
     shape = getattr(task.home, "shape", None)
-    return replace(code, resources=shape.resources, refs=lent) if shape is not None else code
+    if shape is None:
+        return code
+    return replace(code, resources=taking(shape, taken).resources, refs=lent)
 
 
 def _frames(call: Call) -> int:

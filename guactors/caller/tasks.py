@@ -110,4 +110,8 @@ def shape_key(shape: Shape) -> str:
         key += f"|grace {shape.grace:.15g}"
     if shape.terms is not None:
         key += f"|{shape.terms}"
+    if shape.alternatives:
+        key += f"|{shape.alternatives}"
+    if shape.company is not None:
+        key += f"|{shape.company}"
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

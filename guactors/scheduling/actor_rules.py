@@ -26,7 +26,7 @@ from guactors.scheduling.desk import Caller, Desk, sees
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import WITHOUT_FAULT
-from guactors.scheduling.placement import Slot, actor_need
+from guactors.scheduling.placement import Need, Slot, actor_needs
 from guactors.scheduling.queues import Demand
 from guactors.scheduling.quotas import ACTORS
 
@@ -69,8 +69,10 @@ class ActorRules:
             desk.say(caller.peer, refusal)
             return None
         spec = desk.marked(message, caller)
-        need = actor_need(spec.shape, spec.placement, caller.python, caller.who)
-        record = ActorRecord(spec, message.payload, need, signatures=message.signatures)
+        needs = actor_needs(spec.shape, spec.placement, caller.python, caller.who)
+        record = ActorRecord(
+            spec, message.payload, needs[0], signatures=message.signatures, needs=needs
+        )
         desk.actors.add(record)
         desk.reopen(spec.session)
         if not self._kill_early(record, now):
@@ -176,37 +178,47 @@ class ActorRules:
             self.bury(record, DeathReport("group_removed", f"{gone.id} is gone: {gone.reason}"))
             return
         if self._desk.demands.find(spec.owner, record.id) is None:
-            need = self._desk.allowance.bounded(record.need, spec.session, ACTORS)
+            bounded = self._desk.allowance.bounded
+            need, *others = (bounded(one, spec.session, ACTORS) for one in record.needs)
             demand = self._desk.demands.add(
                 spec.owner, record.id, need, spec.shape, 1, session=spec.session,
-                is_actor=True,
+                is_actor=True, others=tuple(others),
             )  # fmt: skip
             self._judge.judge(demand, now)
 
     def start(
         self,
         demand: Demand,
+        need: Need,
         slot: Slot,
         _now: float,
         bundle: Bundle | None = None,
         displaces: Sequence[Displaced] = (),
     ) -> str:
-        """``slot``, or a ``bundle`` on it, was chosen for the actor of ``demand``, for which some
-        stand still. Its id."""
+        """``slot``, or a ``bundle`` on it, was chosen for the actor of ``demand`` and, of its
+        alternatives, ``need``; for it some stand still. Its id."""
         desk = self._desk
         record = desk.actors.live[demand.key]
         desk.demands.served(demand)
         desk.demands.remove(demand)
+        record.take(need)
         desk.seat(record, slot, bundle)
         record.number(record.starts)
         desk.say(
             slot.peer,
             StartActor(
                 record.spec, record.incarnation, record.payload, record.signatures,
-                desk.transports_of(record), list(displaces), record.state_taken,
+                self._transports_of(record), list(displaces), record.state_taken,
             ),
         )  # fmt: skip
         return record.id
+
+    def _transports_of(self, record: ActorRecord) -> list[str]:
+        """The CURVE keys of the callers that may call the actor."""
+        known = self._desk.callers
+        callers = (known[peer] for peer in {record.spec.owner, *record.watchers} if peer in known)
+        keys = {caller.standing.transport for caller in callers if sees(caller, record)}
+        return sorted(keys - {""})
 
     # --- providers ------------------------------------------------------------------------------
 
@@ -274,7 +286,7 @@ class ActorRules:
         """The owner of that provider does not allow it there: perhaps another one does."""
         desk = self._desk
         desk.refused_by(slot, record.need, death.detail)
-        if desk.candidates(record.need) and not record.stopping:
+        if any(map(desk.candidates, record.needs)) and not record.stopping:
             desk.unseat(record)
             self._again(record, death, 0.0, now)
         else:

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from msgspec.structs import replace
+
+from guactors.alternatives import is_taking, taking
 from guactors.messages import ActorInfo, ActorSpec, ActorUpdate, DeathReport, Endpoint
 from guactors.scheduling.groups import Bundle
-from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.placement import Need, Needs, Slot
 from guactors.scheduling.resources import Units, yielded
 from guactors.scheduling.standing import Phase, Suspension
 from guactors.scheduling.thrash import Past
@@ -28,6 +31,7 @@ class ActorRecord:
     spec: ActorSpec
     payload: bytes
     need: Need
+    """Of its alternatives the one that it has, or had last."""
     signatures: bytes = b""
     state: str = "pending"
     incarnation: int = 0
@@ -63,6 +67,8 @@ class ActorRecord:
     """Its state could not be taken."""
     past: Past | None = None
     displaces: tuple[str, ...] = ()
+    needs: Needs = ()
+    """All alternatives."""
 
     @property
     def id(self) -> str:
@@ -76,6 +82,12 @@ class ActorRecord:
             return ()
         free = dict(yielded(self.need.hold))
         return tuple(pair for pair in self.need.hold if pair[0] not in free)
+
+    def take(self, need: Need) -> None:
+        """Of its alternatives it is to have this one."""
+        self.need = need
+        if need.variant != self.spec.shape.taken:
+            self.spec = replace(self.spec, shape=taking(self.spec.shape, need.variant))
 
     def number(self, incarnation: int) -> None:
         """This is now the current incarnation."""
@@ -189,6 +201,7 @@ class ActorBook:
             assert record.state != "alive" or record.slot is not None
             if record.slot is not None:
                 assert record.id in record.slot.actors, f"{record.id} is not on {record.slot!r}"
+                assert record.need.variant == is_taking(record.spec.shape), record
 
 
 def _discard(index: dict[str, dict[str, ActorRecord]], key: str, actor: str) -> None:

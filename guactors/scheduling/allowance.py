@@ -6,11 +6,13 @@ Owns: what both say together, and who looks again when something comes back. Mus
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from guactors.scheduling.groups import Group
 from guactors.scheduling.placement import Need
-from guactors.scheduling.quotas import count_running
+from guactors.scheduling.queues import Demand
+from guactors.scheduling.quotas import ACTORS, TASKS, count_running
 
 if TYPE_CHECKING:
     from guactors.scheduling.desk import Desk
@@ -31,6 +33,20 @@ class Allowance:
         """The need of a task or actor of this session, which may have a quota."""
         bound = self._desk.quotas.bound(session, kind)
         return need if need.bound == bound else need._replace(bound=bound)
+
+    def bind(self, session: str, quota: Mapping[str, float]) -> list[Demand]:
+        """The session's quota from now on; the demands of it, where that is another."""
+        desk, found = self._desk, list[Demand]()
+        if desk.quotas.of(session) == quota:
+            return found
+        desk.quotas.bind(session, quota, self.running(session))
+        for demand in list(desk.demands):
+            if demand.session == session:
+                kind = ACTORS if demand.is_actor else TASKS
+                needs = tuple(self.bounded(need, session, kind) for need in demand.needs)
+                desk.demands.move(demand, needs, demand.shape)
+                found.append(demand)
+        return found
 
     def within(self, need: Need) -> bool:
         """Whether its principal and its session may have this beside what they have."""

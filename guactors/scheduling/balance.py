@@ -41,7 +41,7 @@ class Balance:
     def asking(self, queue: Queue, demand: Demand, underway: int) -> Asking:
         """The session of the demand whose turn it is; ``underway``: leases that are coming back
         for the queue."""
-        by = currency(queue.need.hold)
+        by = currency(queue.need.best or queue.need.hold)
         return Asking(demand.session, by, underway * by.cost / max(1, queue.sessions()))
 
     def leaves(self, lease: Lease) -> None:

@@ -1,11 +1,13 @@
 """Room for a placement group that waits: leases are asked back, and what comes free is kept for it.
 
 Owns: for which group, on which providers. Must never: take anything by force, touch work of a
-priority above a group's (0), or claim for more than one group at a time: two that each keep half of
+priority above the group's, or claim for more than one group at a time: two that each keep half of
 the grid would both wait for ever.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from guactors.scheduling.bundles import Want, arrange, free_now
 from guactors.scheduling.desk import Desk
@@ -15,6 +17,7 @@ from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lines import SLICE
 from guactors.scheduling.placement import Need, Slot, contends
 from guactors.scheduling.recall import PATIENCE
+from guactors.scheduling.resources import Pool
 
 MOST_TRIED = 8
 """Groups that are looked at, of those that wait longest."""
@@ -43,18 +46,21 @@ class Claims:
         return [(need, slot) for need, slot in self._kept if slot.peer in self._desk.slots]
 
     def look(self, now: float) -> None:
-        """Choose whom to claim for, and ask leases back for it: the oldest that could have room if
+        """Choose whom to claim for, and ask leases back for it: the first that could have room if
         all leases came back that may be asked for."""
         self._group, self._kept = None, []
-        for group in self._desk.groups.oldest(MOST_TRIED):
+        for group in self._desk.groups.first(MOST_TRIED):
             if group.blocked_since is not None and now - group.blocked_since >= SLICE:
                 self._kept = self._could_have(group, now)
                 if self._kept:
                     self._group = group
                     break
+        pools: dict[Slot, Pool] = {}
         for need, slot in self._kept:
-            if not slot.pool.fits(need.hold):
+            pool = pools.get(slot) or pools.setdefault(slot, slot.pool.copy())
+            if not pool.fits(need.hold):
                 self._recall(need, slot, now)
+            pool.take(need.hold)
 
     def _could_have(self, group: Group, now: float) -> list[tuple[Need, Slot]]:
         missing = group.unplaced()
@@ -63,24 +69,25 @@ class Claims:
         wants = [Want(b.need.hold, self._desk.candidates(b.need)) for b in missing]
         if not all(want.slots for want in wants):
             return []
-        found = arrange(wants, group.spec.strategy, group.beside(), self._free_after)
+        after = partial(self._free_after, group.spec.priority)
+        found = arrange(wants, group.spec.strategy, group.beside(), after)
         return [(b.need, slot) for b, slot in zip(missing, found or (), strict=False)]
 
-    def _free_after(self, slot: Slot, name: str) -> int:
+    def _free_after(self, priority: int, slot: Slot, name: str) -> int:
         """What would be free if all leases came back that may be asked for."""
         free = free_now(slot, name)
         if slot.closed:
             return free  # nothing that comes back there is for others
-        for lease in self._recallable(slot):
+        for lease in self._recallable(slot, priority):
             free += dict(lease.taken()).get(name, 0)
         return free
 
-    def _recallable(self, slot: Slot) -> list[Lease]:
+    def _recallable(self, slot: Slot, priority: int) -> list[Lease]:
         leases = (self._desk.leases.by_id[x] for x in sorted(slot.leases))
-        return [x for x in leases if x.bundle is None and x.need.priority <= 0]
+        return [x for x in leases if x.bundle is None and x.need.priority <= priority]
 
     def _recall(self, need: Need, slot: Slot, now: float) -> None:
-        for lease in self._recallable(slot):
+        for lease in self._recallable(slot, need.priority):
             asked = lease.recalled_at is not None and lease.recalled_at > now - PATIENCE
             if lease.state is LeaseState.GRANTED and not asked and contends(need, lease.need):
                 self._leases.recall(lease, need, now)

@@ -12,7 +12,7 @@ from functools import partial
 from guactors.messages import Shape
 from guactors.scheduling.aging import Aging
 from guactors.scheduling.heap import Rank, Turn
-from guactors.scheduling.placement import Need
+from guactors.scheduling.placement import Need, Needs
 from guactors.scheduling.queues import Demand, Queue
 from guactors.scheduling.resources import Units
 from guactors.scheduling.shares import ShareBook, currency
@@ -52,6 +52,7 @@ class DemandBook:
         self._order_of: dict[str, int] = {}
         self._held_of: dict[str, int] = {}
         self._counter = 0
+        self._waiting = 0
 
     def __iter__(self) -> Iterator[Demand]:
         return iter(list(self._by_order.values()))
@@ -70,11 +71,11 @@ class DemandBook:
 
     def add(
         self, caller: str, key: str, need: Need, shape: Shape, count: int, *, session: str = "",
-        is_actor: bool = False,
+        is_actor: bool = False, others: Needs = (),
     ) -> Demand:  # fmt: skip
         """A new one."""
         self._counter += 1
-        demand = Demand(caller, key, need, shape, count, self._counter, session, is_actor)
+        demand = Demand(caller, key, need, shape, count, self._counter, session, is_actor, others)
         self._by_caller.setdefault(caller, {})[key] = demand
         self._by_order[demand.order] = demand
         self._order_of.setdefault(caller, self._counter)
@@ -93,11 +94,12 @@ class DemandBook:
             if not own:
                 del self._by_caller[demand.caller]
 
-    def move(self, demand: Demand, need: Need, shape: Shape) -> None:
+    def move(self, demand: Demand, needs: Needs, shape: Shape) -> None:
         """The same key now asks for something else."""
         count, demand.count = demand.count, 0
         self.refresh(demand)
-        demand.need, demand.shape, demand.count = need, shape, count
+        demand.need, demand.others = needs[0], needs[1:]
+        demand.shape, demand.count = shape, count
         self.refresh(demand)
 
     def stir(self, *groups: str) -> None:
@@ -125,14 +127,21 @@ class DemandBook:
     def refresh(self, demand: Demand) -> None:
         """Something about the demand has changed: bring its queue up to date."""
         waiting = demand.waiting
-        group = demand.need.wish.group
-        queue = self.find_queue(demand.need)
+        self._refresh_in(demand.need, demand, waiting)
+        for need in demand.others:
+            self._refresh_in(need, demand, waiting)
+        self._waiting += waiting - demand.queued
+        demand.queued = waiting
+
+    def _refresh_in(self, need: Need, demand: Demand, waiting: int) -> None:
+        """One of the queues in which it waits."""
+        group = need.wish.group
+        queue = self.find_queue(need)
         if queue is None:
             if not waiting:
                 return
-            queues = self.shelf(demand.need)
-            level_of = partial(self.shares.rank, by=currency(demand.need.hold))
-            queue = queues[demand.need] = Queue(demand.need, level_of, self._rank_of)
+            level_of = partial(self.shares.rank, by=currency(need.best or need.hold))
+            queue = self.shelf(need)[need] = Queue(need, level_of, self._rank_of)
             if not group:
                 self._opened(queue)
         if group and waiting:
@@ -142,7 +151,6 @@ class DemandBook:
         if change:
             _count_queue(self._queues_of, demand.caller, queue, change)
             _count_queue(self._queues_with, demand.session, queue, change)
-        demand.queued = waiting
         if waiting:
             queue.put(demand)
             if change:
@@ -154,9 +162,9 @@ class DemandBook:
             if change and self.aging is not None:
                 self.aging.ends(queue, demand)
             if not queue.waiting:
-                queues = self.shelf(demand.need)
-                del queues[demand.need]
-                self.stuck.pop(demand.need, None)
+                queues = self.shelf(need)
+                del queues[need]
+                self.stuck.pop(need, None)
                 if group and not queues:
                     del self.inside[group]
                     self.stirred.pop(group, None)
@@ -197,9 +205,10 @@ class DemandBook:
         self._turn_of[demand.caller] = self._counter
         self.shares.served(demand.session, self._counter)
         if self.aging is not None and demand.queued:
-            queue = self.find_queue(demand.need)
-            assert queue is not None, f"{demand} waits in no queue"
-            self.aging.begins(queue, demand)
+            for need in demand.needs:
+                queue = self.find_queue(need)
+                assert queue is not None, f"{demand} waits in no queue"
+                self.aging.begins(queue, demand)
         for queue in self._queues_with.get(demand.session, ()):
             if queue.stirred is not None:
                 queue.stirred[queue] = None
@@ -250,7 +259,7 @@ class DemandBook:
         ``more`` times."""
         last = self._counter + 1
         turn = self._turn_of.get(caller, 0) if not more else last
-        first = self.shares.rank_after(session, currency(need.hold), more, last)
+        first = self.shares.rank_after(session, currency(need.best or need.hold), more, last)
         held = self._held_of.get(caller, 0) + more, turn, self._order_of.get(caller, last)
         return first, held, (more, turn if more else 0, last)
 
@@ -277,15 +286,16 @@ class DemandBook:
 
     def waiting(self) -> int:
         """Places wanted and not had."""
-        return sum(queue.waiting for queue in self.every_queue())
+        return self._waiting
 
     def check(self) -> None:
         """The queues hold just what waits."""
         expected: dict[Need, int] = {}
         for demand in self:
             assert demand.queued == demand.waiting, f"{demand} is not refreshed"
-            if demand.waiting:
-                expected[demand.need] = expected.get(demand.need, 0) + demand.waiting
+            for need in demand.needs if demand.waiting else ():
+                expected[need] = expected.get(need, 0) + demand.waiting
+        assert self._waiting == sum(demand.waiting for demand in self)
         found = {queue.need: queue.waiting for queue in self.every_queue()}
         assert found == expected, f"queues drifted: {found} != {expected}"
         for queue in self.every_queue():

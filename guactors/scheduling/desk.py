@@ -35,6 +35,7 @@ from guactors.scheduling.index import Index
 from guactors.scheduling.invariants import check
 from guactors.scheduling.leases import Lease, LeaseBook
 from guactors.scheduling.lines import Lines
+from guactors.scheduling.neighbours import Neighbours
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.queues import Demand
@@ -141,6 +142,7 @@ class Desk:
         """By worker, the caller that it is."""
         self.seats = Seats()
         self.thrash = Thrash()
+        self.neighbours = Neighbours()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
         self.allowance = Allowance(self)
@@ -249,6 +251,7 @@ class Desk:
 
     def _unseated(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
         self.seats.remove(tenant)
+        self.neighbours.left(tenant)
         if tenant.suspension is not None:
             self.end_standing(tenant, slot)
             self.pause_demands(tenant.worker, False)
@@ -276,6 +279,7 @@ class Desk:
             lease.bundle.leases.add(lease.id)
         self.take(lease.slot, lease.taken(), lease.session, lease.bundle)
         self.seats.update(lease)
+        self.neighbours.came(lease)
         self.permission.take(lease.need)
         if not lease.idle:
             self.quotas.count(lease.session, TASKS, 1)
@@ -375,13 +379,6 @@ class Desk:
         """The hub's mark on an actor."""
         return actor_mark(self.mark, spec, payload)
 
-    def transports_of(self, record: ActorRecord) -> list[str]:
-        """The CURVE keys of the callers that may call the actor."""
-        peers = {record.spec.owner, *record.watchers}
-        callers = (self.callers[peer] for peer in peers if peer in self.callers)
-        known = {caller.standing.transport for caller in callers if sees(caller, record)}
-        return sorted(known - {""})
-
     def ask_again(self, need: Need) -> None:
         """Wanted anew: an image that providers refused may have been signed since, or mended."""
         if need.image and self.permission.forget_need(need):
@@ -414,6 +411,7 @@ class Desk:
             bundle.actors.add(record.id)
         self.take(slot, record.taken(), record.spec.session, bundle)
         self.seats.update(record)
+        self.neighbours.came(record)
         self.permission.take(record.need)
         self.quotas.count(record.spec.session, ACTORS, 1)
 

@@ -73,12 +73,12 @@ class Displacing:
     # --- making room ----------------------------------------------------------------------------
 
     def look(self, queues: Iterable[Queue], now: float) -> bool:
-        """Make room for as many of these, which found none, as can be; the highest priority
-        first. Whether something gave way."""
+        """Make room for as many of these, which found none, as can be; the highest priority, and
+        the best alternative, first. Whether something gave way."""
         desk, displaced = self._desk, False
         if now >= self._vain_since + LOOK_AGAIN:
             self._vain_since, self._vain = now, 0
-        for queue in sorted(queues, key=lambda queue: -queue.need.priority):
+        for queue in sorted(queues, key=_first):
             need = queue.need
             if self._vain >= MOST_IN_VAIN or not desk.seats.levels(need.priority - GAP):
                 break
@@ -135,7 +135,7 @@ class Displacing:
             else:
                 self.end(victim, mode, f"it gave way to work of priority {priority}", now)
         rules = self._actors if demand.is_actor else self._leases
-        winner = rules.start(demand, plan.slot, now, displaces=displaces)
+        winner = rules.start(demand, plan.need, plan.slot, now, displaces=displaces)
         started = self._desk.tenant(winner)
         if started is not None:
             started.displaces = tuple(word.key for word in displaces)
@@ -331,6 +331,10 @@ class Displacing:
             elif tenant.suspension is not None and not (lent and tenant.suspension.closed):
                 tenant.suspension.phase = Phase.ASKED
                 self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
+
+
+def _first(queue: Queue) -> tuple[int, int]:
+    return -queue.need.priority, queue.need.variant
 
 
 def _since(tenant: Tenant) -> float:

@@ -10,15 +10,25 @@ A reason is a single value, the first that keeps the provider from taking it. Wh
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from guactors.scheduling import placement
+from guactors.scheduling.company import in_the_way
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.keepers import Keepers
 from guactors.scheduling.naming import named, names
-from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
+from guactors.scheduling.placement import (
+    Misfit,
+    Need,
+    Slot,
+    choose,
+    contends,
+    misfit,
+    welcomes,
+    written,
+)
 from guactors.scheduling.preemption import GAP, Spared, Survey, since, survey
 from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units
@@ -59,6 +69,9 @@ class Why(enum.StrEnum):
     GIVEN_UP = "given_up"
     """Too many starts have failed, or it was told that it cannot be."""
     QUOTA = "quota"
+    APART = "apart"
+    """Work is there from which it is to be apart, or which is to be apart from it; or none is there
+    that it is to be near to."""
     SHORT = "short"
     """What it needs is taken."""
     BEHIND = "behind"
@@ -111,31 +124,43 @@ Kept = list[tuple[Need, Slot]]
 
 def explain(desk: Desk, claimed: Kept, demand: Demand, viewer: Caller, now: float) -> list[Miss]:
     """Why the demand waits, a provider a row. ``claimed``: room kept for placement groups."""
-    need, demands = demand.need, desk.demands
+    desk.lines.settle()
+    keepers = Keepers(desk.lines, claimed, now, desk.index.is_nearest)
+    questions = [_question(desk, keepers, demand, need, viewer) for need in demand.needs]
+    if demand.need.wish.group:
+        return [one for question in questions for one in _in_group(desk, question, now)]
+    return misses(desk, questions, now)
+
+
+def _question(desk: Desk, keepers: Keepers, demand: Demand, need: Need, viewer: Caller) -> Question:
+    demands = desk.demands
     queue = demands.shelf(need).get(need) if demand.waiting else None
     if queue is not None:
         turn, level = queue.turn(), queue.level
     else:
         turn, level = demands.next_turn(demand.session, demand.caller, need), need.priority
-    desk.lines.settle()
-    keepers = Keepers(desk.lines, claimed, now, desk.index.is_nearest)
     names = frozenset(name for name, _ in need.hold)
 
     def keeper(slot: Slot) -> int | None:
         return keepers.of(slot, need, level, names, turn)
 
-    question = Question(need, level, demand.caller, viewer, keeper, _hold_up(demand))
-    if need.wish.group:
-        return _in_group(desk, question, now)
-    return misses(desk, question, now)
+    return Question(need, level, demand.caller, viewer, keeper, _hold_up(demand))
 
 
-def misses(desk: Desk, question: Question, now: float) -> list[Miss]:
-    """Each provider's reason."""
-    found = [miss(desk, slot, question, now) for slot in desk.slots.values()]
-    if not found:
-        return [Miss(None, Why.NO_PROVIDER, placement.explain((), question.need))]
-    return found
+def misses(desk: Desk, questions: Sequence[Question], now: float) -> list[Miss]:
+    """Each provider's reason, for each of the alternatives."""
+    slots = list(desk.slots.values())
+    if not slots:
+        return [Miss(None, Why.NO_PROVIDER, placement.explain((), questions[0].need))]
+    if len(questions) == 1:
+        return [miss(desk, slot, questions[0], now) for slot in slots]
+    return [_as_one_of(miss(desk, slot, one, now), one.need) for slot in slots for one in questions]
+
+
+def _as_one_of(miss: Miss, need: Need) -> Miss:
+    """It says of which alternative it speaks."""
+    asked = ", ".join(_amount(name, amount) for name, amount in need.hold)
+    return miss._replace(detail=f"with {asked}: {miss.detail}")
 
 
 def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
@@ -147,6 +172,8 @@ def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     why = _closed_to(desk, slot, question, now)
     if why is not None:
         return Miss(slot, *why)
+    if not welcomes(slot, need):
+        return _unwelcome(desk, slot, question)
     if choose([slot], need) is None:
         return _short(desk, slot, question, now)
     keeper = question.keeper(slot)
@@ -220,6 +247,21 @@ def _closed_to(desk: Desk, slot: Slot, question: Question, now: float) -> tuple[
     if excess is not None:
         return Why.QUOTA, str(excess)
     return None
+
+
+def _unwelcome(desk: Desk, slot: Slot, question: Question) -> Miss:
+    """What is there is in the way, or what should be there is not."""
+    need, own = question.need, question.need.company
+    assert own is not None, f"{need} is welcome everywhere"
+    there = [x for x in map(desk.tenant, sorted({*slot.leases, *slot.actors})) if x is not None]
+    others = [
+        x for x in there
+        if x.need.who == need.who and x.need.company and in_the_way(own, x.need.company)
+    ]  # fmt: skip
+    if others:
+        who = names(desk, question.viewer, others)
+        return Miss(slot, Why.APART, f"{who} is there, from which it is to be apart")
+    return Miss(slot, Why.APART, f"no work of labels {written(own.near)} is there to be near to")
 
 
 # --- no room --------------------------------------------------------------------------------------
@@ -318,6 +360,7 @@ _SENTENCES: Final = {
     Spared.GROUP: "in a placement group",
     Spared.IDLE: "starting or waiting, and taking no processor",
     Spared.STEADY: "could not be suspended a moment ago",
+    Spared.NEAR: "what it is to be near to",
     Spared.SERVES: "others work for it",
     Spared.NOT_ALLOWED: "no grant allows to push it aside in a way that would help",
     Spared.NO_HELP: "would not free what is missing",
@@ -364,6 +407,8 @@ def _bundle(desk: Desk, bundle: Bundle, question: Question, now: float) -> Miss:
     why = _closed_to(desk, slot, question, now)
     if why is not None:
         return Miss(slot, *why)
+    if not welcomes(slot, need):
+        return _unwelcome(desk, slot, question)
     if bundle.pool.fits(need.hold):
         return Miss(slot, Why.NOTHING, f"bundle {bundle.index} has room, and its turn comes next")
     inside = map(desk.tenant, sorted({*bundle.leases, *bundle.actors}))

@@ -19,7 +19,7 @@ from guactors.scheduling.claims import Claims
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.explaining import Miss, explain, running
 from guactors.scheduling.naming import may_name, sees_peer
-from guactors.scheduling.placement import lease_need
+from guactors.scheduling.placement import lease_needs
 from guactors.scheduling.planning import plan
 from guactors.scheduling.preemption import Plan, Victim
 from guactors.scheduling.queues import Demand
@@ -131,25 +131,27 @@ class Foresight:
     def plan(self, caller: Caller, question: m.AskPlan) -> m.PlanIs:
         """The answer. Raises UsageError for what cannot be planned."""
         desk = self._desk
-        need = lease_need(question.shape, caller.python, caller.who)
-        need = desk.allowance.bounded(need, caller.session, TASKS)
-        if need.wish.group:
+        bounded = desk.allowance.bounded
+        needs = lease_needs(question.shape, caller.python, caller.who)
+        needs = tuple(bounded(need, caller.session, TASKS) for need in needs)
+        if needs[0].wish.group:
             raise UsageError(
                 "what would run in a placement group cannot be planned: gu list placement-groups "
                 "shows what each has"
             )
-        outlook = plan(desk, self._claims.kept(), need, question.count, caller, desk.now)
+        outlook = plan(desk, self._claims.kept(), needs, question.count, caller, desk.now)
         return m.PlanIs(
             question.request,
-            [self._place(caller, place) for place in outlook.places],
+            [self._place(caller, place, question.shape) for place in outlook.places],
             outlook.missing,
             [_miss_row(miss) for miss in outlook.misses],
             outlook.never[:MOST_TEXT],
         )
 
-    def _place(self, caller: Caller, place: Plan) -> m.PlannedPlace:
+    def _place(self, caller: Caller, place: Plan, shape: m.Shape) -> m.PlannedPlace:
         victims = [self._victim(caller, victim) for victim in place.victims]
-        return m.PlannedPlace(place.slot.peer, place.slot.name, victims)
+        takes = _amounts(place.need.hold) if shape.alternatives else {}
+        return m.PlannedPlace(place.slot.peer, place.slot.name, victims, takes)
 
     def _victim(self, caller: Caller, victim: Victim) -> m.PlannedVictim:
         tenant = victim.tenant

@@ -113,7 +113,7 @@ class GroupRules:
         group = Group(replace(spec, homes=[]), desk.groups.number())
         for index, amounts in enumerate(spec.bundles):
             wanted = labels[index] if index < len(labels) else {}
-            need = bundle_need(to_units(amounts), wanted, spec.python, who)
+            need = bundle_need(to_units(amounts), wanted, spec.python, who, spec.priority)
             home = homes[index] if index < len(homes) else ""
             group.bundles.append(Bundle(group, index, need, home=home))
         group.state = RESCHEDULING if any(homes) else PENDING
@@ -183,9 +183,10 @@ class GroupRules:
     # --- placing --------------------------------------------------------------------------------
 
     def place(self, now: float) -> None:
-        """Let those look for room for which something may have changed."""
+        """Let those look for room for which something may have changed, the highest priority
+        first."""
         groups = self._desk.groups
-        for key in [*(groups.waiting if self._desk.roomier else groups.fresh)]:
+        for key in groups.in_turn(groups.waiting if self._desk.roomier else groups.fresh):
             fresh = key in groups.fresh
             if not fresh and not self._gained(key):
                 continue

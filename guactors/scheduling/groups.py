@@ -6,7 +6,7 @@ one (``group_rules`` does), touch a provider's pool, or grow without bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import islice
@@ -204,10 +204,15 @@ class GroupBook:
         """Everything may fit elsewhere now."""
         self.fresh.update(dict.fromkeys(self.waiting))
 
-    def oldest(self, count: int) -> list[Group]:
-        """Those that have waited longest, one of each key."""
+    def in_turn(self, keys: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
+        """Of these keys, those of a higher priority before those of a lower one."""
+        return sorted(keys, key=lambda key: -next(iter(self.waiting[key].values())).spec.priority)
+
+    def first(self, count: int) -> list[Group]:
+        """Those of the highest priority, and of these those that have waited longest, one of each
+        key."""
         heads = (next(iter(line.values())) for line in self.waiting.values())
-        return nsmallest(count, heads, key=lambda group: group.order)
+        return nsmallest(count, heads, key=lambda group: (-group.spec.priority, group.order))
 
     # --- who watches ----------------------------------------------------------------------------
 

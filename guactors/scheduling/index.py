@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from guactors.scheduling.placement import PACKED, Need, Slot, choose, feasible, tier
+from guactors.scheduling.company import reluctance
+from guactors.scheduling.placement import PACKED, Need, Slot, choose, feasible, tier, welcomes
 from guactors.scheduling.ranking import Log, Rank, Ranking, Shut
 from guactors.scheduling.resources import LIGHT
 from guactors.scheduling.selectors import met
@@ -37,8 +38,8 @@ class Kind:
     one of them."""
 
     __slots__ = (
-        "_even", "_hold", "_plain", "_slots", "beside", "epoch", "found", "homes", "idle", "made",
-        "members", "names", "need", "roomy", "seen", "seen_of", "spare", "witness",
+        "_alone", "_even", "_hold", "_plain", "_slots", "beside", "epoch", "found", "homes", "idle",
+        "made", "members", "names", "need", "roomy", "seen", "seen_of", "spare", "witness",
     )  # fmt: skip
 
     def __init__(self, need: Need, slots: Mapping[int, Slot], now: float) -> None:
@@ -62,7 +63,9 @@ class Kind:
         self._hold = need.hold
         self._even = need.wish.spread or not need.hold or need.hold[0][0] == LIGHT
         wish = need.wish
-        self._plain = not (wish.soft or wish.fallback)
+        self._alone = need.company is None
+        """It does not matter what else is there."""
+        self._plain = self._alone and not (wish.soft or wish.fallback)
         self._slots = slots
         self.roomy = Ranking(self.rank, slots)
         self.found = Log()
@@ -72,8 +75,8 @@ class Kind:
         self.spare = Ranking(self.nearness, slots)
 
     def admits(self, slot: Slot) -> bool:
-        """Whether it is a candidate."""
-        return slot in (self.homes or self.members)
+        """Whether it is a candidate, and nothing there is in the way."""
+        return slot in (self.homes or self.members) and self.welcomed(slot)
 
     def candidates(self) -> Collection[Slot]:
         """Where it may go."""
@@ -95,11 +98,17 @@ class Kind:
         found.catch_up(self.found, self.roomy)
         return found
 
+    def welcomed(self, slot: Slot) -> bool:
+        """Whether nothing there is in the way."""
+        return self._alone or welcomes(slot, self.need)
+
     def rank(self, slot: Slot) -> Rank | None:
         """As in ``choose``, for those without a preference of their own; None without room."""
         if not (slot.up and slot.offered) or slot.closed:
             return None
         if slot not in (self.homes or self.members):
+            return None
+        if not (self._alone or welcomes(slot, self.need)):
             return None
         total, used, load = slot.pool.total, slot.pool.used, 0.0
         for name, amount in self._hold:
@@ -115,12 +124,16 @@ class Kind:
             crowd = slot.crowd
         if self._plain:
             return (load, crowd, slot.order)
-        need = self.need
-        return (tier(slot, need), not met(need.wish.soft, slot.labels), load, crowd, slot.order)
+        need, company = self.need, self.need.company
+        soft = not met(need.wish.soft, slot.labels)
+        rather = 0 if company is None else reluctance(need.who, company, slot.company)
+        return (tier(slot, need), soft, rather, load, crowd, slot.order)
 
     def nearness(self, slot: Slot) -> Rank | None:
         """How near it is to having room, the nearest first."""
         if not slot.up or slot.closed or slot not in (self.homes or self.members):
+            return None
+        if not (self._alone or welcomes(slot, self.need)):
             return None
         # As ``Pool.load_with``, of a pool that has some of everything: this is asked very often.
         total, used, load = slot.pool.total, slot.pool.used, 0.0
@@ -226,7 +239,7 @@ class Index:
         if not need.who and need.bound is None and need not in self._apart:
             key = need._replace(
                 priority=0, image="", preemption=(), env=b"", limits=None,
-                min_runtime=0.0, max_suspended=0.0, grace=0.0,
+                min_runtime=0.0, max_suspended=0.0, grace=0.0, variant=0, best=(),
             )  # fmt: skip
         kind = self._kinds.get(key)
         if kind is None:
@@ -335,7 +348,7 @@ class Index:
             if not need.who:
                 could = [slot for slot in could if self._permits(need, slot, now)]
                 assert set(could) == kind.members.keys(), f"{need} has lost sight of providers"
-            there = [slot for slot in kind.candidates() if slot.up and not slot.closed]
+            there = [slot for slot in kind.candidates() if kind.nearness(slot) is not None]
             near = min(there, key=lambda slot: kind.nearness(slot) or (), default=None)
             assert self.nearest(kind) is near, f"{self.nearest(kind)!r} is not {near!r}"
             keeps = self._standing.keeps

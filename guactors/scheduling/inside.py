@@ -11,7 +11,7 @@ from guactors.scheduling.desk import Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
-from guactors.scheduling.placement import Need, feasible
+from guactors.scheduling.placement import Need, feasible, welcomes
 from guactors.scheduling.queues import Queue
 
 
@@ -55,7 +55,7 @@ class Inside:
             queue.blocked_since = None
             demands.stuck.pop(queue.need, None)
             rules = self._actors if demand.is_actor else self._leases
-            rules.start(demand, bundle.slot, now, bundle)
+            rules.start(demand, queue.need, bundle.slot, now, bundle)
             if not queue.waiting:
                 todo.remove(queue)
         return left
@@ -74,10 +74,12 @@ class Inside:
             rank = (bundle.pool.load_with(need.hold), len(bundle.leases) + len(bundle.actors))
             if best is not None and rank >= best_rank:
                 continue
-            if feasible(slot, need) and permission.permits(need, slot, now):
+            if not feasible(slot, need) or not welcomes(slot, need):
+                continue
+            if permission.permits(need, slot, now):
                 best, best_rank = bundle, rank
         return best
 
 
-def _turn(queue: Queue) -> tuple[int, object]:
-    return -queue.level, queue.peek()
+def _turn(queue: Queue) -> tuple[int, object, int]:
+    return -queue.level, queue.peek(), queue.need.variant

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guactors.scheduling.leases import LeaseState
+from guactors.scheduling.neighbours import check_company
 from guactors.scheduling.sums import check_sums
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def check(desk: Desk) -> None:
         leases = [desk.leases.by_id[x] for x in slot.leases]
         actors = [desk.actors.live[x] for x in slot.actors]
         check_sums(slot, [*leases, *actors])
+        check_company(slot, [*leases, *actors])
         for bundle in slot.bundles:
             assert desk.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
     desk.demands.shares.check(_use(desk))

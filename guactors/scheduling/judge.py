@@ -10,7 +10,7 @@ from guactors.messages import DemandInfeasible
 from guactors.scheduling.desk import SETTLING, Desk, sees
 from guactors.scheduling.events import Decision
 from guactors.scheduling.groups import REMOVED, Group
-from guactors.scheduling.placement import explain, feasible
+from guactors.scheduling.placement import Need, explain, feasible
 from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import STEP
 from guactors.security.rights import Verdict
@@ -35,13 +35,13 @@ class Judge:
             return
         if not demand.waiting or demand.infeasible:
             return
-        excess = desk.quotas.never(demand.need)
-        if excess is not None:
+        excess = [desk.quotas.never(need) for need in demand.needs]
+        if all(excess):
             self._give_up_hope(demand)
             if demand.caller in desk.callers:
-                desk.say(demand.caller, DemandInfeasible(demand.key, str(excess)))
+                desk.say(demand.caller, DemandInfeasible(demand.key, str(excess[0])))
             return
-        if desk.candidates(demand.need):
+        if any(map(desk.candidates, demand.needs)):
             return
         later = self._everybody_here()
         if later > now:
@@ -50,13 +50,20 @@ class Judge:
         self._give_up_hope(demand)
         if demand.caller not in desk.callers:
             return
-        could = [slot for slot in desk.slots.values() if feasible(slot, demand.need)]
-        denied = desk.permission.explain(demand.need, could, now)
-        if denied is not None:
-            self._deny(demand, denied)
-        else:
-            reason = explain(desk.slots.values(), demand.need)
-            desk.say(demand.caller, DemandInfeasible(demand.key, reason))
+        denied = [self._denied(need, now) for need in demand.needs]
+        if denied[0] is not None and None not in denied:
+            self._deny(demand, denied[0])
+            return
+        reasons = [
+            why.detail if why is not None else explain(desk.slots.values(), need)
+            for need, why in zip(demand.needs, denied, strict=True)
+        ]
+        text = "; nor: ".join(dict.fromkeys(reasons))
+        desk.say(demand.caller, DemandInfeasible(demand.key, text))
+
+    def _denied(self, need: Need, now: float) -> Verdict | None:
+        could = [slot for slot in self._desk.slots.values() if feasible(slot, need)]
+        return self._desk.permission.explain(need, could, now)
 
     def _judge_inside(self, demand: Demand, now: float) -> None:
         """Of a demand that is to be met inside a placement group: the group may be gone, or
@@ -82,7 +89,7 @@ class Judge:
 
     def _judge_bundles(self, demand: Demand, group: Group, now: float) -> None:
         """Whether one of them could ever hold it, and on a provider where its caller may work."""
-        bundles = self._desk.bundles_for(demand.need)
+        bundles = [one for need in demand.needs for one in self._desk.bundles_for(need)]
         if not bundles:
             text = f"no bundle of {group.id} could hold it: it has {_bundles(group)}"
             self._refuse(demand, text, "Unschedulable")

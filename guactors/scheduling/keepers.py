@@ -45,8 +45,9 @@ class Keepers:
     ) -> int | None:
         """The level, the need's own at the least, for which the slot is kept from the need, that
         asks for the resources ``names`` and has this turn; None if it is not."""
-        if any(s is slot and contends(n, need) for n, s in self._kept):
-            return level
+        for other, kept in self._kept:
+            if kept is slot and other.priority >= need.priority and contends(other, need):
+                return max(level, other.priority)
         if self._lines.standing.keeps(slot.peer, need):
             return level
         return self._waits(slot, level, names, turn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from guactors.alternatives import taking
 from guactors.messages import (
     DeathReport,
     DemandInfeasible,
@@ -28,7 +29,7 @@ from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.leases import Lease, LeaseState
-from guactors.scheduling.placement import Need, Slot, lease_need
+from guactors.scheduling.placement import Need, Slot, lease_needs
 from guactors.scheduling.queues import Demand
 from guactors.scheduling.quotas import TASKS
 from guactors.scheduling.thrash import bequeath, inherit
@@ -66,11 +67,12 @@ class LeaseRules:
         desk.reopen(caller.session)
         demand = desk.demands.find(caller.peer, message.key)
         known = demand.need if demand is not None and demand.shape == message.shape else None
-        if known is not None and (known.python, known.who) == (caller.python, caller.who):
-            need = known
+        if demand is not None and known is not None and _is_of(known, caller):
+            needs = demand.needs
         else:
-            need = lease_need(message.shape, caller.python, caller.who)
-        need = desk.allowance.bounded(need, caller.session, TASKS)
+            needs = lease_needs(message.shape, caller.python, caller.who)
+        bounded = desk.allowance.bounded
+        needs = tuple(bounded(need, caller.session, TASKS) for need in needs)
         if demand is None:
             if not message.count:
                 return
@@ -78,15 +80,17 @@ class LeaseRules:
                 text = f"{caller.peer} asks for {MOST_SHAPES} kinds of workers at a time already"
                 desk.say(caller.peer, DemandInfeasible(message.key, text))
                 return
+            need, *others = needs
             demand = desk.demands.add(
                 caller.peer, message.key, need, message.shape, message.count,
-                session=caller.session,
+                session=caller.session, others=tuple(others),
             )  # fmt: skip
             self._adopt(demand)
-            desk.ask_again(need)
-        elif demand.need != need:
+            for need in needs:
+                desk.ask_again(need)
+        elif demand.needs != needs:
             demand.count, demand.infeasible = message.count, False
-            desk.demands.move(demand, need, message.shape)
+            desk.demands.move(demand, needs, message.shape)
         demand.prefer = _weights(message.prefer)
         if message.count != demand.count:
             demand.count = message.count
@@ -101,8 +105,7 @@ class LeaseRules:
     def _adopt(self, demand: Demand) -> None:
         """Leases of this caller that a provider reported, but whose demand nobody remembered."""
         for lease in self._desk.leases.keyless.get(demand.caller, {}).values():
-            # A provider that reports a lease does not know of quotas.
-            if not lease.key and lease.need == demand.need._replace(bound=None):
+            if not lease.key and demand.asks_for(lease.need):
                 lease.key = demand.key
                 demand.held.add(lease.id)
 
@@ -129,17 +132,18 @@ class LeaseRules:
     def start(
         self,
         demand: Demand,
+        need: Need,
         slot: Slot,
         now: float,
         bundle: Bundle | None = None,
         displaces: Sequence[Displaced] = (),
     ) -> str:
-        """``slot``, or a ``bundle`` on it, was chosen for one more lease of ``demand``, for which
-        some stand still. Its id."""
+        """``slot``, or a ``bundle`` on it, was chosen for one more lease of ``demand`` and, of its
+        alternatives, ``need``; for it some stand still. Its id."""
         desk = self._desk
         caller = desk.callers[demand.caller]
         lease = Lease(
-            desk.fresh("lease"), caller.session, caller.peer, demand.key, demand.need, slot,
+            desk.fresh("lease"), caller.session, caller.peer, demand.key, need, slot,
             LeaseState.STARTING, now, slot_epoch=slot.epoch, bundle=bundle,
             brief=bool(displaces) or bool(desk.standing.on(slot.peer)),
         )  # fmt: skip
@@ -157,7 +161,8 @@ class LeaseRules:
         desk = self._desk
         principal = caller.principal
         return StartLease(
-            lease.id, lease.session, lease.caller, demand.shape, desk.namespace_of(caller),
+            lease.id, lease.session, lease.caller, taking(demand.shape, lease.need.variant),
+            desk.namespace_of(caller),
             caller.standing.transport, principal,
             lease_mark(desk.mark, lease.id, lease.session, lease.caller, principal),
             list(displaces),
@@ -220,9 +225,10 @@ class LeaseRules:
         desk.say(
             lease.caller,
             LeaseGranted(
-                lease.key, lease.id, lease.worker, lease.slot.peer, lease.endpoints, lease.brief
+                lease.key, lease.id, lease.worker, lease.slot.peer, lease.endpoints, lease.brief,
+                lease.need.variant,
             ),
-        )
+        )  # fmt: skip
 
     def ended(self, slot: Slot, message: LeaseEnded, now: float) -> None:
         """Its worker is gone, or never came. Deaths can be told twice: the second is news to
@@ -318,6 +324,10 @@ class LeaseRules:
             for demand in desk.demands.of_caller(caller.peer):
                 if not demand.is_actor:
                     desk.demands.remove(demand)
+
+
+def _is_of(need: Need, caller: Caller) -> bool:
+    return (need.python, need.who) == (caller.python, caller.who)
 
 
 def _describe(death: DeathReport) -> str:

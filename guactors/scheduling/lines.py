@@ -317,7 +317,7 @@ class Round:
         self._keepers.forget()
         fits = slot.pool.fits
         for kind, slots in list(self.news.items()):
-            if slot in slots and not fits(kind.need.hold):
+            if slot in slots and not (fits(kind.need.hold) and kind.welcomed(slot)):
                 slots.remove(slot)
                 if not slots:
                     del self.news[kind]
@@ -352,7 +352,7 @@ class Level:
         self._tries = tries
         self._touched = {queue: None for line in lines for queue in tries.fresh.get(line, ())}
         self._numbers = count()
-        self._heap = [(line.first()[0], next(self._numbers), line) for line in lines]
+        self._heap = [self._entry(line) for line in lines]
         heapify(self._heap)
         self._turn: Turn = self._heap[0][0]
         self.priority = lines[0].priority
@@ -360,24 +360,29 @@ class Level:
     def next(self) -> Queue | None:
         """The queue whose turn it is, of those that may have room."""
         while self._heap:
-            before, _, line = self._heap[0]
+            before, variant, _, line = self._heap[0]
             if not self._tries.may_serve(line):
                 heappop(self._heap)
                 continue
             self._turn, queue = line.first()
-            if self._turn == before:
+            if self._turn == before and queue.need.variant == variant:
                 return queue
             # Who was served meanwhile has its turn later.
-            heapreplace(self._heap, (self._turn, next(self._numbers), line))
+            heapreplace(self._heap, self._entry(line))
         return None
+
+    def _entry(self, line: Line) -> tuple[Turn, int, int, Line]:
+        """Of what waits in several lines, the best of its alternatives has its turn first."""
+        turn, queue = line.first()
+        return turn, queue.need.variant, next(self._numbers), line
 
     def choose(self, queue: Queue, prefer: Mapping[str, float] | None) -> Slot | None:
         """The provider for the next of ``queue``, which :meth:`next` gave."""
-        return self._tries.slot_for(self._heap[0][2], queue, self._turn, prefer)
+        return self._tries.slot_for(self._heap[0][3], queue, self._turn, prefer)
 
     def stuck(self) -> list[Queue]:
         """There was none, so there is none for its whole line: its queues, or some of them."""
-        line = heappop(self._heap)[2]
+        line = heappop(self._heap)[3]
         return list(islice(line.queues, FEW))
 
     def placed(self, queue: Queue, slot: Slot) -> None:

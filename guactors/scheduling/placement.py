@@ -12,12 +12,14 @@ is the one with the fewest things on it, then the one that joined first.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
+from guactors.alternatives import is_taking, taking
 from guactors.messages import Availability, Limits, Placing, Shape
+from guactors.scheduling.company import Company, company_of, reluctance, welcome
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units, overlap, to_units
 from guactors.scheduling.selectors import Labels, in_order, met
 
@@ -75,25 +77,69 @@ class Need(NamedTuple):
     min_runtime: float = 0.0
     max_suspended: float = 0.0
     grace: float = 0.0
+    variant: int = 0
+    """Which of several alternatives this is: 0 is the best."""
+    company: Company | None = None
+    best: Units = ()
+    """Where there are alternatives, what the best of them holds: all have the same turn."""
     bound: Bound | None = None
     """None where its session has no quota."""
 
 
+Needs = tuple[Need, ...]
+"""Alternatives, the best first; any of them will do."""
+
+
+def lease_needs(shape: Shape, python: str, who: str = "") -> Needs:
+    """Of a demand."""
+    if not shape.alternatives:
+        return (lease_need(shape, python, who),)
+    return _distinct(lease_need(one, python, who) for one in _each(shape))
+
+
+def actor_needs(shape: Shape, placement: dict[str, float], python: str, who: str = "") -> Needs:
+    """Of an actor."""
+    return _distinct(actor_need(one, placement, python, who) for one in _each(shape))
+
+
+def _each(shape: Shape) -> Iterator[Shape]:
+    return (taking(shape, number) for number in range(len(shape.alternatives) + 1))
+
+
+def _distinct(needs: Iterable[Need]) -> Needs:
+    """What is said twice would wait twice in one line."""
+    found: dict[Units, Need] = {}
+    for need in needs:
+        found.setdefault(need.hold, need)
+    return tuple(found.values())
+
+
+def variant_of(needs: Needs, number: int) -> Need:
+    """The one of that number; the best where there is none."""
+    return next((need for need in needs if need.variant == number), needs[0])
+
+
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:
-    """Of a demand; without a word about CPU it is one, and one that asks for nothing takes one of
+    """Of a lease; without a word about CPU it is one, and one that asks for nothing takes one of
     the places for such."""
-    hold = to_units(shape.resources, cpu=1.0) or ((LIGHT, STEP),)
-    return _need(shape, hold, hold, python, who)
+    hold = _lease_hold(shape)
+    best = _lease_hold(taking(shape, 0)) if shape.alternatives else ()
+    return _need(shape, hold, hold, python, who, best)
+
+
+def _lease_hold(shape: Shape) -> Units:
+    return to_units(shape.resources, cpu=1.0) or ((LIGHT, STEP),)
 
 
 def actor_need(shape: Shape, placement: dict[str, float], python: str, who: str = "") -> Need:
     """Of an actor; without a word about CPU it holds none."""
     hold = to_units(shape.resources)
     total = to_units(placement) if placement else hold
-    return _need(shape, hold, total, python, who)
+    best = to_units(taking(shape, 0).resources) if shape.alternatives else ()
+    return _need(shape, hold, total, python, who, best)
 
 
-def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Need:
+def _need(shape: Shape, hold: Units, total: Units, python: str, who: str, best: Units) -> Need:
     labels = in_order(shape.labels)
     runtime = "" if shape.runtime == "python" else shape.runtime
     return Need(
@@ -101,7 +147,7 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
         shape.limits, _wish(shape.place), shape.min_runtime,
-        shape.max_suspended, shape.grace,
+        shape.max_suspended, shape.grace, is_taking(shape), company_of(shape.company), best,
     )  # fmt: skip
 
 
@@ -118,9 +164,11 @@ def _wish(place: Placing | None) -> Wish:
     )
 
 
-def bundle_need(units: Units, labels: Mapping[str, str], python: str, who: str) -> Need:
+def bundle_need(
+    units: Units, labels: Mapping[str, str], python: str, who: str, priority: int = 0
+) -> Need:
     """Of a bundle of a placement group."""
-    return Need(0, units, units, in_order(labels), "", python, who=who)
+    return Need(priority, units, units, in_order(labels), "", python, who=who)
 
 
 @dataclass(eq=False, slots=True)
@@ -152,6 +200,8 @@ class Slot:
     actors: set[str] = field(default_factory=set)
     bundles: dict[Bundle, None] = field(default_factory=dict)
     """Of placement groups, in the order they came."""
+    company: dict[tuple[str, Company], int] = field(default_factory=dict)
+    """Of what is there, as in ``company.Present``."""
 
     def __repr__(self) -> str:
         state = "up" if self.up else "away"
@@ -205,6 +255,11 @@ def feasible(slot: Slot, need: Need) -> bool:
     return misfit(slot, need) is None
 
 
+def welcomes(slot: Slot, need: Need) -> bool:
+    """Whether nothing there is in the need's way, and what it must be near to is there."""
+    return need.company is None or welcome(need.who, need.company, slot.company)
+
+
 def tier(slot: Slot, need: Need) -> int:
     """Which of the need's alternatives of labels the slot meets: 0 is the first, -1 none."""
     if met(need.labels, slot.labels):
@@ -232,12 +287,16 @@ def choose(
             continue
         if not slot.pool.fits(need.hold):
             continue
+        if need.company is not None and not welcomes(slot, need):
+            continue
         load = slot.pool.load_with(need.hold)
         rank: tuple[float, ...]
         if even:
             rank = (load, slot.crowd, slot.order)
         else:
             rank = (load, slot.crowd, slot.order) if load > PACKED else (0.0, 0.0, slot.order)
+        if need.company is not None:
+            rank = (reluctance(need.who, need.company, slot.company), *rank)
         if wish is not NO_WISH:
             rank = (tier(slot, need), not met(wish.soft, slot.labels), *rank)
         if prefer:

@@ -19,7 +19,8 @@ from guactors.scheduling.heap import Turn
 from guactors.scheduling.index import Kind
 from guactors.scheduling.keepers import Keepers
 from guactors.scheduling.leases import Lease, LeaseState
-from guactors.scheduling.placement import Need, Slot, choose
+from guactors.scheduling.neighbours import keep_company
+from guactors.scheduling.placement import Need, Needs, Slot, choose, welcomes
 from guactors.scheduling.preemption import Plan, Victim, make_plan
 from guactors.scheduling.seats import SUSPEND
 from guactors.scheduling.standing import Suspension, Tenant
@@ -81,6 +82,7 @@ class Sketch(Desk):
                 for x in kind.candidates()
                 if x in self._copies and x.up and not x.closed
             ]
+            there = [slot for slot in there if welcomes(slot, kind.need)]
             self._nearest[kind] = min(
                 there, key=lambda one: (one.pool.load_with(hold), one.order), default=None
             )
@@ -95,6 +97,7 @@ class Sketch(Desk):
         self.leases.by_id[lease.id] = lease
         slot.leases.add(lease.id)
         slot.pool.take(need.hold)
+        keep_company(slot, need, 1)
         self.permission.take(need)
         self.quotas.take(need)
         self._nearest.clear()
@@ -106,6 +109,7 @@ class Sketch(Desk):
         self.seats.spend(own, slot)
         if victim.mode != SUSPEND:
             slot.pool.give(own.taken())
+            keep_company(slot, own.need, -1)
             slot.leases.discard(own.id)
             slot.actors.discard(own.id)
             self.permission.give(own.need)
@@ -124,6 +128,7 @@ def _copy(slot: Slot) -> Slot:
     made = copy(slot)
     made.pool = slot.pool.copy()
     made.leases, made.actors = set(slot.leases), set(slot.actors)
+    made.company = dict(slot.company)
     return made
 
 
@@ -131,13 +136,12 @@ class Rehearsal:
     """One dry run; ``claimed``: room kept for placement groups."""
 
     def __init__(
-        self, desk: Desk, claimed: Kept, need: Need, count: int, caller: Caller, now: float
+        self, desk: Desk, claimed: Kept, needs: Needs, count: int, caller: Caller, now: float
     ) -> None:
         desk.lines.settle()
         self._desk = Sketch(desk)
         self._keepers = Keepers(desk.lines, self._desk.copied(claimed), now, self._desk.is_nearest)
-        self._need = need
-        self._names = frozenset(name for name, _ in need.hold)
+        self._needs = needs
         self._count = count
         self._caller = caller
         self._now = now
@@ -149,61 +153,78 @@ class Rehearsal:
         self._place()
         while self._displace():
             self._place()
-        found, desk, need = self._places, self._desk, self._need
+        found, desk = self._places, self._desk
         if len(found) == self._count:
             return Outlook(found)
-        question = Question(need, need.priority, self._caller.peer, self._caller, self._keeper)
-        never = "" if desk.candidates(need) else _never(desk, need, self._now)
+        questions = [self._question(need) for need in self._needs]
+        able = any(map(desk.candidates, self._needs))
+        never = "" if able else _never(desk, self._needs, self._now)
         missing = self._count - len(found)
-        return Outlook(found, missing, misses(desk, question, self._now), never)
+        return Outlook(found, missing, misses(desk, questions, self._now), never)
 
-    def _wanted(self) -> bool:
-        return len(self._places) < self._count and self._desk.allowance.within(self._need)
+    def _question(self, need: Need) -> Question:
+        caller = self._caller
 
-    def _turn(self) -> Turn:
+        def keeper(slot: Slot) -> int | None:
+            return self._keeper(slot, need)
+
+        return Question(need, need.priority, caller.peer, caller, keeper)
+
+    def _wanted(self, need: Need) -> bool:
+        return len(self._places) < self._count and self._desk.allowance.within(need)
+
+    def _turn(self, need: Need) -> Turn:
         asker, more = self._caller, len(self._places)
-        return self._desk.demands.next_turn(asker.session, asker.peer, self._need, more)
+        return self._desk.demands.next_turn(asker.session, asker.peer, need, more)
 
-    def _keeper(self, slot: Slot) -> int | None:
-        return self._keepers.of(slot, self._need, self._need.priority, self._names, self._turn())
+    def _keeper(self, slot: Slot, need: Need) -> int | None:
+        names = frozenset(name for name, _ in need.hold)
+        return self._keepers.of(slot, need, need.priority, names, self._turn(need))
 
     def _place(self) -> None:
-        desk, need = self._desk, self._need
-        while self._wanted():
-            there = desk.candidates(need)
-            fits = [slot for slot in there if slot.pool.fits(need.hold)]
-            closed = {slot.peer for slot in fits if self._keeper(slot) is not None}
-            slot = choose(there, need, closed)
-            if slot is None:
-                return
-            self._take(Plan(slot, ()))
+        for need in self._needs:
+            while self._wanted(need) and (slot := self._room(need)) is not None:
+                self._take(Plan(slot, (), need))
+
+    def _room(self, need: Need) -> Slot | None:
+        there = self._desk.candidates(need)
+        fits = [slot for slot in there if slot.pool.fits(need.hold)]
+        closed = {slot.peer for slot in fits if self._keeper(slot, need) is not None}
+        return choose(there, need, closed)
 
     def _displace(self) -> bool:
-        displaced = False
-        while self._wanted():
-            found = make_plan(self._desk, self._need, self._now, caller=self._caller.peer)
-            if found is None:
-                break
-            for victim in found.victims:
-                self._desk.yields(victim, found.slot, self._need.priority, self._now)
-            self._take(found)
-            displaced = True
-        return displaced
+        before = len(self._places)
+        for need in self._needs:
+            while self._wanted(need):
+                found = make_plan(self._desk, need, self._now, caller=self._caller.peer)
+                if found is None:
+                    break
+                for victim in found.victims:
+                    self._desk.yields(victim, found.slot, need.priority, self._now)
+                self._take(found)
+        return len(self._places) > before
 
     def _take(self, place: Plan) -> None:
         self._places.append(place)
-        self._desk.settle(self._need, place.slot, self._caller.peer, self._now)
+        self._desk.settle(place.need, place.slot, self._caller.peer, self._now)
         self._keepers.forget()
 
 
-def plan(desk: Desk, claimed: Kept, need: Need, count: int, caller: Caller, now: float) -> Outlook:
-    """Where ``count`` places of this need would be, were they asked for by ``caller`` now.
-    ``claimed``: room kept for placement groups."""
-    return Rehearsal(desk, claimed, need, count, caller, now).run()
+def plan(
+    desk: Desk, claimed: Kept, needs: Needs, count: int, caller: Caller, now: float
+) -> Outlook:
+    """Where ``count`` places, for each of which any of these needs would do, would be, were they
+    asked for by ``caller`` now. ``claimed``: room kept for placement groups."""
+    return Rehearsal(desk, claimed, needs, count, caller, now).run()
 
 
-def _never(desk: Desk, need: Need, now: float) -> str:
+def _never(desk: Desk, needs: Needs, now: float) -> str:
     """Why no provider could ever do it, as its caller would be told."""
-    could = [slot for slot in desk.slots.values() if placement.feasible(slot, need)]
-    denied = desk.permission.explain(need, could, now)
-    return denied.detail if denied is not None else placement.explain(desk.slots.values(), need)
+    reasons: dict[str, None] = {}
+    for need in needs:
+        could = [slot for slot in desk.slots.values() if placement.feasible(slot, need)]
+        denied = desk.permission.explain(need, could, now)
+        if denied is not None:
+            return denied.detail
+        reasons[placement.explain(desk.slots.values(), need)] = None
+    return "; nor: ".join(reasons)

@@ -30,8 +30,9 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
+from guactors.scheduling.company import speaks_of
 from guactors.scheduling.desk import Desk
-from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.placement import Need, Slot, welcomes
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.seats import DEFAULT, MODES, SUSPEND, runs
 from guactors.scheduling.standing import Tenant
@@ -63,6 +64,8 @@ class Spared(enum.StrEnum):
     """It could not be suspended a moment ago."""
     LATELY = "lately"
     """It has given way lately, and is to run for a while."""
+    NEAR = "near"
+    """Who asks is to be near it."""
     SERVES = "serves"
     """Others work for it."""
     NOT_ALLOWED = "not_allowed"
@@ -85,10 +88,11 @@ class Victim(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where something would start, and what would give way for it."""
+    """Where something of this need would start, and what would give way for it."""
 
     slot: Slot
     victims: tuple[Victim, ...]
+    need: Need
 
 
 class Survey(NamedTuple):
@@ -114,13 +118,13 @@ def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan |
         best: Plan | None = None
         best_rank: tuple[float, ...] = ()
         for slot in desk.giving_way(need, priority, MOST_LOOKED):
-            if not (slot.up and slot.open):
+            if not (slot.up and slot.open) or not welcomes(slot, need):
                 continue
             victims = _victims(desk, slot, need, caller, priority, now)
             if victims:
                 rank = (*_rank(victims), slot.order)
                 if best is None or rank < best_rank:
-                    best, best_rank = Plan(slot, tuple(victims)), rank
+                    best, best_rank = Plan(slot, tuple(victims), need), rank
         if best is not None:
             return best
     return None
@@ -159,10 +163,18 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
         return Spared.STEADY
     if tenant.past is not None and now < since(tenant) + tenant.past.protection:
         return Spared.LATELY
+    if _is_sought(own, need):
+        return Spared.NEAR
     peer = desk.caller_at.get(tenant.worker, "")
     if peer and (peer == caller or desk.leases.of_caller(peer)):
         return Spared.SERVES
     return None
+
+
+def _is_sought(own: Need, need: Need) -> bool:
+    if own.company is None or need.company is None or own.who != need.who:
+        return False
+    return speaks_of(need.company.near, own.company)
 
 
 def _victims(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from guactors.messages import Shape
 from guactors.scheduling.heap import Heap, Rank, Turn
-from guactors.scheduling.placement import Need
+from guactors.scheduling.placement import Need, Needs
 from guactors.scheduling.thrash import Past
 
 
@@ -33,6 +33,8 @@ class Demand:
     order: int
     session: str = ""
     is_actor: bool = False
+    others: Needs = ()
+    """Needs that would do as well, where there is no room for ``need``; the best first."""
     held: set[str] = field(default_factory=set)
     """Ids of its leases, granted or on their way (for an actor: its own id once placed)."""
     turn: int = 0
@@ -55,6 +57,15 @@ class Demand:
     """Those of ``held`` whose environment is being built: until it is there, more are no use."""
     pasts: list[Past] | None = None
     """Of its leases that began anew and are not there again, see ``thrash``."""
+
+    @property
+    def needs(self) -> Needs:
+        """All that would do."""
+        return (self.need, *self.others)
+
+    def asks_for(self, need: Need) -> bool:
+        """Whether the need is one of them, as a provider reports it, which knows of no quotas."""
+        return need._replace(bound=None) in [one._replace(bound=None) for one in self.needs]
 
     @property
     def waiting(self) -> int:

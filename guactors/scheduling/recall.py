@@ -13,10 +13,12 @@ been held for a slice of time. The same holds between two demands of one caller.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 from guactors.scheduling.balance import Asking, Balance
+from guactors.scheduling.company import welcome
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lines import SLICE
@@ -126,7 +128,7 @@ class Victims:
         own = desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
         asks = self._balance.asking(queue, demand, underway)
         there = desk.candidates(need)
-        if not self._hope(demand, there, asks, queue.level, own + underway // callers):
+        if not self._hope(demand, there, asks, queue, own + underway // callers):
             return
         levels = desk.leases.recallable.up_to(queue.level)
         if len(there) <= MOST_SIFTED:
@@ -164,8 +166,8 @@ class Victims:
             for other, leases in held.get(caller, {}).items():
                 # Its equals stay that when it has aged: among them fair share decides.
                 lower = other.priority < queue.level and other.priority != queue.need.priority
-                if not (even and has and not lower) and contends(other, demand.need):
-                    lease = self._of(leases, there, demand, underway, lower, even)
+                if not (even and has and not lower) and contends(other, queue.need):
+                    lease = self._of(leases, there, queue, demand, underway, lower, even)
                     if lease is not None:
                         return lease
         return None
@@ -175,12 +177,12 @@ class Victims:
         return found.session if found is not None else ""
 
     def _hope(
-        self, demand: Demand, there: Collection[Slot], asks: Asking, level: int, share: int
+        self, demand: Demand, there: Collection[Slot], asks: Asking, queue: Queue, share: int
     ) -> bool:
         """Whether there may be a lease that could be asked back: most often it is known without
         a search that there is none."""
-        recallable = self._desk.leases.recallable
-        if recallable.below(level) and self._below(demand.need, level):
+        recallable, level = self._desk.leases.recallable, queue.level
+        if recallable.below(level) and self._below(queue.need, level):
             return True
         if not recallable.any_of(level):
             return False
@@ -237,8 +239,8 @@ class Victims:
                 yield caller
 
     def _of(
-        self, leases: dict[str, Lease], there: Collection[Slot], demand: Demand, underway: int,
-        lower: bool, even: bool,
+        self, leases: dict[str, Lease], there: Collection[Slot], queue: Queue, demand: Demand,
+        underway: int, lower: bool, even: bool,
     ) -> Lease | None:  # fmt: skip
         """The first of one caller's leases that may be asked back."""
         some = list(islice(leases.values(), MOST_OF_ONE))
@@ -247,7 +249,9 @@ class Victims:
         for lease in some:
             if lease.slot not in there or lease.id in self._taken:
                 continue
-            if not _usable(lease, demand.need):
+            if not _usable(lease, queue.need):
+                continue
+            if not _makes_way(lease, queue.need):
                 continue
             if lower:
                 return lease
@@ -286,6 +290,16 @@ def _on(desk: Desk, slots: Collection[Slot], priority: int) -> list[dict[str, He
 
 def _usable(lease: Lease, need: Need) -> bool:
     return lease.state is LeaseState.GRANTED and not lease.idle and _same_room(lease, need)
+
+
+def _makes_way(lease: Lease, need: Need) -> bool:
+    """Whether nothing else there is in the need's way, and what it is to be near to remains."""
+    if need.company is None:
+        return True
+    there = Counter(lease.slot.company)
+    if lease.need.company is not None:
+        there[lease.need.who, lease.need.company] -= 1
+    return welcome(need.who, need.company, +there)
 
 
 def _same_room(lease: Lease, need: Need) -> bool:

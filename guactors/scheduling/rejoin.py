@@ -30,7 +30,7 @@ from guactors.scheduling.events import Decision
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.lookups import Lookups
-from guactors.scheduling.placement import EVERYWHERE, Slot, actor_need, lease_need
+from guactors.scheduling.placement import EVERYWHERE, Slot, actor_needs, lease_need, variant_of
 from guactors.scheduling.standing import Phase
 from guactors.security.marks import lease_mark
 
@@ -81,7 +81,7 @@ class Rejoin:
         for demand in list(desk.demands.hopeless):
             if not demand.infeasible:
                 del desk.demands.hopeless[demand]
-            elif desk.candidates(demand.need):
+            elif any(desk.candidates(need) for need in demand.needs):
                 del desk.demands.hopeless[demand]
                 demand.infeasible = False
                 if demand.is_actor:
@@ -196,11 +196,11 @@ class Rejoin:
     def _adopt(self, slot: Slot, report: ActorReport, now: float) -> ActorRecord:
         desk, spec = self._desk, report.spec
         who = desk.who_is(spec.principal)
-        need = actor_need(spec.shape, spec.placement, slot.python, who)
+        needs = actor_needs(spec.shape, spec.placement, slot.python, who)
         record = ActorRecord(
-            spec, report.payload, need, report.signatures, "pending", report.incarnation,
-            starts=report.incarnation + 1, restarts=report.incarnation,
-            adopted=spec.owner not in desk.callers,
+            spec, report.payload, variant_of(needs, spec.shape.taken), report.signatures, "pending",
+            report.incarnation, starts=report.incarnation + 1, restarts=report.incarnation,
+            adopted=spec.owner not in desk.callers, needs=needs,
         )  # fmt: skip
         desk.actors.add(record)
         desk.seat(record, slot)
@@ -233,6 +233,7 @@ class Rejoin:
         if demand is not None:
             desk.demands.remove(demand)
         desk.unseat(record)
+        record.take(variant_of(record.needs, report.spec.shape.taken))
         desk.seat(record, slot)
         record.state = "pending" if record.state == "pending" else "restarting"
         desk.seats.update(record)
@@ -295,7 +296,7 @@ class Rejoin:
             lease.state = LeaseState.GRANTED
             self._desk.seats.update(lease)
             for demand in self._desk.demands.of_caller(caller.peer):
-                if not demand.is_actor and demand.need == lease.need:
+                if not demand.is_actor and demand.asks_for(lease.need):
                     lease.key = demand.key
                     demand.held.add(lease.id)
                     self._desk.demands.refresh(demand)

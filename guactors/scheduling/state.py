@@ -36,7 +36,6 @@ from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Slot
 from guactors.scheduling.queues import Queue
-from guactors.scheduling.quotas import ACTORS, TASKS
 from guactors.scheduling.recall import LOOK_AGAIN, Victims
 from guactors.scheduling.rejoin import Rejoin
 from guactors.security.marks import Mark, no_mark
@@ -144,6 +143,19 @@ class SchedulerState:
 
     def _place(self, now: float) -> list[Queue]:
         """Returns queues that found no room just now."""
+        tight = self._place_once(now)
+        altered = self.desk.neighbours.altered
+        while altered:
+            for slot in altered:
+                # What came or went there is what others want to be near to, or apart from.
+                if self.desk.slots.get(slot.peer) is slot:
+                    closing.open_again(self.desk, slot)
+                    self.desk.seats.eased(slot)
+            altered.clear()
+            tight += self._place_once(now)
+        return tight
+
+    def _place_once(self, now: float) -> list[Queue]:
         desk, tight = self.desk, list[Queue]()
         if desk.groups.fresh or (desk.roomier and desk.groups.waiting):
             self._groups.place(now)
@@ -183,7 +195,7 @@ class SchedulerState:
             queue.blocked_since = None
             desk.lines.recalled(queue, False)
             rules = self._actors if demand.is_actor else self._leases
-            rules.start(demand, slot, now)
+            rules.start(demand, queue.need, slot, now)
             level.placed(queue, slot)
         level.conclude(now)
         return tight
@@ -220,31 +232,19 @@ class SchedulerState:
             self.desk.rights_changed(event.standing.principal)
         if event.root:
             self.desk.namespaces[event.session] = event.namespace
-            self._terms(event, now)
+            self.desk.demands.entitle(event.session, event.share)
+            for demand in self.desk.allowance.bind(event.session, event.quota):
+                self._judge.judge(demand, now)
         caller.epoch += 1
         if event.root:
             self.desk.reopen(event.session)
         for demand in self.desk.demands.of_caller(event.peer):
             demand.infeasible = False
             if before != caller.who:
-                need = demand.need._replace(who=caller.who)
-                self.desk.demands.move(demand, need, demand.shape)
+                needs = tuple(need._replace(who=caller.who) for need in demand.needs)
+                self.desk.demands.move(demand, needs, demand.shape)
                 self._judge.judge(demand, now)
         self._rejoin.owner_came(caller)
-
-    def _terms(self, event: e.CallerJoined, now: float) -> None:
-        """What the root of a session says of it."""
-        desk, session = self.desk, event.session
-        desk.demands.entitle(session, event.share)
-        if desk.quotas.of(session) == event.quota:
-            return
-        desk.quotas.bind(session, event.quota, desk.allowance.running(session))
-        for demand in list(desk.demands):
-            if demand.session == session:
-                kind = ACTORS if demand.is_actor else TASKS
-                need = desk.allowance.bounded(demand.need, session, kind)
-                desk.demands.move(demand, need, demand.shape)
-                self._judge.judge(demand, now)
 
     def _standing_changed(self, event: e.StandingChanged, now: float) -> None:
         """Other rights, or none: what may not be any more ends, unless it may finish."""

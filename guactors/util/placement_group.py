@@ -142,13 +142,15 @@ def placement_group(
     lifetime: str | None = None,
     *,
     bundle_label_selector: list[dict[str, str]] | None = None,
+    priority: int = 0,
 ) -> PlacementGroup:
     """Set room aside for each of ``bundles``, as PACK (few providers), SPREAD (many), STRICT_PACK
     (one) or STRICT_SPREAD (each on its own) says. Returns at once, see ``ready`` and ``wait``.
 
     ``name``: by which ``get_placement_group`` finds it in this namespace; ``lifetime="detached"``:
     it outlives its session, until it is removed; ``bundle_label_selector``: labels of each bundle's
-    provider. Raises UnknownOption (a ValueError), NameTaken (a ValueError)."""
+    provider; ``priority``: of groups that wait, the bigger goes first. Raises UnknownOption (a
+    ValueError), NameTaken (a ValueError)."""
     from guactors.api import auto_init
 
     checked = _bundles(bundles)
@@ -157,6 +159,8 @@ def placement_group(
         raise UnknownOption(f"strategy={strategy!r}: there are {', '.join(STRATEGIES)}")
     if lifetime not in (None, "detached"):
         raise UnknownOption(f"lifetime={lifetime!r}: it takes None or 'detached'")
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) >= 2**31:
+        raise UnknownOption(f"priority={priority!r}: it takes an integer, bigger goes first")
     if not isinstance(name, str) or len(name) > 256:
         raise UnknownOption(f"name={name!r}: it takes a text of at most 256 characters")
     session = auto_init()
@@ -165,7 +169,7 @@ def placement_group(
     spec = GroupSpec(
         fresh("group"), session.id, session.peer, checked, strategy, name,
         session.namespace if name else "", lifetime == "detached", labels,
-        runtime_context().get_actor_id() or "",
+        runtime_context().get_actor_id() or "", priority=priority,
     )  # fmt: skip
     if size_of(spec) > LARGEST:
         raise UnknownOption(f"the bundles and their labels are larger than {LARGEST >> 10} KiB")

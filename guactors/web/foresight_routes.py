@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from guactors.alternatives import MOST_ALTERNATIVES
 from guactors.errors import UnknownOption
 from guactors.foresight import MOST_PLANNED, ask_plan, ask_why, shape_for
 from guactors.looking import Ask
@@ -28,28 +29,42 @@ Name = Annotated[str, Field(max_length=256)]
 Subject = Annotated[str, Query(max_length=64)]
 
 
-class PlanForm(Form):
-    """What would be asked for, ``count`` times; ``memory`` in bytes. As the options of a remote
-    function."""
+class AmountsForm(Form):
+    """What would be held; ``memory`` in bytes."""
 
     cpus: Amount = 1.0
     gpus: Amount = 0.0
     memory: Amount = 0.0
     resources: Annotated[dict[Name, Amount], Field(max_length=100)] = Field(default_factory=dict)
+
+    def amounts(self) -> dict[str, object]:
+        """As options of a remote function."""
+        return {
+            "num_cpus": self.cpus, "num_gpus": self.gpus, "memory": self.memory,
+            "resources": self.resources,
+        }  # fmt: skip
+
+
+class PlanForm(AmountsForm):
+    """What would be asked for, ``count`` times. As the options of a remote function;
+    ``alternatives``: what would do as well, in this order."""
+
     priority: int = 0
     labels: Annotated[dict[Name, Name], Field(max_length=100)] = Field(default_factory=dict)
     provider: Name | None = None
     runtime: Name | None = None
     image: Name | None = None
+    alternatives: Annotated[list[AmountsForm], Field(max_length=MOST_ALTERNATIVES)] = Field(
+        default_factory=list
+    )
     count: int = Field(1, ge=1, le=MOST_PLANNED)
 
     def options(self) -> dict[str, object]:
         """Of a remote function."""
         return {
-            "num_cpus": self.cpus, "num_gpus": self.gpus, "memory": self.memory,
-            "resources": self.resources, "priority": self.priority,
-            "label_selector": self.labels, "provider": self.provider, "runtime": self.runtime,
-            "image": self.image,
+            **self.amounts(), "priority": self.priority, "label_selector": self.labels,
+            "provider": self.provider, "runtime": self.runtime, "image": self.image,
+            "alternatives": [one.amounts() for one in self.alternatives] or None,
         }  # fmt: skip
 
 
@@ -86,11 +101,12 @@ class Victim(BaseModel):
 
 
 class Place(BaseModel):
-    """Where one would be."""
+    """Where one would be; ``takes``: what it would hold, where there are alternatives."""
 
     provider: str
     name: str
     victims: list[Victim]
+    takes: dict[str, float]
 
 
 class Miss(BaseModel):

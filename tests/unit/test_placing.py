@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 
 from guactors import assigned
 from guactors.errors import UnknownOption
-from guactors.messages import Bind, Placing, Shape
-from guactors.options import ACTOR, TASK, check_options, shape_of
+from guactors.messages import Bind, Company, Placing, Shape
+from guactors.options import ACTOR, TASK, check_options, max_calls_of, shape_of
 from guactors.util.placement_group import PlacementGroup, placement_group
 from guactors.util.scheduling_strategies import (
     DoesNotExist,
@@ -29,6 +30,76 @@ def shape(**options: Any) -> Shape:
     for kind in (TASK, ACTOR):
         check_options(options, kind)
     return shape_of(options, 1.0)
+
+
+def test_alternatives_are_amounts_in_their_order() -> None:
+    asked = shape(num_gpus=1, alternatives=[{"num_cpus": 8}, {"resources": {"TPU": 2}}])
+    assert asked.resources == {"CPU": 1.0, "GPU": 1.0}
+    assert asked.alternatives == [{"CPU": 8.0}, {"CPU": 1.0, "TPU": 2.0}]
+    assert shape(alternatives=None).alternatives == []
+    assert max_calls_of({"alternatives": [{"num_gpus": 1}]}) == 1
+    assert max_calls_of({"alternatives": [{"num_cpus": 1}]}) == 0
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "said"),
+    [
+        ([], "a list of 1 to 8"),
+        ([{}], "a list of 1 to 8"),
+        ({"num_cpus": 8}, "a list of 1 to 8"),
+        ([{"num_cpus": 1}] * 9, "a list of 1 to 8"),
+        ([{"num_cpu": 8}], r"alternatives\[0\]: 'num_cpu' is no amount; did you mean num_cpus"),
+        ([{"num_cpus": 1}, {"priority": 8}], r"alternatives\[1\]: 'priority' is no amount"),
+        ([{"num_cpus": math.nan}], r"alternatives\[0\]: num_cpus=nan is impossible"),
+        ([{"num_cpus": -1}], "num_cpus=-1 is impossible"),
+        ([{"memory": 1e100}], r"memory=1e\+100 is impossible"),
+        ([{"num_gpus": 1.5}], "num_gpus=1.5 is impossible"),
+        ([{"resources": {"CPU": 1}}], "resources=.*is impossible"),
+    ],
+)
+def test_impossible_alternatives(alternatives: Any, said: str) -> None:
+    for kind in (TASK, ACTOR):
+        with pytest.raises(UnknownOption, match=said):
+            check_options({"alternatives": alternatives}, kind)
+
+
+def test_labels_and_affinities() -> None:
+    asked = shape(
+        labels={"app": "db"}, affinity={"app": "in(web,cache)"}, anti_affinity={"app": "db"},
+        preferred_affinity={"zone": "*"}, preferred_anti_affinity={"app": "!db"},
+    )  # fmt: skip
+    assert asked.company == Company(
+        {"app": "db"}, {"app": "in(web,cache)"}, {"app": "db"}, {"zone": "*"}, {"app": "!db"}
+    )
+    assert shape(labels={}).company is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"labels": {"app": "!db"}}, "labels=.*without conditions"),
+        ({"labels": {"app": "in(a,b)"}}, "labels=.*without conditions"),
+        ({"labels": {"app": "*"}}, "labels=.*without conditions"),
+        ({"labels": ["app"]}, "labels="),
+        ({"labels": {"app": ""}}, "labels="),
+        ({"affinity": {"app": 1}}, "affinity="),
+        ({"anti_affinity": "db"}, "anti_affinity="),
+        ({"preferred_affinity": {1: "db"}}, "preferred_affinity="),
+        ({"anti_afinity": {"app": "db"}}, "did you mean anti_affinity"),
+        ({"labels": {"app": "db"}, "affinity": {"app": "*"}}, "the first would wait for itself"),
+        ({"affinity": {"app": "a"}, "anti_affinity": {"app": "a"}}, "never met"),
+    ],
+)
+def test_impossible_labels_and_affinities(options: Any, said: str) -> None:
+    with pytest.raises(UnknownOption, match=said):
+        shape(**options)
+
+
+def test_inside_a_group_one_of_the_alternatives_must_fit_a_bundle() -> None:
+    inside = PlacementGroupSchedulingStrategy(GROUP)
+    assert shape(num_cpus=9, alternatives=[{"num_cpus": 2}], scheduling_strategy=inside)
+    with pytest.raises(UnknownOption, match=r"'CPU': 9.0} or {'CPU': 3.0} fits in no bundle"):
+        shape(num_cpus=9, alternatives=[{"num_cpus": 3}], scheduling_strategy=inside)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +192,8 @@ def test_what_can_never_be_met_is_refused_at_once(options: dict[str, Any]) -> No
         lambda: placement_group({"CPU": 1}),  # type: ignore[arg-type]
         lambda: placement_group([{"CPU": 1}], strategy="NEAR"),
         lambda: placement_group([{"CPU": 1}], lifetime="long"),
+        lambda: placement_group([{"CPU": 1}], priority=1.5),  # type: ignore[arg-type]
+        lambda: placement_group([{"CPU": 1}], priority=2**31),
         lambda: placement_group([{"CPU": 1}] * 1001),
         lambda: placement_group([{"CPU": 1}], bundle_label_selector=[{}, {}]),
     ],

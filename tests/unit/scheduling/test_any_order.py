@@ -25,6 +25,16 @@ caller_names = st.sampled_from(sorted(CALLERS))
 provider_names = st.sampled_from(sorted(PROVIDERS))
 amounts = st.sampled_from([{"CPU": 1.0}, {"CPU": 2.0}, {"CPU": 0.5}, {"CPU": 0.0}, {}])
 WAYS = [[], ["requeue"], [], ["suspend", "requeue"], ["stop"], []]
+COMPANY = st.sampled_from(
+    [
+        None,
+        None,
+        m.Company({"app": "a"}),
+        m.Company({"app": "a"}, apart={"app": "a"}),
+        m.Company(apart={"app": "*"}),
+        m.Company({"app": "b"}, rather_near={"app": "a"}, rather_apart={"app": "b"}),
+    ]
+)
 PAUSES = st.sampled_from([0.0, 0.05, 0.5, 0.6, 2.0, 11.0])
 
 
@@ -54,6 +64,8 @@ class World(RuleBasedStateMachine):
         priority=st.sampled_from([0, 1, 2, 10, 12, 30]),
         spared=st.booleans(),
         number=st.integers(0, 5),
+        others=st.sampled_from([[], [], [{"CPU": 3.0}], [{"CPU": 9.0}, {"CPU": 0.5}]]),
+        company=COMPANY,
     )
     def demand(
         self,
@@ -63,11 +75,15 @@ class World(RuleBasedStateMachine):
         priority: int,
         spared: bool,
         number: int,
+        others: list[dict[str, float]],
+        company: m.Company | None,
     ) -> None:
         caller = self.callers[name]
         if caller.up:
             preemption = ["never"] if spared else WAYS[number]
-            shape = m.Shape(amount, priority, preemption=preemption)
+            shape = m.Shape(
+                amount, priority, preemption=preemption, alternatives=others, company=company
+            )
             caller.demands[key] = shape, number
             caller.tell(key)
 
@@ -83,15 +99,22 @@ class World(RuleBasedStateMachine):
         hold=st.booleans(),
         detached=st.booleans(),
         priority=st.sampled_from([0, 11, 25]),
+        others=st.sampled_from([[], [{"CPU": 2.0}, {"CPU": 0.5}]]),
+        company=COMPANY,
     )
-    def create(self, name: str, restarts: int, hold: bool, detached: bool, priority: int) -> None:
+    def create(
+        self, name: str, restarts: int, hold: bool, detached: bool, priority: int,
+        others: list[dict[str, float]], company: m.Company | None,
+    ) -> None:  # fmt: skip
         caller = self.callers[name]
         if caller.up:
             actor = f"a-{next(self.names)}"
             made = spec(
                 actor, name, caller.session, max_restarts=restarts, detached=detached,
                 name=actor if detached else "",
-                shape=m.Shape({"CPU": 1.0} if hold else {}, priority),
+                shape=m.Shape(
+                    {"CPU": 1.0} if hold else {}, priority, alternatives=others, company=company
+                ),
             )  # fmt: skip
             caller.actors[actor] = None
             self.bench.create(made)
@@ -257,7 +280,7 @@ class World(RuleBasedStateMachine):
             self.bench.pass_time(0.1)
             if not desk.demands.waiting() and not len(desk.leases):
                 break
-        waiting = [x for x in desk.demands if x.waiting and desk.candidates(x.need)]
+        waiting = [x for x in desk.demands if x.waiting and any(map(desk.candidates, x.needs))]
         assert not waiting, waiting
         detached = [x for x in desk.actors if not x.spec.detached]
         assert not detached, detached

@@ -87,7 +87,7 @@ def test_a_demand_that_shrinks_pauses_or_moves_leaves_its_queue() -> None:
     served.book.refresh(second)
     assert not served.book.queues
     second.not_before = 0.0
-    served.book.move(second, need(GPU), GPU)
+    served.book.move(second, (need(GPU),), GPU)
     assert list(served.book.queues) == [need(GPU)]
     served.book.remove(second)
     assert not served.book.queues

@@ -138,6 +138,19 @@ def test_why_nobody_gives_way(
     assert f"nobody gives way: {low}: {said}" in row["detail"], row["detail"]
 
 
+def test_what_is_in_the_way_and_what_is_sought(bench: Bench) -> None:
+    bench.provider("p-1", 2.0)
+    (first,) = bench.leases("c-1", 1, company=m.Company({"app": "db"}))
+    row = why(bench, priority=HIGH, company=m.Company(apart={"app": "db"}))
+    assert (row["reason"], row["preemption"]) == (Why.APART, None)
+    assert f"{first} is there" in row["detail"]
+    near = m.Company(near={"app": "db"})
+    row = why(bench, priority=HIGH, resources={"CPU": 2.0}, company=near)
+    assert (row["reason"], row["preemption"]) == (Why.SHORT, Spared.NEAR)
+    row = why(bench, company=m.Company(near={"app": "web"}))
+    assert row["reason"] == Why.APART and "no work of labels app=web" in row["detail"]
+
+
 def test_what_starts_and_what_others_work_for(bench: Bench) -> None:
     bench.provider("p-1", 1.0)
     bench.demand("c-1", "d-1", 1)

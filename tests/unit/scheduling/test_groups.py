@@ -6,6 +6,7 @@ import pytest
 
 from guactors import messages as m
 from tests.unit.hub.bench import SETTLED, Bench, death, spec
+from tests.unit.hub.keyed_bench import APP, PROVIDER, KeyedBench
 
 CPU = {"CPU": 1.0}
 
@@ -111,6 +112,56 @@ def test_leases_are_asked_back_for_a_group_that_waits_and_what_comes_free_is_kep
     assert not bench.heard("p-1", m.StartLease)
     bench.say("c-2", m.ReturnLease(leases[1]))
     assert states(bench)["g-1"] == "created"
+
+
+def test_of_groups_that_wait_the_higher_priority_goes_first(bench: Bench) -> None:
+    make(bench, group("g-1", {"CPU": 2.0}))
+    make(bench, group("g-2", {"CPU": 2.0}), group("g-3", {"CPU": 2.0}, priority=5))
+    make(bench, group("g-4", {"CPU": 2.0}, priority=5))
+    told(bench)
+    turns = []
+    for gone in ("g-1", "g-3", "g-4"):
+        bench.say("c-1", m.RemoveGroups([gone]))
+        turns += [name for name, state in states(bench).items() if state == "created"]
+    assert turns == ["g-3", "g-4", "g-2"]
+
+
+def test_room_is_claimed_from_work_of_no_higher_priority_than_the_group_s(bench: Bench) -> None:
+    bench.caller("c-2", "s-2")
+    (low,) = bench.leases("c-2", 1, priority=5)
+    (high,) = bench.leases("c-2", 1, key="d-2", priority=6)
+    make(bench, group("g-1", CPU, CPU, priority=5))
+    bench.pass_time(3.0)
+    assert not bench.heard("c-2", m.LeaseRecalled), "it would not be enough"
+    bench.demand("c-2", "d-2", 0)
+    bench.say("c-2", m.ReturnLease(high))
+    bench.pass_time(3.0)
+    assert {one.lease for one in bench.heard("c-2", m.LeaseRecalled)} == {low}
+
+
+def test_what_is_kept_for_a_group_is_not_kept_from_a_higher_priority(bench: Bench) -> None:
+    bench.caller("c-2", "s-2")
+    leases = bench.leases("c-2", count=2)
+    make(bench, group("g-1", CPU, CPU, priority=5))
+    bench.pass_time(3.0)
+    bench.say("c-2", m.ReturnLease(leases[0]))
+    bench.demand("c-2", "d-2", 1, priority=5)
+    assert not bench.heard("p-1", m.StartLease)
+    bench.demand("c-2", "d-3", 1, priority=6)
+    assert len(bench.heard("p-1", m.StartLease)) == 1
+
+
+def test_a_priority_beyond_the_grant_is_refused() -> None:
+    keyed = KeyedBench()
+    keyed.owner()
+    keyed.approve(APP, PROVIDER)
+    keyed.keyed_provider(cpus=2.0)
+    keyed.grant(APP, max_priority=3)
+    keyed.come(APP, "c-1", "s-1")
+    make(keyed, group("g-1", priority=5), group("g-2", priority=3))
+    found = told(keyed)
+    assert (found["g-1"].state, found["g-1"].kind) == ("removed", "PermissionDenied")
+    assert found["g-2"].state == "created"
 
 
 def test_what_was_kept_for_a_group_that_is_removed_goes_to_who_waits(bench: Bench) -> None:

@@ -12,8 +12,8 @@ from guactors import messages as m
 from tests.unit.hub.bench import Bench, spec
 
 ITS_OWN = 0.25
-Happened = tuple[str, list[tuple[str, str]]]
-"""A provider, and who gave way there and how."""
+Happened = tuple[str, list[tuple[str, str]], dict[str, float]]
+"""A provider, who gave way there and how, and where there are alternatives what is held."""
 
 
 def planned(bench: Bench, shape: m.Shape, count: int = 1, peer: str = "c-9") -> m.PlanIs:
@@ -23,7 +23,7 @@ def planned(bench: Bench, shape: m.Shape, count: int = 1, peer: str = "c-9") -> 
 
 def places(answer: m.PlanIs) -> list[Happened]:
     return [
-        (place.provider, sorted((victim.key, victim.mode) for victim in place.victims))
+        (place.provider, sorted((x.key, x.mode) for x in place.victims), place.takes)
         for place in answer.places
     ]
 
@@ -37,9 +37,13 @@ def happened(bench: Bench) -> list[Happened]:
         if order.shape.min_runtime == ITS_OWN
     ]
     return [
-        (peer, sorted((word.key, word.mode) for word in order.displaces))
+        (peer, sorted((word.key, word.mode) for word in order.displaces), held(order.shape))
         for _, peer, order in sorted(found, key=lambda one: one[0])
     ]
+
+
+def held(shape: m.Shape) -> dict[str, float]:
+    return {k: n for k, n in shape.resources.items() if n} if shape.alternatives else {}
 
 
 def picture(desk: Any) -> list[object]:
@@ -67,9 +71,20 @@ KINDS = st.sampled_from(
 )
 WAYS = st.sampled_from([[], ["requeue"], ["suspend", "requeue"], ["stop"], ["never"]])
 PRIORITIES = st.sampled_from([-20, 0, 0, 1, 9, 10, 12, 30])
+COMPANY = st.sampled_from(
+    [
+        None,
+        None,
+        m.Company({"app": "db"}),
+        m.Company({"app": "db"}, apart={"app": "db"}),
+        m.Company({"app": "web"}, near={"app": "db"}),
+        m.Company(apart={"app": "in(db,web)"}),
+        m.Company({"app": "web"}, rather_near={"app": "db"}, rather_apart={"app": "web"}),
+    ]
+)
 work = st.tuples(
     KINDS, PRIORITIES, WAYS, st.integers(1, 3), st.sampled_from([0.0, 0.0, 5.0]),
-    st.sampled_from(["c-0", "c-1", "c-9"]), st.booleans(),
+    st.sampled_from(["c-0", "c-1", "c-9"]), st.booleans(), COMPANY,
 )  # fmt: skip
 providers = st.lists(st.tuples(st.sampled_from([1.0, 2.0, 4.0]), st.booleans()), max_size=4)
 
@@ -82,15 +97,17 @@ def world(machines: list[tuple[float, bool]], given_work: list[Any]) -> Iterator
     for number, (cpus, labelled) in enumerate(machines):
         labels = {"kind": "good"} if labelled else {}
         bench.provider(f"p-{number}", cpus, labels=labels, memory=100.0)
-    for number, (resources, priority, ways, count, least, peer, actor) in enumerate(given_work):
+    for number, (resources, priority, ways, count, least, peer, actor, company) in enumerate(
+        given_work
+    ):
         if actor:
-            shape = m.Shape(resources, priority, preemption=ways)
+            shape = m.Shape(resources, priority, preemption=ways, company=company)
             made = spec(f"a-{number}", peer, peer.replace("c", "s"), shape=shape, placement={})
             bench.create(made)
         else:
             bench.demand(
                 peer, f"d-{number}", count, resources=resources, priority=priority,
-                preemption=ways, min_runtime=least,
+                preemption=ways, min_runtime=least, company=company,
             )  # fmt: skip
         bench.start_leases()
         bench.start_actors()
@@ -111,6 +128,8 @@ def world(machines: list[tuple[float, bool]], given_work: list[Any]) -> Iterator
     priority=st.sampled_from([0, 1, 10, 12, 30]),
     count=st.integers(1, 4),
     selects=st.booleans(),
+    alternatives=st.lists(KINDS, max_size=2),
+    company=COMPANY,
 )
 def test_a_plan_is_what_then_happens(
     machines: list[tuple[float, bool]],
@@ -119,11 +138,16 @@ def test_a_plan_is_what_then_happens(
     priority: int,
     count: int,
     selects: bool,
+    alternatives: list[dict[str, float]],
+    company: m.Company | None,
 ) -> None:
     *_, bench = world(machines, given_work)
     labels = {"kind": "good"} if selects else {}
     # Nobody else waits for quite the same.
-    shape = m.Shape(resources, priority, labels, min_runtime=ITS_OWN)
+    shape = m.Shape(
+        resources, priority, labels, min_runtime=ITS_OWN, alternatives=alternatives,
+        company=company,
+    )  # fmt: skip
     desk = bench.core.scheduler.desk
     happened(bench)
     before = picture(desk)
@@ -144,6 +168,6 @@ def test_a_plan_of_nothing_but_room() -> None:
     bench.caller("c-9", "s-9")
     bench.provider("p-1", 2.0)
     answer = planned(bench, m.Shape({"CPU": 1.0}), 2)
-    assert places(answer) == [("p-1", []), ("p-1", [])]
+    assert places(answer) == [("p-1", [], {}), ("p-1", [], {})]
     assert answer.missing == 0 and not answer.misses and not answer.never
     assert answer.places[0].name == "box1"

@@ -60,6 +60,14 @@ def test_a_plan(door: Door, deputy: FakeDeputy) -> None:
     assert deputy.asked == [m.AskPlan(0, m.Shape({"CPU": 2.0}, 10, {"kind": "good"}), 3)]
 
 
+def test_a_plan_of_alternatives(door: Door, deputy: FakeDeputy) -> None:
+    form = {"gpus": 1, "alternatives": [{"cpus": 8}, {"memory": 5}]}
+    assert door("POST", "/sessions/s-1/plan", form).status == 200
+    others = [{"CPU": 8.0}, {"CPU": 1.0, "memory": 5.0}]
+    asked = m.Shape({"CPU": 1.0, "GPU": 1.0}, alternatives=others)
+    assert deputy.asked == [m.AskPlan(0, asked, 1)]
+
+
 @pytest.mark.parametrize("path", ["explanations", "plan"])
 def test_of_no_other_session(door: Door, deputy: FakeDeputy, path: str) -> None:
     method = "GET" if path == "explanations" else "POST"
@@ -72,7 +80,9 @@ def test_of_no_other_session(door: Door, deputy: FakeDeputy, path: str) -> None:
     [
         {"cpus": -1}, {"cpus": 1e100}, {"cpus": "2"}, {"gpus": 1.5}, {"count": 0}, {"count": 65},
         {"priority": 2**40}, {"priority": 1.5}, {"runtime": "no such"},
-        {"image": "latest"}, {"resources": {"CPU": 1}}, {"more": 1}, [], b'{"cpus": NaN}',
+        {"image": "latest"}, {"resources": {"CPU": 1}}, {"more": 1}, [],
+        {"alternatives": {}}, {"alternatives": [{"gpu": 1}]}, {"alternatives": [{"cpus": -1}]},
+        {"alternatives": [{}] * 9}, b'{"alternatives": [{"cpus": NaN}]}', b'{"cpus": NaN}',
     ],
 )  # fmt: skip
 def test_a_bad_form_is_never_asked(door: Door, deputy: FakeDeputy, form: Any) -> None:
