@@ -76,11 +76,10 @@ def init(
     ``preemption``, ``min_runtime``, ``max_suspended``, ``grace``: of all that is called, also by
     what is called, unless it says otherwise; ``share``, ``quota``: of the session
     (docs/priorities.md). ``timeout``: seconds to reach the hub. Raises HubUnreachable, AuthFailed
-    (PendingApproval until approved), PermissionDenied, VersionMismatch, UsageError (UnknownOption,
-    AlreadyInitialized).
-    """
+    (PendingApproval until approved), PermissionDenied, VersionMismatch, UsageError."""
     _check(others, logging_level, runtime_env)
     terms = check_terms(priority, preemption, min_runtime, max_suspended, grace)
+    own = terms_of(namespace, share, quota)
     with _lock:
         if is_initialized():
             if ignore_reinit_error:
@@ -88,9 +87,8 @@ def init(
             raise AlreadyInitialized("init() was called before; call shutdown() first")
         offer = (num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory)
         session = _open(
-            address, offer, signer, log_dedup, terms_of(namespace, share, quota), key=key,
-            echo=log_to_driver, timeout=timeout,
-        )  # fmt: skip
+            address, offer, signer, log_dedup, own, key=key, echo=log_to_driver, timeout=timeout
+        )
         return _enter(session, runtime_env, terms)
 
 
