@@ -21,6 +21,7 @@
     │   ├── Preempted              it gave way to work of a higher priority (also WorkerDied)
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
+    │   └── DeadlineMissed         deadline= of the call passed
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
     ├── PeerLost                   a process or the wire between went away
     │   ├── WorkerDied             the process that ran it ended
@@ -140,6 +141,19 @@ class PlacementGroupRemoved(Stopped):
 
 class CallTimeout(GuactorsError, TimeoutError):
     """The ``timeout=`` of the call passed: a queued call never ran, a running one was stopped."""
+
+
+class DeadlineMissed(CallTimeout):
+    """The ``deadline=`` of the call passed. ``late``: seconds since then, when that was seen;
+    ``where``: what it waited for or did then, for people."""
+
+    def __init__(self, message: str = "", late: float = 0.0, where: str = "") -> None:
+        super().__init__(message)
+        self.late = late
+        self.where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.late, self.where)
 
 
 class GetTimeout(GuactorsError, TimeoutError):

@@ -633,12 +633,14 @@ class Proof(Message, frozen=True, tag=8):
 class SetDemand(Message, frozen=True, tag=20):
     """I could use ``count`` leases' worth of work of this shape now. Absolute and repeatable: the
     last one counts. ``key`` names the demand within the caller. ``prefer``: providers that have
-    what the work needs, the one with most of it first; where they have no room, others do."""
+    what the work needs, the one with most of it first; where they have no room, others do.
+    ``due``: seconds until the first of the calls that wait must have ended, 0 for no such."""
 
     key: Id
     shape: Shape
     count: Count
     prefer: Annotated[list[Id], Meta(max_length=8)] = []
+    due: Amount = 0.0
 
 
 class ReturnLease(Message, frozen=True, tag=21):
@@ -697,6 +699,13 @@ class HeldLeases(Message, frozen=True, tag=28):
     """After a reconnect: the leases the caller still holds; the hub revokes those it must."""
 
     leases: list[Id]
+
+
+class LeaseDue(Message, frozen=True, tag=236):
+    """What the lease runs must have ended in ``due`` seconds, 0 for no such. The last counts."""
+
+    lease: Id
+    due: Amount = 0.0
 
 
 class Relay(Message, frozen=True, tag=29):
@@ -1855,9 +1864,9 @@ ToQuestion = (
 )
 """Answers to what a caller asked the hub, by the ``request`` of the question."""
 CallerToHub = (
-    Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
-    | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion | GroupQuestion
-    | AskSources | Inquire | Findings | Tally | AskPlan
+    Common | Proof | SetDemand | ReturnLease | LeaseDue | CreateActor | WatchActor | FindActor
+    | KillActor | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion
+    | GroupQuestion | AskSources | Inquire | Findings | Tally | AskPlan
 )  # fmt: skip
 HubToCaller = (
     Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | LeaseSuspended | LeaseResumed

@@ -146,6 +146,7 @@ _WHO = {
     "min_runtime": ({TASK, ACTOR}, _amount, "seconds, 0 or more"),
     "max_suspended": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 for no limit"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
+    "deadline": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
     "max_calls": ({TASK}, _whole(0), "an integer of 0 or more, 0 for no limit"),
     "_generator_backpressure_num_objects": (

@@ -32,6 +32,7 @@ class MethodInfo(Struct, array_like=True, frozen=True):
     retry_errors: bool | list[str] = False
     events: bool | None = None
     window: int = 0
+    deadline: float | None = None
 
 
 class RawValue(Struct, array_like=True, frozen=True):

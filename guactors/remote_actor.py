@@ -76,6 +76,7 @@ def _methods_of(cls: type) -> dict[str, MethodInfo]:
             _error_names(options.get("retry_exceptions", False)),
             options.get("enable_task_events"),
             window_of(options, streams=returns == STREAM, whose=whose),
+            options.get("deadline"),
         )
     return methods
 
@@ -309,7 +310,8 @@ class ActorMethod:
         self._options = options
         self._label = options.get("name") or f"{handle._info.class_name}.{name}"
         self._how = how = _how(handle._info, info, options, self._label)
-        self._plain = how["returns"] == 1 and how["events"] and not (how["timeout"] or how["group"])
+        special = how["timeout"] or how["deadline"] or how["group"]
+        self._plain = how["returns"] == 1 and how["events"] and not special
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._label} runs elsewhere: call {self._label}.remote(...)")
@@ -374,6 +376,7 @@ def _how(
         "window": tighter(window, actor.window) if streams else 0,
         "priority": options.get("priority", method.priority),
         "timeout": options.get("timeout", method.timeout),
+        "deadline": options.get("deadline", method.deadline),
         "retries": actor.retries if retries is None else retries,
         "retry_errors": options.get("retry_exceptions", method.retry_errors) or None,
         "group": options.get("concurrency_group") or method.group,

@@ -84,6 +84,7 @@ def submit(
     method: str = "",
     priority: int = 0,
     timeout: float | None = None,
+    deadline: float | None = None,
     retries: int = 0,
     retry_errors: object = None,
     group: str = "",
@@ -91,10 +92,11 @@ def submit(
     window: int = 0,
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``."""
-    if returns == 1 and events and not (args or kwargs or timeout or group):
+    if returns == 1 and events and not (args or kwargs or timeout or deadline or group):
         id = session.submit_plain(home, fn, method, name, priority, retries, retry_errors)
         return ObjectRef(id, session)
     packed, deps = pack_call(args, kwargs, name)
+    now = time.monotonic()
     with session.lock:
         id = session.new_ids(returns)
         task = Task(
@@ -109,7 +111,8 @@ def submit(
             returns=STREAM if returns == GATHERED else returns,
             gather=returns == GATHERED,
             priority=priority,
-            deadline=time.monotonic() + timeout if timeout else 0.0,
+            deadline=now + timeout if timeout else 0.0,
+            due=now + deadline if deadline else 0.0,
             retries=retries,
             retry_errors=retry_errors,
             group=group,
@@ -158,6 +161,7 @@ class RemoteFunction:
         self._max_calls = max_calls_of(self._options)
         self._shape = shape_of(self._options, 1.0)
         self._timeout = self._options.get("timeout")
+        self._deadline = self._options.get("deadline")
         self._retries = self._options.get("max_retries", DEFAULT_RETRIES)
         self._retry_errors = self._options.get("retry_exceptions") or None
         self._events = self._options.get("enable_task_events", True)
@@ -199,6 +203,7 @@ class RemoteFunction:
             name=self._name,
             fn=self._fn,
             timeout=self._timeout,
+            deadline=self._deadline,
             retries=self._retries,
             retry_errors=self._retry_errors,
             events=self._events,

@@ -11,11 +11,13 @@ takes its time waits for another lease.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from math import ceil
 
+from guactors.caller.deadlines import STEP, left, moved, put_back, put_in
+from guactors.caller.demands import Demand, Lease
 from guactors.caller.effects import Dial, Effect, Hangup, Hurry, SendHub, SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
@@ -24,10 +26,10 @@ from guactors.messages import (
     Bounced,
     Define,
     Halted,
+    LeaseDue,
     LeaseGranted,
     ReturnLease,
     SetDemand,
-    Shape,
     Standing,
     TakeBack,
 )
@@ -52,45 +54,6 @@ OVERDUE = 2 * PREFETCH_BELOW
 """Seconds without an answer after which calls do not wait behind the one that runs."""
 
 
-class Lease:
-    """A worker that runs our tasks of one shape. ``slow``: what it runs takes so long that nothing
-    is sent behind it. ``linger``: seconds that it stays without work. ``standing``: why it stands
-    still, while it does."""
-
-    __slots__ = (
-        "id", "idle_since", "key", "linger", "listed", "recalled", "slow", "standing",
-        "taking_back", "target",
-    )  # fmt: skip
-
-    def __init__(self, id: str, key: str, target: Target, now: float, linger: float) -> None:
-        self.id = id
-        self.key = key
-        self.target = target
-        self.idle_since = now
-        self.recalled = False
-        self.slow = False
-        self.listed = False
-        self.taking_back = False
-        self.linger = linger
-        self.standing: Standing | None = None
-
-
-class Demand:
-    """The queue of one shape, the leases that drain it, and what the hub was told last."""
-
-    __slots__ = ("infeasible_since", "key", "leases", "queue", "ready", "reason", "shape", "told")
-
-    def __init__(self, key: str, shape: Shape) -> None:
-        self.key = key
-        self.shape = shape
-        self.queue: deque[Task] = deque()
-        self.leases: dict[str, Lease] = {}
-        self.ready: deque[Lease] = deque()
-        self.told = 0
-        self.infeasible_since = 0.0
-        self.reason = ""
-
-
 class LeaseBook:
     """All demands and leases of one caller."""
 
@@ -103,6 +66,8 @@ class LeaseBook:
         self.by_id: dict[str, Lease] = {}
         self.service: dict[bytes, float] = {}
         self.dirty: list[Target] = []
+        self.now: Callable[[], float] = lambda: 0.0
+        """Of the present event."""
         self.linked: set[str] = set()
         """Workers without a lease whose link stays for what they keep for us, or we for them: to
         dial one again would end that."""
@@ -117,12 +82,17 @@ class LeaseBook:
 
     def submit(self, demand: Demand, task: Task, now: float) -> None:
         """A task whose dependencies are there."""
-        demand.queue.append(task)
+        if not task.due:
+            demand.queue.append(task)
+            self.dispatch(demand, now)
+            return
+        put_in(demand.queue, task)
         self.dispatch(demand, now)
+        self._tell(demand, demand.told)
 
     def requeue(self, demand: Demand, tasks: list[Task], now: float) -> None:
         """Tasks that did not run after all, to the front, in their order."""
-        demand.queue.extendleft(reversed(tasks))
+        put_back(demand.queue, tasks)
         self.dispatch(demand, now)
 
     def on_granted(self, message: LeaseGranted, now: float) -> None:
@@ -167,6 +137,8 @@ class LeaseBook:
                 return
             if lease.linger < self.linger and not demand.queue:
                 self.effects.append(Hurry(now + lease.linger))
+        if lease.due:
+            self._leaves(lease, now)
         self._list(demand, lease)
         if demand.queue:
             self.dispatch(demand, now)
@@ -202,6 +174,9 @@ class LeaseBook:
         for task in back:
             task.peer = ""
         cancelled = [task for task in back if task.cancelled]
+        if lease.due:
+            lease.due_said = 0.0  # this is rare enough to be told at once
+            self._leaves(lease, now)
         if not target.in_flight:
             lease.idle_since, lease.slow = now, False
             if lease.recalled or lease.standing is not None or message.halt:
@@ -246,8 +221,7 @@ class LeaseBook:
 
     def wants_less(self, demand: Demand) -> None:
         """Calls were taken out of its queue: what nobody waits for is not asked for."""
-        if not demand.queue:
-            self._tell(demand, len(demand.leases))
+        self._tell(demand, demand.told if demand.queue else len(demand.leases))
 
     def on_tick(self, now: float) -> None:
         """Return leases that lingered long enough; rebalance; update demand."""
@@ -330,6 +304,8 @@ class LeaseBook:
                 if task.deps and not self._can_go(task, demand, lease, now):
                     continue
                 target.add(task, self.objects, self.blobs, now)
+                if task.due or lease.due:
+                    self._joins(lease, task, now)
             if not target.in_flight:
                 ready.rotate(-1)  # what it got waits for values of other machines
         if queue:
@@ -364,6 +340,8 @@ class LeaseBook:
                 if not other.target.outbox:
                     self.dirty.append(other.target)
                 other.target.add(task, objects, self.blobs, now)
+                if task.due or other.due:
+                    self._joins(other, task, now)
                 return False
         self.gather(task, lease.target.peer)
         return False
@@ -377,13 +355,42 @@ class LeaseBook:
 
     def _tell(self, demand: Demand, count: int) -> None:
         """Tell the hub the number of leases wanted, held ones included, when it is news: less than
-        before is, when nothing waits or half would do."""
-        if count > demand.told or (
-            count < demand.told and (not demand.queue or 2 * count < demand.told)
+        before is, when nothing waits or half would do; another deadline is, too."""
+        if (
+            count > demand.told
+            or (count < demand.told and (not demand.queue or 2 * count < demand.told))
+            or (demand.queue and moved(demand.due, demand.queue[0].due))
         ):
             demand.told = count
-            wanted = SetDemand(demand.key, demand.shape, count, self._near(demand))
-            self.effects.append(SendHub(wanted))
+            self.effects.append(SendHub(self.told(demand)))
+
+    def told(self, demand: Demand) -> SetDemand:
+        """What the hub is to know of it."""
+        demand.due = demand.queue[0].due if demand.queue else 0.0
+        seconds = left(demand.due, self.now())
+        return SetDemand(demand.key, demand.shape, demand.told, self._near(demand), seconds)
+
+    def due(self) -> list[Lease]:
+        """Those of which the hub was told when they are due."""
+        return [lease for lease in self.by_id.values() if lease.due]
+
+    def _joins(self, lease: Lease, task: Task, now: float) -> None:
+        """The task went to the lease, which may be due sooner by it."""
+        if len(lease.target.in_flight) == 1 or (task.due and not now < lease.due <= task.due):
+            self._now_due(lease, task.due, now)
+
+    def _leaves(self, lease: Lease, now: float) -> None:
+        """Some went, and others are still there, which may be due later."""
+        if lease.target.in_flight:
+            dues = (task.due for task in lease.target.in_flight.values() if task.due)
+            self._now_due(lease, min(dues, default=0.0), now)
+
+    def _now_due(self, lease: Lease, due: float, now: float) -> None:
+        """Tell the hub, if it is news; that there is no deadline any more it need not hear at
+        once."""
+        if moved(lease.due, due) and (due or now - lease.due_said >= STEP):
+            lease.due, lease.due_said = due, now
+            self.effects.append(SendHub(LeaseDue(lease.id, left(due, now))))
 
     def _near(self, demand: Demand) -> list[str]:
         """Providers whose machines have what the next calls need, the most of it first."""

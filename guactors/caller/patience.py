@@ -9,9 +9,10 @@ from __future__ import annotations
 import pickle
 
 from guactors.caller.actors import ActorBook
+from guactors.caller.demands import Demand
 from guactors.caller.effects import SendHub
 from guactors.caller.endings import Endings
-from guactors.caller.leases import Demand, LeaseBook
+from guactors.caller.leases import LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.errors import (
     ActorUnschedulable,

@@ -1,8 +1,9 @@
 """Who waits for what, and whose turn it is.
 
 Owns: demands, the queues of equal needs, and the order within a priority: first the caller that
-holds the fewest leases, then that caller's demand with the fewest, then whoever was served longest
-ago, then whoever asked first. Must never: know providers.
+holds the fewest leases, then of that caller's demands the one with the earliest deadline, or the
+fewest leases, then whoever was served longest ago, then whoever asked first. Must never: know
+providers.
 
 Each queue keeps a heap of callers and, per caller, a heap of demands, so that a grant costs a
 logarithm, not a walk over everybody who waits.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from guactors.messages import Shape
-from guactors.scheduling.heap import Heap, Rank, Turn
+from guactors.scheduling.heap import DemandRank, Heap, Rank, Turn
 from guactors.scheduling.placement import Need
 
 
@@ -50,6 +51,8 @@ class Demand:
     """Its caller stands still."""
     preparing: set[str] = field(default_factory=set)
     """Those of ``held`` whose environment is being built: until it is there, more are no use."""
+    due: float = math.inf
+    """When the first of the calls that wait must have ended."""
 
     @property
     def waiting(self) -> int:
@@ -90,7 +93,7 @@ class Queue:
         self.stirred: dict[Queue, None] | None = None
         """Where it enters itself when its turn may have changed."""
         self._callers: Heap[str, Rank] = Heap()
-        self._demands: dict[str, Heap[int, Rank]] = {}
+        self._demands: dict[str, Heap[int, DemandRank]] = {}
 
     def __lt__(self, _other: Queue) -> bool:
         """Two have the same turn only where one's is out of date, of a demand that has moved to the
@@ -102,7 +105,7 @@ class Queue:
         own = self._demands.get(demand.caller)
         if own is None:
             own = self._demands[demand.caller] = Heap()
-        own.put(demand.order, (len(demand.held), demand.turn, demand.order))
+        own.put(demand.order, (demand.due, len(demand.held), demand.turn, demand.order))
         if self.stirred is not None:
             self.stirred[self] = None
 
@@ -343,13 +346,13 @@ class DemandBook:
         last = self._counter + 1
         turn = self._turn_of.get(caller, 0) if not more else last
         first = self._held_of.get(caller, 0) + more, turn, self._order_of.get(caller, last)
-        return first, (more, turn if more else 0, last)
+        return first, (math.inf, more, turn if more else 0, last)
 
     def head(self, queue: Queue) -> Demand:
         """The demand whose turn it is in a queue, which holds at least one."""
         ranks = queue.peek()
         assert ranks is not None, f"{queue.waiting} wait for {queue.need} but none can be served"
-        return self._by_order[ranks[1][2]]
+        return self._by_order[ranks[1][-1]]
 
     def _count_queue(self, caller: str, queue: Queue, change: int) -> None:
         if not change:

@@ -58,8 +58,8 @@ class Caller:
     """Of a worker's: the worker."""
     epoch: int = 0
     """Counts its links: what was sent on an earlier one may be lost."""
-    claims: set[str] = field(default_factory=set)
-    """Leases it says it holds, which no provider has reported yet."""
+    claims: dict[str, float] = field(default_factory=dict)
+    """Leases it says it holds, which no provider has reported yet, and when each is due."""
 
     @property
     def who(self) -> str:

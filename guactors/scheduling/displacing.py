@@ -10,7 +10,7 @@ stand still when the newcomer may begin. Where one does not stand still the newc
 (``not_displaced``), its room comes back, and the others go on.
 
 Who stands still is the first in line: before everybody of its own priority or a lower one, the one
-that has stood longest before the others.
+whose deadline is the next, or that has stood longest, before the others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from guactors.scheduling.desk import Desk
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, make_plan
+from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, due, make_plan
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
@@ -90,7 +90,7 @@ class Displacing:
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
         priority = demand.need.priority
         displaces = []
-        for victim, mode, _ in plan.victims:
+        for victim, mode, *_ in plan.victims:
             number = next(self._numbers)
             displaces.append(Displaced(victim.id, number, mode))
             if mode == SUSPEND:
@@ -100,7 +100,7 @@ class Displacing:
                 self._end(victim, mode, priority, now)
         rules = self._actors if demand.is_actor else self._leases
         winner = rules.start(demand, plan.slot, now, displaces=displaces)
-        for victim, _, _ in plan.victims:
+        for victim, *_ in plan.victims:
             if victim.suspension is not None:
                 victim.suspension.by = winner
 
@@ -144,11 +144,11 @@ class Displacing:
         return found
 
     def bring_back(self, tenants: list[Tenant], now: float) -> list[Slot]:
-        """Let go on those that find room again, the longest suspended first; the providers on which
-        some do."""
+        """Let go on those that find room again, the next to be due and then the longest suspended
+        first; the providers on which some do."""
         found: list[Slot] = []
         kept: dict[Slot, list[Need]] = {}
-        for tenant in sorted(tenants, key=_since):
+        for tenant in sorted(tenants, key=lambda x: (due(self._desk, x), _since(x))):
             slot = tenant.slot
             if slot is None or tenant.suspension is None:
                 continue

@@ -20,7 +20,7 @@ from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lines import Keepers
 from guactors.scheduling.naming import named, names
 from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
-from guactors.scheduling.preemption import GAP, Spared, Survey, since, survey
+from guactors.scheduling.preemption import GAP, NEAR, Spared, Survey, since, survey
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units
 from guactors.scheduling.standing import Tenant
 from guactors.security.rights import Reason
@@ -304,6 +304,7 @@ _SENTENCES: Final = {
     Spared.IDLE: "starting or waiting, and taking no processor",
     Spared.STEADY: "could not be suspended a moment ago",
     Spared.SERVES: "others work for it",
+    Spared.DEADLINE: f"to have ended within {NEAR:g} s",
     Spared.NOT_ALLOWED: "no grant allows to push it aside in a way that would help",
     Spared.NO_HELP: "would not free what is missing",
 }

@@ -16,9 +16,9 @@ suspended:
 The first that helps is taken: where memory or a device is what is missing, suspending does not.
 
 The choice is the provider where the highest of the victims' priorities is the lowest; then the one
-where the least work is lost, they have given way the least often, are the fewest, and are the
-youngest. On one provider the lowest priority goes first; where a single victim is enough it is the
-smallest that is; and who turns out to be needless in the end is spared again.
+where the least work is lost, no deadline is near, they have given way the least often, are the
+fewest, and are the youngest. On one provider the lowest priority goes first; where a single victim
+is enough it is the smallest that is; and who turns out to be needless in the end is spared again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.desk import Desk
-from guactors.scheduling.leases import LeaseState
+from guactors.scheduling.leases import Lease, LeaseState
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Tenant
@@ -41,6 +41,8 @@ GAP: Final = 10
 SUSPEND: Final = "suspend"
 DEFAULT: Final = (SUSPEND,)
 """What may be done with work whose owner said nothing."""
+NEAR: Final = 1.0
+"""Seconds before its deadline from which work does not give way."""
 MOST_LOOKED: Final = 64
 """Providers that are looked at for each priority of victims."""
 MODES: Final = GIVING_WAY
@@ -66,6 +68,8 @@ class Spared(enum.StrEnum):
     """It could not be suspended a moment ago."""
     SERVES = "serves"
     """Others work for it."""
+    DEADLINE = "deadline"
+    """It must have ended so soon that to stand still would break that."""
     NOT_ALLOWED = "not_allowed"
     """No grant lets who asks push others aside in a way that would help."""
     NO_HELP = "no_help"
@@ -78,6 +82,8 @@ class Victim(NamedTuple):
     tenant: Tenant
     mode: str
     frees: dict[str, int]
+    due: float = math.inf
+    """When it must have ended."""
 
     @property
     def cost(self) -> int:
@@ -131,6 +137,7 @@ def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan |
 def _rank(victims: list[Victim]) -> tuple[float, ...]:
     return (
         sum(x.cost for x in victims),
+        -min(x.due for x in victims),
         max(x.tenant.displaced for x in victims),
         len(victims),
         -min(since(x.tenant) for x in victims),
@@ -162,7 +169,16 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
     peer = desk.caller_at.get(tenant.worker, "")
     if peer and (peer == caller or desk.leases.of_caller(peer)):
         return Spared.SERVES
+    if due(desk, tenant) < now + NEAR:
+        return Spared.DEADLINE
     return None
+
+
+def due(desk: Desk, tenant: Tenant) -> float:
+    """When it must have ended; infinite where there is no such time to come. Of the calls of actors
+    the hub knows nothing."""
+    found = tenant.due if isinstance(tenant, Lease) else math.inf
+    return found if found > desk.now else math.inf
 
 
 def _runs(tenant: Tenant) -> bool:
@@ -202,7 +218,7 @@ def survey(
         if why is None:
             victim = _as_victim(tenant, found.short, allowed)
             if victim is not None:
-                found.able.append(victim)
+                found.able.append(victim._replace(due=due(desk, tenant)))
                 continue
             helps = _as_victim(tenant, found.short, MODES) is not None
             why = Spared.NOT_ALLOWED if helps else Spared.NO_HELP
@@ -244,7 +260,7 @@ def _choose(able: list[Victim], short: dict[str, int]) -> list[Victim]:
         level.sort(key=_dearness)
         while level and any(amount > 0 for amount in left.values()):
             enough = [x for x in level if _enough([x], left)]
-            victim = min(enough, key=lambda x: (x.cost, _size(x))) if enough else level[0]
+            victim = min(enough, key=lambda x: (x.cost, -x.due, _size(x))) if enough else level[0]
             level.remove(victim)
             if any(victim.frees.get(name) for name, amount in left.items() if amount > 0):
                 chosen.append(victim)
@@ -261,9 +277,9 @@ def _needed(chosen: list[Victim], short: dict[str, int]) -> list[Victim]:
     return chosen
 
 
-def _dearness(victim: Victim) -> tuple[int, int, float, str]:
+def _dearness(victim: Victim) -> tuple[int, float, int, float, str]:
     tenant = victim.tenant
-    return victim.cost, tenant.displaced, -since(tenant), tenant.id
+    return victim.cost, -victim.due, tenant.displaced, -since(tenant), tenant.id
 
 
 def _size(victim: Victim) -> int:

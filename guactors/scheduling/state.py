@@ -332,6 +332,8 @@ class SchedulerState:
                 self._leases.set_demand(caller, message, now)
             case m.ReturnLease():
                 self._leases.give_back(caller, message)
+            case m.LeaseDue():
+                self._leases.due(caller, message, now)
             case m.CreateActor():
                 self._create(caller, message, now)
             case m.KillActor():

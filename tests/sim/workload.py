@@ -336,7 +336,8 @@ class Driver:
             name=record.name,
             args=pack(program),
             buffers=[b"padding"] if program.wide else [],
-            deadline=record.deadline,
+            deadline=0.0 if program.uid % 2 else record.deadline,
+            due=record.deadline if program.uid % 2 else 0.0,
             retries=options.retries,
             retry_errors=True if options.retry_errors else None,
         )
