@@ -12,7 +12,8 @@
     │   ├── NoSuchActor            no live actor has that name (also ValueError)
     │   ├── ProgramNotStarted      a program that does not exist, or cannot be run
     │   ├── ProgramFailed          a program that was to end well did not
-    │   └── NoSuchGroup            no live placement group has that name (also ValueError)
+    │   ├── NoSuchGroup            no live placement group has that name (also ValueError)
+    │   └── NoSuchReservation      no reservation of that name is known (also ValueError)
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
     │   ├── TaskCancelled          cancel() reached it first
@@ -97,6 +98,10 @@ class NoSuchActor(UsageError, ValueError):
 
 class NoSuchGroup(UsageError, ValueError):
     """No live placement group of that name is in the namespace."""
+
+
+class NoSuchReservation(UsageError, ValueError):
+    """No reservation of that name is to come or stands, or not for who asks."""
 
 
 class ProgramNotStarted(UsageError):

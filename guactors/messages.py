@@ -237,6 +237,24 @@ class GroupSpec(Word, frozen=True):
     seal: Nonce = b""
 
 
+class ReservationSpec(Word, frozen=True):
+    """Room on one provider from ``start`` to ``end`` (epoch seconds) for what names it. ``labels``
+    and ``provider`` as in Shape; ``priority``: what is lower by enough gives way for it. ``allow``:
+    principals that may use it beside ``principal``, which made it (the hub fills that in); ``*``
+    for all. ``home``: the provider that has it, kept by the hub for its successor."""
+
+    name: Id
+    resources: Amounts
+    start: float
+    end: float
+    priority: int = 0
+    labels: Labels = {}
+    provider: Name = ""
+    allow: Annotated[list[Name], Meta(max_length=1000)] = []
+    principal: Name = ""
+    home: Id = ""
+
+
 class GroupUpdate(Word, frozen=True):
     """How a group fares. ``state``: pending, created, rescheduling (bundles were lost and are put
     elsewhere), removed, or unknown to this hub. ``providers``: of each bundle, empty where it has
@@ -1737,6 +1755,21 @@ class GroupList(Message, frozen=True, tag=206):
     groups: list[GroupRow]
 
 
+class Reserve(Message, frozen=True, tag=237):
+    """Keep this room. Answered by Done, or by Fault(kind NameTaken, UsageError, PermissionDenied or
+    Unschedulable)."""
+
+    request: Count
+    reservation: ReservationSpec
+
+
+class Unreserve(Message, frozen=True, tag=238):
+    """It is needed no more. Answered by Done, or by Fault(kind NoSuchReservation)."""
+
+    request: Count
+    name: Id
+
+
 class KeepGroups(Message, frozen=True, tag=207):
     """Hub -> provider: groups that outlive who made them and have room there; ``homes`` says where
     all of it is. Provider -> hub, before its Offer: those that it was told of."""
@@ -1858,7 +1891,9 @@ ImageQuestion = (
     OfferImage | PutChunk | SealImage | AskImages | AskImage | AskChunk | RemoveImage
 )  # fmt: skip
 ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
-GroupQuestion = CreateGroups | RemoveGroups | WatchGroups | FindGroup | AskGroups
+GroupQuestion = (
+    CreateGroups | RemoveGroups | WatchGroups | FindGroup | AskGroups | Reserve | Unreserve
+)
 ToQuestion = (
     Found | Grid | Info | Sources | Page | PlanIs | GroupList | AuthorityAnswer | ImageAnswer
 )

@@ -17,6 +17,7 @@ from guactors.caller.objects import ObjectTable
 from guactors.errors import (
     ActorUnschedulable,
     GuactorsError,
+    NoSuchReservation,
     PermissionDenied,
     PlacementGroupRemoved,
     RuntimeEnvSetupError,
@@ -25,7 +26,8 @@ from guactors.errors import (
 from guactors.messages import KillActor, SetDemand
 
 FINAL: dict[str, type[GuactorsError]] = {
-    kind.__name__: kind for kind in (PermissionDenied, PlacementGroupRemoved, RuntimeEnvSetupError)
+    kind.__name__: kind
+    for kind in (PermissionDenied, PlacementGroupRemoved, NoSuchReservation, RuntimeEnvSetupError)
 }
 """What no provider that joins later would change."""
 

@@ -1,7 +1,7 @@
 """Everything the scheduler knows, in one place, for the rules that work on it.
 
-Owns: callers, providers, leases, demands, actors, the agenda, and the effects collected so far; and
-the few operations that must keep several of them in step. Must never: decide anything.
+Owns: callers, providers, leases, demands, actors, the agenda, effects collected so far; and the few
+operations that must keep several of them in step. Must never: decide anything.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def sees(caller: Caller, record: ActorRecord | Group) -> bool:
     standing = caller.standing
     if standing.rights.everything and standing.kind != WORKER:
         return True
-    return caller.principal == record.spec.principal
+    shared = isinstance(record, Group) and record.open_to(caller.principal)
+    return shared or caller.principal == record.spec.principal
 
 
 class EndedSession(NamedTuple):
@@ -305,6 +306,8 @@ class Desk:
             self.index.eased(slot)
             return
         slot.pool.give(units)
+        if slot.forced:  # part of what came back may have been owed to a reservation
+            self.demands.stir(*(x.group.id for x in slot.bundles if x.group.reservation))
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
         self.index.eased(slot)

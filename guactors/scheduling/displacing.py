@@ -33,7 +33,16 @@ from guactors.scheduling.desk import Desk
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import GAP, MODES, SUSPEND, Plan, due, make_plan
+from guactors.scheduling.preemption import (
+    GAP,
+    MODES,
+    SUSPEND,
+    Plan,
+    Victim,
+    clearing,
+    due,
+    make_plan,
+)
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
@@ -103,6 +112,38 @@ class Displacing:
         for victim, *_ in plan.victims:
             if victim.suspension is not None:
                 victim.suspension.by = winner
+
+    def clear(self, slot: Slot, need: Need, by: str, now: float) -> None:
+        """Have others give way for room that was set aside for ``by`` and that they still hold, as
+        far as that goes."""
+        desk = self._desk
+        victims, _ = clearing(desk, slot, need, now, slot.pool.shortage())
+        self._make_way(slot, victims, by, need.priority, now)
+
+    def reclaim(self, slot: Slot, now: float) -> None:
+        """What stands still has room again before work of so low a priority that it would have had
+        to give way: such work has lost what protected it."""
+        desk = self._desk
+        for tenant in sorted(desk.standing.on(slot.peer), key=lambda x: -x.need.priority):
+            need = tenant.need._replace(hold=() if _blocked(tenant) else yielded(tenant.need.hold))
+            if not slot.pool.fits(need.hold):
+                victims, missing = clearing(desk, slot, need, now)
+                if missing:
+                    continue
+                self._make_way(slot, victims, tenant.id, need.priority, now)
+            self._resume(tenant, slot, now)
+
+    def _make_way(
+        self, slot: Slot, victims: list[Victim], by: str, priority: int, now: float
+    ) -> None:
+        for victim, mode, *_ in victims:
+            if mode == SUSPEND:
+                number = next(self._numbers)
+                suspend(self._desk, victim, Suspension(number, by, priority, now))
+                self._desk.say(slot.peer, Suspend(victim.id, number))
+                self._look_later(victim, number, now)
+            else:
+                self._end(victim, mode, priority, now)
 
     def _end(self, tenant: Tenant, mode: str, priority: int, now: float) -> None:
         """It ends, and begins again elsewhere, or does not. The newcomer waits for its end."""

@@ -17,7 +17,16 @@ from typing import Protocol
 from msgspec import Struct
 
 from guactors.ids import LinkKey
-from guactors.messages import AskAudit, GridInfo, Hello, Message, Proof, Revoked, WarrantWord
+from guactors.messages import (
+    AskAudit,
+    GridInfo,
+    Hello,
+    Message,
+    Proof,
+    ReservationSpec,
+    Revoked,
+    WarrantWord,
+)
 from guactors.security.rights import ALL, Rights
 from guactors.store.base import Op
 from guactors.transport.base import Lane
@@ -354,6 +363,13 @@ class Persist(Effect, frozen=True):
     """Have the store take these in, before any effect that comes after."""
 
     ops: list[Op]
+
+
+class KeepReservations(Effect, frozen=True):
+    """Have all reservations that are to come or stand kept for the next hub, before any effect that
+    comes after."""
+
+    reservations: list[ReservationSpec]
 
 
 class ReadAudit(Effect, frozen=True):

@@ -18,7 +18,7 @@ from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lines import Keepers
-from guactors.scheduling.naming import named, names
+from guactors.scheduling.naming import named, names, time_text
 from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
 from guactors.scheduling.preemption import GAP, NEAR, Spared, Survey, since, survey
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units
@@ -59,6 +59,8 @@ class Why(enum.StrEnum):
     QUOTA = "quota"
     SHORT = "short"
     """What it needs is taken."""
+    RESERVED = "reserved"
+    """Its room is that of a reservation; or the time of the one it names has not come."""
     BEHIND = "behind"
     """There is room, kept for work of a higher priority."""
     KEPT = "kept"
@@ -141,6 +143,9 @@ def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     if why is not None:
         return Miss(slot, *why)
     if choose([slot], need) is None:
+        kept = _reserved(slot, need)
+        if kept:
+            return Miss(slot, Why.RESERVED, kept)
         return _short(desk, slot, question, now)
     keeper = question.keeper(slot)
     if keeper is not None:
@@ -208,6 +213,24 @@ def _closed_to(desk: Desk, slot: Slot, question: Question, now: float) -> tuple[
     if not permission.within_quota(need, now):
         return Why.QUOTA, "its principal holds as much as its grants allow"
     return None
+
+
+def _reserved(slot: Slot, need: Need) -> str:
+    """The reservations but for which there would be room, in words."""
+    held: dict[str, int] = {}
+    found = []
+    for bundle in slot.bundles:
+        spec = bundle.group.reservation
+        if spec is not None:
+            found.append(f"{spec.name} until {time_text(spec.end)}")
+            for name, amount in bundle.need.hold:
+                held[name] = held.get(name, 0) + amount
+    pool = slot.pool
+    room = all(
+        pool.total.get(name, 0) - pool.used.get(name, 0) + held.get(name, 0) >= amount
+        for name, amount in need.hold
+    )
+    return f"its room is reserved: {', '.join(found)}" if found and room else ""
 
 
 # --- no room --------------------------------------------------------------------------------------
@@ -342,6 +365,10 @@ def _in_group(desk: Desk, question: Question, now: float) -> list[Miss]:
 
 def _bundle(desk: Desk, bundle: Bundle, question: Question, now: float) -> Miss:
     slot, need = bundle.slot, question.need
+    spec = bundle.group.reservation
+    if spec is not None and not bundle.group.begun:
+        text = f"the reservation {spec.name} begins at {time_text(spec.start)}"
+        return Miss(None, Why.RESERVED, text)
     if slot is None:
         return Miss(None, Why.GROUP, f"bundle {bundle.index} waits for room itself")
     wrong = misfit(slot, need)
@@ -350,7 +377,7 @@ def _bundle(desk: Desk, bundle: Bundle, question: Question, now: float) -> Miss:
     why = _closed_to(desk, slot, question, now)
     if why is not None:
         return Miss(slot, *why)
-    if bundle.pool.fits(need.hold):
+    if bundle.has_room(need.hold):
         return Miss(slot, Why.NOTHING, f"bundle {bundle.index} has room, and its turn comes next")
     inside = map(desk.tenant, sorted({*bundle.leases, *bundle.actors}))
     found = _missing(desk, slot, bundle.pool, [x for x in inside if x is not None], question)

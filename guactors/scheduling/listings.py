@@ -45,6 +45,10 @@ GROUP_COLUMNS: Final = (
     "placement_group_id", "state", "name", "ray_namespace", "creator_job_id", "strategy", "bundles",
     "node_ids", "is_detached", "reason",
 )  # fmt: skip
+RESERVATION_COLUMNS: Final = (
+    "name", "state", "start", "end", "required_resources", "priority", "node_id", "provider",
+    "labels", "leases", "actors", "owner", "allow",
+)  # fmt: skip
 MOST_TEXT: Final = 1000
 """Characters of a cell."""
 _STATES: Final = {
@@ -216,11 +220,43 @@ def _group(group: Group) -> Row:
     )
 
 
+def _reservations(desk: Desk, caller: Caller) -> Listing:
+    return Listing(
+        RESERVATION_COLUMNS,
+        (
+            _reservation(group, group.reservation)
+            for group in sorted(desk.groups, key=lambda one: one.id)
+            if group.reservation is not None and sees(caller, group)
+        ),
+    )
+
+
+def _reservation(group: Group, spec: m.ReservationSpec) -> Row:
+    bundle = group.bundles[0]
+    state = "standing" if bundle.slot is not None else "looking for room"
+    return (
+        spec.name,
+        state if group.begun else "to come",
+        spec.start,
+        spec.end,
+        dict(spec.resources),
+        spec.priority,
+        bundle.slot.peer if bundle.slot is not None else None,
+        spec.provider or None,
+        dict(spec.labels),
+        len(bundle.leases),
+        len(bundle.actors),
+        spec.principal,
+        ", ".join(spec.allow)[:MOST_TEXT] or None,
+    )
+
+
 LISTINGS: Final[dict[str, Callable[[Desk, Caller], Listing]]] = {
     "actors": _actors,
     "demand": _demand,
     "leases": _leases,
     "placement-groups": _groups,
+    "reservations": _reservations,
 }
 """By name; a new listing of the scheduler is a line here."""
 NAMES: Final = LISTINGS.keys() | {EXPLANATIONS}

@@ -199,14 +199,22 @@ def _victims(
 
 
 def survey(
-    desk: Desk, slot: Slot, need: Need, caller: str, now: float, most: float = math.inf
+    desk: Desk,
+    slot: Slot,
+    need: Need,
+    caller: str,
+    now: float,
+    most: float = math.inf,
+    short: dict[str, int] | None = None,
 ) -> Survey:
-    """Who on this provider, of a priority up to ``most``, could give way for the need."""
-    pool = slot.pool
-    short = {
-        name: amount - pool.total.get(name, 0) + pool.used.get(name, 0)
-        for name, amount in need.hold
-    }
+    """Who on this provider, of a priority up to ``most``, could give way for the need, of which so
+    much is ``short`` there (without a word: what is not free)."""
+    if short is None:
+        pool = slot.pool
+        short = {
+            name: amount - pool.total.get(name, 0) + pool.used.get(name, 0)
+            for name, amount in need.hold
+        }
     found = Survey({name: amount for name, amount in short.items() if amount > 0}, [], [])
     if not found.short:
         return found
@@ -224,6 +232,20 @@ def survey(
             why = Spared.NOT_ALLOWED if helps else Spared.NO_HELP
         found.spared.append((tenant, why))
     return found
+
+
+def clearing(
+    desk: Desk, slot: Slot, need: Need, now: float, short: dict[str, int] | None = None
+) -> tuple[list[Victim], dict[str, int]]:
+    """Who gives way for the need as far as that goes, and what is missing even then; ``short`` as
+    in ``survey``."""
+    found = survey(desk, slot, need, "", now, short=short)
+    victims = _needed(_choose(found.able, found.short), found.short)
+    missing = {
+        name: amount - sum(victim.frees.get(name, 0) for victim in victims)
+        for name, amount in found.short.items()
+    }
+    return victims, {name: amount for name, amount in missing.items() if amount > 0}
 
 
 def _tenants(desk: Desk, slot: Slot) -> Iterable[Tenant]:

@@ -12,7 +12,7 @@ never find room among small ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -36,6 +36,7 @@ from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Slot
 from guactors.scheduling.recall import LOOK_AGAIN, Victims
 from guactors.scheduling.rejoin import Rejoin
+from guactors.scheduling.reservations import Reservations
 from guactors.security.marks import Mark, no_mark
 from guactors.security.rights import Rights
 
@@ -56,7 +57,9 @@ class SchedulerState:
         *,
         wall: Callable[[float], float] = float,
         mark: Mark = no_mark,
+        reservations: Iterable[m.ReservationSpec] = (),
     ) -> None:
+        """``reservations``: those that the hub before this one had kept."""
         self.desk = Desk(timing, fresh, now, wall=wall, mark=mark)
         self._judge = judge = Judge(self.desk)
         self._leases = LeaseRules(self.desk, judge)
@@ -68,6 +71,9 @@ class SchedulerState:
         self._victims = Victims(self.desk)
         self._listings = Listings(self.desk, self._claims)
         self._displacing = Displacing(self.desk, self._leases, self._actors)
+        self._reservations = Reservations(
+            self.desk, self._groups, self._actors, self._displacing, reservations
+        )
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
@@ -345,6 +351,10 @@ class SchedulerState:
                 self._lookups.find(caller.peer, message, now)
             case m.HeldLeases():
                 self._rejoin.held(caller, message, now)
+            case m.Reserve():
+                self._reservations.reserve(caller, message, now)
+            case m.Unreserve():
+                self._reservations.unreserve(caller, message, now)
             case _ if isinstance(message, m.GroupQuestion):
                 self._groups.heard(caller, message, now)
             case m.Inquire() | m.AskPlan():
