@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
 from guactors.messages import Limits, Shape
-from guactors.placing import is_fallback, is_selector, is_strategy, where
+from guactors.placing import is_fallback, is_selector, is_strategy, name_of_reservation, where
 from guactors.runtime_env.options import check_runtime_env
 from guactors.security.words import GIVING_WAY, NEVER, RUNTIMES, is_image_id, is_runtime
 
@@ -59,6 +59,10 @@ def _resources(value: Any) -> bool:
         and all(isinstance(k, str) and k not in ("CPU", "GPU", "memory") for k in value)
         and all(_amount(v) for v in value.values())
     )
+
+
+def _reservation(value: Any) -> bool:
+    return value is None or bool(name_of_reservation(value))
 
 
 def _errors(value: Any) -> bool:
@@ -134,6 +138,7 @@ _WHO = {
     "accelerator_type": ({TASK, ACTOR}, _text, "a kind of accelerator"),
     "provider": ({TASK, ACTOR}, _text, "a provider's id or name"),
     "priority": ({TASK, ACTOR, METHOD}, _whole(-(2**31)), "an integer, bigger goes first"),
+    "reservation": ({TASK, ACTOR}, _reservation, "a reservation, or its name"),
     "runtime": ({TASK, ACTOR}, _runtime, f"{', '.join(RUNTIMES)}, or that of a driver"),
     "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
     "limits": ({TASK, ACTOR}, _limits, "a dict of cpu (processors) and memory (bytes), above 0"),

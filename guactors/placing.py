@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
+from guactors.ids import reservation_id
 from guactors.messages import Placing
 from guactors.util.scheduling_strategies import (
     NodeAffinitySchedulingStrategy,
@@ -21,6 +22,8 @@ DEFAULT, SPREAD = "DEFAULT", "SPREAD"
 ACCELERATOR = "accelerator_type"
 """The label that says which kind of accelerator a provider has."""
 LONGEST = 256
+LONGEST_NAME = 48
+"""Of a reservation."""
 Strategy = (
     PlacementGroupSchedulingStrategy | NodeAffinitySchedulingStrategy | NodeLabelSchedulingStrategy
 )
@@ -44,6 +47,12 @@ def is_selector(value: Any) -> bool:
         and 0 < len(text) <= LONGEST
         for name, text in value.items()
     )
+
+
+def name_of_reservation(value: Any) -> str:
+    """Of a name or a handle; empty where it is neither."""
+    name = getattr(value, "name", value)
+    return name if isinstance(name, str) and 0 < len(name) <= LONGEST_NAME else ""
 
 
 def is_fallback(value: Any) -> bool:
@@ -78,7 +87,12 @@ def where(options: Mapping[str, Any], amounts: Mapping[str, float]) -> Where:
     if options.get("accelerator_type"):
         for selector in (labels, *fallback):
             selector.setdefault(ACCELERATOR, options["accelerator_type"])
-    if strategy == SPREAD:
+    if options.get("reservation") is not None:
+        if strategy not in (None, DEFAULT):
+            raise UnknownOption("reservation and scheduling_strategy exclude each other")
+        name = name_of_reservation(options["reservation"])
+        place = Placing(fallback=fallback, group=reservation_id(name))
+    elif strategy == SPREAD:
         place = Placing(spread=True, fallback=fallback)
     elif isinstance(strategy, PlacementGroupSchedulingStrategy):
         place = _in_group(strategy, amounts, fallback)

@@ -24,6 +24,7 @@ from guactors.messages import Cell
 
 KNOWN = (
     "tasks", "actors", "objects", "leases", "placement-groups", "workers", "sessions", "demand",
+    "reservations",
 )  # fmt: skip
 LIMIT = 100
 SUBJECTS = ("tasks",)

@@ -73,13 +73,12 @@ class Caller:
 
 
 def sees(caller: Caller, record: ActorRecord | Group) -> bool:
-    """Whether the actor or group exists for the caller: its principal's do; for who may do
-    everything all do, but not for workers, in whose process other people's code may run."""
-    standing = caller.standing
+    """Whether the actor or group exists for the caller: its principal's do; for who may do all
+    everything does, but not for workers, in whose process other people's code may run."""
+    standing, who = caller.standing, caller.principal
     if standing.rights.everything and standing.kind != WORKER:
         return True
-    shared = isinstance(record, Group) and record.open_to(caller.principal)
-    return shared or caller.principal == record.spec.principal
+    return who == record.spec.principal or (isinstance(record, Group) and record.open_to(who))
 
 
 class EndedSession(NamedTuple):

@@ -207,6 +207,8 @@ class GroupRules:
     def _gained(self, key: tuple[object, ...]) -> bool:
         """Whether a provider that has more room now has enough for one of the bundles."""
         group = next(iter(self._desk.groups.waiting[key].values()))
+        if group.reservation is not None:
+            return True  # it takes room on which others are
         roomier = self._desk.roomier.values()
         return any(
             slot.pool.fits(bundle.need.hold) and slot in self._desk.candidates(bundle.need)

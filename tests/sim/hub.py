@@ -45,6 +45,7 @@ class SimHub:
             versions=world.versions,
             now=clock.now,
             wall=world.wall,
+            reservations=world.reservations,
             **(world.keys.hub() if world.keys is not None else {}),
         )
         self._answers: list[Message] = []
@@ -106,6 +107,7 @@ class SimHub:
 
     def _settle(self, now: float) -> None:
         self.core.check()
+        self._world.reservations = self.core.reservations
         self._alarm.set(self.core.next_wake(now))
 
     # --- out ------------------------------------------------------------------------------------

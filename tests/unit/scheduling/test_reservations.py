@@ -13,6 +13,7 @@ from guactors.scheduling.explaining import Why
 from guactors.scheduling.preemption import GAP
 from guactors.scheduling.reservations import LONGEST, PRESS_AGAIN
 from tests.unit.hub.bench import TIMING, VERSIONS, Bench, HubCore, numbered
+from tests.unit.hub.keyed_bench import APP, OTHER, PROVIDER, KeyedBench
 
 CPU = {"CPU": 1.0}
 HIGH = 2 * GAP
@@ -293,6 +294,48 @@ def test_before_its_time_it_says_when_that_is(bench: Bench) -> None:
     inside(bench)
     (row,) = rows(bench, "c-1", "explanations")
     assert row["reason"] == Why.RESERVED and "nightly begins at" in row["detail"]
+
+
+@pytest.fixture
+def keyed() -> KeyedBench:
+    """An owner's tool, and two apps with grants."""
+    bench = KeyedBench()
+    bench.owner()
+    bench.approve(APP, OTHER, PROVIDER)
+    bench.keyed_provider(cpus=2.0)
+    bench.grant(APP)
+    bench.grant(OTHER)
+    bench.come(APP, "c-1", "s-1")
+    bench.come(OTHER, "c-2", "s-2")
+    bench.caller("c-3", "s-3")
+    return bench
+
+
+def test_an_app_makes_and_removes_none(keyed: KeyedBench) -> None:
+    assert refused(keyed).kind == "PermissionDenied"
+    begin = keyed.core.scheduler.desk.wall(keyed.now)
+    spec = m.ReservationSpec("nightly", CPU, begin, begin + 100.0, allow=["*"])
+    keyed.say("c-3", m.Reserve(7, spec))
+    assert keyed.one("c-3", m.Done).request == 7
+    keyed.say("c-1", m.Unreserve(8, "nightly"))
+    assert keyed.one("c-1", m.Fault).kind == "PermissionDenied"
+    assert [row["name"] for row in rows(keyed)] == ["nightly"]
+
+
+def test_who_is_not_allowed_does_not_know_of_it(keyed: KeyedBench) -> None:
+    begin = keyed.core.scheduler.desk.wall(keyed.now)
+    me = keyed.core.scheduler.desk.callers["c-1"].principal
+    spec = m.ReservationSpec("nightly", {"CPU": 2.0}, begin, begin + 100.0, allow=[me])
+    keyed.say("c-3", m.Reserve(7, spec))
+    assert inside(keyed, 1, "c-1") == 1
+    assert inside(keyed, 1, "c-2") == 0
+    refusal = keyed.one("c-2", m.DemandInfeasible)
+    assert refusal.kind == "NoSuchReservation" and "'nightly'" in refusal.reason
+    assert rows(keyed, "c-2") == []
+    keyed.say("c-2", m.Unreserve(8, "nightly"))
+    assert keyed.one("c-2", m.Fault).kind == "NoSuchReservation"
+    keyed.say("c-1", m.RemoveGroups([reservation_id("nightly")]))
+    assert [row["name"] for row in rows(keyed)] == ["nightly"], "it is no group of theirs"
 
 
 # --- what is lost ---------------------------------------------------------------------------------
