@@ -2,14 +2,17 @@
 the pure scheduler as the hub drives it, beside what others do with the same jobs.
 
     python -m benchmarks.scheduler_lab compare [--providers 10000] [--seconds 60] [--seed 1]
-    python -m benchmarks.scheduler_lab scale   [--events 20000] [--seed 1]
-    python -m benchmarks.scheduler_lab one     --providers N --waiting M [--events 20000]
+    python -m benchmarks.scheduler_lab scale   [--events 20000] [--seed 1] [--never]
+    python -m benchmarks.scheduler_lab one     --providers N --waiting M [--events 20000] [--never]
 
 ``compare``: use of the CPUs, waits by priority, preemptions and lost work of guactors and of the
 baselines. The grid is full from the start: at first jobs for twice its CPUs are submitted at
 once, then as many as end (load 1.0), in bursts. ``scale``: decisions a second at each number of
-providers and of waiting demands, which is kept up: for each job that ends another is submitted. The
-parameters of the workload are in :mod:`benchmarks.lab.workload`, those of the baselines in
+providers and of waiting demands, which is kept up: for each job that ends another is submitted.
+``--never``: nobody gives way, so that placement is measured alone. ``to log`` of a size is by how
+much a decision is dearer than at the smallest such size, over by how much the logarithm of that
+size is bigger: up to 1.00 the cost grows no faster than the logarithm. The parameters of the
+workload are in :mod:`benchmarks.lab.workload`, those of the baselines in
 :mod:`benchmarks.lab.baselines`. ``--json FILE`` writes all figures, from which
 ``python -m benchmarks.lab.drawing FILE PNG`` draws (where matplotlib is).
 
@@ -23,7 +26,9 @@ core`` is what the scheduler takes at the pace of the grid.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -50,6 +55,8 @@ OVERFULL = 2.0
 USERS = 1_000
 """Of the scaling run, whatever its size: so many kinds of jobs wait at each size."""
 SETTLE = 5.0
+OURS = {"guactors": True, "guactors, nobody gives way": False}
+"""Of a comparison: whether work is suspended for what is more urgent."""
 
 
 def memory() -> float:
@@ -87,10 +94,10 @@ def replay(runner: Grid | Baseline, seconds: float, seed: int, users: int) -> Fi
 def compare(providers: int, seconds: float, seed: int) -> list[Figures]:
     """guactors and the baselines, with the same machines and jobs."""
     found, users = [], max(20, providers // 10)
-    for name in ("guactors", *POLICIES):
+    for name in (*OURS, *POLICIES):
         there, before = machines(providers, Random(seed)), memory()
         if isinstance(name, str):
-            runner: Grid | Baseline = Grid(there, users, name)
+            runner: Grid | Baseline = Grid(there, users, name, yields=OURS[name])
         else:
             runner = Baseline(there, name, Random(seed))
         found.append(replay(runner, seconds, seed, users))
@@ -99,20 +106,23 @@ def compare(providers: int, seconds: float, seed: int) -> list[Figures]:
     return found
 
 
-def scale(providers: int, waiting: int, events: int, seed: int) -> Figures:
+def scale(providers: int, waiting: int, events: int, seed: int, *, yields: bool = True) -> Figures:
     """So many decisions while so many wait."""
     random, before = Random(seed), memory()
-    grid = Grid(machines(providers, random), USERS, apart=True)
+    grid = Grid(machines(providers, random), USERS, apart=True, yields=yields)
     source = jobs(random, USERS, 1.0, even=True)
     while len(grid.pending) < waiting + grid.figures.decisions - len(grid.runs):
         grid.submit(next(source))
     grid.on_end = lambda _: grid.submit(next(source))
     grid.clock.run(SETTLE)
     figures = grid.figures
-    figures.thinking, figures.ticking, figures.decisions = 0.0, 0.0, 0
+    figures.thinking = figures.ticking = figures.collecting = 0.0
+    figures.decisions = figures.preemptions = 0
     figures.begin(grid.clock.now)
+    gc.callbacks.append(grid.collects)
     while figures.decisions < events:
         grid.clock.step()
+    gc.callbacks.remove(grid.collects)
     figures.passed = grid.clock.now - SETTLE
     figures.memory = memory() - before
     return figures
@@ -146,7 +156,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     for run in runs:
         waits = [f"{run['p50'][tier]:.1f} / {run['p99'][tier]:.1f} s" for tier in PRIORITIES]
         # What the simulation of a baseline costs says nothing about the system it is named after.
-        ours = run["name"] == "guactors"
+        ours = run["name"] in OURS
         rate = f"{run['rate']:,.0f}" if ours else "-"
         size = f"{run['memory'] / 1e6:,.0f} MB" if ours else "-"
         lines.append((
@@ -160,22 +170,38 @@ def table(runs: list[dict[str, Any]]) -> str:
 def scaling_table(rows: list[dict[str, Any]]) -> str:
     """One line per size."""
     lines = [
-        ("providers", "waiting", "decisions/s", "us each", "of it ticks", "of a core", "memory")
-    ]
+        (
+            "providers", "waiting", "decisions/s", "us each", "of it ticks", "of it gc",
+            "to log providers", "to log waiting", "suspended", "of a core", "memory",
+        )
+    ]  # fmt: skip
     lines += [
         (
             f"{row['providers']:,}", f"{row['waiting']:,}", f"{row['rate']:,.0f}",
-            f"{row['microseconds']:.0f}", f"{row['ticks']:.0f}", f"{row['share']:.1%}",
-            f"{row['memory'] / 1e6:,.0f} MB",
+            f"{row['microseconds']:.0f}", f"{row['ticks']:.0f}", f"{row['collecting']:.0f}",
+            growth(row, rows, "providers"), growth(row, rows, "waiting"),
+            f"{row['preemptions']:,}", f"{row['share']:.1%}", f"{row['memory'] / 1e6:,.0f} MB",
         )
         for row in rows
     ]  # fmt: skip
     return aligned(lines)
 
 
+def growth(row: dict[str, Any], rows: list[dict[str, Any]], size: str) -> str:
+    """How much dearer than where only this size is the smallest, to the logarithm of that."""
+    other = "waiting" if size == "providers" else "providers"
+    least = min((one for one in rows if one[other] == row[other]), key=lambda one: float(one[size]))
+    if least[size] == row[size]:
+        return "-"
+    cost = row["microseconds"] / least["microseconds"]
+    return f"{cost / (math.log(row[size]) / math.log(least[size])):.2f}"
+
+
 def one_size(given: argparse.Namespace) -> dict[str, Any]:
     """One size of the scaling run, in this process."""
-    figures = scale(given.providers, given.waiting, given.events, given.seed)
+    figures = scale(
+        given.providers, given.waiting, given.events, given.seed, yields=not given.never
+    )
     return {
         "providers": given.providers,
         "waiting": given.waiting,
@@ -183,6 +209,8 @@ def one_size(given: argparse.Namespace) -> dict[str, Any]:
         "microseconds": 1e6 / figures.rate(),
         "share": figures.thinking / figures.passed,
         "ticks": 1e6 * figures.ticking / figures.decisions,
+        "collecting": 1e6 * figures.collecting / figures.decisions,
+        "preemptions": figures.preemptions,
         "memory": figures.memory,
     }
 
@@ -195,7 +223,7 @@ def all_sizes(given: argparse.Namespace) -> list[dict[str, Any]]:
             command = [
                 sys.executable, "-m", "benchmarks.scheduler_lab", "one", "--providers",
                 str(providers), "--waiting", str(waiting), "--events", str(given.events),
-                "--seed", str(given.seed), "--json", "-",
+                "--seed", str(given.seed), "--json", "-", *(["--never"] if given.never else []),
             ]  # fmt: skip
             answer = subprocess.run(command, check=True, capture_output=True, text=True)
             rows.append(json.loads(answer.stdout))
@@ -212,6 +240,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--never", action="store_true")
     parser.add_argument("--json", default="")
     given = parser.parse_args()
     data: dict[str, Any] = {

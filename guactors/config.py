@@ -91,6 +91,27 @@ class HubConfig(Struct, frozen=True):
         return self.seal.key
 
 
+class Lending(Struct, frozen=True):
+    """When the owner of a machine lends it. ``hours``: of the week, as in docs/availability.md;
+    empty: at all. ``sources``: names of ``guactors.idle``, which say whether it is used; without,
+    that does not matter.
+
+    It is lent once nobody has used it for ``idle_after`` seconds, and not before ``dwell`` seconds
+    after it was taken back; it is taken back when it was used for ``busy_after`` seconds.
+    ``busy_load``: so many processors that others keep busy are use. ``command``: the owner's own,
+    for the source of that name. ``leave_after``: seconds after which work that may begin anew
+    elsewhere leaves a machine that was taken back."""
+
+    hours: str = ""
+    sources: list[str] = []
+    idle_after: float = 900.0
+    busy_after: float = 10.0
+    dwell: float = 60.0
+    busy_load: float = 0.5
+    command: list[str] = []
+    leave_after: float = 600.0
+
+
 class ProviderConfig(Struct, frozen=True):
     """``hub``: endpoints to dial, in order of preference. ``resources``: what it offers (CPU,
     memory, GPU, custom). ``listen_host``: address its workers bind TCP on, empty for ipc only.
@@ -101,7 +122,7 @@ class ProviderConfig(Struct, frozen=True):
     it keeps for later. ``memory_threshold``: the share of memory in use above which a worker is
     ended, 0 for never. ``devices``: ids of what is counted one by one, by resource name; without,
     those of ``accelerators.VISIBLE`` are counted from 0. ``runtimes``: what it runs besides
-    ``python`` and ``native``."""
+    ``python`` and ``native``. ``lending``: when it takes work at all."""
 
     provider: str
     name: str
@@ -123,6 +144,7 @@ class ProviderConfig(Struct, frozen=True):
     memory_threshold: float = 0.0
     devices: dict[str, list[str]] = {}
     runtimes: list[str] = []
+    lending: Lending = Lending()
 
     @property
     def owner(self) -> str:

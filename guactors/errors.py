@@ -223,6 +223,7 @@ DEATH_CAUSES = frozenset({
     "group_removed",     # its placement group was removed
     "requeued",          # it gave way to work of a higher priority, and begins again
     "preempted",         # it gave way to work of a higher priority, for good
+    "not_lent",          # it never began: its machine's owner has the machine back
     "not_displaced",     # it never began: what it was to displace did not stand still
 })  # fmt: skip
 

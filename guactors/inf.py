@@ -1,9 +1,10 @@
 """What `inf` answers: a machine's facts under the names of the Golem roadmap.
 
-Owns: the four topics and their fields. Must never: measure anything (``machine.py`` does).
+Owns: the topics and their fields. Must never: measure anything (``machine.py`` does).
 
 The roadmap asks for ``cpu {architecture, bit, cores, threads}``, ``mem {gib, total, ...}``,
-``storage {gib, ...}`` and ``os {name, ...}``; further fields stand after those. Amounts are GiB.
+``storage {gib, ...}`` and ``os {name, ...}``; further fields stand after those, and whether its
+owner lends it. Amounts are GiB.
 """
 
 from __future__ import annotations
@@ -51,11 +52,22 @@ def _os(info: MachineInfo) -> Facts:
     }
 
 
+def _availability(info: MachineInfo) -> Facts:
+    """``until`` in epoch seconds, 0 where nobody knows."""
+    word = info.availability
+    return {
+        "lent": "yes" if word.lent else "no",
+        "reason": word.reason,
+        "until": word.until,
+    }
+
+
 TOPICS: dict[str, Callable[[MachineInfo], Facts]] = {
     "cpu": _cpu,
     "mem": _mem,
     "storage": _storage,
     "os": _os,
+    "availability": _availability,
 }
 
 

@@ -40,6 +40,7 @@ BRIEF: Final[dict[str, tuple[str, ...]]] = {
         "name", "state", "start", "end", "required_resources", "priority", "node_id", "leases",
     ),
     "demand": ("required_resources", "waiting", "kind", "priority", "infeasible"),
+    "providers": ("node_name", "state", "reason", "until", "leases", "actors", "suspended"),
 }  # fmt: skip
 """The columns of a listing that are shown unless all are asked for; of others, all."""
 

@@ -12,7 +12,7 @@ multipart message, ``buffers`` says how many belong to the value.
 
 Tags: 1-19 common, 20-49 caller and hub, 50-79 hub and provider, 80-89 provider and worker,
 90-119 caller and worker, 120-149 authority (keys, grants, audit, tokens), 150-169 images,
-190-199 and 214-215 looking inside, 200-209 placement groups.
+190-199 and 214-215 looking inside, 200-209 placement groups, 224 availability of providers.
 """
 
 from __future__ import annotations
@@ -314,6 +314,20 @@ class ActorReport(Word, frozen=True):
     warrant: WarrantWord | None = None
 
 
+class Availability(Word, frozen=True):
+    """Whether a machine's owner lends it now. ``reason`` why not; ``until`` when that, or that it
+    is lent, will change: epoch seconds, 0 where nobody knows. ``leave_in``: seconds until work that
+    may begin anew elsewhere is to leave it."""
+
+    lent: bool = True
+    reason: Text = ""
+    until: float = 0.0
+    leave_in: float = 0.0
+
+
+LENT = Availability()
+
+
 class MachineInfo(Word, frozen=True):
     """The Golem roadmap's ``inf`` answers, in GiB for ``*_gib``, percent for ``cpu_percent``.
     ``limits``: how limits of workers are kept there, see ``runtimes/fences.py``."""
@@ -332,6 +346,7 @@ class MachineInfo(Word, frozen=True):
     storage_free_gib: float = 0.0
     host: Name = ""
     limits: Name = ""
+    availability: Availability = LENT
 
 
 class PeerInfo(Word, frozen=True):
@@ -351,6 +366,7 @@ class PeerInfo(Word, frozen=True):
     leases: Count = 0
     actors: Count = 0
     labels: Labels = {}
+    availability: Availability = LENT
 
 
 class ActorInfo(Word, frozen=True):
@@ -855,6 +871,13 @@ class Offer(Message, frozen=True, tag=50):
     actors: list[ActorReport]
     info: MachineInfo
     runtimes: list[Name] = []
+
+
+class AvailabilityIs(Message, frozen=True, tag=224):
+    """It has changed since the Offer, whose ``info`` has it. Where the machine is not lent, all
+    that runs there stands still already."""
+
+    availability: Availability
 
 
 class LeaseStarted(Message, frozen=True, tag=51):
@@ -1912,7 +1935,7 @@ HubToCaller = (
 ProviderToHub = (
     Common | Proof | Offer | KeepGroups | LeaseStarted | LeaseEnded | WorkerBlocked | WorkerResumed
     | ActorStarted | ActorEnded | Sample | Output | Vouch | Report | AskImage | AskChunk
-    | Findings | Suspended | Resumed
+    | Findings | Suspended | Resumed | AvailabilityIs
 )  # fmt: skip
 HubToProvider = (
     Common | Challenge | StartLease | StopLease | StartActor | StopActor | EndSession | Warrant

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from guactors import errors
+from guactors import errors, provider_look
 from guactors.actors import Actor, ActorRef, ActorSystem, Priority, Timer
 from guactors.actors.supervision import Cause, Failed, describe
 from guactors.config import ProviderConfig
@@ -34,7 +34,7 @@ from guactors.objects.sweeping import sweep
 from guactors.provider_crew import Crew, listen_address, worker_keys
 from guactors.provider_disk import Disk, DiskNews, tell_core
 from guactors.provider_link import HubLink
-from guactors.provider_look import Dumps, StackTaken
+from guactors.provider_look import LookNews, Looks
 from guactors.provider_state import (
     BuildPart,
     Dial,
@@ -50,6 +50,7 @@ from guactors.provider_state import (
     Note,
     PrepareRoot,
     ProviderCore,
+    ReadIdle,
     Ready,
     RemovePart,
     RemoveRoot,
@@ -118,7 +119,7 @@ class ProviderActor(Actor):
         self._hub = HubLink(transport, self._nudge)
         self._disk = Disk(config, self._hub.send, self._told)
         self._images = self._disk.images
-        self._dumps = Dumps(config.run_dir, self._told)
+        self._looks = Looks(config, self._told)
         self._report = report
         self._done = done
         self._hub_up = False
@@ -141,7 +142,7 @@ class ProviderActor(Actor):
         self._hub.drop()
         self._crew.close()
         self._disk.close()
-        self._dumps.close()
+        self._looks.close()
         if not self._done.done():
             if isinstance(cause, Failed):
                 self._done.set_exception(cause.error)
@@ -166,8 +167,6 @@ class ProviderActor(Actor):
                 effects = self._on_process_event(event)
             case Unlinked(worker):
                 effects = core.on_worker_link_lost(worker, now)
-            case StackTaken(number, threads, by, fault):
-                effects = core.on_stack_taken(number, threads, by, fault)
             case Begin():
                 self._begin()
                 return
@@ -176,6 +175,8 @@ class ProviderActor(Actor):
                 return
             case _ if isinstance(message, DiskNews):
                 effects = tell_core(core, message, now)
+            case _ if isinstance(message, LookNews):
+                effects = provider_look.tell_core(core, message, now)
         self._turn(effects)
 
     def on_child_death(self, ref: ActorRef, cause: Cause) -> None:
@@ -304,7 +305,7 @@ class ProviderActor(Actor):
                 self._crew.start(worker, identity, self.context, python)
             case DropWorker(worker):
                 self._crew.drop(worker, self.context)
-                self._dumps.forget(worker)
+                self._looks.forget(worker)
             case NeedImage() | PrepareRoot() | RemoveRoot() | BuildPart() | RemovePart():
                 self._disk.carry_out(effect)
             case Dial(endpoint):
@@ -319,10 +320,10 @@ class ProviderActor(Actor):
                 memory = self._memory.look(pids, threshold)
                 self._perform(self._core.on_memory(memory, self.context.now()))
             case TakeSample():
-                self._perform(self._core.on_sample(self._machine.info()))
+                self._perform(self._core.on_sample(self._machine.info(), self.context.now()))
                 sweep(own_place())
-            case TakeStack():
-                self._dumps.carry_out(effect)
+            case TakeStack() | ReadIdle():
+                self._looks.carry_out(effect)
             case Note(level, text):
                 log.log(LEVELS[level], "%s", text)
             case Ready():

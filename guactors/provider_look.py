@@ -1,18 +1,22 @@
-"""The provider's shell for stack dumps that the worker cannot give by itself.
+"""The provider's shell for looks that take a while: at a worker's stack, and at whether the machine
+is used.
 
-Owns: the tasks that wait for a dump. Must never: decide which worker may be looked at.
+Owns: the tasks that wait for a dump, and the sources of idleness. Must never: decide which worker
+may be looked at, or what follows from a look.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
 
-from guactors.provider_state import TakeStack
+from guactors.config import ProviderConfig
+from guactors.provider_idle import IdleWatch, ReadingsAre
+from guactors.provider_state import Effect, ProviderCore, ReadIdle, TakeStack
 from guactors.runtimes import spy
 from guactors.worker.stack import SIGNAL, dump_path, written_by
 
@@ -24,6 +28,42 @@ class StackTaken(Struct, frozen=True):
     threads: list[str]
     by: str
     fault: str = ""
+
+
+LookNews = StackTaken | ReadingsAre
+"""What came of an effect that was carried out."""
+
+
+class Looks:
+    """``told`` gets LookNews, on the loop. Raises UsageError for a source of idleness that there is
+    not."""
+
+    def __init__(self, config: ProviderConfig, told: Callable[[object], None]) -> None:
+        self._dumps = Dumps(config.run_dir, told)
+        self._idle = IdleWatch(config.lending, told)
+
+    def carry_out(self, effect: TakeStack | ReadIdle) -> None:
+        """See the effects."""
+        if isinstance(effect, TakeStack):
+            self._dumps.carry_out(effect)
+        else:
+            self._idle.carry_out()
+
+    def forget(self, worker: str) -> None:
+        """It has ended."""
+        self._dumps.forget(worker)
+
+    def close(self) -> None:
+        """Whatever is under way is dropped."""
+        self._dumps.close()
+        self._idle.close()
+
+
+def tell_core(core: ProviderCore, news: LookNews, now: float) -> Sequence[Effect]:
+    """Hand it to the event it is."""
+    if isinstance(news, ReadingsAre):
+        return core.on_readings(news.readings, now)
+    return core.on_stack_taken(news.number, news.threads, news.by, news.fault)
 
 
 class Dumps:

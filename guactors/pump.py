@@ -35,6 +35,9 @@ SHORTEST = 0.001
 """Shortest sleep of the background thread while another one leads."""
 LONGEST = 0.5
 """Longest sleep, a bound on the harm of a missed edge."""
+LASTING = 1.0
+"""Seconds for which another thread has led when the background thread goes to sleep until it is
+roused."""
 SPIN = 0.0004 if cpu_count() > 1 else 0.0
 """Seconds to look again and again before sleeping, while answers mostly come within that time. To
 sleep and be woken costs more than a small call: the processor goes idle, and comes back cold."""
@@ -79,6 +82,8 @@ class Pump:
         self._service = service
         self._receive = receive
         self._leader = 0
+        self._led_from = 0.0
+        """Since when the thread that leads, or led last, has done so; not of the background."""
         self._last_lead = 0.0
         self._waiters: set[threading.Event] = set()
         self._bell = threading.Lock()
@@ -154,6 +159,7 @@ class Pump:
                     if self._leader == _BACKGROUND:
                         self.poller.wake()
                     self._leader = threading.get_ident()
+                    self._led_from = time.monotonic()
                 else:
                     event = threading.Event()
                     self._waiters.add(event)
@@ -179,8 +185,7 @@ class Pump:
         host: Host | None,
     ) -> bool:
         wait, lock = self.poller.wait, self.lock
-        now = began = time.monotonic()
-        rounds = 0
+        now = began = self._led_from
         spins = host is None and self._usual < SPIN
         try:
             while True:
@@ -189,11 +194,10 @@ class Pump:
                     timeout = min(timeout, deadline - now)
                 if host is not None:
                     timeout = min(timeout, BLOCK_AFTER)
-                ready = self._spin() if spins and timeout > 0.0 else []
+                ready = self._spin() if spins and timeout > 0.0 else None
                 spins = False
-                if not ready:
+                if ready is None:
                     ready = wait(timeout)
-                rounds += 1
                 with lock:
                     delay = self._receive(ready)
                     if delay < 0.0:
@@ -217,30 +221,29 @@ class Pump:
                 self._usual += LEARN * (min(now - began, 10 * SPIN) - self._usual)
                 for event in self._waiters:
                     event.set()
-            if rounds > 3:
-                # A long wait: the background thread sleeps deeply and is to take over.
+            if now - began > LASTING:
                 self._rouse()
 
-    def _spin(self) -> list[int]:
-        """Look until there is news, for :data:`SPIN` seconds at the most."""
+    def _spin(self) -> list[int] | None:
+        """Look until there is news or a wake, for :data:`SPIN` seconds at the most; None then."""
         look, clock = self.poller.look, time.monotonic
         until = clock() + SPIN
         while True:
             ready = look()
-            if ready or clock() > until:
+            if ready is not None or clock() > until:
                 return ready
 
     def _background(self) -> None:
         delay: float | None = 0.0
         while not self._closing:
             with self.lock:
-                since = time.monotonic() - self._last_lead
-                mine = self._leader in (0, _BACKGROUND) and since >= HOLD_OFF
+                now = time.monotonic()
+                mine = self._leader in (0, _BACKGROUND) and now - self._last_lead >= HOLD_OFF
                 if mine:
                     self._leader = _BACKGROUND
                 led = self._leader not in (0, _BACKGROUND)
+                nap = LONGEST if led and now - self._led_from > LASTING else HOLD_OFF
             if not mine:
-                nap = LONGEST if led and since > 1.0 else HOLD_OFF
                 self._nap(min(nap, max(SHORTEST, self._hurry - time.monotonic())))
                 delay = 0.0
                 continue

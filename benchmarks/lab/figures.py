@@ -46,6 +46,8 @@ class Figures:
     ticking: float = 0.0
     """Of these, for ticks: looking for leases to ask back goes on while anybody waits, at most so
     often a second of the grid's time, however few decisions there are in it."""
+    collecting: float = 0.0
+    """Of these, for Python's collector of garbage."""
     memory: float = 0.0
     """Bytes of peak resident memory of the process, less those before the run."""
     used: list[tuple[float, float]] = field(default_factory=list)

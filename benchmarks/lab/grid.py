@@ -59,10 +59,18 @@ class Run:
 class Grid:
     """``providers`` join first, then whatever is submitted runs. ``on_end`` is told each job that
     ended. A caller has one demand for all its jobs of a kind, as real callers have; with ``apart``
-    one for each, which is harder for the scheduler."""
+    one for each, which is harder for the scheduler. Work is suspended for what is more urgent,
+    which callers without a grant, those of the hub's own machine, may always ask for; with
+    ``yields`` false its owners say ``never``."""
 
     def __init__(
-        self, providers: list[Machine], users: int, name: str = "guactors", *, apart: bool = False
+        self,
+        providers: list[Machine],
+        users: int,
+        name: str = "guactors",
+        *,
+        apart: bool = False,
+        yields: bool = True,
     ) -> None:
         self.clock = Clock()
         numbers = count(1)
@@ -76,6 +84,11 @@ class Grid:
         self._counts: dict[tuple[str, str], int] = {}
         """Jobs that wait or run, by caller and key."""
         self._apart = apart
+        self._ways = [] if yields else ["never"]
+        self._thinks = False
+        """The scheduler works, not the simulation."""
+        self._collecting = 0.0
+        """When the collector of garbage began."""
         self._wake = math.inf
         self._users = users
         self._shapes: dict[tuple[int, int], m.Shape] = {}
@@ -119,7 +132,9 @@ class Grid:
         if shape is None:
             zone = zone_of(job.shape)
             labels = {"zone": zone} if zone else {}
-            shape = self._shapes[kind] = m.Shape(resources_of(job.shape), job.priority, labels)
+            shape = self._shapes[kind] = m.Shape(
+                resources_of(job.shape), job.priority, labels, preemption=self._ways
+            )
         return shape
 
     # --- the scheduler --------------------------------------------------------------------------
@@ -131,21 +146,33 @@ class Grid:
     def event(self, event: e.Event) -> None:
         """Give it to the scheduler, and its effects to whom they are for."""
         now = self.clock.now
+        self._thinks = True
         began = time.process_time()
         effects = self.state.handle(event, now)
         wake = self.state.next_wake(now)
         self.figures.thinking += time.process_time() - began
+        self._thinks = False
         self._do(effects, wake)
+
+    def collects(self, phase: str, _info: dict[str, int]) -> None:
+        """For ``gc.callbacks``: the collector begins or ends. What it takes counts as the
+        scheduler's where that had it begin, though it goes through the simulation's things too."""
+        if phase == "start":
+            self._collecting = time.process_time()
+        elif self._thinks:
+            self.figures.collecting += time.process_time() - self._collecting
 
     def _tick(self) -> None:
         now = self.clock.now
         if self._wake > now:
             return
         self._wake = math.inf
+        self._thinks = True
         began = time.process_time()
         effects = self.state.on_tick(now)
         wake = self.state.next_wake(now)
         passed = time.process_time() - began
+        self._thinks = False
         self.figures.thinking += passed
         self.figures.ticking += passed
         self._do(effects, wake)

@@ -36,16 +36,17 @@ MOST_SPARED = 10
 
 
 class Doubt:
-    """A lease whose link broke, and the calls that wait for the cause. ``charged``: the one whose
-    retries it cost."""
+    """A lease of the demand ``key`` whose link broke, and the calls that wait for the cause.
+    ``charged``: the one whose retries it cost."""
 
-    __slots__ = ("charged", "lease", "since", "tasks", "why")
+    __slots__ = ("charged", "key", "lease", "since", "tasks", "why")
 
     def __init__(
-        self, lease: str, since: float, tasks: list[Task], why: str, charged: Task | None
+        self, lease: Lease, since: float, tasks: list[Task], why: str, charged: Task | None
     ) -> None:
         self.charged = charged
-        self.lease = lease
+        self.key = lease.key
+        self.lease = lease.id
         self.since = since
         self.tasks = tasks
         self.why = why
@@ -76,7 +77,7 @@ class Doubts:
             task.attempt += 1
             task.peer = ""
             again.append(task)
-        self._doubts[lease.id] = Doubt(lease.id, now, doubtful, why, charged)
+        self._doubts[lease.id] = Doubt(lease, now, doubtful, why, charged)
         self._leases.requeue(self._leases.demands[lease.key], again, now)
 
     def lost(self, lease: str, death: Death, now: float) -> None:
@@ -85,7 +86,7 @@ class Doubts:
         if known is not None:
             peer = known.target.peer
             if death.cause == "requeued":
-                self._run_again(known, now)
+                self._run_again(known.key, self._leases.remove(known), now)
             elif death.cause == "preempted":
                 for task in self._leases.remove(known):
                     self._endings.fail(task, Preempted(f"{task.name} was ended", death))
@@ -93,11 +94,10 @@ class Doubts:
                 self.broke(known, now)
             self._objects.effects.append(Hangup(peer))
             self._objects.on_neighbour_lost(peer)
-        self.resolve(lease, death)
+        self.resolve(lease, death, now)
 
-    def _run_again(self, lease: Lease, now: float) -> None:
-        """Its calls begin anew elsewhere, at no charge: their owner wanted it so."""
-        owed = self._leases.remove(lease)
+    def _run_again(self, key: str, owed: list[Task], now: float) -> None:
+        """These calls begin anew elsewhere, at no charge: their owner wanted it so."""
         for task in owed:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
@@ -105,9 +105,9 @@ class Doubts:
                 task.attempt += 1
                 task.peer = ""
         again = [task for task in owed if not task.cancelled]
-        self._leases.requeue(self._leases.demands[lease.key], again, now)
+        self._leases.requeue(self._leases.demands[key], again, now)
 
-    def resolve(self, lease: str, death: Death) -> None:
+    def resolve(self, lease: str, death: Death, now: float) -> None:
         """The cause is known, or nobody will tell it."""
         doubt = self._doubts.pop(lease, None)
         if doubt is None:
@@ -115,8 +115,16 @@ class Doubts:
         self._objects.effects.append(SendHub(ReturnLease(lease, dead=True)))
         if death.cause == "out_of_memory":
             self._spare(doubt.charged)
+        if death.cause == "requeued":
+            # The end that the hub ordered was seen before its word for it came.
+            if doubt.charged is not None:
+                doubt.charged.retries += 1
+            self._run_again(doubt.key, doubt.tasks, now)
+            return
         kind: type[PeerLost] = WorkerDied
-        if death.cause == "provider_lost":
+        if death.cause == "preempted":
+            kind = Preempted
+        elif death.cause == "provider_lost":
             kind = ProviderLost
         elif death.cause in MEMORY_CAUSES:
             kind = OutOfMemory
@@ -147,7 +155,8 @@ class Doubts:
         """Settle what nobody explained in time."""
         for doubt in list(self._doubts.values()):
             if now - doubt.since >= DOUBT:
-                self.resolve(doubt.lease, Death("link_lost", doubt.why or "no word from the hub"))
+                death = Death("link_lost", doubt.why or "no word from the hub")
+                self.resolve(doubt.lease, death, now)
 
     def next_wake(self) -> float | None:
         """When the oldest doubt is over."""

@@ -23,8 +23,8 @@ from guactors.looking import BRIEF, Seen, client_asker, look, stacks, summarize_
 from guactors.messages import Cell
 
 KNOWN = (
-    "tasks", "actors", "objects", "leases", "placement-groups", "workers", "sessions", "demand",
-    "reservations",
+    "tasks", "actors", "objects", "leases", "placement-groups", "providers", "workers", "sessions",
+    "demand", "reservations",
 )  # fmt: skip
 LIMIT = 100
 SUBJECTS = ("tasks",)
@@ -78,6 +78,8 @@ def _cell(name: str, value: Cell) -> str:
     if isinstance(value, int | float) and name.endswith("_time_ms"):
         moment = datetime.fromtimestamp(value / 1e3, UTC).astimezone()
         return moment.strftime("%H:%M:%S.%f")[:-3]
+    if name == "until" and isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC).astimezone().strftime("%a %d %b %H:%M")
     if name == "object_size" and isinstance(value, int):
         return size(value)
     return text_of(value)

@@ -28,6 +28,7 @@ _SIZES = ("memory", "disk")
 """Limits that are bytes."""
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
@@ -38,6 +39,15 @@ def parse_size(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is no size; write it like 512MiB or 4GB")
     number, unit, binary = match.groups()
     return int(float(number) * (_BINARY if binary else _UNITS)[unit.lower()])
+
+
+def parse_seconds(text: str, option: str) -> float:
+    """``30s``, ``15m``, ``1.5h`` or bare seconds. Raises typer.BadParameter that names
+    ``option``."""
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{option} {text!r} is no time; write it like 30s, 15m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2].lower()]
 
 
 def parse_limits(texts: list[str]) -> dict[str, float]:

@@ -18,6 +18,18 @@ import typer
 from msgspec.structs import replace
 
 from guactors.cli.console import fail, log_in_lines, note
+from guactors.cli.lending import (
+    Available,
+    BusyAfter,
+    BusyLoad,
+    Dwell,
+    IdleAfter,
+    IdleCommand,
+    IdleSource,
+    LeaveAfter,
+    WhenIdle,
+    lending,
+)
 from guactors.cli.network import (
     check_free,
     check_hub,
@@ -100,15 +112,28 @@ def hub(
             _forget()
 
 
+Hub = Annotated[
+    str,
+    typer.Option(
+        "--hub",
+        envvar="GU_ADDRESS",
+        help="gu://HOST:PORT?hub=..., or auto: the hub that this user runs on this machine.",
+    ),
+]
+Policy = Annotated[
+    Path | None,
+    typer.Option(
+        help="What may run here at most, besides the grants of the grid's owner.",
+        show_default="policy.json in the data directory, if it is there",
+    ),
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Keep trying if the hub does not answer at first.")
+]
+
+
 def provider(
-    hub: Annotated[
-        str,
-        typer.Option(
-            "--hub",
-            envvar="GU_ADDRESS",
-            help="gu://HOST:PORT?hub=..., or auto: the hub that this user runs on this machine.",
-        ),
-    ],
+    hub: Hub,
     name: Annotated[str | None, typer.Option(show_default="host name")] = None,
     cpus: Cpus = None,
     memory: Memory = None,
@@ -118,22 +143,28 @@ def provider(
     label: Labels = None,
     runtime: Runtimes = None,
     data: Data = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            help="What may run here at most, besides the grants of the grid's owner.",
-            show_default="policy.json in the data directory, if it is there",
-        ),
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Keep trying if the hub does not answer at first.")
-    ] = False,
+    policy: Policy = None,
+    available: Available = "",
+    when_idle: WhenIdle = False,
+    idle_source: IdleSource = "",
+    idle_command: IdleCommand = "",
+    idle_after: IdleAfter = None,
+    busy_after: BusyAfter = None,
+    busy_load: BusyLoad = None,
+    dwell: Dwell = None,
+    leave_after: LeaveAfter = None,
+    wait: Wait = False,
 ) -> None:
     """Offer this machine to a grid, in the foreground."""
     from guactors.provider_actor import run_provider_process
 
     log_in_lines()
     offer = offered(cpus, memory, gpus, resource, device, label, runtime)
+    lent = lending(
+        available, when_idle=when_idle, idle_source=idle_source, idle_command=idle_command,
+        idle_after=idle_after, busy_after=busy_after, busy_load=busy_load, dwell=dwell,
+        leave_after=leave_after,
+    )  # fmt: skip
     name = name or socket.gethostname().split(".")[0]
     here = private_directory(data) if data else home()
     target = provider_address(hub, name, here)
@@ -149,6 +180,7 @@ def provider(
             devices=offer.devices,
             runtimes=offer.runtimes,
             patient=wait,
+            lending=lent,
         )
         run_provider_process(config, _provider_report(config.name, target.shown))
 

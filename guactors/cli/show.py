@@ -103,7 +103,7 @@ def _row(peer: PeerInfo) -> tuple[object, ...]:
     return (
         peer.name or "-",
         peer.role,
-        peer.state,
+        "not lent" if peer.state == "up" and not peer.availability.lent else peer.state,
         f"{free.get('CPU', 0):g}/{total.get('CPU', 0):g}" if provider else "-",
         f"{size(free.get('memory', 0))}" if provider else "-",
         peer.workers if provider else "-",

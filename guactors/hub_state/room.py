@@ -37,7 +37,7 @@ _CALLER_WORDS = (
 )  # fmt: skip
 _PROVIDER_WORDS = (
     m.LeaseStarted, m.LeaseEnded, m.WorkerBlocked, m.WorkerResumed, m.ActorStarted, m.ActorEnded,
-    m.Suspended, m.Resumed,
+    m.Suspended, m.Resumed, m.AvailabilityIs,
     m.KeepGroups,
 )  # fmt: skip
 

@@ -18,12 +18,15 @@ StartActor they mean. What they said is held against it for five seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from msgspec.structs import replace
 
 from guactors import messages as m
 from guactors.accelerators import devices_of
 from guactors.config import Identity, ProviderConfig
 from guactors.errors import Death
+from guactors.idle.base import Reading
 from guactors.provider_state import inventory
 from guactors.provider_state.devices import DeviceBook
 from guactors.provider_state.effects import (
@@ -31,7 +34,6 @@ from guactors.provider_state.effects import (
     Effect,
     GiveUp,
     Note,
-    Ready,
     SendHub,
     SendWorker,
     StartWorker,
@@ -39,6 +41,7 @@ from guactors.provider_state.effects import (
 from guactors.provider_state.envs import Envs
 from guactors.provider_state.hub_line import HubLine
 from guactors.provider_state.kept_groups import KeptGroups
+from guactors.provider_state.lender import Lender
 from guactors.provider_state.lookout import Lookout
 from guactors.provider_state.memory_watch import Memory, MemoryWatch
 from guactors.provider_state.orders import Orders
@@ -46,6 +49,7 @@ from guactors.provider_state.permits import Permits
 from guactors.provider_state.pool import Pool
 from guactors.provider_state.printing import pass_on
 from guactors.provider_state.proof import Prover
+from guactors.provider_state.readiness import Readiness
 from guactors.provider_state.review import Review
 from guactors.provider_state.shelf import ImageFacts, Shelf
 from guactors.provider_state.watch import Watch
@@ -61,9 +65,6 @@ from guactors.provider_state.workers import (
 
 IDLE_PATIENCE = 5.0
 """Seconds an idle worker has to end by itself when it is let go."""
-HOPELESS = 3
-"""So many failed starts before the first good one, and the provider gives up."""
-
 
 KeyPair = Callable[[], tuple[str, str]]
 """Makes a CURVE pair: public and secret, z85."""
@@ -112,13 +113,15 @@ class ProviderCore:
         self._new_keypair = new_keypair
         self._info = m.MachineInfo()
         self._groups = KeptGroups()
-        self._ready_told = self._worker_was_ready = self._stopping = False
+        self._readiness = Readiness(self._pool, self._line, warm=bool(config.warm))
+        self._lender = Lender(config.lending, self._line, self._orders.standstill, wall)
+        self._stopping = False
 
     # --- the provider itself --------------------------------------------------------------------
 
     def start(self, now: float) -> list[Effect]:
         """The first effects of all: the warm workers, and the dial."""
-        return [*self._settle(now), *self._line.dial()]
+        return [*self._lender.tick(now), *self._settle(now), *self._line.dial()]
 
     def stop(self, now: float) -> list[Effect]:
         """The provider ends: say goodbye. The shell kills all workers after this."""
@@ -140,7 +143,7 @@ class ProviderCore:
             self.config.labels,
             inventory.lease_reports(self._pool),
             self._orders.actor_reports(),
-            self._info,
+            replace(self._info, availability=self._lender.word(now)),
             self.config.runtimes,
         )
         blocked = inventory.blocked_leases(self._pool)
@@ -228,8 +231,9 @@ class ProviderCore:
         expelled = self._binder.expel(message.transports)
         return expelled + self._review.revoked(changed, message.running, now)
 
-    def on_sample(self, info: m.MachineInfo) -> list[Effect]:
+    def on_sample(self, info: m.MachineInfo, now: float) -> list[Effect]:
         """The figures that TakeSample asked for."""
+        info = replace(info, availability=self._lender.word(now))
         return self._line.on_sample(m.Sample(info, len(self._pool.workers)))
 
     # --- workers --------------------------------------------------------------------------------
@@ -305,7 +309,7 @@ class ProviderCore:
         worker.endpoints = endpoints
         if isinstance(worker.state, Starting) and worker.ending is None:
             self._pool.ready(worker, now)
-            self._worker_was_ready = True
+            self._readiness.worker_was_ready = True
 
     def on_output(
         self, worker: str, stream: int, name: str, lines: tuple[str, ...], dropped: int
@@ -364,6 +368,10 @@ class ProviderCore:
         """What MeasureMemory asked for."""
         return self._memory.on_memory(memory, now) + self._settle(now)
 
+    def on_readings(self, readings: Mapping[str, Reading], now: float) -> list[Effect]:
+        """What ReadIdle asked for, by source."""
+        return self._lender.on_readings(readings, now) + self._settle(now)
+
     # --- time -----------------------------------------------------------------------------------
 
     def on_tick(self, now: float) -> list[Effect]:
@@ -374,13 +382,14 @@ class ProviderCore:
         effects += self._review.tick(now)
         effects += self._lookout.tick(now)
         effects += self._orders.standstill.tick(now)
+        effects += self._lender.tick(now)
         return effects + self._settle(now)
 
     def next_wake(self, now: float) -> float | None:
         """When to call on_tick at the latest, if no other event comes before."""
         parts = (
             self._line, self._pool, self._watch, self._orders.gate, self._review, self._envs,
-            self._memory, self._lookout, self._orders.standstill,
+            self._memory, self._lookout, self._orders.standstill, self._lender,
         )  # fmt: skip
         times = [time for part in parts if (time := part.next_wake(now)) is not None]
         return min(times, default=None)
@@ -390,6 +399,8 @@ class ProviderCore:
         if self._stopping:
             return []
         effects = [] if self._line.up else self._orders.give_back(now)
+        if why := self._lender.why_not:
+            effects += self._orders.turn_away(why, now)
         effects += self._orders.admit(now)
         effects += self._binder.serve(now)
         for worker in self._pool.surplus(now):
@@ -397,7 +408,7 @@ class ProviderCore:
         effects += [self._start(worker) for worker in self._pool.to_start(now)]
         envs = self._envs
         effects += envs.surplus(self._orders.used_parts(), now) if envs.crowded(now) else []
-        return effects + self._readiness()
+        return effects + self._readiness.tell(self._orders.last_failure)
 
     def _start(self, worker: str) -> StartWorker:
         known = self._pool.workers[worker]
@@ -406,18 +417,6 @@ class ProviderCore:
         identity = Identity(*self._new_keypair())
         known.transport = identity.client_public
         return StartWorker(worker, identity, known.python)
-
-    def _readiness(self) -> list[Effect]:
-        """Once: that we serve, or that no worker of ours ever comes up."""
-        if self._ready_told:
-            return []
-        if not self._worker_was_ready and self._pool.failures >= HOPELESS:
-            self._ready_told = True
-            return [GiveUp("WorkerDied", f"no worker comes up: {self._orders.last_failure}")]
-        if not self._line.welcome or (self.config.warm and not self._worker_was_ready):
-            return []
-        self._ready_told = True
-        return [Ready()]
 
     def check(self) -> None:
         """Raise InternalError if the state contradicts itself."""

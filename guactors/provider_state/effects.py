@@ -151,6 +151,10 @@ class TakeSample(Struct, frozen=True):
     """Measure the machine. Answered by on_sample."""
 
 
+class ReadIdle(Struct, frozen=True):
+    """Read the sources that say whether the machine is used. Answered by on_readings."""
+
+
 class Ready(Struct, frozen=True):
     """Once in life: the hub has welcomed us, and the first worker waits (or none is wanted)."""
 
@@ -172,5 +176,5 @@ class Note(Struct, frozen=True):
 Effect = (
     StartWorker | LimitWorker | KillWorker | HaltWorker | DropWorker | SendWorker
     | PrepareRoot | RemoveRoot | NeedImage | BuildPart | RemovePart | SendHub | Dial | DropHub
-    | TakeSample | TakeStack | Ready | GiveUp | MeasureMemory | Note
+    | TakeSample | TakeStack | ReadIdle | Ready | GiveUp | MeasureMemory | Note
 )  # fmt: skip

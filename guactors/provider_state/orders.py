@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
+from types import UnionType
 
 from msgspec.structs import replace
 
@@ -397,19 +398,27 @@ class Orders:
 
     def give_back(self, now: float) -> list[Effect]:
         """The line is down: leases that still wait for a worker are not ours any more."""
+        effects = self.standstill.alone(now)
+        return effects + self._give_back(StartLease, "link_lost", "it had no worker yet", now)
+
+    def turn_away(self, why: str, now: float) -> list[Effect]:
+        """The machine is not lent, ``why``: whatever still waits for a worker goes elsewhere."""
+        return self._give_back(StartLease | StartActor, "not_lent", why, now)
+
+    def _give_back(
+        self, kind: type[StartLease] | UnionType, cause: str, detail: str, now: float
+    ) -> list[Effect]:
         effects: list[Effect] = []
-        detail = "it had no worker yet"
         for order in self._unserved():
-            if isinstance(order, StartLease):
-                self._withdraw(order.lease)
-                effects += self.endings.refuse(order, "link_lost", detail, now)
+            if isinstance(order, kind):
+                self._withdraw(order_key(order))
+                effects += self.endings.refuse(order, cause, detail, now)
         for worker in list(self._pool.workers.values()):
             if not isinstance(worker.state, Preparing) or worker.ending is not None:
                 continue
-            order = worker.state.order
-            if isinstance(order, StartLease):
+            if isinstance(order := worker.state.order, kind):
                 effects += self._abandon(worker, "released", now)
-                effects += self.endings.refuse(order, "link_lost", detail, now)
+                effects += self.endings.refuse(order, cause, detail, now)
         return effects
 
     # --- inventory ------------------------------------------------------------------------------

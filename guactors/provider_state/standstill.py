@@ -12,6 +12,8 @@ and lives on.
 
 The last order for a lease or actor counts, and every answer tells its number. While the hub is away
 nobody could order one on; so one whose reason ends meanwhile goes on by itself.
+
+While the machine's owner has it back all stands still, and nothing goes on, whoever says so.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from guactors.provider_state.workers import Hosting, Job, Leased, Worker, order_
 
 PATIENCE: Final = 0.01
 """Seconds that a worker has to give back what it has not started."""
+OWNER: Final = "owner"
+"""The reason of what stands still because the machine is not lent."""
 INSTANCE_PATIENCE: Final = 10.0
 """Seconds that an instance has to stand still."""
 
@@ -57,6 +61,8 @@ class Standstill:
         self._pool = pool
         self._line = line
         self._still: dict[str, Still] = {}
+        self._closed = False
+        """The machine is not lent."""
         self.held: dict[str, Held] = {}
         """By lease or actor."""
         self.refused: list[tuple[str, str]] = []
@@ -110,8 +116,33 @@ class Standstill:
             return self._stop(key, still, now)
         return [SendWorker(worker.worker, Stand(number))]
 
+    def close(self, now: float) -> list[Effect]:
+        """The machine is not lent: all that runs stands still."""
+        self._closed = True
+        effects: list[Effect] = []
+        for key in list(self._pool.serving):
+            if key not in self._still:
+                effects += self.suspend(key, 0, now, reason=OWNER)
+        return effects
+
+    def open(self, now: float) -> list[Effect]:
+        """It is lent again; what stands still for its owner goes on when the hub says so, or where
+        that is away."""
+        self._closed = False
+        return self.alone(now)
+
+    def alone(self, now: float) -> list[Effect]:
+        """Where there is no hub to say so, what stood still for the owner goes on by itself."""
+        if self._line.up or self._closed:
+            return []
+        return self._release_for(OWNER, now)
+
     def resume(self, key: str, number: int, now: float) -> list[Effect]:
-        """It may run."""
+        """It may run, unless the machine has been taken back meanwhile; the hub will hear that."""
+        if self._closed and key in self._still:
+            self._still[key].reason = OWNER
+            self._no_longer_missing(key)
+            return []
         effects = self.release(key, now)
         self._no_longer_missing(key)
         return [*effects, *self._line.tell(Resumed(key, number), now)]
@@ -178,10 +209,18 @@ class Standstill:
         the hub cannot be asked."""
         self._still.pop(key, None)
         self._no_longer_missing(key)
+        if self._line.up:
+            return []
+        if self._closed:
+            for still in self._still.values():
+                still.reason = OWNER if still.reason == key else still.reason
+            return []
+        return self._release_for(key, now)
+
+    def _release_for(self, reason: str, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        if not self._line.up:
-            for other in [x for x, still in self._still.items() if still.reason == key]:
-                effects += self.release(other, now)
+        for key in [key for key, still in self._still.items() if still.reason == reason]:
+            effects += self.release(key, now)
         return effects
 
     def _no_longer_missing(self, key: str) -> None:

@@ -26,6 +26,7 @@ from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk, sees
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
+from guactors.scheduling.lease_rules import WITHOUT_FAULT
 from guactors.scheduling.placement import Slot, actor_need
 
 MOST_FAILURES = 3
@@ -40,8 +41,6 @@ FINAL_CAUSES = frozenset({
     "group_removed", "preempted",
 })  # fmt: skip
 """Ends after which there is no restart."""
-_NO_START = frozenset({"provider_lost", "link_lost", "not_displaced"})
-"""Ends before the beginning that are nobody's failure."""
 OVERTAKEN = 5.0
 """Seconds for which a kill waits for the creation that it overtook."""
 
@@ -126,6 +125,7 @@ class ActorRules:
         if record.stopping == "killed":
             return
         cause = record.stopping = "released" if message.released else "killed"
+        desk.seats.update(record)
         if not message.released:
             desk.actors.free_name(record)
         if record.slot is None:
@@ -219,6 +219,7 @@ class ActorRules:
             return
         record.number(message.incarnation)
         record.state, record.alive_since, record.death = "alive", now, None
+        desk.seats.update(record)
         record.worker, record.endpoints = message.worker, message.endpoints
         desk.tell_callers(record)
 
@@ -257,7 +258,7 @@ class ActorRules:
                 self.bury(record, death, error)
             else:
                 self._again(record, death, FIRST_PAUSE * 2 ** (record.failures - 1), now)
-        elif not was_alive and death.cause in _NO_START and not final:
+        elif not was_alive and death.cause in WITHOUT_FAULT and not final:
             # It never ran to its owner's knowledge: moving it is no restart.
             self._again(record, death, 0.0, now)
         elif final or not self._may_restart(record):

@@ -34,7 +34,7 @@ Free = Callable[[Slot, str], int]
 
 def free_now(slot: Slot, name: str) -> int:
     """What is free."""
-    if not (slot.up and slot.offered):
+    if not (slot.up and slot.open):
         return -1
     return slot.pool.total.get(name, 0) - slot.pool.used.get(name, 0)
 

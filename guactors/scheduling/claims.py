@@ -69,6 +69,8 @@ class Claims:
     def _free_after(self, slot: Slot, name: str) -> int:
         """What would be free if all leases came back that may be asked for."""
         free = free_now(slot, name)
+        if slot.closed:
+            return free  # nothing that comes back there is for others
         for lease in self._recallable(slot):
             free += dict(lease.taken()).get(name, 0)
         return free

@@ -34,7 +34,9 @@ from guactors.scheduling.lines import Lines
 from guactors.scheduling.permission import Permission, who_of
 from guactors.scheduling.placement import Need, Slot, feasible
 from guactors.scheduling.resources import Units, yielded
-from guactors.scheduling.standing import Seats, StandingBook
+from guactors.scheduling.seats import Seats
+from guactors.scheduling.standing import StandingBook
+from guactors.scheduling.sums import check_sums
 from guactors.security.marks import Mark, actor_mark, no_mark
 from guactors.security.rights import Rights
 
@@ -133,7 +135,7 @@ class Desk:
         self.seats = Seats()
         self.denied: dict[str, None] = {}
         """Actors this hub never met, whose owners take them for dead: they must not come back."""
-        self.index = Index(self.slots, self.permission.permits)
+        self.index = Index(self.slots, self.permission.permits, self.standing)
         self.lines = Lines(self.demands, self.index, self.standing)
         self.coming: dict[str, Slot] = {}
         """Providers whose Offer is awaited."""
@@ -198,9 +200,15 @@ class Desk:
     def inventory_changed(self, slot: Slot) -> None:
         """A provider came, went, or has other resources: some may fit elsewhere now."""
         self.index.changed(slot)
+        self.seats.eased(slot)
         self.lines.try_again()
         self.groups.look_again()
         self.demands.stir(*(bundle.group.id for bundle in slot.bundles))
+
+    def giving_way(self, need: Need, priority: int, most: int) -> list[Slot]:
+        """Providers where work of this priority, and what is below it, may give way for the need;
+        where there are more than ``most``, others each time."""
+        return self.seats.some(self.index.kind(need, self.now), priority, most)
 
     def rights_changed(self, who: str) -> None:
         """A principal may use other providers now."""
@@ -228,8 +236,14 @@ class Desk:
     def _unseated(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
         self.seats.remove(tenant)
         if tenant.suspension is not None:
-            self.standing.discard(slot.peer, tenant)
+            self.end_standing(tenant, slot)
             self.pause_demands(tenant.worker, False)
+
+    def end_standing(self, tenant: Lease | ActorRecord, slot: Slot) -> None:
+        """It stands still no longer: what was kept for it there is free for others."""
+        self.standing.discard(slot.peer, tenant)
+        self.roomier[slot.peer] = slot
+        self.index.eased(slot)
 
     def pause_demands(self, worker: str, paused: bool) -> None:
         """What stands still could not use a lease, and could not give it back."""
@@ -243,7 +257,7 @@ class Desk:
         if lease.bundle is not None:
             lease.bundle.leases.add(lease.id)
         self.take(lease.slot, lease.taken(), lease.bundle)
-        self.seats.add(lease)
+        self.seats.update(lease)
         self.permission.take(lease.need)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
         demand = self.demands.find(lease.caller, lease.key)
@@ -288,6 +302,7 @@ class Desk:
         else:
             self.take(lease.slot, units, lease.bundle)
             (lease.bundle or lease.slot).forced = True
+        self.seats.update(lease)
         self.demands.set_held(lease.caller, self.leases.held(lease.caller))
 
     @staticmethod
@@ -310,6 +325,7 @@ class Desk:
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
         self.index.eased(slot)
+        self.seats.eased(slot)
 
     def _hold_less(self, need: Need) -> None:
         self.permission.give(need)
@@ -375,7 +391,7 @@ class Desk:
         if bundle is not None:
             bundle.actors.add(record.id)
         self.take(slot, record.taken(), bundle)
-        self.seats.add(record)
+        self.seats.update(record)
         self.permission.take(record.need)
 
     def unseat(self, record: ActorRecord) -> None:
@@ -407,28 +423,14 @@ class Desk:
         for slot in self.slots.values():
             leases = [self.leases.by_id[x] for x in slot.leases]
             actors = [self.actors.live[x] for x in slot.actors]
-            for pool, inside in ((slot.pool, None), *((b.pool, b) for b in slot.bundles)):
-                used: dict[str, int] = {}
-                holdings = [x.taken() for x in leases if x.bundle is inside]
-                holdings += [x.taken() for x in actors if x.bundle is inside]
-                if inside is None:
-                    holdings += [bundle.need.hold for bundle in slot.bundles]
-                for units in holdings:
-                    for name, amount in units:
-                        used[name] = used.get(name, 0) + amount
-                taken = {name: amount for name, amount in pool.used.items() if amount}
-                where = inside or slot
-                assert taken == used, f"{where!r} has {taken} taken, its holdings sum to {used}"
-            assert slot.forced or not slot.pool.overbooked(), f"{slot!r} was given too much"
+            check_sums(slot, [*leases, *actors])
             for bundle in slot.bundles:
-                assert bundle.slot is slot, f"{bundle} is not on {slot!r}"
                 assert self.groups.live.get(bundle.group.id) is bundle.group, f"{bundle} leaked"
-                assert bundle.forced or not bundle.pool.overbooked(), f"{bundle} holds too much"
         self.standing.check([*self.leases, *self.actors])
-        self.seats.check([*self.leases, *self.actors])
+        self.seats.check([*self.leases, *self.actors], self.index.kinds(self.now))
         for lease in self.leases:
             assert self.slots.get(lease.slot.peer) is lease.slot, (
-                f"{lease.id} is on a lost provider"
+                f"{lease.id}: its provider is lost"
             )
             demand = self.demands.find(lease.caller, lease.key)
             assert demand is None or lease.id in demand.held

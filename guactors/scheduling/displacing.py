@@ -16,7 +16,7 @@ whose deadline is the next, or that has stood longest, before the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import count
+from itertools import count, islice
 
 from guactors.messages import (
     DeathReport,
@@ -30,26 +30,21 @@ from guactors.messages import (
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.demand import Demand, Queue
 from guactors.scheduling.desk import Desk
+from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import (
-    GAP,
-    MODES,
-    SUSPEND,
-    Plan,
-    Victim,
-    clearing,
-    due,
-    make_plan,
-)
+from guactors.scheduling.preemption import GAP, Plan, Victim, clearing, due, make_plan
 from guactors.scheduling.resources import yielded
+from guactors.scheduling.seats import MODES, SUSPEND
 from guactors.scheduling.standing import Phase, Suspension, Tenant
 from guactors.scheduling.suspending import resume, suspend
 
 STEADY = 10.0
 """Seconds for which one that could not stand still is left alone."""
 MOST_AT_ONCE = 64
+FEW = 8
+"""Queues of one line that are tried again at a time."""
 LOOK_AGAIN = 0.1
 """Seconds for which a queue for which nobody could give way is not tried again."""
 MOST_IN_VAIN = 32
@@ -66,6 +61,10 @@ class Displacing:
         self._numbers = count(1)
         self._vain_since = -LOOK_AGAIN
         self._vain = 0
+        self._seen = -1
+        """How many changes of the seats the last retry had heard of."""
+        self._hopeful = False
+        """Whether somebody may still give way for one of those that wait."""
 
     # --- making room ----------------------------------------------------------------------------
 
@@ -79,7 +78,7 @@ class Displacing:
             need = queue.need
             if self._vain >= MOST_IN_VAIN or not desk.seats.levels(need.priority - GAP):
                 break
-            if now < queue.spared_until:
+            if now < queue.spared_until or not self._hope(need):
                 continue
             for _ in range(min(queue.waiting, MOST_AT_ONCE)):
                 if not desk.permission.within_quota(need, now):
@@ -88,6 +87,7 @@ class Displacing:
                 plan = make_plan(desk, need, now, caller=demand.caller)
                 if plan is None:
                     self._vain += 1
+                    self._hopeful = True
                     queue.spared_until = now + LOOK_AGAIN
                     break
                 self._displace(demand, plan, now)
@@ -95,6 +95,25 @@ class Displacing:
                 if not queue.waiting:
                     break
         return displaced
+
+    def _hope(self, need: Need) -> bool:
+        """Whether somebody may give way for it; if not, that is news of the seats to tell."""
+        desk, most = self._desk, need.priority - GAP
+        return not need.wish.group and desk.seats.hope(desk.index.kind(need, desk.now), most)
+
+    def retry(self) -> list[Queue]:
+        """Queues for which somebody may give way by now, some of each line."""
+        desk, found = self._desk, list[Queue]()
+        seats = desk.seats
+        if seats.changes == self._seen and not self._hopeful:
+            return found
+        self._seen = seats.changes
+        lowest = seats.lowest()
+        for line in desk.lines.down_to(lowest + GAP) if lowest is not None else ():
+            if seats.hope(line.kind, line.priority - GAP):
+                found += islice(line.queues, FEW)
+        self._hopeful = bool(found)
+        return found
 
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
         priority = demand.need.priority
@@ -106,7 +125,7 @@ class Displacing:
                 suspend(self._desk, victim, Suspension(number, "", priority, now))
                 self._look_later(victim, number, now)
             else:
-                self._end(victim, mode, priority, now)
+                self.end(victim, mode, f"it gave way to work of priority {priority}", now)
         rules = self._actors if demand.is_actor else self._leases
         winner = rules.start(demand, plan.slot, now, displaces=displaces)
         for victim, *_ in plan.victims:
@@ -125,6 +144,8 @@ class Displacing:
         to give way: such work has lost what protected it."""
         desk = self._desk
         for tenant in sorted(desk.standing.on(slot.peer), key=lambda x: -x.need.priority):
+            if tenant.bundle is not None or not slot.open:
+                continue
             need = tenant.need._replace(hold=() if _blocked(tenant) else yielded(tenant.need.hold))
             if not slot.pool.fits(need.hold):
                 victims, missing = clearing(desk, slot, need, now)
@@ -143,13 +164,20 @@ class Displacing:
                 self._desk.say(slot.peer, Suspend(victim.id, number))
                 self._look_later(victim, number, now)
             else:
-                self._end(victim, mode, priority, now)
+                self.end(victim, mode, f"it gave way to work of priority {priority}", now)
 
-    def _end(self, tenant: Tenant, mode: str, priority: int, now: float) -> None:
+    def close(self, tenant: Tenant, slot: Slot, now: float) -> None:
+        """It stands still because its provider is not lent."""
+        number, priority = next(self._numbers), tenant.need.priority
+        why = slot.closed.reason if slot.closed is not None else ""
+        suspend(self._desk, tenant, Suspension(number, "", priority, now, closed=why))
+        self._desk.say(slot.peer, Suspend(tenant.id, number))
+        self._look_later(tenant, number, now)
+
+    def end(self, tenant: Tenant, mode: str, text: str, now: float) -> None:
         """It ends, and begins again elsewhere, or does not. The newcomer waits for its end."""
         again = mode == "requeue"
         cause = "requeued" if again else "preempted"
-        text = f"it gave way to work of priority {priority}"
         slot = tenant.slot
         death = DeathReport(cause, text, provider=slot.name if slot is not None else "")
         if isinstance(tenant, Lease):
@@ -172,7 +200,7 @@ class Displacing:
         later = modes[modes.index(SUSPEND) + 1 :] if SUSPEND in modes else ()
         mode = next((mode for mode in later if mode in MODES), "")
         if mode:
-            self._end(tenant, mode, found.priority, now)
+            self.end(tenant, mode, f"it stood still for too long, {found.reason}", now)
 
     # --- giving it back -------------------------------------------------------------------------
 
@@ -180,7 +208,7 @@ class Displacing:
         """By priority, what stands still on these providers."""
         found: dict[int, list[Tenant]] = {}
         for slot in slots:
-            for tenant in self._desk.standing.on(slot.peer) if slot.up else ():
+            for tenant in self._desk.standing.on(slot.peer) if slot.up and slot.open else ():
                 found.setdefault(tenant.need.priority, []).append(tenant)
         return found
 
@@ -188,19 +216,20 @@ class Displacing:
         """Let go on those that find room again, the next to be due and then the longest suspended
         first; the providers on which some do."""
         found: list[Slot] = []
-        kept: dict[Slot, list[Need]] = {}
+        kept: dict[Slot | Bundle, list[Need]] = {}
         for tenant in sorted(tenants, key=lambda x: (due(self._desk, x), _since(x))):
             slot = tenant.slot
             if slot is None or tenant.suspension is None:
                 continue
             need = tenant.need
             units = yielded(need.hold) if not _blocked(tenant) else ()
-            closed = any(contends(other, need) for other in kept.get(slot, ())) if units else False
-            if slot.pool.fits(units) and not closed:
+            place = tenant.bundle or slot
+            closed = any(contends(other, need) for other in kept.get(place, ())) if units else False
+            if place.pool.fits(units) and not closed:
                 self._resume(tenant, slot, now)
                 found.append(slot)
             else:
-                kept.setdefault(slot, []).append(need._replace(hold=units))
+                kept.setdefault(place, []).append(need._replace(hold=units))
         return found
 
     def _resume(self, tenant: Tenant, slot: Slot, now: float) -> None:
@@ -227,7 +256,10 @@ class Displacing:
         if message.error:
             if found is not None and found.number == message.number:
                 tenant.steady = now + STEADY
-                self._resume(tenant, slot, now)
+                if slot.closed is None:
+                    self._resume(tenant, slot, now)
+                else:
+                    self._insist(tenant, message.number, now)
             return
         if found is None:
             self._unexpected(tenant, slot, message.number, now)
@@ -235,6 +267,16 @@ class Displacing:
         if found.number == message.number and found.phase is Phase.ASKED:
             found.phase = Phase.STILL
             self._tell(tenant, found)
+
+    def _insist(self, tenant: Tenant, number: int, now: float) -> None:
+        """Its machine is not lent, and it runs: it is asked to stand still until it does."""
+
+        def ask(_: float) -> None:
+            found, slot = tenant.suspension, tenant.slot
+            if slot is not None and found is not None and found.number == number:
+                self._desk.say(slot.peer, Suspend(tenant.id, number))
+
+        self._desk.agenda.put(now + STEADY, ask)
 
     def _unexpected(self, tenant: Tenant, slot: Slot, number: int, now: float) -> None:
         """Either our word to go on was lost, or it was suspended by an earlier hub."""
@@ -255,11 +297,11 @@ class Displacing:
         else:
             desk.tell_callers(tenant)
 
-    def offered(self, slot: Slot) -> None:
+    def offered(self, slot: Slot, *, lent: bool) -> None:
         """Its provider has told what runs there: what is to stand still is said again, for it may
-        not have heard."""
+        not have heard. Where the machine is ``lent``, what stood still for its owner goes on."""
         for tenant in self._desk.standing.on(slot.peer):
-            if tenant.suspension is not None:
+            if tenant.suspension is not None and not (lent and tenant.suspension.closed):
                 tenant.suspension.phase = Phase.ASKED
                 self._desk.say(slot.peer, Suspend(tenant.id, tenant.suspension.number))
 

@@ -17,7 +17,7 @@ from guactors.scheduling import placement
 from guactors.scheduling.demand import Demand
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
-from guactors.scheduling.lines import Keepers
+from guactors.scheduling.keepers import Keepers
 from guactors.scheduling.naming import named, names, time_text
 from guactors.scheduling.placement import Misfit, Need, Slot, choose, contends, misfit, written
 from guactors.scheduling.preemption import GAP, NEAR, Spared, Survey, since, survey
@@ -48,6 +48,8 @@ class Why(enum.StrEnum):
     """The provider does not answer at the moment."""
     JOINING = "joining"
     """The provider has not told yet what runs there."""
+    CLOSED = "closed"
+    """The machine's owner does not lend it now."""
     CALLER_STANDS = "caller_suspended"
     """Who asks stands still."""
     PREPARING = "preparing"
@@ -208,6 +210,8 @@ def _closed_to(desk: Desk, slot: Slot, question: Question, now: float) -> tuple[
         return Why.SILENT, "it does not answer at the moment"
     if not slot.offered:
         return Why.JOINING, "it has not told yet what runs there"
+    if slot.closed is not None:
+        return Why.CLOSED, f"its owner does not lend it now: {slot.closed.reason}"
     if question.hold_up is not None:
         return question.hold_up
     if not permission.within_quota(need, now):
@@ -389,8 +393,9 @@ def running(desk: Desk, viewer: Caller, tenant: Tenant, now: float) -> tuple[str
     found = tenant.suspension
     if found is not None:
         by = desk.tenant(found.by)
-        who = named(desk, viewer, by) if by is not None else f"work of priority {found.priority}"
-        return "suspended", f"{tenant.id} has stood still for {now - found.since:.1f} s for {who}"
+        why = f"for {named(desk, viewer, by)}" if by is not None else found.reason
+        text = f"{tenant.id} has stood still for {now - found.since:.1f} s"
+        return "suspended", f"{text}, {why}" if found.closed else f"{text} {why}"
     if not tenant.worker:
         return "starting", f"{tenant.id} starts there"
     return "running", f"{tenant.id} runs there, in {tenant.worker}"

@@ -12,126 +12,24 @@ reads what is new there when it is asked, so that needs nobody asks for cost not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from heapq import heapify, heappop, heappush, heapreplace
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 from guactors.scheduling.placement import PACKED, Need, Slot, choose, feasible, tier
+from guactors.scheduling.ranking import Log, Rank, Ranking, Shut
 from guactors.scheduling.resources import LIGHT
 from guactors.scheduling.selectors import met
+from guactors.scheduling.standing import StandingBook
 
-Rank = tuple[float, ...]
-"""Its last element is the slot's order, so that no two slots have the same."""
-Shut = Callable[[Slot], bool]
+if TYPE_CHECKING:
+    from guactors.scheduling.levels import Level, Seen
 
 MOST_PLACES = 2_000_000
 """Candidates, summed over all kinds, beyond which kinds that nobody waits for are forgotten."""
 MOST_APART = 10_000
-FEW = 8
 RECHECK = 60.0
 """Seconds after which the rights of those that may not do everything are asked again: grants begin
 and end."""
-
-
-class Log:
-    """What happened to which slot, read by many, each from where it stopped."""
-
-    __slots__ = ("_base", "_lines")
-
-    def __init__(self) -> None:
-        self._base = 0
-        self._lines: list[Slot] = []
-
-    @property
-    def end(self) -> int:
-        """The number of the next line."""
-        return self._base + len(self._lines)
-
-    def put(self, slot: Slot, most: int) -> None:
-        """A line more; of the oldest beyond ``most`` half are thrown away."""
-        self._lines.append(slot)
-        if len(self._lines) > most:
-            cut = len(self._lines) // 2
-            del self._lines[:cut]
-            self._base += cut
-
-    def since(self, line: int) -> Iterable[Slot] | None:
-        """From that line on; None if that is thrown away."""
-        if line < self._base:
-            return None
-        fresh = self._lines[line - self._base :]
-        return fresh if len(fresh) < 2 else dict.fromkeys(fresh)
-
-
-class Ranking:
-    """Slots in the order of ``rank``, which gives None to those that do not count now."""
-
-    __slots__ = ("_heap", "_queued", "_rank", "_seen", "_slots")
-
-    def __init__(self, rank: Callable[[Slot], Rank | None], slots: Mapping[int, Slot]) -> None:
-        self._rank = rank
-        self._slots = slots
-        self._heap: list[Rank] = []
-        self._queued: dict[float, Rank] = {}
-        """By the slot's order, its best entry in the heap: never worse than its true rank."""
-        self._seen = -1
-
-    def forget(self) -> None:
-        """Everything is to be ranked anew."""
-        self._seen = -1
-
-    def catch_up(self, log: Log, members: Collection[Slot]) -> None:
-        """Take in what the log says."""
-        if self._seen == log.end:
-            return
-        fresh = log.since(self._seen) if self._seen >= 0 else None
-        lag = log.end - self._seen
-        self._seen = log.end
-        if fresh is None or lag > len(members):
-            ranks = [rank for slot in members if (rank := self._rank(slot)) is not None]
-            heapify(ranks)
-            self._heap, self._queued = ranks, {rank[-1]: rank for rank in ranks}
-            return
-        for slot in fresh:
-            rank = self._rank(slot)
-            if rank is not None:
-                before = self._queued.get(rank[-1])
-                if before is None or rank < before:
-                    self._queued[rank[-1]] = rank
-                    heappush(self._heap, rank)
-
-    def early(self) -> Iterator[Slot]:
-        """Some of the first when it was last up to date, out of order."""
-        for entry in self._heap[:FEW]:
-            slot = self._slots.get(int(entry[-1]))
-            if slot is not None:
-                yield slot
-
-    def first(self, shut: Shut | None = None) -> Slot | None:
-        """The best of those that are not ``shut``."""
-        heap, queued, aside = self._heap, self._queued, []
-        found = None
-        while heap:
-            entry = heap[0]
-            order = entry[-1]
-            if queued.get(order) is not entry:
-                heappop(heap)
-                continue
-            slot = self._slots.get(int(order))
-            rank = None if slot is None else self._rank(slot)
-            if slot is None or rank is None:
-                heappop(heap)
-                del queued[order]
-            elif rank != entry:
-                queued[order] = rank
-                heapreplace(heap, rank)
-            elif shut is not None and shut(slot):
-                aside.append(heappop(heap))
-            else:
-                found = slot
-                break
-        for entry in aside:
-            heappush(heap, entry)
-        return found
 
 
 class Kind:
@@ -139,8 +37,8 @@ class Kind:
     one of them."""
 
     __slots__ = (
-        "_even", "_hold", "_plain", "homes", "idle", "made", "members", "names", "need", "roomy",
-        "seen", "spare", "witness",
+        "_even", "_hold", "_plain", "_slots", "beside", "epoch", "found", "homes", "idle", "made",
+        "members", "names", "need", "roomy", "seen", "seen_of", "spare", "witness",
     )  # fmt: skip
 
     def __init__(self, need: Need, slots: Mapping[int, Slot], now: float) -> None:
@@ -157,11 +55,20 @@ class Kind:
         """Nobody waits for it."""
         self.witness: Slot | None = None
         """The last known to be the nearest to having room."""
+        self.epoch = 0
+        """How often its candidates were others than the log of changes says."""
+        self.seen_of: dict[Level, Seen] = {}
+        """What it knows of who could give room to it, by force (``seats``) or not (``recall``)."""
         self._hold = need.hold
         self._even = need.wish.spread or not need.hold or need.hold[0][0] == LIGHT
         wish = need.wish
         self._plain = not (wish.soft or wish.fallback)
+        self._slots = slots
         self.roomy = Ranking(self.rank, slots)
+        self.found = Log()
+        """Which have got room."""
+        self.beside: dict[int, Ranking] = {}
+        """By priority, those with room that is not kept for something that stands still there."""
         self.spare = Ranking(self.nearness, slots)
 
     def admits(self, slot: Slot) -> bool:
@@ -172,9 +79,27 @@ class Kind:
         """Where it may go."""
         return self.homes or self.members
 
+    def roomy_beside(self, standing: StandingBook, priority: int) -> Ranking:
+        """Those with room for this priority, once :attr:`roomy` is up to date."""
+        if priority > standing.highest:
+            return self.roomy
+        found = self.beside.get(priority)
+        if found is None:
+            need = self.need._replace(priority=priority)
+
+            def rank(slot: Slot) -> Rank | None:
+                known = self.rank(slot)
+                return None if known is None or standing.keeps(slot.peer, need) else known
+
+            found = self.beside[priority] = Ranking(rank, self._slots)
+        found.catch_up(self.found, self.roomy)
+        return found
+
     def rank(self, slot: Slot) -> Rank | None:
         """As in ``choose``, for those without a preference of their own; None without room."""
-        if not (slot.up and slot.offered) or slot not in (self.homes or self.members):
+        if not (slot.up and slot.offered) or slot.closed:
+            return None
+        if slot not in (self.homes or self.members):
             return None
         total, used, load = slot.pool.total, slot.pool.used, 0.0
         for name, amount in self._hold:
@@ -195,7 +120,7 @@ class Kind:
 
     def nearness(self, slot: Slot) -> Rank | None:
         """How near it is to having room, the nearest first."""
-        if not slot.up or slot not in (self.homes or self.members):
+        if not slot.up or slot.closed or slot not in (self.homes or self.members):
             return None
         # As ``Pool.load_with``, of a pool that has some of everything: this is asked very often.
         total, used, load = slot.pool.total, slot.pool.used, 0.0
@@ -213,10 +138,14 @@ class Index:
     """Over ``slots``, which the desk owns. ``permits`` as in ``Permission``."""
 
     def __init__(
-        self, slots: Mapping[str, Slot], permits: Callable[[Need, Slot, float], bool]
+        self,
+        slots: Mapping[str, Slot],
+        permits: Callable[[Need, Slot, float], bool],
+        standing: StandingBook,
     ) -> None:
         self._slots = slots
         self._permits = permits
+        self._standing = standing
         self._by_order: dict[int, Slot] = {}
         self._by_name: dict[str, dict[Slot, None]] = {}
         self._named: dict[Slot, str] = {}
@@ -322,10 +251,8 @@ class Index:
         if fresh is None or (need.who and now - kind.made > RECHECK):
             kind.members.clear()
             kind.homes.clear()
-            kind.roomy.forget()
-            kind.spare.forget()
             kind.made = now
-            self.anew.append(kind)
+            self._anew(kind)
             fresh = self._slots.values()
             if need.provider:
                 fresh = list(self._by_name.get(need.provider, ()))
@@ -343,9 +270,15 @@ class Index:
             kind.homes.pop(slot, None)
         if homes and not kind.homes:
             # Those that were passed over for its sake are in no heap.
-            kind.roomy.forget()
-            kind.spare.forget()
-            self.anew.append(kind)
+            self._anew(kind)
+
+    def _anew(self, kind: Kind) -> None:
+        """All that is known of its candidates is void."""
+        kind.roomy.forget()
+        kind.spare.forget()
+        kind.beside.clear()
+        kind.epoch += 1
+        self.anew.append(kind)
 
     def candidates(self, need: Need, now: float) -> Collection[Slot]:
         """Providers that could meet the need if they were empty."""
@@ -355,10 +288,11 @@ class Index:
         self, need: Need, now: float, shut: Shut | None = None,
         prefer: Mapping[str, float] | None = None,
     ) -> Slot | None:  # fmt: skip
-        """What ``choose`` would take of the candidates, but those that are ``shut``."""
+        """What ``choose`` would take of the candidates, but those that are ``shut`` or kept for
+        something that stands still there."""
         kind = self.kind(need, now)
-        kind.roomy.catch_up(self._eased, kind.candidates())
-        first = kind.roomy.first(shut)
+        kind.roomy.catch_up(self._eased, kind.candidates(), kind.found)
+        first = kind.roomy_beside(self._standing, need.priority).first(shut)
         if not prefer or first is None:
             return first
         liked = [slot for peer in prefer if (slot := self._slots.get(peer)) is not None]
@@ -387,6 +321,10 @@ class Index:
                 return False
         return self.nearest(kind) is slot
 
+    def kinds(self, now: float) -> list[Kind]:
+        """All that are known, up to date."""
+        return [self.refreshed(kind, now) for kind in self._kinds.values()]
+
     def check(self, now: float) -> None:
         """Every kind knows just the providers it should, and finds what a walk would find."""
         assert set(self._by_order.values()) == set(self._slots.values())
@@ -397,8 +335,9 @@ class Index:
             if not need.who:
                 could = [slot for slot in could if self._permits(need, slot, now)]
                 assert set(could) == kind.members.keys(), f"{need} has lost sight of providers"
-            there = [slot for slot in kind.candidates() if slot.up]
+            there = [slot for slot in kind.candidates() if slot.up and not slot.closed]
             near = min(there, key=lambda slot: kind.nearness(slot) or (), default=None)
             assert self.nearest(kind) is near, f"{self.nearest(kind)!r} is not {near!r}"
-            walked = choose(kind.candidates(), need)
+            keeps = self._standing.keeps
+            walked = choose([x for x in kind.candidates() if not keeps(x.peer, need)], need)
             assert self.choose(need, now) is walked, f"{need} should have {walked!r}"

@@ -37,6 +37,8 @@ MOST_SHAPES = 512
 """Different kinds of workers that one caller may ask for at a time: each round looks at all."""
 MOST_FAILURES = 3
 """Starts that may fail one after the other before the demand is refused."""
+WITHOUT_FAULT = frozenset({"link_lost", "provider_lost", "not_displaced", "not_lent"})
+"""Ends before the beginning that are nobody's failure."""
 FIRST_PAUSE = 0.1
 """Seconds before the second start; doubled with each failure."""
 SETUP_FAILED = "RuntimeEnvSetupError"
@@ -206,6 +208,7 @@ class LeaseRules:
         """Hand it to its caller."""
         desk = self._desk
         lease.state, lease.since = LeaseState.GRANTED, now
+        desk.seats.update(lease)
         lease.caller_epoch = desk.callers[lease.caller].epoch
         desk.say(
             lease.caller,
@@ -230,7 +233,7 @@ class LeaseRules:
         desk = self._desk
         desk.drop_lease(lease)
         demand = desk.demands.find(lease.caller, lease.key)
-        if demand is None or death.cause in ("link_lost", "provider_lost", "not_displaced"):
+        if demand is None or death.cause in WITHOUT_FAULT:
             return
         if death.cause == "refused":
             desk.refused_by(lease.slot, lease.need, death.detail)

@@ -12,14 +12,15 @@ somebody, once in a while, for they may be kept no longer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, ItemsView, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from itertools import count, islice
 
 from guactors.scheduling.demand import DemandBook, Queue
 from guactors.scheduling.heap import Heap, Turn
 from guactors.scheduling.index import Index, Kind
-from guactors.scheduling.placement import Need, Slot, choose, contends
+from guactors.scheduling.keepers import Keepers
+from guactors.scheduling.placement import Need, Slot, choose
 from guactors.scheduling.standing import StandingBook
 
 SLICE = 0.5
@@ -88,15 +89,24 @@ class Lines:
         self._index = index
         self.standing = standing
         self._lines: dict[Kind, dict[int, Line]] = {}
+        self._tops: dict[Kind, Line] = {}
+        """Of these, the highest."""
         self._line_of: dict[Queue, Line] = {}
-        self.refused: dict[Slot, None] = {}
-        """Providers with room that somebody did not get because they are kept for others."""
+        self._refused: dict[Kind | None, dict[Slot, None]] = {}
+        """Providers with room that somebody did not get because they are kept for others, by the
+        kind of these, None for placement groups."""
+        self._freed: dict[Slot, None] = {}
+        """Of these, those that are kept for them no longer."""
         self._again = False
         self._changes = -1
 
     def try_again(self) -> None:
         """What was refused may be kept no longer: the next round looks."""
-        self._again = bool(self.refused)
+        self._again = bool(self._refused)
+
+    def refuse(self, slot: Slot, keeper: Line | None) -> None:
+        """Somebody does not get it, because it is kept for those of this line, or for a group."""
+        self._refused.setdefault(None if keeper is None else keeper.kind, {})[slot] = None
 
     def _take_in(self, now: float) -> dict[Line, list[Queue]]:
         """Queues that came and went; returns those that were not tried yet, by line."""
@@ -154,6 +164,7 @@ class Lines:
         line = lines.get(priority)
         if line is None:
             line = lines[priority] = Line(kind, priority)
+            self._tops[kind] = lines[max(lines)]
         kind.idle = False
         self._line_of[queue] = line
         for other in line.queues if len(line.queues) == 1 else ():
@@ -168,29 +179,37 @@ class Lines:
         line.drop(queue)
         if line.queues:
             return
+        if self._tops[line.kind] is line:
+            # What was kept for it is free for others.
+            self._freed.update(self._refused.pop(line.kind, {}))
         lines = self._lines[line.kind]
         del lines[line.priority]
-        if not lines:
-            del self._lines[line.kind]
+        if lines:
+            self._tops[line.kind] = lines[max(lines)]
+        else:
+            del self._lines[line.kind], self._tops[line.kind]
             line.kind.idle = True
-        # What was kept for it is free for others.
-        self._again = self._again or bool(self.refused)
 
     def round(
-        self, roomier: Iterable[Slot], kept: Callable[[], list[tuple[Need, Slot]]], now: float
+        self, roomier: Collection[Slot], kept: Callable[[], list[tuple[Need, Slot]]], now: float
     ) -> Round | None:
         """All that is to be tried now; None if nothing is."""
+        if not (roomier or self._again or self._freed or self._news()):
+            return None
         fresh = self._take_in(now)
         news = dict.fromkeys(roomier)
+        news.update(self._freed)
+        self._freed.clear()
         if self._again:
-            news.update(self.refused)
-            self.refused.clear()
+            for refused in self._refused.values():
+                news.update(refused)
+            self._refused.clear()
             self._again = False
         if not self._lines or not (fresh or news):
             return None
         found: dict[Kind, list[Slot]] = {}
         for slot in news:
-            if not (slot.up and slot.offered):
+            if not (slot.up and slot.open):
                 continue
             fits = slot.pool.fits
             for kind in self._lines:
@@ -200,85 +219,49 @@ class Lines:
             return None
         return Round(self, self._index, found, kept(), now, fresh)
 
+    def _news(self) -> bool:
+        demands, index = self._demands, self._index
+        fresh = demands.fresh or demands.ended or index.anew
+        return bool(fresh) or self._changes != index.changes()
+
     def at(self, kind: Kind) -> Mapping[int, Line]:
         """The lines of a kind, by priority."""
         return self._lines.get(kind, {})
 
-    def every_kind(self) -> ItemsView[Kind, dict[int, Line]]:
-        """With its lines by priority."""
-        return self._lines.items()
+    def tops(self) -> ItemsView[Kind, Line]:
+        """By kind, its line of the highest priority."""
+        return self._tops.items()
 
     def every(self) -> Iterator[Queue]:
         """All that wait, the highest priority first."""
+        for line in self.down_to(-math.inf):
+            yield from line.queues
+
+    def down_to(self, least: float) -> Iterator[Line]:
+        """Those of this priority and above, the highest first."""
         levels: dict[int, list[Line]] = {}
         for lines in self._lines.values():
             for priority, line in lines.items():
-                levels.setdefault(priority, []).append(line)
+                if priority >= least:
+                    levels.setdefault(priority, []).append(line)
         for priority in sorted(levels, reverse=True):
-            for line in levels[priority]:
-                yield from line.queues
+            yield from levels[priority]
 
     def check(self, now: float) -> None:
         """Every queue is in its line, and none waits in vain."""
         demands = self._demands
         queues = {*demands.queues.values()}
+        refused = set(self._freed).union(*self._refused.values())
         assert queues - self._line_of.keys() <= {*demands.fresh.values()}, "a queue is in no line"
         assert self._line_of.keys() - queues <= {*demands.ended}, "a queue that ended has a line"
+        assert self._tops == {kind: lines[max(lines)] for kind, lines in self._lines.items()}
         for queue, line in self._line_of.items():
             assert queue in line.queues
             assert self._lines[line.kind][line.priority] is line
             if queue in queues and queue.need not in demands.fresh and not queue.need.who:
                 assert line.kind is self._index.kind(queue.need, now)
-                found = self._index.choose(queue.need, now, lambda slot: slot in self.refused)
+                found = self._index.choose(queue.need, now, refused.__contains__)
                 assert found is None, f"{found!r} has room for {queue.need}"
-
-
-class Keepers:
-    """Who keeps providers from others: ``kept`` as in Round; ``is_nearest`` as in Index."""
-
-    def __init__(
-        self,
-        lines: Lines,
-        kept: list[tuple[Need, Slot]],
-        now: float,
-        is_nearest: Callable[[Kind, Slot], bool],
-    ) -> None:
-        self._lines = lines
-        self._kept = kept
-        self._now = now
-        self._is_nearest = is_nearest
-        self._near: dict[tuple[Slot, Kind], bool] = {}
-        """Whether that provider is the one nearest to having room for that kind."""
-
-    def forget(self) -> None:
-        """Some provider has got less room."""
-        self._near.clear()
-
-    def of(self, slot: Slot, need: Need, names: frozenset[str], turn: Turn) -> int | None:
-        """The priority, the need's own at the least, for which the slot is kept from the need, that
-        asks for the resources ``names`` and has this turn; None if it is not."""
-        if any(s is slot and contends(n, need) for n, s in self._kept):
-            return need.priority
-        if self._lines.standing.keeps(slot.peer, need):
-            return need.priority
-        return self._waits(slot, need.priority, names, turn)
-
-    def _waits(self, slot: Slot, level: int, names: frozenset[str], turn: Turn) -> int | None:
-        """That of somebody who waits with a higher priority, or of an equal whose turn comes first
-        and who starves."""
-        near = self._near
-        for kind, lines in self._lines.every_kind():
-            if names.isdisjoint(kind.names):
-                continue
-            top = max(lines)
-            if top < level or (top == level and not lines[top].starves(turn, self._now)):
-                continue
-            found = near.get((slot, kind))
-            if found is None:
-                found = near[slot, kind] = self._is_nearest(kind, slot)
-            if found:
-                return top
-        return None
 
 
 class Round:
@@ -304,17 +287,20 @@ class Round:
 
     def levels(self) -> Iterator[Level]:
         """The highest priority first."""
-        last = math.inf
-        while True:
-            found = dict.fromkeys(line for line in self.fresh if line.priority < last)
-            for kind in self.news:
-                for priority, line in self._lines.at(kind).items():
-                    if priority < last:
-                        found[line] = None
-            if not found:
-                return
-            last = max(line.priority for line in found)
-            yield Level(self, [line for line in found if line.priority == last])
+        levels: dict[int, dict[Line, None]] = {}
+        for line in self.fresh:
+            levels.setdefault(line.priority, {})[line] = None
+        for kind in self.news:
+            for priority, line in self._lines.at(kind).items():
+                levels.setdefault(priority, {})[line] = None
+        for priority in sorted(levels, reverse=True):
+            lines = [line for line in levels[priority] if self.may_serve(line)]
+            if lines:
+                yield Level(self, lines)
+
+    def may_serve(self, line: Line) -> bool:
+        """Whether there may still be room for it, and somebody who wants it."""
+        return bool(line.queues) and (line in self.fresh or line.kind in self.news)
 
     def taken(self, slot: Slot) -> None:
         """It has got less room, and queues may have ended."""
@@ -332,10 +318,14 @@ class Round:
     ) -> Slot | None:
         """The provider for the queue's next."""
 
+        standing = self._lines.standing
+
         def shut(slot: Slot) -> bool:
+            if standing.keeps(slot.peer, queue.need):
+                return True  # that it is kept no longer will be news
             if self._keepers.of(slot, queue.need, line.kind.names, turn) is None:
                 return False
-            self._lines.refused[slot] = None
+            self._lines.refuse(slot, self._keepers.last(slot))
             return True
 
         news = self.news.get(line.kind, [])
@@ -361,8 +351,7 @@ class Level:
         """The queue whose turn it is, of those that may have room."""
         while self._heap:
             before, _, line = self._heap[0]
-            tries = self._tries
-            if not line.queues or not (line in tries.fresh or line.kind in tries.news):
+            if not self._tries.may_serve(line):
                 heappop(self._heap)
                 continue
             self._turn, queue = line.first()

@@ -1,4 +1,5 @@
-"""What the scheduler can tell to those who look inside: actors, leases, demand, placement groups.
+"""What the scheduler can tell to those who look inside: actors, leases, demand, placement groups,
+providers.
 
 Owns: the columns of these listings, and :data:`LISTINGS`, in which every listing of the scheduler
 has its line. Must never: change anything, or show a caller what is not its principal's.
@@ -26,7 +27,7 @@ from guactors.scheduling.foresight import EXPLANATIONS, Foresight
 from guactors.scheduling.groups import Group
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.naming import sees_peer
-from guactors.scheduling.placement import Need
+from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import LIGHT, STEP, Units
 
 ACTOR_COLUMNS: Final = (
@@ -48,6 +49,10 @@ GROUP_COLUMNS: Final = (
 RESERVATION_COLUMNS: Final = (
     "name", "state", "start", "end", "required_resources", "priority", "node_id", "provider",
     "labels", "leases", "actors", "owner", "allow",
+)  # fmt: skip
+PROVIDER_COLUMNS: Final = (
+    "node_id", "node_name", "state", "reason", "until", "leases", "actors", "suspended",
+    "resources", "labels",
 )  # fmt: skip
 MOST_TEXT: Final = 1000
 """Characters of a cell."""
@@ -84,10 +89,11 @@ class Listings:
         return replace(
             row,
             total=slot.pool.amounts(),
-            free=slot.pool.free() if slot.up else {},
+            free=slot.pool.free() if slot.up and not slot.closed else {},
             leases=len(slot.leases),
             actors=len(slot.actors),
             labels=slot.labels,
+            availability=slot.closed or m.Availability(until=slot.lent_until),
         )
 
     def answer(self, caller: Caller, message: m.Inquire | m.AskPlan) -> None:
@@ -251,12 +257,36 @@ def _reservation(group: Group, spec: m.ReservationSpec) -> Row:
     )
 
 
+def _providers(desk: Desk, _caller: Caller) -> Listing:
+    return Listing(PROVIDER_COLUMNS, [_provider(desk, slot) for slot in desk.slots.values()])
+
+
+def _provider(desk: Desk, slot: Slot) -> Row:
+    """``until`` in epoch seconds."""
+    closed = slot.closed
+    state = "JOINING" if not slot.offered else "LENT" if closed is None else "NOT_LENT"
+    until = slot.lent_until if closed is None else closed.until
+    return (
+        slot.peer,
+        slot.name,
+        state if slot.up else "SILENT",
+        closed.reason[:MOST_TEXT] if closed is not None else None,
+        until or None,
+        len(slot.leases),
+        len(slot.actors),
+        len(desk.standing.on(slot.peer)),
+        dict(slot.pool.amounts()),
+        dict(slot.labels),
+    )
+
+
 LISTINGS: Final[dict[str, Callable[[Desk, Caller], Listing]]] = {
     "actors": _actors,
     "demand": _demand,
     "leases": _leases,
     "placement-groups": _groups,
     "reservations": _reservations,
+    "providers": _providers,
 }
 """By name; a new listing of the scheduler is a line here."""
 NAMES: Final = LISTINGS.keys() | {EXPLANATIONS}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
-from guactors.messages import Limits, Placing, Shape
+from guactors.messages import Availability, Limits, Placing, Shape
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units, overlap, to_units
 from guactors.scheduling.selectors import Labels, in_order, met
 
@@ -127,6 +127,10 @@ class Slot:
     up: bool = True
     offered: bool = False
     """Its Offer on the present link has come: until then nobody knows what runs there."""
+    closed: Availability | None = None
+    """Its owner has the machine back: nothing new, and what is there stands still."""
+    lent_until: float = 0.0
+    """When its owner will have it back; epoch seconds, 0 where nobody knows."""
     forced: bool = False
     """More may be taken than there is: workers resumed, or the provider reported it so."""
     pool: Pool = field(default_factory=lambda: Pool({}))
@@ -145,6 +149,11 @@ class Slot:
             f"<Slot {self.peer} {self.name!r} {state} free={self.pool.free()} "
             f"leases={len(self.leases)} actors={len(self.actors)}>"
         )
+
+    @property
+    def open(self) -> bool:
+        """Whether something new may be put there, as far as its provider has said."""
+        return self.offered and self.closed is None
 
     @property
     def crowd(self) -> float:
@@ -209,7 +218,9 @@ def choose(
     wish = need.wish
     even = wish.spread or not need.hold or need.hold[0][0] == LIGHT
     for slot in candidates:
-        if not (slot.up and slot.offered) or slot.peer in closed or not slot.pool.fits(need.hold):
+        if not (slot.up and slot.offered) or slot.closed or slot.peer in closed:
+            continue
+        if not slot.pool.fits(need.hold):
             continue
         load = slot.pool.load_with(need.hold)
         rank: tuple[float, ...]

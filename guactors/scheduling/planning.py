@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from copy import copy
+from itertools import islice
 from typing import NamedTuple
 
 from guactors.scheduling import placement
@@ -15,10 +16,11 @@ from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.explaining import Kept, Miss, Question, misses
 from guactors.scheduling.heap import Turn
 from guactors.scheduling.index import Kind
+from guactors.scheduling.keepers import Keepers
 from guactors.scheduling.leases import Lease, LeaseState
-from guactors.scheduling.lines import Keepers
 from guactors.scheduling.placement import Need, Slot, choose
-from guactors.scheduling.preemption import SUSPEND, Plan, Victim, make_plan
+from guactors.scheduling.preemption import Plan, Victim, make_plan
+from guactors.scheduling.seats import SUSPEND
 from guactors.scheduling.standing import Suspension, Tenant
 
 
@@ -57,6 +59,12 @@ class Sketch(Desk):
             found = self._found[need] = {self._copies[slot]: None for slot in true}
         return found
 
+    def giving_way(self, need: Need, priority: int, most: int) -> list[Slot]:
+        """As of the true desk, by the room there is on the sketch."""
+        enough, hold = self.seats.enough, need.hold
+        there = (x for x in self.candidates(need) if enough(x, hold, priority))
+        return list(islice(there, most))
+
     def copied(self, kept: Kept) -> Kept:
         """With the copies of these providers."""
         return [(need, self._copies[slot]) for need, slot in kept if slot in self._copies]
@@ -65,7 +73,11 @@ class Sketch(Desk):
         """As in Index, by the room there is on the sketch."""
         if kind not in self._nearest:
             hold = kind.need.hold
-            there = [self._copies[x] for x in kind.candidates() if x in self._copies and x.up]
+            there = [
+                self._copies[x]
+                for x in kind.candidates()
+                if x in self._copies and x.up and not x.closed
+            ]
             self._nearest[kind] = min(
                 there, key=lambda one: (one.pool.load_with(hold), one.order), default=None
             )
@@ -87,6 +99,7 @@ class Sketch(Desk):
         """It has given way."""
         own = victim.tenant
         self._nearest.clear()
+        self.seats.spend(own, slot)
         if victim.mode != SUSPEND:
             slot.pool.give(own.taken())
             slot.leases.discard(own.id)

@@ -25,27 +25,23 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.desk import Desk
-from guactors.scheduling.leases import Lease, LeaseState
+from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot
 from guactors.scheduling.resources import yielded
+from guactors.scheduling.seats import DEFAULT, MODES, SUSPEND, runs
 from guactors.scheduling.standing import Tenant
-from guactors.security.words import GIVING_WAY
 
 GAP: Final = 10
 """A victim's priority is lower by so much at the least; below it priority orders, and no more."""
-SUSPEND: Final = "suspend"
-DEFAULT: Final = (SUSPEND,)
-"""What may be done with work whose owner said nothing."""
 NEAR: Final = 1.0
 """Seconds before its deadline from which work does not give way."""
 MOST_LOOKED: Final = 64
 """Providers that are looked at for each priority of victims."""
-MODES: Final = GIVING_WAY
 
 
 class Spared(enum.StrEnum):
@@ -114,15 +110,14 @@ class Survey(NamedTuple):
 
 def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan | None:
     """The best way to make room for the need, asked for by ``caller``; None where there is none.
-    Of very many providers some are looked at, others the next time."""
+    Of very many providers where somebody could, some are looked at, others the next time."""
     if need.wish.group:
         return None
-    there = desk.candidates(need)
     for priority in desk.seats.levels(need.priority - GAP):
         best: Plan | None = None
         best_rank: tuple[float, ...] = ()
-        for slot in desk.seats.some(priority, MOST_LOOKED):
-            if not (slot.up and slot.offered) or slot not in there:
+        for slot in desk.giving_way(need, priority, MOST_LOOKED):
+            if not (slot.up and slot.open):
                 continue
             victims = _victims(desk, slot, need, caller, priority, now)
             if victims:
@@ -160,7 +155,7 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
         return Spared.NEVER
     if tenant.bundle is not None:
         return Spared.GROUP
-    if not _runs(tenant):
+    if not runs(tenant):
         return Spared.IDLE
     if now < since(tenant) + own.min_runtime:
         return Spared.MIN_RUNTIME
@@ -181,47 +176,49 @@ def due(desk: Desk, tenant: Tenant) -> float:
     return found if found > desk.now else math.inf
 
 
-def _runs(tenant: Tenant) -> bool:
-    if isinstance(tenant, ActorRecord):
-        return tenant.state == "alive" and not tenant.stopping
-    return tenant.state is LeaseState.GRANTED and not tenant.blocked
-
-
 def _victims(
     desk: Desk, slot: Slot, need: Need, caller: str, most: int, now: float
 ) -> list[Victim]:
     """On this provider, of a priority up to ``most``: none where all that could give way would not
     be enough."""
-    found = survey(desk, slot, need, caller, now, most)
-    if not found.short or not found.enough:
+    short = _short(slot, need)
+    if not short:
         return []
-    return _needed(_choose(found.able, found.short), found.short)
+    allowed = _allowed(desk, slot, need, now)
+    able = []
+    for tenant in map(desk.tenant, desk.seats.on(slot, most)):
+        if tenant is not None and spared(desk, tenant, need, caller, now) is None:
+            victim = _as_victim(tenant, short, allowed)
+            if victim is not None:
+                able.append(victim._replace(due=due(desk, tenant)))
+    return _needed(_choose(able, short), short) if _enough(able, short) else []
+
+
+def _short(slot: Slot, need: Need) -> dict[str, int]:
+    """How much of what is missing there."""
+    total, used = slot.pool.total, slot.pool.used
+    left = ((name, amount - total.get(name, 0) + used.get(name, 0)) for name, amount in need.hold)
+    return {name: amount for name, amount in left if amount > 0}
+
+
+def _allowed(desk: Desk, slot: Slot, need: Need, now: float) -> Sequence[str]:
+    """The ways in which others may be pushed aside there."""
+    if not need.who:
+        return MODES
+    return [mode for mode in MODES if desk.permission.may_displace(need, slot, mode, now)]
 
 
 def survey(
-    desk: Desk,
-    slot: Slot,
-    need: Need,
-    caller: str,
-    now: float,
-    most: float = math.inf,
+    desk: Desk, slot: Slot, need: Need, caller: str, now: float,
     short: dict[str, int] | None = None,
-) -> Survey:
-    """Who on this provider, of a priority up to ``most``, could give way for the need, of which so
-    much is ``short`` there (without a word: what is not free)."""
-    if short is None:
-        pool = slot.pool
-        short = {
-            name: amount - pool.total.get(name, 0) + pool.used.get(name, 0)
-            for name, amount in need.hold
-        }
-    found = Survey({name: amount for name, amount in short.items() if amount > 0}, [], [])
+) -> Survey:  # fmt: skip
+    """Who on this provider could give way for the need, and why the others do not. ``short``: how
+    much is missing there; without a word what is not free."""
+    found = Survey(_short(slot, need) if short is None else short, [], [])
     if not found.short:
         return found
-    allowed = [mode for mode in MODES if desk.permission.may_displace(need, slot, mode, now)]
+    allowed = _allowed(desk, slot, need, now)
     for tenant in _tenants(desk, slot):
-        if tenant.need.priority > most:
-            continue
         why = spared(desk, tenant, need, caller, now)
         if why is None:
             victim = _as_victim(tenant, found.short, allowed)

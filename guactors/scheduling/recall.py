@@ -40,6 +40,8 @@ MOST_OF_ONE = 16
 """Leases of one caller that are looked at; the next time others are."""
 MOST_CHECKED = 256
 """Leases that are looked at for one victim."""
+MOST_OLD = 64
+"""Leases of which one may be old enough: of more one is taken to be."""
 MOST_EFFORT = 1000
 """Things that one look goes through; the next one goes on where it stopped."""
 
@@ -116,10 +118,10 @@ class Victims:
         demand = desk.demands.head(queue)
         callers = max(1, queue.callers())
         own = desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
-        if not self._hope(demand, need.priority, own + underway // callers):
+        there = desk.candidates(need)
+        if not self._hope(demand, there, need.priority, own + underway // callers):
             return
         levels = desk.leases.recallable.up_to(need.priority)
-        there = desk.candidates(need)
         if len(there) <= MOST_SIFTED:
             levels = _on(desk, there, need.priority)
             self._effort += sum(len(slot.leases) for slot in there)
@@ -153,20 +155,31 @@ class Victims:
                         return lease
         return None
 
-    def _hope(self, demand: Demand, priority: int, share: int) -> bool:
+    def _hope(self, demand: Demand, there: Collection[Slot], priority: int, share: int) -> bool:
         """Whether there may be a lease that could be asked back: most often it is known without
         a search that there is none."""
         recallable = self._desk.leases.recallable
-        lowest = recallable.lowest()
-        if lowest is None or lowest >= priority:
-            oldest = recallable.oldest(priority)
-            if oldest is None:
-                return False
-            if (share <= 0 or not demand.held) and oldest.since + SLICE <= self._now:
-                return True
-            own = self._desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
-            return own > len(demand.held) + 1 or self._most_spare(priority) > share + 1
-        return True
+        if recallable.below(priority) and self._below(demand.need):
+            return True
+        if not recallable.any_of(priority):
+            return False
+        if (share <= 0 or not demand.held) and self._old(demand.need, there):
+            return True
+        own = self._desk.leases.held(demand.caller) - self._going.get(demand.caller, 0)
+        return own > len(demand.held) + 1 or self._most_spare(priority) > share + 1
+
+    def _old(self, need: Need, there: Collection[Slot]) -> bool:
+        """Whether one of the same priority may be where the need may go for longer than a slice."""
+        oldest = self._desk.leases.recallable.oldest(need.priority, MOST_OLD + 1)
+        old = [lease.slot for lease in oldest if lease.since + SLICE <= self._now]
+        return len(old) > MOST_OLD or any(slot in there for slot in old)
+
+    def _below(self, need: Need) -> bool:
+        """Whether a lease of a lower priority may be where the need may go."""
+        if need.wish.group:
+            return True
+        kind = self._desk.index.kind(need, self._now)
+        return self._desk.leases.recallable.below_on(kind, need.priority)
 
     def _most_spare(self, priority: int) -> int:
         spare = self._spare.get(priority)
@@ -183,8 +196,11 @@ class Victims:
     def _sifted(self, levels: list[dict[str, Held]]) -> Iterator[str]:
         """Those that hold the most first; where there are many, some of the others in turn."""
         for caller in self._top:
-            self._effort += 1
-            yield caller
+            for held in levels:
+                if caller in held:
+                    self._effort += 1
+                    yield caller
+                    break
         if len(self._top) < MOST_SIFTED:
             return
         for held in levels:

@@ -6,11 +6,14 @@ Owns: these two indices. Must never: judge whether a lease may be asked back (``
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from guactors.scheduling.placement import Need
+from guactors.scheduling.levels import Level
+from guactors.scheduling.placement import Need, Slot
 
 if TYPE_CHECKING:
+    from guactors.scheduling.index import Kind
     from guactors.scheduling.leases import Lease
 
 K = TypeVar("K")
@@ -25,6 +28,8 @@ class Recallable:
         self._levels: dict[int, dict[str, Held]] = {}
         self._ages: dict[int, dict[str, Lease]] = {}
         """By priority, in the order they came."""
+        self._slots: dict[int, Level] = {}
+        """By priority, where they are."""
         self.recalled: dict[str, Lease] = {}
         """Those that were asked back and have not come yet."""
         self.going: dict[str, int] = {}
@@ -38,6 +43,7 @@ class Recallable:
         callers = self._levels.setdefault(lease.need.priority, {})
         callers.setdefault(lease.caller, {}).setdefault(lease.need, {})[lease.id] = lease
         self._ages.setdefault(lease.need.priority, {})[lease.id] = lease
+        self._slots.setdefault(lease.need.priority, Level()).put(lease.slot)
 
     def remove(self, lease: Lease) -> None:
         """It ended."""
@@ -75,6 +81,7 @@ class Recallable:
         need = lease.need
         callers, ages = self._levels[need.priority], self._ages[need.priority]
         del ages[lease.id]
+        self._slots[need.priority].drop(lease.slot)
         held = callers[lease.caller]
         own = held[need]
         del own[lease.id]
@@ -84,18 +91,28 @@ class Recallable:
                 del callers[lease.caller]
                 if not callers:
                     del self._levels[need.priority], self._ages[need.priority]
+                    del self._slots[need.priority]
 
     def up_to(self, priority: int) -> list[dict[str, Held]]:
         """By caller, those of each priority that is no higher, the lowest first."""
         return [self._levels[level] for level in sorted(self._levels) if level <= priority]
 
-    def lowest(self) -> int | None:
-        """The lowest priority that there is."""
-        return min(self._levels, default=None)
+    def below(self, priority: int) -> bool:
+        """Whether there is one of a lower priority."""
+        return min(self._levels, default=priority) < priority
 
-    def oldest(self, priority: int) -> Lease | None:
-        """The one of that priority that came first."""
-        return next(iter(self._ages.get(priority, {}).values()), None)
+    def below_on(self, kind: Kind, priority: int) -> bool:
+        """Whether there is one on a candidate of the kind, which is up to date."""
+        levels = (level for key, level in self._slots.items() if key < priority)
+        return any(level.some(kind, _any, 1) for level in levels)
+
+    def any_of(self, priority: int) -> bool:
+        """Whether there is one of that priority."""
+        return priority in self._ages
+
+    def oldest(self, priority: int, most: int) -> list[Lease]:
+        """Those of that priority that came first."""
+        return list(islice(self._ages.get(priority, {}).values(), most))
 
     def holders(self, priority: int) -> Collection[str]:
         """Whose they are."""
@@ -105,6 +122,10 @@ class Recallable:
         """How many were not asked back."""
         every = (held for callers in self._levels.values() for held in callers.values())
         return sum(len(own) for held in every for own in held.values())
+
+
+def _any(_slot: Slot) -> bool:
+    return True
 
 
 def count(counts: dict[K, int], key: K, by: int) -> None:

@@ -127,6 +127,7 @@ class Rejoin:
         self._desk.block_lease(lease, False)
         if lease.state is LeaseState.MISSING:
             lease.state = LeaseState.GRANTED
+            self._desk.seats.update(lease)
         elif lease.state is LeaseState.STARTING and report.endpoints:
             # Its LeaseStarted was lost with the link.
             lease.worker, lease.endpoints = report.worker, report.endpoints
@@ -147,6 +148,7 @@ class Rejoin:
             desk.drop_lease(lease)
         elif lease.state is not LeaseState.MISSING:
             lease.state = LeaseState.MISSING
+            desk.seats.update(lease)
             desk.agenda.put(now + AWAIT_DEATH, lambda _: self._missing(lease))
 
     def _missing(self, lease: Lease) -> None:
@@ -180,6 +182,7 @@ class Rejoin:
             return
         if report.endpoints and record.state != "alive":
             record.state, record.alive_since = "alive", now
+            desk.seats.update(record)
             record.worker, record.endpoints = report.worker, report.endpoints
             desk.tell_callers(record)
         if record.stopping:
@@ -232,6 +235,7 @@ class Rejoin:
         desk.unseat(record)
         desk.seat(record, slot)
         record.state = "pending" if record.state == "pending" else "restarting"
+        desk.seats.update(record)
         record.number(report.incarnation)
         return True
 
@@ -289,6 +293,7 @@ class Rejoin:
         lease.caller_epoch = caller.epoch
         if lease.state is LeaseState.UNCLAIMED:
             lease.state = LeaseState.GRANTED
+            self._desk.seats.update(lease)
             for demand in self._desk.demands.of_caller(caller.peer):
                 if not demand.is_actor and demand.need == lease.need:
                     lease.key = demand.key

@@ -181,7 +181,7 @@ class Reservations:
     def _best(self, need: Need, now: float) -> Slot | None:
         best: Slot | None = None
         best_rank: tuple[float, ...] = ()
-        able = (slot for slot in self._desk.candidates(need) if slot.up and slot.offered)
+        able = (slot for slot in self._desk.candidates(need) if slot.up and slot.open)
         for slot, _ in zip(able, range(MOST_COMPARED), strict=False):
             victims, missing = clearing(self._desk, slot, need, now)
             hold = dict(need.hold)
@@ -209,9 +209,9 @@ class Reservations:
         for bundle in group.bundles:
             slot = bundle.slot
             for lease in sorted(bundle.leases):
-                move_out(desk.leases.by_id[lease])
+                move_out(desk, desk.leases.by_id[lease])
             for actor in sorted(bundle.actors):
-                move_out(desk.actors.live[actor])
+                move_out(desk, desk.actors.live[actor])
             free_again(desk, bundle)
             if slot is not None:
                 self._displacing.reclaim(slot, now)

@@ -39,7 +39,7 @@ def seize(desk: Desk, bundle: Bundle, slot: Slot) -> None:
     slot.forced = slot.forced or slot.pool.overbooked()
 
 
-def move_out(thing: Lease | ActorRecord) -> None:
+def move_out(desk: Desk, thing: Lease | ActorRecord) -> None:
     """What runs in a bundle goes on beside it, on the same provider."""
     bundle = thing.bundle
     if bundle is None or bundle.slot is None:
@@ -48,6 +48,7 @@ def move_out(thing: Lease | ActorRecord) -> None:
     (bundle.leases if isinstance(thing, Lease) else bundle.actors).discard(thing.id)
     bundle.pool.give(units)
     thing.bundle = None
+    desk.seats.update(thing)
     bundle.slot.pool.take(units)
     bundle.slot.forced = bundle.slot.forced or bundle.slot.pool.overbooked()
 
@@ -60,6 +61,7 @@ def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
     units = thing.taken()
     desk.give(slot, units)
     thing.bundle = bundle
+    desk.seats.update(thing)
     bundle.pool.take(units)
     bundle.forced = bundle.forced or bundle.pool.overbooked()
     (bundle.leases if isinstance(thing, Lease) else bundle.actors).add(thing.id)

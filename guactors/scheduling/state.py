@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
 from guactors import messages as m
 from guactors.config import Timing
+from guactors.scheduling import closing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.claims import Claims
+from guactors.scheduling.closing import Closing
 from guactors.scheduling.demand import Queue
 from guactors.scheduling.desk import Caller, Desk, EndedSession
 from guactors.scheduling.displacing import Displacing
@@ -40,8 +41,6 @@ from guactors.scheduling.reservations import Reservations
 from guactors.security.marks import Mark, no_mark
 from guactors.security.rights import Rights
 
-MOST_TIGHT = 64
-"""Queues that are tried again now and then; with time others may be made to give way."""
 MOST_ENDED = 256
 """So many ended sessions are remembered, for providers that were away when they ended."""
 
@@ -74,6 +73,7 @@ class SchedulerState:
         self._reservations = Reservations(
             self.desk, self._groups, self._actors, self._displacing, reservations
         )
+        self._closing = Closing(self.desk, self._leases, self._actors, self._displacing)
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
@@ -112,7 +112,8 @@ class SchedulerState:
         """When something becomes due."""
         wake = self.desk.agenda.next()
         if self._wanting():
-            wake = self._look_at() if wake is None else min(wake, self._look_at())
+            look = self._look_at()
+            return look if wake is None or look < wake else wake
         return wake
 
     def _conclude(self, now: float) -> list[e.Effect]:
@@ -123,11 +124,13 @@ class SchedulerState:
         if self.desk.orphaned:
             self._groups.orphaned(now)
         tight = self._place(now)
-        if now >= self._look_at():
-            tight = list(islice(self.desk.lines.every(), MOST_TIGHT))
-        while self._displacing.look(tight, now):
+        due = now >= self._look_at()
+        if due:
+            tight += self._displacing.retry()
+        while tight and self._displacing.look(tight, now):
             tight = self._place(now)  # what gave way may have given more than was needed
-        self._recall(now)
+        if due and self._wanting():
+            self._recall(now)
         self._groups.conclude()
         out, self.desk.out = self.desk.out, []
         return out
@@ -135,6 +138,7 @@ class SchedulerState:
     def check(self) -> None:
         """Every invariant holds."""
         self.desk.check()
+        closing.check(self.desk)
 
     # --- placing --------------------------------------------------------------------------------
 
@@ -147,6 +151,8 @@ class SchedulerState:
             self._news = True
         roomier, desk.roomier = desk.roomier, {}
         tries = desk.lines.round(roomier.values(), self._claims.kept, now)
+        if tries is None and not roomier:
+            return tight
         stood = self._displacing.stood_on(roomier.values())
         back = sorted(stood)
         for level in tries.levels() if tries is not None else ():
@@ -179,8 +185,6 @@ class SchedulerState:
         return tight
 
     def _recall(self, now: float) -> None:
-        if now < self._look_at() or not self._wanting():
-            return
         self._looked, self._news = now, False
         self._claims.look(now)
         if now >= self._retried + LOOK_AGAIN:
@@ -277,9 +281,7 @@ class SchedulerState:
         slot = self.desk.slots.get(event.peer)
         if slot is not None:
             slot.up = True
-            self.desk.roomier[slot.peer] = slot
-            self.desk.index.eased(slot)
-            self.desk.demands.stir(*(bundle.group.id for bundle in slot.bundles))
+            closing.open_again(self.desk, slot)
 
     def _provider_left(self, event: e.ProviderLeft, now: float) -> None:
         slot = self.desk.slots.get(event.peer)
@@ -379,7 +381,11 @@ class SchedulerState:
         match message:
             case m.Offer():
                 self._rejoin.offer(slot, message, now)
-                self._displacing.offered(slot)
+                availability = message.info.availability
+                self._displacing.offered(slot, lent=availability.lent)
+                self._closing.told(slot, availability, now)
+            case m.AvailabilityIs(availability):
+                self._closing.told(slot, availability, now)
             case m.KeepGroups():
                 self._groups.kept_by(slot, message.groups, now)
             case m.LeaseStarted():

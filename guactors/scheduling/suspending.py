@@ -25,6 +25,7 @@ def suspend(desk: Desk, tenant: Tenant, suspension: Suspension) -> None:
         desk.idleness(tenant, was_idle)
     else:
         desk.give(slot, yielded(tenant.need.hold), tenant.bundle)
+    desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, True)
 
 
@@ -35,10 +36,11 @@ def resume(desk: Desk, tenant: Tenant) -> None:
         return
     was_idle = isinstance(tenant, Lease) and tenant.idle
     tenant.suspension = None
-    desk.standing.discard(slot.peer, tenant)
+    desk.end_standing(tenant, slot)
     if isinstance(tenant, Lease):
         desk.idleness(tenant, was_idle)
     else:
         desk.take(slot, yielded(tenant.need.hold), tenant.bundle)
         (tenant.bundle or slot).forced = True
+    desk.seats.update(tenant)
     desk.pause_demands(tenant.worker, False)

@@ -194,6 +194,38 @@ def _rests(path: Path) -> bool:
     return path.read_text() == before
 
 
+def test_a_victim_that_holds_a_lock_holds_it_as_it_stands(tmp_path: Path) -> None:
+    """Who needs it waits for its holder, as for any other; nothing is taken away from that."""
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "lock"
+    path.touch()
+
+    @gu.remote(num_cpus=2)
+    def holder() -> str:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            path.with_suffix(".held").touch()
+            while not path.with_suffix(".end").exists():
+                time.sleep(0.01)
+        return "released"
+
+    @gu.remote(priority=10)
+    def is_free() -> bool:
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    running = holder.remote()
+    until(path.with_suffix(".held").exists)
+    assert gu.get(is_free.remote(), timeout=WITHIN) is False
+    path.with_suffix(".end").touch()
+    assert gu.get(running, timeout=WITHIN) == "released"
+    assert gu.get(is_free.remote(), timeout=WITHIN) is True
+
+
 def test_an_actor_gives_way_and_its_calls_wait() -> None:
     @gu.remote(num_cpus=2)
     class Counter:

@@ -36,6 +36,7 @@ from guactors.provider_state import (
     Note,
     PrepareRoot,
     ProviderCore,
+    ReadIdle,
     RemoveRoot,
     SendHub,
     SendWorker,
@@ -82,6 +83,7 @@ class SimProvider:
         """Of which workers an image is unpacked, or being so."""
         self._world = world
         self._clock = world.clock
+        self.began = world.clock.now
         given = {} if world.keys is None else world.keys.provider(name)
         identity: Identity = given.get("identity", Identity())
         user = identity.client_public
@@ -95,6 +97,7 @@ class SimProvider:
             "",
             warm=warm,
             timing=world.timing,
+            lending=world.owners.lending(),
             **given,
         )
         hello = Hello(
@@ -238,13 +241,21 @@ class SimProvider:
                     self._hub = self.transport.dial(endpoint)
                 case DropHub():
                     self._drop_hub()
+                case ReadIdle():
+                    self._clock.after(0.001, self._read_idle)
                 case TakeSample():
-                    self._perform(self.core.on_sample(MachineInfo()))
+                    self._perform(self.core.on_sample(MachineInfo(), self._clock.now))
                 case GiveUp(kind, detail):
                     self._world.note(f"FAULT: {self.name} gives up: {kind} {detail}")
                     self._clock.after(0.0, self.kill)
                 case Note(_, text):
                     self._world.note(f"{self.name}: {text}")
+
+    def _read_idle(self) -> None:
+        if not self.transport.dead:
+            readings = self._world.owners.reading(self.name)
+            self._perform(self.core.on_readings(readings, self._clock.now))
+            self._settle()
 
     def _send_hub(self, message: Message) -> None:
         frame = encode(message)

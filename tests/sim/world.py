@@ -28,6 +28,7 @@ from tests.sim.keys import Keys
 from tests.sim.ledger import Ledger, Violation
 from tests.sim.memory import Memory
 from tests.sim.network import Network, SimListener, SimTransport
+from tests.sim.owners import Owners
 from tests.sim.provider import SimProvider
 from tests.sim.rest import leftovers, unrest
 from tests.sim.workload import Driver, Planner
@@ -68,6 +69,7 @@ class World:
         self.ledger = Ledger(self)
         self.memory = Memory(self.clock.after)
         self.keys = Keys(self) if keyed else None
+        self.owners = Owners(self)
         self.hub: SimHub | None = None
         self.reservations: list[ReservationSpec] = []
         """What the hub keeps for its successor."""
@@ -95,7 +97,8 @@ class World:
         if not self.peaceful and rng.random() < 0.1:
             self._failing_starts = 0.3
         self.start_hub()
-        for number in range(rng.randint(1, 1 + size)):
+        machines = rng.randint(1, 1 + size)
+        for number in range(machines):
             cpus, warm = rng.choice((1.0, 2.0, 2.0, 4.0)), rng.choice((0, 1, 1, 2))
             name = f"host{number}"
             self.later(rng.random() * 0.2, partial(self.add_provider, name, cpus, warm))
@@ -112,6 +115,8 @@ class World:
                 self.later(time, partial(fault, self))
         if self.keys is not None:
             self._last_fault = max(span, self.keys.plan(rng, span))
+        names = [f"host{number}" for number in range(machines)]
+        self._last_fault = max(self._last_fault, self.owners.plan(names, span))
 
     def _add_caller(self, plan: list[tuple[float, Callable[[Driver], None]]], number: int) -> None:
         peer, session = self.fresh("caller"), self.fresh("session")

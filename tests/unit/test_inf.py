@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from guactors.inf import TOPICS, facts
-from guactors.messages import MachineInfo
+from guactors.messages import Availability, MachineInfo
 
 MACHINE = MachineInfo(
     os_name="Linux",
@@ -39,5 +41,12 @@ def test_the_roadmaps_fields_are_there() -> None:
 
 def test_every_measured_figure_is_told() -> None:
     told = {str(value) for topic in TOPICS for value in facts(MACHINE, topic).values()}
-    measured = {str(getattr(MACHINE, name)) for name in MachineInfo.__struct_fields__}
-    assert measured <= told
+    names = set(MachineInfo.__struct_fields__) - {"availability"}
+    assert {str(getattr(MACHINE, name)) for name in names} <= told
+
+
+def test_whether_its_owner_lends_it() -> None:
+    assert facts(MACHINE, "availability") == {"lent": "yes", "reason": "", "until": 0.0}
+    word = Availability(False, "it is used", 2e9, 60.0)
+    told = facts(replace(MACHINE, availability=word), "availability")
+    assert told == {"lent": "no", "reason": "it is used", "until": 2e9}

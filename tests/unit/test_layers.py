@@ -23,7 +23,10 @@ PACKAGE = ROOT / "guactors"
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("accelerators", "group_sizes", "ids", "errors", "messages", "config", "payload"),
-    "ports": ("transport.base", "runtimes.base", "runtimes.workers", "store.base", "objects.base"),
+    "ports": (
+        "transport.base", "runtimes.base", "runtimes.workers", "store.base", "objects.base",
+        "idle.base",
+    ),
     "thinking": (
         "*_state", "*_core", "join", "scheduling", "scheduling.*", "caller", "caller.*",
         "provider_state.*", "hub_state", "hub_state.*", "gatekeeper_state", "gatekeeper_state.*",
@@ -42,13 +45,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "adapters": (
         "arrays", "enclosure", "enclosure.*", "transport", "transport.*", "runtimes", "runtimes.*",
         "home", "machine", "memory", "reservation_file", "values", "versions", "security.*",
-        "images.*", "store",
-        "store.*", "runtime_env.*", "objects", "objects.*",
+        "images.*", "store", "store.*", "runtime_env.*", "objects", "objects.*", "idle", "idle.*",
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "assigned", "context", "credentials", "embedding",
         "hub_keys", "env_client", "image_client", "looking", "provider_disk", "provider_envs",
-        "provider_fetch", "provider_images", "provider_leftovers", "provider_look",
+        "provider_fetch", "provider_idle", "provider_images", "provider_leftovers", "provider_look",
         "provider_policy", "grid_client", "grid_file", "hub_line", "hub_wire", "peer_links",
         "provider_crew", "provider_link", "pump",
         "refs", "remote_function", "session", "session_questions", "session_depots",

@@ -12,7 +12,7 @@ from benchmarks.lab.clock import Clock
 from benchmarks.lab.figures import Figures, quantile
 from benchmarks.lab.grid import Grid, Run
 from benchmarks.lab.workload import PRIORITIES, Job, jobs, machines
-from benchmarks.scheduler_lab import compare, replay, scale, table, told
+from benchmarks.scheduler_lab import compare, growth, replay, scale, table, told
 
 
 def test_time_goes_on_in_order() -> None:
@@ -74,7 +74,18 @@ def test_the_tables_can_be_written() -> None:
     assert table(runs).count("\n") == len(runs) + 1
 
 
-def test_what_waits_is_kept_up() -> None:
-    figures = scale(20, 100, 50, 1)
-    assert figures.decisions == 50
+@pytest.mark.parametrize("yields", [True, False])
+def test_what_waits_is_kept_up(yields: bool) -> None:
+    figures = scale(20, 100, 200, 1, yields=yields)
+    assert figures.decisions >= 200
     assert figures.rate() > 0
+    assert (figures.preemptions > 0) == yields
+
+
+def test_growth_is_measured_by_the_logarithm() -> None:
+    def row(providers: int, waiting: int, cost: float) -> dict[str, float]:
+        return {"providers": providers, "waiting": waiting, "microseconds": cost}
+
+    rows = [row(10, 10, 1.0), row(10, 100, 2.0), row(10, 1000, 6.0), row(100, 10, 1.0)]
+    found = [(growth(one, rows, "providers"), growth(one, rows, "waiting")) for one in rows]
+    assert found == [("-", "-"), ("-", "1.00"), ("-", "2.00"), ("0.50", "-")]

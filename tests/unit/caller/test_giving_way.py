@@ -110,6 +110,28 @@ def test_what_is_to_begin_anew_does_so_at_no_charge() -> None:
     assert bench.data(id) == b"v"
 
 
+@pytest.mark.parametrize("retries", [0, 2])
+def test_the_end_of_its_worker_may_be_seen_first(retries: int) -> None:
+    bench = Bench()
+    id = bench.call(retries=retries)
+    bench.grant()
+    bench.lose("w-1")
+    lose(bench, "requeued")
+    bench.hub(m.LeaseGranted(KEY, "l-2", "w-2", "p-2", endpoints("w-2")))
+    assert bench.calls("w-2") == [id]
+    entry = bench.core.objects.entries[id]
+    assert entry.task is not None and entry.task.retries == retries, "no retry is charged"
+
+
+def test_it_is_told_though_the_end_of_its_worker_was_seen_first() -> None:
+    bench = Bench()
+    id = bench.call(retries=0)
+    bench.grant()
+    bench.lose("w-1")
+    lose(bench, "preempted")
+    assert isinstance(bench.failure(id), Preempted)
+
+
 def test_what_was_cancelled_does_not_begin_anew() -> None:
     bench = Bench()
     id = bench.call()

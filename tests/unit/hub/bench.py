@@ -100,6 +100,7 @@ class Bench:
         labels: dict[str, str] | None = None,
         leases: list[m.LeaseReport] | None = None,
         actors: list[m.ActorReport] | None = None,
+        availability: m.Availability = m.LENT,
         **resources: float,
     ) -> str:
         versions = m.Versions("0", python)
@@ -107,8 +108,9 @@ class Bench:
             m.Hello(peer, "provider", versions, 1, "here", name=name or peer.replace("p-", "box"))
         )
         offer = m.Offer(
-            {"CPU": cpus, **resources}, labels or {}, leases or [], actors or [], m.MachineInfo()
-        )
+            {"CPU": cpus, **resources}, labels or {}, leases or [], actors or [],
+            m.MachineInfo(availability=availability),
+        )  # fmt: skip
         self.say(peer, offer)
         return link
 

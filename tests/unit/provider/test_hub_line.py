@@ -245,10 +245,10 @@ def test_samples_are_taken_every_few_seconds_while_the_hub_listens() -> None:
     bench.all_up()
     bench.pass_time(4.5)
     assert bench.other.count(TakeSample()) == 2
-    bench.do(bench.core.on_sample(MachineInfo(cores=2)))
+    bench.do(bench.core.on_sample(MachineInfo(cores=2), bench.now))
     assert bench.said(Sample) == [Sample(MachineInfo(cores=2), 1)]
     bench.hub_down()
-    bench.do(bench.core.on_sample(MachineInfo()))
+    bench.do(bench.core.on_sample(MachineInfo(), bench.now))
     assert bench.said(Sample) == []
 
 

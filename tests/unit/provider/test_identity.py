@@ -47,7 +47,7 @@ def test_before_the_welcome_it_says_nothing_but_hello_and_its_proof() -> None:
     assert [type(message) for message in bench.to_hub] == [Hello]
     bench.pass_time(3.0)
     bench.hub(Ping(1))
-    bench.do(bench.core.on_sample(MachineInfo()))
+    bench.do(bench.core.on_sample(MachineInfo(), bench.now))
     bench.says("w-1", Refusal("somebody", "call", "f", "function_signer", "no"))
     assert [type(message) for message in bench.to_hub] == [Hello]
     bench.hub(Challenge(NONCE, HUB.text))

@@ -99,6 +99,8 @@ class ModelProvider:
     """What stands still, with the number of its suspension."""
     stubborn: bool = False
     """Nothing here can be suspended."""
+    closed: bool = False
+    """Its owner has the machine back."""
     up: bool = False
 
     def join(self) -> None:
@@ -117,11 +119,33 @@ class ModelProvider:
             )
             for name, x in self.actors.items()
         ]
-        self.bench.provider(self.peer, self.cpus, leases=leases, actors=actors)
+        self.bench.provider(
+            self.peer, self.cpus, leases=leases, actors=actors, availability=self.availability()
+        )
         self.up = True
         deaths, self.deaths = self.deaths, []
         self.bench.say(self.peer, *deaths, *(m.WorkerBlocked(x) for x in sorted(self.blocked)))
         self.bench.say(self.peer, *(m.Suspended(x, self.still[x]) for x in sorted(self.still)))
+
+    def availability(self) -> m.Availability:
+        return m.Availability(False, "it is used", 0.0, 1.0) if self.closed else m.Availability()
+
+    def lend(self, *, lent: bool) -> None:
+        """The owner comes, and all here stands still at once; or he leaves."""
+        if self.closed is not lent:
+            return
+        self.closed = not lent
+        if not lent:
+            self.still.update({key: self.still.get(key, 0) for key in (*self.leases, *self.actors)})
+        self.tell(m.AvailabilityIs(self.availability()))
+        self.turn_away()
+
+    def turn_away(self) -> None:
+        """What has not begun goes elsewhere."""
+        while self.closed and self.pending:
+            self.tell(m.LeaseEnded(self.pending.popleft().lease, death("not_lent")))
+        for actor in sorted(self.loading) if self.closed else ():
+            self.end_actor(actor, "not_lent")
 
     def leave(self) -> None:
         """Its link breaks: what was on its way is lost, what had no worker yet is given back."""
@@ -218,6 +242,7 @@ class ModelProvider:
         match tray.pop(0):
             case m.StartLease() as order:
                 self.pending.append(order)
+                self.turn_away()
             case m.StopLease(lease, kill):
                 self._stop_lease(lease, kill)
             case m.Suspend(key, number):
@@ -229,6 +254,7 @@ class ModelProvider:
                 if mine is None or mine.incarnation < order.incarnation:
                     self.actors[order.spec.actor] = order
                     self.loading.add(order.spec.actor)
+                    self.turn_away()
             case m.StopActor(actor, cause):
                 self.end_actor(actor, cause)
             case m.EndSession(session):
@@ -238,6 +264,8 @@ class ModelProvider:
         return True
 
     def _resume(self, key: str, number: int) -> None:
+        if self.closed:
+            return
         self.still.pop(key, None)
         for waiting in (*self.pending, *(self.actors[x] for x in self.loading)):
             waiting.displaces[:] = [

@@ -161,6 +161,10 @@ class World(RuleBasedStateMachine):
     def suspending_fails(self, name: str, stubborn: bool) -> None:
         self.providers[name].stubborn = stubborn
 
+    @rule(name=provider_names, lent=st.booleans())
+    def owner_comes_and_goes(self, name: str, lent: bool) -> None:
+        self.providers[name].lend(lent=lent)
+
     @rule(name=st.one_of(caller_names, provider_names))
     def joins(self, name: str) -> None:
         """Also while it is there: a new link replaces one that nobody saw break."""
@@ -204,6 +208,7 @@ class World(RuleBasedStateMachine):
         self.bench.mute.clear()
         for provider in self.providers.values():
             provider.stubborn = False
+            provider.lend(lent=True)
             for lease in list(provider.blocked):
                 provider.block(lease)
         for _ in range(60):

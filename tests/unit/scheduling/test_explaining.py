@@ -8,7 +8,7 @@ import pytest
 
 from guactors import messages as m
 from guactors.ids import demand_id
-from guactors.scheduling.explaining import NoVictim, Why
+from guactors.scheduling.explaining import NoVictim, Why, running
 from guactors.scheduling.preemption import GAP, Spared
 from guactors.security.grants import Quotas
 from tests.unit.hub.bench import Bench, death, spec
@@ -106,6 +106,18 @@ def test_the_numbers_of_what_is_short(bench: Bench) -> None:
     assert (row["asked"], row["free"], row["still"]) == ({"GPU": 4.0}, {"GPU": 1.0}, {"GPU": 1.0})
     assert f"asked 4 GPU, free 1 of 4, 1 held by {victim}, suspended" in row["detail"]
     assert row["preemption"] in {Spared.GAP, Spared.STANDS}
+
+
+def test_a_machine_that_its_owner_uses_himself(bench: Bench) -> None:
+    bench.provider("p-1", 1.0)
+    (mine,) = bench.leases("c-1", 1)
+    bench.say("p-1", m.AvailabilityIs(m.Availability(False, "it is used: a game")))
+    row = why(bench, priority=HIGH)
+    assert row["reason"] == Why.CLOSED and "it is used: a game" in row["detail"]
+    desk = bench.core.scheduler.desk
+    word, text = running(desk, desk.callers["c-1"], desk.leases.by_id[mine], bench.now)
+    assert word == "suspended"
+    assert text.endswith("its provider is not available: it is used: a game")
 
 
 @pytest.mark.parametrize(

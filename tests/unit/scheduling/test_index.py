@@ -9,9 +9,11 @@ import pytest
 
 from guactors import messages as m
 from guactors.messages import Placing, Shape
-from guactors.scheduling.index import Index, Log
+from guactors.scheduling.index import Index
 from guactors.scheduling.placement import Need, Slot, choose, feasible, lease_need
+from guactors.scheduling.ranking import Log
 from guactors.scheduling.resources import Pool
+from guactors.scheduling.standing import StandingBook
 from tests.unit.hub.bench import Bench
 
 ZONES = ("lab", "den", "")
@@ -40,7 +42,9 @@ class World:
         self.random = Random(seed)
         self.slots: dict[str, Slot] = {}
         self.denied: set[tuple[Need, str]] = set()
-        self.index = Index(self.slots, lambda need, slot, _: (need, slot.peer) not in self.denied)
+        self.index = Index(
+            self.slots, lambda need, slot, _: (need, slot.peer) not in self.denied, StandingBook()
+        )
         self.taken: list[tuple[Slot, Need, str]] = []
         self.orders = 0
 

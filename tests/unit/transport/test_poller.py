@@ -43,9 +43,10 @@ def test_no_wake_is_lost_between_two_threads() -> None:
     poller.close()
 
 
-def test_looking_does_not_sleep() -> None:
+def test_looking_does_not_sleep_and_tells_a_wake_from_nothing() -> None:
     poller = Poller()
-    assert poller.look() == []
+    assert poller.look() is None
     poller.wake()
     assert poller.look() == []
+    assert poller.look() is None
     poller.close()
