@@ -429,9 +429,7 @@ class Desk:
         self.standing.check([*self.leases, *self.actors])
         self.seats.check([*self.leases, *self.actors], self.index.kinds(self.now))
         for lease in self.leases:
-            assert self.slots.get(lease.slot.peer) is lease.slot, (
-                f"{lease.id}: its provider is lost"
-            )
+            assert self.slots.get(lease.slot.peer) is lease.slot, f"{lease} has no provider"
             demand = self.demands.find(lease.caller, lease.key)
             assert demand is None or lease.id in demand.held
             waits = lease.state is LeaseState.UNCLAIMED
