@@ -1,10 +1,12 @@
 """How long work of a high priority waits on a grid that is full, and what that costs the others.
 
-    python -m benchmarks.preemption [--trials 200] [--json FILE]
+    python -m benchmarks.preemption [--trials 200] [--instances 10] [--json FILE]
 
 Owns: a grid of two CPUs, two tasks that keep both busy and note when they stood still, and the rows
 of the table. A row is judged by its quantile over all trials; beside it stands what the same takes
-on the same grid with nothing else on it, and a raw floor. Exits with 1 where a target is missed.
+on the same grid with nothing else on it, and a raw floor. ``--instances``: trials of containers and
+virtual machines (``urgent_instances``), 0 for none; without their programs there are none either.
+Exits with 1 where a target is missed.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import guactors as gu
+from benchmarks import urgent_instances
 from benchmarks.table import aligned
 from guactors.runtimes.program import run_program
 
@@ -218,6 +221,28 @@ def measure(trials: int) -> list[Row]:
     return rows
 
 
+INSTANCES = {
+    "docker": ("container", 400, "docker run", "docker unpause"),
+    "qemu": ("VM, emulated", 1200, "the warm snapshot alone until its agent answers", "cont"),
+}
+"""What it is called, the target of its first output in milliseconds, and the two floors."""
+
+
+def measure_instances(trials: int) -> list[Row]:
+    """Of containers and virtual machines."""
+    rows = []
+    for runtime, times in urgent_instances.measure(trials).items():
+        what, most, begin, resume = INSTANCES[runtime]
+        free, floor, least = map(statistics.median, (times.free, times.floor, times.resume))
+        rows += both(f"{what}: submitted to its first output here", times.urgent, (most, None),
+                     f"on a free grid {free:.0f} ms; {begin} {floor:.0f} ms")  # fmt: skip
+        back = f"{what}: done to its victim running again"
+        rows += both(back, times.back, (None, None), f"{resume} {least:.1f} ms")
+        ours = statistics.median(times.back) - least
+        rows.append(Row(f"{back}, less {resume}", ours, most=10))
+    return rows
+
+
 def cells(row: Row) -> list[str]:
     """As in the table."""
     target = "-" if row.most is None else f"<= {row.most:g}"
@@ -228,9 +253,15 @@ def cells(row: Row) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--instances", type=int, default=10)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows = measure(given.trials)
+    if given.instances:
+        missing = urgent_instances.missing()
+        rows += [] if missing else measure_instances(given.instances)
+        if missing:
+            print(f"no containers and virtual machines: without {', '.join(missing)}")
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows]))
     print(aligned([["what", "measured", "target", "met", "in the same run"], *map(cells, rows)]))

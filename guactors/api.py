@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from guactors.context import RuntimeContext, runtime_context
 from guactors.errors import AlreadyInitialized, NotInitialized, UnknownOption, UsageError
+from guactors.options import check_terms
 from guactors.refs import (
     ObjectRef,
     ObjectRefGenerator,
@@ -49,48 +50,71 @@ def init(
     ignore_reinit_error: bool = False,
     logging_level: int | str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
+    priority: int | None = None,
+    preemption: Sequence[str] | None = None,
+    min_runtime: float | None = None,
+    max_suspended: float | None = None,
+    grace: float | None = None,
     timeout: float = 10.0,
     **others: Any,
 ) -> GridContext:
     """Join a grid, or start one inside this process's life.
 
-    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid that
-    ``gu up`` started here, None for GU_ADDRESS and, where that is unset (or with ``local``), an
-    embedded grid with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the
-    ``labels`` of its provider and ``object_store_memory`` bytes for large values (default: 30 % of
-    memory), removed at exit or at the end of ``with init():``. ``key``: the key file, or the name
-    of the app key, that says who you are to a hub elsewhere (default: GU_KEY, then an app key
-    ``default`` that is made at first and must be approved there).
-    ``signer``: key files, or names of signer keys, that sign the functions and classes you send.
-    ``log_to_driver``: show what workers print. ``log_dedup`` (default: on, unless
-    GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the logger ``guactors`` in this
-    process. ``runtime_env``: what all calls run in, see docs/runtime-env.md. ``timeout``: seconds
-    to reach the hub. Raises HubUnreachable, AuthFailed (PendingApproval while the grid's owner has
-    not approved the key), VersionMismatch, UsageError (UnknownOption, AlreadyInitialized).
+    ``address``: ``gu://HOST:PORT?hub=...`` as ``gu hub`` prints it, ``auto`` for the grid that ``gu
+    up`` started here, None for GU_ADDRESS and, where that is unset (or with ``local``), an embedded
+    grid with ``num_cpus`` (default: all), ``num_gpus``, further ``resources``, the ``labels`` of
+    its provider and ``object_store_memory`` bytes for large values (default: 30 % of memory),
+    removed at exit or at the end of ``with init():``. ``key``: the key file, or the name of the app
+    key, that says who you are to a hub elsewhere (default: GU_KEY, then an app key ``default`` that
+    is made at first and must be approved there). ``signer``: key files, or names of signer keys,
+    that sign the functions and classes you send. ``log_to_driver``: show what workers print.
+    ``log_dedup`` (default: on, unless GU_DEDUP_LOGS=0): fold equal lines. ``logging_level``: of the
+    logger ``guactors`` in this process. ``runtime_env``: what all calls run in, see
+    docs/runtime-env.md. ``priority``, ``preemption``, ``min_runtime``, ``max_suspended``,
+    ``grace``: of all that is called, also by what is called, unless it says otherwise
+    (docs/priorities.md). ``timeout``: seconds to reach the hub. Raises HubUnreachable, AuthFailed
+    (PendingApproval while the grid's owner has not approved the key), VersionMismatch, UsageError
+    (UnknownOption, AlreadyInitialized).
     """
     _check(others, logging_level, runtime_env)
+    terms = check_terms(priority, preemption, min_runtime, max_suspended, grace)
     with _lock:
         if is_initialized():
             if ignore_reinit_error:
                 return GridContext()
             raise AlreadyInitialized("init() was called before; call shutdown() first")
-        from guactors.embedding import Offer, open_session
-
-        session = open_session(
-            None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
-            Offer(num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory),
-            namespace=namespace,
-            key=key,
-            signers=[signer] if isinstance(signer, str) else signer,
-            echo=log_to_driver,
-            fold=os.environ.get("GU_DEDUP_LOGS") != "0" if log_dedup is None else log_dedup,
+        offer = (num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory)
+        session = _open(
+            address, offer, signer, log_dedup, namespace=namespace, key=key, echo=log_to_driver,
             timeout=timeout,
-        )
-        return _enter(session, runtime_env)
+        )  # fmt: skip
+        return _enter(session, runtime_env, terms)
 
 
-def _enter(session: Session, runtime_env: Mapping[str, Any] | None) -> GridContext:
+def _open(
+    address: str | None,
+    offer: tuple[Any, ...],
+    signer: str | Sequence[str],
+    dedup: bool | None,
+    **how: Any,
+) -> Session:
+    """As ``open_session``, where the environment may say what is not said."""
+    from guactors.embedding import Offer, open_session
+
+    return open_session(
+        None if address == "local" else address or os.environ.get("GU_ADDRESS") or None,
+        Offer(*offer),
+        signers=[signer] if isinstance(signer, str) else signer,
+        fold=os.environ.get("GU_DEDUP_LOGS") != "0" if dedup is None else dedup,
+        **how,
+    )
+
+
+def _enter(
+    session: Session, runtime_env: Mapping[str, Any] | None, terms: dict[str, Any]
+) -> GridContext:
     """From here on this process is in the grid, until it ends."""
+    session.terms = terms
     if runtime_env:
         _inherit(session, runtime_env)
     set_current_session(session)

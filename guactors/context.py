@@ -60,6 +60,18 @@ class Host(Protocol):
 _place = Place()
 _host: Host | None = None
 running: contextvars.ContextVar[Running | None] = contextvars.ContextVar("running", default=None)
+_leaving = False
+
+
+def set_leaving() -> None:
+    """Called once by the worker."""
+    global _leaving
+    _leaving = True
+
+
+def is_leaving() -> bool:
+    """Whether this process was asked to end, and is going to be ended."""
+    return _leaving
 
 
 def set_place(place: Place, host: Host | None = None) -> None:
@@ -164,6 +176,11 @@ class RuntimeContext:
         if self._place.asynchronous:
             raise RuntimeError("calls of an async actor are cancelled by asyncio, not flagged")
         return self._call is not None and self._call.cancelled
+
+    def is_leaving(self) -> bool:
+        """Whether what runs here was asked to end, and is going to be ended when its ``grace`` is
+        over. What a task returns until then counts; by ``sys.exit()`` it ends before."""
+        return _leaving
 
     def get(self) -> dict[str, Any]:
         """The ids there are, by name."""

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 from msgspec import Struct
 
 from guactors.errors import ActorDied, GuactorsError, InternalError
+from guactors.options import check_terms
 from guactors.refs import ObjectRefGenerator
 from guactors.remote_actor import ActorHandle, kept_instance
 from guactors.runtimes.base import Stats
@@ -250,7 +251,11 @@ def deploy(
     resources: Mapping[str, float] | None = None,
     provider: str | None = None,
     label_selector: Mapping[str, str] | None = None,
-    priority: int = 0,
+    priority: int | None = None,
+    preemption: Sequence[str] | None = None,
+    min_runtime: float | None = None,
+    max_suspended: float | None = None,
+    grace: float | None = None,
     timeout: float | None = None,
 ) -> Deployment:
     """An instance of ``image`` (an id, see ``gu image list``) in ``runtime`` (``native``,
@@ -259,16 +264,18 @@ def deploy(
     ``limits``: the most that all its programs together may take, of ``cpu`` (processors),
     ``memory`` and ``disk`` (bytes), ``pids`` (processes) and ``wall`` (seconds). ``env``: variables
     of all its programs. ``num_cpus``, ``memory`` (bytes), ``resources``, ``provider``,
-    ``label_selector`` and ``priority`` as for actors: what it holds of its provider, and where it
-    may be. ``timeout``: seconds to wait for it. Raises PermissionDenied where no grant or the
-    machine's owner does not allow it, Unschedulable where no provider could ever have it,
-    ImageRefused, RuntimeMissing, UsageError, GetTimeout."""
+    ``label_selector``, ``priority``, ``preemption``, ``min_runtime``, ``max_suspended`` and
+    ``grace`` as for actors: what it holds of its provider, where it may be, and how it gives way.
+    ``timeout``: seconds to wait for it. Raises PermissionDenied where no grant or the machine's
+    owner does not allow it, Unschedulable where no provider could ever have it, ImageRefused,
+    RuntimeMissing, UsageError, GetTimeout."""
     from guactors.api import auto_init
 
     options = {
         "runtime": runtime, "image": image, "num_cpus": num_cpus, "memory": memory,
-        "resources": dict(resources or {}), "priority": priority,
+        "resources": dict(resources or {}),
     }  # fmt: skip
+    options |= check_terms(priority, preemption, min_runtime, max_suspended, grace)
     if provider is not None:
         options["provider"] = provider
     if label_selector is not None:

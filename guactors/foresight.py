@@ -181,8 +181,9 @@ def plan(count: int = 1, *, timeout: float = 30.0, **options: Any) -> Plan:
     """What would run where, and who would give way, if ``count`` calls of a function with these
     options (as in ``@remote``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources``, ``priority``,
     ``label_selector``, ...) were made now. Nothing is started, and nothing reserved."""
-    shape = shape_for(options)
-    return ask_plan(asker(_session("plan()"), timeout), shape, count)
+    session = _session("plan()")
+    shape = shape_for({**session.terms, **options})
+    return ask_plan(asker(session, timeout), shape, count)
 
 
 def _session(what: str) -> Session:

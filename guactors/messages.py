@@ -128,6 +128,16 @@ class Placing(Word, frozen=True):
     capture: bool = False
 
 
+class Terms(Word, frozen=True):
+    """What all calls of a session have that say nothing else; as in Shape."""
+
+    priority: int = 0
+    preemption: list[Name] = []
+    min_runtime: Amount = 0.0
+    max_suspended: Amount = 0.0
+    grace: Amount = 0.0
+
+
 class Shape(Word, frozen=True):
     """What one lease or actor needs of a provider. ``resources`` maps names (``CPU``, ``GPU``,
     ``memory`` in bytes, custom ones) to amounts; ``labels`` must all match (a value, ``!value``,
@@ -136,7 +146,9 @@ class Shape(Word, frozen=True):
     id or empty. ``env``: what its worker is set up with; ``limits``: what it is held to.
     ``preemption``: how it may be made to give way to others, in this order, see
     ``scheduling/preemption.py``; ``min_runtime``: seconds that it runs before it is;
-    ``max_suspended``: seconds that it stands still before what follows in that list is done."""
+    ``max_suspended``: seconds that it stands still before what follows in that list is done.
+    ``terms``: what the calls that it makes inherit; ``grace``: seconds between asking it to end and
+    ending it, where it gives way by that."""
 
     resources: Amounts
     priority: int = 0
@@ -150,6 +162,8 @@ class Shape(Word, frozen=True):
     place: Placing | None = None
     min_runtime: Amount = 0.0
     max_suspended: Amount = 0.0
+    terms: Terms | None = None
+    grace: Amount = 0.0
 
 
 class Displaced(Word, frozen=True):
@@ -990,10 +1004,13 @@ class StartLease(Message, frozen=True, tag=60):
 
 class StopLease(Message, frozen=True, tag=61):
     """The lease is over. ``kill`` when its caller is gone or the worker may still be busy;
-    otherwise the worker is kept for the session."""
+    otherwise the worker is kept for the session. ``grace``: seconds that what is killed has to end
+    by itself; ``cause`` goes into its death report."""
 
     lease: Id
     kill: bool = False
+    grace: Amount = 0.0
+    cause: Name = ""
 
 
 class Suspend(Message, frozen=True, tag=68):
@@ -1024,7 +1041,8 @@ class StartActor(Message, frozen=True, tag=62):
 
 
 class StopActor(Message, frozen=True, tag=63):
-    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report.
+    """``graceful``: let it finish queued calls first. ``cause`` goes into the death report;
+    ``grace`` as in StopLease.
     ``incarnation``: which one is meant, should this overtake its StartActor; -1 for any that is
     there."""
 
@@ -1032,6 +1050,7 @@ class StopActor(Message, frozen=True, tag=63):
     cause: Name
     graceful: bool = False
     incarnation: Annotated[int, Meta(ge=-1, le=2**53)] = -1
+    grace: Amount = 0.0
 
 
 class EndSession(Message, frozen=True, tag=64):
@@ -1084,7 +1103,7 @@ class Bind(Message, frozen=True, tag=81):
     directory it is unpacked in, else the store. ``env``: what it takes on first. ``devices``: what
     it may use of those that are counted one by one (``GPU``), by their ids; a name with none: it
     must see none of them. ``group``: the placement group it works in; ``capture`` as in
-    Placing."""
+    Placing; ``terms`` as in Shape."""
 
     session: Id
     namespace: Name
@@ -1099,6 +1118,7 @@ class Bind(Message, frozen=True, tag=81):
     capture: bool = False
     image: Name = ""
     limits: Limits | None = None
+    terms: Terms | None = None
 
 
 class LoadActor(Message, frozen=True, tag=82):
@@ -1156,6 +1176,13 @@ class Leave(Message, frozen=True, tag=85):
 
     graceful: bool = False
     if_unused: bool = False
+
+
+class Quit(Message, frozen=True, tag=216):
+    """Provider -> worker: end what runs, ask it first; after so many seconds this process is
+    killed."""
+
+    grace: Amount
 
 
 class Admit(Message, frozen=True, tag=86):
@@ -1957,7 +1984,9 @@ WorkerToProvider = (
     | StackIs
     | Stood
 )
-ProviderToWorker = Common | Bind | LoadActor | Leave | Admit | Expel | AskStack | Stand | GoOn
+ProviderToWorker = (
+    Common | Bind | LoadActor | Leave | Quit | Admit | Expel | AskStack | Stand | GoOn
+)
 CallerToWorker = (
     Common | Define | Calls | CancelCall | TakeBack | Fetch | Release | Unused | ReadBlock
     | Object | StreamTaken | KeepBlock | BringValue | DropValues | ReadValue | BlockChunk

@@ -11,8 +11,10 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from guactors.errors import UnknownOption
-from guactors.messages import Limits, Shape
+from guactors.messages import Limits, Shape, Terms
 from guactors.placing import is_fallback, is_selector, is_strategy, name_of_reservation, where
 from guactors.runtime_env.options import check_runtime_env
 from guactors.security.words import GIVING_WAY, NEVER, RUNTIMES, is_image_id, is_runtime
@@ -22,6 +24,8 @@ ACTOR = "actor"
 METHOD = "method"
 ASYNC_CONCURRENCY = 1000
 """Coroutines of an async actor that run at a time, unless it says otherwise."""
+TERMS = tuple(Terms.__struct_fields__)
+"""Options that a session may give for all its calls."""
 _LIMITS = {"cpu": 0.01, "memory": 1 << 20}
 """What can be limited, and to how little."""
 
@@ -150,6 +154,7 @@ _WHO = {
     ),
     "min_runtime": ({TASK, ACTOR}, _amount, "seconds, 0 or more"),
     "max_suspended": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 for no limit"),
+    "grace": ({TASK, ACTOR}, _amount, "seconds, 0 or more, 0 to end it at once"),
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "deadline": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
@@ -256,6 +261,29 @@ def check_group(group: str, groups: Collection[str], whose: str) -> None:
     raise UnknownOption(f"concurrency_group={group!r} of {whose} is no group of the actor; {hint}")
 
 
+def check_terms(*given: Any) -> dict[str, Any]:
+    """Values for TERMS, of which None says nothing, as options. Raises UnknownOption."""
+    said = zip(TERMS, given, strict=True)
+    found = check_options({name: value for name, value in said if value is not None}, TASK)
+    if "preemption" in found:
+        found["preemption"] = list(found["preemption"])
+    return found
+
+
+def inherited(terms: Terms | None) -> dict[str, Any]:
+    """As options, what is said in them."""
+    if terms is None:
+        return {}
+    return {name: value for name in TERMS if (value := getattr(terms, name))}
+
+
+def shape_in(terms: Mapping[str, Any], options: Mapping[str, Any], default_cpus: float) -> Shape:
+    """As ``shape_of``, in a session of these ``terms``: they count where the options say nothing,
+    and for what it calls in turn."""
+    shape = shape_of({**terms, **options}, default_cpus)
+    return msgspec.structs.replace(shape, terms=Terms(**terms)) if terms else shape
+
+
 def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
     """What a task or actor needs of a provider."""
     amounts = {"CPU": float(options.get("num_cpus", default_cpus))}
@@ -276,6 +304,7 @@ def shape_of(options: Mapping[str, Any], default_cpus: float) -> Shape:
         place=place,
         min_runtime=float(options.get("min_runtime", 0)),
         max_suspended=float(options.get("max_suspended", 0)),
+        grace=float(options.get("grace", 0)),
     )
 
 

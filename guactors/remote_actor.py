@@ -24,7 +24,7 @@ from guactors.options import (
     check_group,
     check_options,
     concurrency_of,
-    shape_of,
+    shape_in,
     tighter,
     window_of,
 )
@@ -170,7 +170,7 @@ class ActorClass:
         info = self._info(concurrency)
         packed, deps = pack_call(args, kwargs, f"{self.__name__}()", large=0)
         numbers(deps, session)  # which looks whose they are
-        shape = placed(shape_of(options, 0.0), options)
+        shape = placed(shape_in(session.terms, options, 0.0), options)
         shape = session.environments.shape(shape, options.get("runtime_env"))
         spec = ActorSpec(
             fresh("actor"),

@@ -17,7 +17,7 @@ from guactors.assigned import placed
 from guactors.caller.tasks import GATHERED, STREAM, Task
 from guactors.messages import Define
 from guactors.objects.base import LARGE
-from guactors.options import TASK, check_options, max_calls_of, shape_of, window_of
+from guactors.options import TASK, check_options, max_calls_of, shape_in, shape_of, window_of
 from guactors.payload import PROGRAM
 from guactors.refs import ObjectRef, ObjectRefGenerator, check_session
 from guactors.security.code_signing import signatures_for
@@ -219,7 +219,8 @@ class RemoteFunction:
         blob = self._blob
         self._fn = self._fn or function_id(blob, self._max_calls)
         signatures = signatures_for(session, session.code_signers, "function", blob)
-        shape = session.environments.shape(self._shape, self._options.get("runtime_env"))
+        shape = shape_in(session.terms, self._options, 1.0) if session.terms else self._shape
+        shape = session.environments.shape(shape, self._options.get("runtime_env"))
         with session.lock:
             session.core.blobs[self._fn] = Define(
                 self._fn, self._name[:256], blob, signatures, self._max_calls

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,8 @@ class Session:
         self.environments = Environments(self)
         self._folder = LineFolder(fold=fold)
         self._echo = echo
-        self._next_tick = 0.0
-        self._epoch = 0.0
+        self._next_tick = self._epoch = 0.0
+        self.terms: Mapping[str, Any] = {}  # what its calls have that say nothing else
         self._closed = False
         self.refused: GuactorsError | None = None
         """Why the hub wants no more of us."""

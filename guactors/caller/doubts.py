@@ -62,22 +62,14 @@ class Doubts:
         self._doubts: dict[str, Doubt] = {}
 
     def broke(self, lease: Lease, now: float, why: str = "") -> None:
-        """Retry what may be retried at once; the rest waits for the cause."""
+        """Retry what may be retried at once; the rest waits for the cause. Of a lease that is to go
+        back all does: it may have given way."""
         owed = self._leases.remove(lease)
         again: list[Task] = []
-        doubtful: list[Task] = []
         charged = None
-        for position, task in enumerate(owed):
-            if task.retries == 0 or task.cancelled:
-                doubtful.append(task)
-                continue
-            if position == 0 and task.retries > 0:
-                task.retries -= 1
-                charged = task
-            task.attempt += 1
-            task.peer = ""
-            again.append(task)
-        self._doubts[lease.id] = Doubt(lease, now, doubtful, why, charged)
+        if not lease.recalled:
+            again, owed, charged = _retried(owed)
+        self._doubts[lease.id] = Doubt(lease, now, owed, why, charged)
         self._leases.requeue(self._leases.demands[lease.key], again, now)
 
     def lost(self, lease: str, death: Death, now: float) -> None:
@@ -88,16 +80,21 @@ class Doubts:
             if death.cause == "requeued":
                 self._run_again(known.key, self._leases.remove(known), now)
             elif death.cause == "preempted":
-                for task in self._leases.remove(known):
-                    self._endings.fail(task, Preempted(f"{task.name} was ended", death))
+                self._preempted(self._leases.remove(known), death)
             else:
                 self.broke(known, now)
             self._objects.effects.append(Hangup(peer))
             self._objects.on_neighbour_lost(peer)
         self.resolve(lease, death, now)
 
+    def _preempted(self, owed: list[Task], death: Death) -> None:
+        """Calls of a lease that gave way for good."""
+        for task in owed:
+            self._endings.fail(task, Preempted(f"{task.name} was ended", death))
+
     def _run_again(self, key: str, owed: list[Task], now: float) -> None:
-        """These calls begin anew elsewhere, at no charge: their owner wanted it so."""
+        """Calls of a lease that gave way begin anew elsewhere, at no charge: their owner wanted it
+        so."""
         for task in owed:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
@@ -113,22 +110,24 @@ class Doubts:
         if doubt is None:
             return
         self._objects.effects.append(SendHub(ReturnLease(lease, dead=True)))
-        if death.cause == "out_of_memory":
-            self._spare(doubt.charged)
         if death.cause == "requeued":
-            # The end that the hub ordered was seen before its word for it came.
             if doubt.charged is not None:
                 doubt.charged.retries += 1
             self._run_again(doubt.key, doubt.tasks, now)
             return
-        kind: type[PeerLost] = WorkerDied
         if death.cause == "preempted":
-            kind = Preempted
-        elif death.cause == "provider_lost":
+            self._preempted(doubt.tasks, death)
+            return
+        again, doubtful, charged = _retried(doubt.tasks)
+        self._leases.requeue(self._leases.demands[doubt.key], again, now)
+        if death.cause == "out_of_memory":
+            self._spare(doubt.charged or charged)
+        kind: type[PeerLost] = WorkerDied
+        if death.cause == "provider_lost":
             kind = ProviderLost
         elif death.cause in MEMORY_CAUSES:
             kind = OutOfMemory
-        for task in doubt.tasks:
+        for task in doubtful:
             if task.cancelled:
                 self._endings.fail(task, TaskCancelled(f"{task.name} was cancelled"))
             elif death.cause == "group_removed":
@@ -161,3 +160,22 @@ class Doubts:
     def next_wake(self) -> float | None:
         """When the oldest doubt is over."""
         return min((doubt.since + DOUBT for doubt in self._doubts.values()), default=None)
+
+
+def _retried(owed: list[Task]) -> tuple[list[Task], list[Task], Task | None]:
+    """Of calls whose worker is gone, the one that ran first: those that are tried again, those that
+    are not, and which of the first that costs a try."""
+    again: list[Task] = []
+    others: list[Task] = []
+    charged = None
+    for position, task in enumerate(owed):
+        if task.retries == 0 or task.cancelled:
+            others.append(task)
+            continue
+        if position == 0 and task.retries > 0:
+            task.retries -= 1
+            charged = task
+        task.attempt += 1
+        task.peer = ""
+        again.append(task)
+    return again, others, charged

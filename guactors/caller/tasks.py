@@ -102,4 +102,8 @@ def shape_key(shape: Shape) -> str:
         key += "|" + blake2b(shape.env.description, digest_size=16).hexdigest()
     if shape.place is not None:
         key += f"|{shape.place}"
+    if shape.grace:
+        key += f"|grace {shape.grace:.15g}"
+    if shape.terms is not None:
+        key += f"|{shape.terms}"
     return key if len(key) <= 64 else blake2b(key.encode(), digest_size=16).hexdigest()

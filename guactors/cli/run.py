@@ -18,8 +18,9 @@ import guactors as gu
 from guactors.cli.console import USAGE, fail, waiting
 from guactors.cli.image_choice import local, open_store
 from guactors.cli.options import Address, parse_limits, parse_pairs, parse_size
-from guactors.errors import InternalError, Stopped, TaskError
+from guactors.errors import InternalError, Stopped, TaskError, UnknownOption
 from guactors.grid_file import AUTO
+from guactors.options import TASK, TERMS, check_options
 from guactors.refs import ObjectRef, ObjectRefGenerator
 from guactors.remote_function import RemoteFunction, image_program
 from guactors.runtimes.choice import NATIVE
@@ -42,6 +43,44 @@ LimitWords = Annotated[
 ]
 
 
+Ways = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--preemption",
+        metavar="WAY",
+        help="How it may be made to give way to others: suspend, requeue, stop or never. May be "
+        "repeated; the first that helps is taken.",
+        show_default="suspend",
+    ),
+]
+MinRuntime = Annotated[
+    float, typer.Option(metavar="SECONDS", help="It runs for so long before it gives way.")
+]
+MaxSuspended = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="After so long of standing still, what follows suspend is done; 0: never.",
+    ),
+]
+Grace = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="Where it gives way by its end: from SIGTERM until it is killed.",
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="NAME|PATH",
+        help="The app key to come with.",
+        show_default="GU_KEY, else default",
+    ),
+]
+
+
 def run(
     program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]...", show_default=False)],
     runtime: Annotated[
@@ -49,6 +88,10 @@ def run(
         typer.Option(help="What it runs in: native, docker, qemu, ...; others need an image."),
     ] = NATIVE,
     priority: Annotated[int, typer.Option(help="Bigger goes first.")] = 0,
+    preemption: Ways = None,
+    min_runtime: MinRuntime = 0.0,
+    max_suspended: MaxSuspended = 0.0,
+    grace: Grace = 0.0,
     cpus: Annotated[float, typer.Option(min=0.0, help="CPUs it needs.")] = 1.0,
     memory: Annotated[str | None, typer.Option(help="Memory it needs, such as 2GiB.")] = None,
     on: Annotated[str, typer.Option(metavar="PEER", help="A provider, by name or id.")] = "",
@@ -65,15 +108,7 @@ def run(
     ] = "",
     limit: LimitWords = None,
     address: Address = None,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            "--key",
-            metavar="NAME|PATH",
-            help="The app key to come with.",
-            show_default="GU_KEY, else default",
-        ),
-    ] = None,
+    key: Key = None,
 ) -> None:
     """Run a program on a provider. Streams its output and ends with its exit status: 128 plus the
     number for a signal, 127 if there is no such program there. With an image, the program and its
@@ -82,7 +117,8 @@ def run(
         fail(f"the runtime {runtime!r} runs images: name one with --image", USAGE)
     variables = parse_pairs(env or [], "--env")
     limits = parse_limits(limit or [])
-    options: dict[str, object] = {"num_cpus": cpus, "priority": priority, **_ONCE}
+    options: dict[str, object] = {"num_cpus": cpus, **_ONCE}
+    options |= given_terms(priority, preemption or [], min_runtime, max_suspended, grace)
     if memory:
         options["memory"] = parse_size(memory)
     if on:
@@ -95,6 +131,19 @@ def run(
     finally:
         gu.shutdown()
     raise SystemExit(status)
+
+
+def given_terms(
+    priority: int, preemption: list[str], min_runtime: float, max_suspended: float, grace: float
+) -> dict[str, object]:
+    """As options of a task. Raises typer.BadParameter that names what is impossible."""
+    terms = dict(zip(TERMS, (priority, preemption, min_runtime, max_suspended, grace), strict=True))
+    for name, value in terms.items():
+        try:
+            check_options({name: value}, TASK)
+        except UnknownOption as error:
+            raise typer.BadParameter(f"--{name.replace('_', '-')}: {error}") from None
+    return terms
 
 
 def _task(options: dict[str, object], runtime: str, image: str) -> RemoteFunction:

@@ -154,10 +154,10 @@ def _job(worker: Worker) -> Job:
 
 def _bind(job: Job, keys: list[str], root: str) -> Bind:
     order, binding = job.order, job.binding
-    lease, namespace = (
-        (order.lease, order.namespace)
+    lease, namespace, shape = (
+        (order.lease, order.namespace, order.shape)
         if isinstance(order, StartLease)
-        else ("", order.spec.namespace)
+        else ("", order.spec.namespace, order.spec.shape)
     )
     signers = None if binding.signers is None else list(binding.signers)
     runtime = "" if binding.runtime == "python" else binding.runtime
@@ -165,5 +165,5 @@ def _bind(job: Job, keys: list[str], root: str) -> Bind:
     return Bind(
         binding.session, namespace, lease, keys, signers, root, runtime, job.env, devices,
         binding.group, binding.capture, binding.image,
-        binding.limits if runtime else None,
+        binding.limits if runtime else None, shape.terms,
     )  # fmt: skip

@@ -6,6 +6,8 @@ lately. Must never: decide that something ends.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from guactors.messages import (
     ActorEnded,
     DeathReport,
@@ -62,3 +64,11 @@ class Endings:
         self.had.add(order.spec.actor, str(order.incarnation), now)
         self._binder.forget_callers(order.spec.actor)
         return self._line.tell(ActorEnded(order.spec.actor, order.incarnation, death), now)
+
+    def no_interpreter(self, told: DeathReport, python: str, failure: str) -> DeathReport:
+        """A worker of an environment's own interpreter never came up: it was the environment."""
+        detail = (
+            f"the runtime_env could not be set up on {self._provider}: its interpreter {python} "
+            f"runs no workers: {failure}"
+        )
+        return replace(told, cause="env_failed", detail=detail)

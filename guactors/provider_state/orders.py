@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from types import UnionType
 
-from msgspec.structs import replace
-
 from guactors.errors import Death, InternalError
 from guactors.messages import (
     ActorEnded,
@@ -303,6 +301,10 @@ class Orders:
         worker = self._pool.find(message.lease)
         if worker is None:
             return []
+        if message.kill and message.grace and isinstance(worker.state, Leased):
+            cause, detail = known_cause(message.cause, "killed")
+            effects = self.standstill.release(message.lease, now)
+            return effects + self._watch.ask_to_end(worker, cause, detail, now, message.grace)
         if message.kill:
             return self._watch.kill(worker, "killed", "the lease was ended")
         if worker.ending is not None:
@@ -347,6 +349,9 @@ class Orders:
             return effects + self._watch.dismiss(
                 worker, cause, now, GRACEFUL_PATIENCE, graceful=True
             )
+        if message.grace and isinstance(worker.state, Hosting):
+            effects = self.standstill.release(message.actor, now)
+            return effects + self._watch.ask_to_end(worker, cause, detail, now, message.grace)
         return self._watch.kill(worker, cause, detail)
 
     def end_session(self, message: EndSession, now: float) -> list[Effect]:
@@ -384,17 +389,10 @@ class Orders:
         if never_ready:
             self.last_failure = f"{told.detail} {told.stderr_tail}".strip() or told.cause
             if worker.python and told.cause in ("start_failed", "exited"):
-                told = self._no_interpreter(told, worker.python)
+                told = self.endings.no_interpreter(told, worker.python, self.last_failure)
             job = self._pool.start_failed(now, worker.python)
             order = job.order if job is not None else None
         return effects if order is None else effects + self.endings.end(order, told, now)
-
-    def _no_interpreter(self, told: DeathReport, python: str) -> DeathReport:
-        detail = (
-            f"the runtime_env could not be set up on {self._provider}: its interpreter {python} "
-            f"runs no workers: {self.last_failure}"
-        )
-        return replace(told, cause="env_failed", detail=detail)
 
     def give_back(self, now: float) -> list[Effect]:
         """The line is down: leases that still wait for a worker are not ours any more."""

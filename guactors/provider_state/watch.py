@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from guactors.config import Timing
-from guactors.messages import Leave, Ping
+from guactors.messages import Leave, Ping, Quit
 from guactors.provider_state.effects import Effect, KillWorker, Note, SendWorker
 from guactors.provider_state.pool import START_TIMEOUT, Pool
 from guactors.provider_state.workers import Worker, known_cause
@@ -67,6 +67,15 @@ class Watch:
             return []
         self._pool.unavailable(worker)
         return [SendWorker(worker.worker, Leave(graceful))]
+
+    def ask_to_end(
+        self, worker: Worker, cause: str, detail: str, now: float, grace: float
+    ) -> list[Effect]:
+        """Have it end what runs there, and end it when it has not after so many seconds."""
+        if not worker.end(cause, detail, kill_at=now + grace):
+            return []
+        self._pool.unavailable(worker)
+        return [SendWorker(worker.worker, Quit(grace))]
 
     def ask_to_leave(self, worker: Worker, now: float, patience: float) -> list[Effect]:
         """As ``dismiss`` for a worker that is idle, unless it keeps what others need."""

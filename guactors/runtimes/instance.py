@@ -6,13 +6,15 @@ if it has such. Must never: know which adapter the driver is of.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
-from guactors.errors import InstanceLost, ProgramFailed
+from guactors.errors import GuactorsError, InstanceLost, ProgramFailed, Refused
 from guactors.runtimes.base import (
     Command,
     Driver,
@@ -25,8 +27,12 @@ from guactors.runtimes.base import (
 )
 from guactors.runtimes.life import End, Life, State
 
+log = logging.getLogger("guactors.runtimes")
+
 CHECKPOINT_WITHIN: Final = 60.0
 """Seconds that a program may take to write down how far it is."""
+MOVE_WITHIN: Final = 5.0
+"""Seconds that a program which is just being started has, before its instance is suspended."""
 _TAIL: Final = 2000
 
 
@@ -42,6 +48,11 @@ class Instance:
         self._processes: set[Running] = set()
         """Those whose end nobody has read."""
         self._changed = threading.Condition(self._lock)
+        self._moves = 0
+        """Things that are done to it just now."""
+        self._suspended = False
+        self._halted = False
+        """Its driver was told to pause it for that."""
         self._closing = threading.Lock()
         self._closed = False
         self._watcher: threading.Thread | None = None
@@ -80,8 +91,7 @@ class Instance:
 
     def exec(self, command: Command) -> Running:
         """A program that runs in it."""
-        self._check("exec")
-        with self._loss():
+        with self._move("exec"), self._loss():
             process = Running(self, self._driver.exec(command))
         with self._lock:
             if self._life.state is not State.ENDED:
@@ -139,9 +149,53 @@ class Instance:
         """To a file; this instance is over then, and ``Runtime.restore`` makes the next."""
         self._do("save", lambda: self._driver.save(path), State.SAVED)
 
+    def suspend(self) -> None:
+        """As ``pause``, for others: whoever asks for something until ``release`` waits for that,
+        and is not told that it is paused. One that is paused already stays so; of one that is lost
+        the rest is ended. Raises GuactorsError where it does not stand still, and it is not taken
+        for lost then."""
+        with self._changed:
+            self._suspended = True
+            if not self._changed.wait_for(lambda: not self._moves, MOVE_WITHIN):
+                raise Refused(
+                    f"something is being done to the instance {self.spec.instance} for more than "
+                    f"{MOVE_WITHIN:g} s"
+                )
+            state = self._life.state
+            self._halted = state is State.RUNNING
+        if state is State.RUNNING:
+            self._driver.pause()
+            self._enter(State.PAUSED)
+        elif state is State.ENDED:
+            self.close()
+
+    def release(self) -> None:
+        """It goes on where it was, if it was suspended. Raises GuactorsError where it does not."""
+        with self._lock:
+            halted, self._halted = self._halted, False
+        try:
+            if halted and self._life.state is not State.ENDED:
+                self._go_on()
+        finally:
+            with self._changed:
+                self._suspended = False
+                self._changed.notify_all()
+
+    def _go_on(self) -> None:
+        if self._life.state is State.PAUSED:
+            with self._loss():
+                self._driver.resume()
+            self._enter(State.RUNNING)
+            return
+        try:
+            self._driver.resume()  # the pause that failed may have come late
+        except GuactorsError as error:
+            log.warning("the instance %s may stand still: %s", self.spec.instance, error)
+
     def stats(self) -> Stats:
         """What it has used."""
-        self._check("stats")
+        with self._lock:
+            self._life.check("stats")
         with self._loss():
             return self._driver.stats()
 
@@ -168,17 +222,37 @@ class Instance:
     # --- the moves ------------------------------------------------------------------------------
 
     def _check(self, asked: str) -> None:
-        with self._lock:
+        with self._changed:
+            self._await_turn()
             self._life.check(asked)
 
-    def _do(self, asked: str, deed: Callable[[], None], state: State) -> None:
-        """One of these at a time: two that pause and resume must not meet half-way."""
-        with self._lock:
+    def _await_turn(self) -> None:
+        """Until it is not suspended, or has ended. Its lock is held."""
+        self._changed.wait_for(lambda: not self._suspended or self._life.state is State.ENDED)
+
+    @contextmanager
+    def _move(self, asked: str) -> Iterator[None]:
+        """Something is done to it, which is not interrupted by its suspension."""
+        with self._changed:
+            self._await_turn()
             self._life.check(asked)
+            self._moves += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._moves -= 1
+                self._changed.notify_all()
+
+    def _do(self, asked: str, deed: Callable[[], None], state: State) -> None:
+        with self._move(asked):
             if self._life.state is state:
                 return
-        with self._loss():
-            deed()
+            with self._loss():
+                deed()
+            self._enter(state)
+
+    def _enter(self, state: State) -> None:
         with self._changed:
             self._life.move(state, time.monotonic())
             self._changed.notify_all()

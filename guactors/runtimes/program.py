@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from guactors.errors import (
+    GuactorsError,
     InstanceLost,
     InternalError,
     ProgramNotStarted,
@@ -32,7 +33,6 @@ from guactors.messages import Limits
 from guactors.runtimes.base import Capability, Command, Exit, Runtime, Spec, Where
 from guactors.runtimes.choice import NATIVE
 from guactors.runtimes.instance import Instance, Running
-from guactors.runtimes.life import State
 from guactors.runtimes.native.driver import NativeRuntime
 from guactors.runtimes.native.guardian import Guardian
 
@@ -92,6 +92,7 @@ def instance_in(
 ) -> Iterator[Instance]:
     """One that runs, in a directory of its own; both are gone afterwards, also when this process is
     killed. ``owner``: the provider's id. Raises as ``Runtime.create`` and ``Driver.start`` do."""
+    _STANDING.await_turn()
     directory = tempfile.mkdtemp(prefix="gu-run-")
     guardian().watch("directory", directory)
     given = {"root": directory, **options} if runtime.name == NATIVE else dict(options)
@@ -112,59 +113,86 @@ class _Standing:
     """The instances that run in this process, and whether they are to stand still. Threads: any."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._instances: set[Instance] = set()
-        self._paused: set[Instance] = set()
         self._halted = False
+        self._ending = False
+        self._changed = threading.Condition()
+
+    def await_turn(self) -> None:
+        """Until a new one may begin."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._halted or self._ending))
 
     @contextmanager
     def kept(self, instance: Instance) -> Iterator[None]:
-        with self._lock:
-            self._instances.add(instance)
-            if self._halted:
-                self._pause(instance)
+        """This one obeys from here on."""
         try:
+            with self._changed:
+                self._instances.add(instance)
+                if self._halted:
+                    instance.suspend()
             yield
         finally:
-            with self._lock:
+            with self._changed:
                 self._instances.discard(instance)
-                self._paused.discard(instance)
 
-    def _pause(self, instance: Instance) -> None:
-        """One that its owner has paused, or that has ended, stays as it is."""
-        if instance.state is State.RUNNING:
-            with suppress(InstanceLost):
-                instance.pause()
-                self._paused.add(instance)
+    def end(self, grace: float) -> None:
+        """None begins any more, and nobody is told how those that run end."""
+        until = time.monotonic() + grace
+        with self._changed:
+            self._ending = True
+            instances = list(self._instances)
+        for instance in instances:
+            with suppress(GuactorsError):  # whoever kills this process ends what is left
+                instance.stop(max(0.0, until - time.monotonic()))
+
+    def await_own_end(self) -> None:
+        """For ever, where this process is to end; else not at all."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._ending)
+
+    def any(self) -> bool:
+        """Whether one runs."""
+        return bool(self._instances)
 
     def halt(self) -> None:
-        with self._lock:
+        with self._changed:
             self._halted = True
             for instance in list(self._instances):
-                self._pause(instance)
+                instance.suspend()
 
     def go_on(self) -> None:
-        with self._lock:
+        with self._changed:
             self._halted = False
-            while self._paused:
-                instance = self._paused.pop()
-                if instance.state is State.PAUSED:
-                    with suppress(InstanceLost):
-                        instance.resume()
+            self._changed.notify_all()
+            for instance in list(self._instances):
+                with suppress(InstanceLost):
+                    instance.release()
 
 
 _STANDING: Final = _Standing()
 
 
 def pause_all() -> None:
-    """All instances that were made here stand still, also those that are made from now on. Raises
-    GuactorsError where one does not."""
+    """All instances that were made here stand still; who makes one from now on, or asks one for
+    something, waits. Raises GuactorsError where one does not stand still."""
     _STANDING.halt()
 
 
 def resume_all() -> None:
     """They go on, but those that somebody else had paused."""
     _STANDING.go_on()
+
+
+def has_instances() -> bool:
+    """Whether any was made here and has not ended."""
+    return _STANDING.any()
+
+
+def end_all(grace: float) -> None:
+    """All are asked to end, and ended after so many seconds. Their programs' exits are told to
+    nobody: this process is to end."""
+    _STANDING.end(grace)
 
 
 def private_instance(
@@ -192,6 +220,7 @@ def _run(instance: Instance, command: Command) -> Generator[Chunk, None, int]:
             if not isinstance(found, Exit):
                 yield _STREAMS[found.stream], found.data
                 continue
+            _STANDING.await_own_end()
             if found.detail:
                 yield "err", f"gu run: {found.detail}\n".encode()
             return found.code or 0 if found.signal is None else -found.signal

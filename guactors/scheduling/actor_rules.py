@@ -280,12 +280,14 @@ class ActorRules:
         """It gives way by its end, from this side; where the cause is ``requeued`` it begins again
         at no cost to its restarts."""
         if record.slot is not None:
-            self._desk.say(record.slot.peer, _stop(record, death.cause))
+            grace = record.need.grace
+            self._desk.say(record.slot.peer, _stop(record, death.cause, grace=grace))
         if death.cause in FINAL_CAUSES or record.stopping:
             self.bury(record, death)
             return
         self._desk.unseat(record)
-        self._again(record, death, 0.0, now)
+        # It does not begin beside itself.
+        self._again(record, death, record.need.grace, now)
 
     def who_changed(self, who: str, now: float) -> None:
         """A principal may do other things than before: its actors that it may not have any more
@@ -343,8 +345,10 @@ class ActorRules:
         desk.orphaned += desk.groups.of_actor(record.id)
 
 
-def _stop(record: ActorRecord, cause: str, *, graceful: bool = False) -> StopActor:
-    return StopActor(record.id, cause, graceful, record.incarnation)
+def _stop(
+    record: ActorRecord, cause: str, *, graceful: bool = False, grace: float = 0.0
+) -> StopActor:
+    return StopActor(record.id, cause, graceful, record.incarnation, grace)
 
 
 def _hardness(message: KillActor) -> int:

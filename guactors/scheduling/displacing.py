@@ -181,7 +181,7 @@ class Displacing:
         slot = tenant.slot
         death = DeathReport(cause, text, provider=slot.name if slot is not None else "")
         if isinstance(tenant, Lease):
-            self._leases.revoke(tenant, death)
+            self._leases.displace(tenant, death, now)
         else:
             self._actors.displace(tenant, death, now)
 

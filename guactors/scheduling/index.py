@@ -226,7 +226,7 @@ class Index:
         if not need.who and need not in self._apart:
             key = need._replace(
                 priority=0, image="", preemption=(), env=b"", limits=None,
-                min_runtime=0.0, max_suspended=0.0,
+                min_runtime=0.0, max_suspended=0.0, grace=0.0,
             )  # fmt: skip
         kind = self._kinds.get(key)
         if kind is None:

@@ -26,6 +26,7 @@ from guactors.messages import (
     StopLease,
 )
 from guactors.scheduling.demand import Demand
+from guactors.scheduling.departing import DepartingBook
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.judge import Judge
@@ -51,6 +52,7 @@ class LeaseRules:
     def __init__(self, desk: Desk, judge: Judge) -> None:
         self._desk = desk
         self._judge = judge
+        self._departing = DepartingBook(desk)
 
     # --- callers --------------------------------------------------------------------------------
 
@@ -119,6 +121,7 @@ class LeaseRules:
     def caller_left(self, peer: str) -> None:
         """Its demands are void and its workers may be busy."""
         desk = self._desk
+        self._departing.caller_left(peer)
         for lease in desk.leases.of_caller(peer):
             self.end(lease, kill=True)
         for demand in desk.demands.of_caller(peer):
@@ -174,6 +177,13 @@ class LeaseRules:
         if lease.caller in self._desk.callers:
             self._desk.say(lease.caller, LeaseLost(lease.id, death))
 
+    def displace(self, lease: Lease, death: DeathReport, now: float) -> None:
+        """It gives way by its end, after its grace if it has one."""
+        if lease.need.grace and lease.state is LeaseState.GRANTED:
+            self._departing.ask(lease, death, now)
+        else:
+            self.revoke(lease, death)
+
     def revoke(self, lease: Lease, death: DeathReport) -> None:
         """End it on both sides."""
         self._desk.say(lease.slot.peer, StopLease(lease.id, kill=True))
@@ -221,7 +231,10 @@ class LeaseRules:
         """Its worker is gone, or never came. Deaths can be told twice: the second is news to
         nobody."""
         lease = self._desk.leases.by_id.get(message.lease)
-        if lease is None or lease.slot is not slot:
+        if lease is None:
+            self._departing.ended(message.lease)
+            return
+        if lease.slot is not slot:
             return
         if lease.state is LeaseState.STARTING:
             self.fail(lease, message.death, now)
@@ -282,6 +295,7 @@ class LeaseRules:
         """Everything on it is gone."""
         desk = self._desk
         death = desk.died_with(slot, reason)
+        self._departing.provider_left(slot.peer)
         for lease in [desk.leases.by_id[x] for x in sorted(slot.leases)]:
             if lease.state is LeaseState.STARTING:
                 self.fail(lease, death, now)

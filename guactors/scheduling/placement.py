@@ -67,6 +67,7 @@ class Need(NamedTuple):
     wish: Wish = NO_WISH
     min_runtime: float = 0.0
     max_suspended: float = 0.0
+    grace: float = 0.0
 
 
 def lease_need(shape: Shape, python: str, who: str = "") -> Need:
@@ -91,7 +92,7 @@ def _need(shape: Shape, hold: Units, total: Units, python: str, who: str) -> Nee
         runtime, shape.image, tuple(shape.preemption), who,
         _digest(shape.env.description) if shape.env is not None else b"",
         shape.limits, _wish(shape.place), shape.min_runtime,
-        shape.max_suspended,
+        shape.max_suspended, shape.grace,
     )  # fmt: skip
 
 

@@ -7,11 +7,12 @@ beyond reading and writing them.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from guactors.errors import UsageError
+from guactors.options import TASK, check_options
 from guactors.runtimes.choice import NATIVE
 from guactors.security.words import is_image_id
 from guactors.web.forms import Form
@@ -53,9 +54,15 @@ class OptionsForm(Camel):
     autostart: bool = True
 
 
+def _possible(name: str) -> AfterValidator:
+    """As the option of that name of a remote function."""
+    return AfterValidator(lambda value: check_options({name: value}, TASK)[name])
+
+
 class DeploymentForm(Camel):
     """``envType``: hd, docker, vm, or the name of a runtime. ``cpus``, ``memory`` (bytes): what is
-    set aside for it. ``seconds``: for how long its beginning is waited for."""
+    set aside for it. ``preemption``: how it may be made to give way, in this order; ``minRuntime``,
+    ``maxSuspended``, ``grace``: seconds. ``seconds``: for how long its beginning is waited for."""
 
     env_type: str = Field(alias="envType", min_length=1, max_length=64)
     image: ImageForm
@@ -67,7 +74,11 @@ class DeploymentForm(Camel):
     limits: LimitsForm | None = None
     cpus: float = Field(1.0, ge=0, allow_inf_nan=False)
     memory: float = Field(0.0, ge=0, allow_inf_nan=False)
-    priority: int = 0
+    priority: Annotated[int, _possible("priority")] = 0
+    preemption: Annotated[list[str], _possible("preemption")] = Field([], max_length=8)
+    min_runtime: Annotated[float, _possible("min_runtime")] = Field(0.0, alias="minRuntime")
+    max_suspended: Annotated[float, _possible("max_suspended")] = Field(0.0, alias="maxSuspended")
+    grace: Annotated[float, _possible("grace")] = 0.0
     seconds: float = Field(600.0, gt=0, le=3600, allow_inf_nan=False)
 
     def runtime(self) -> str:
@@ -89,7 +100,9 @@ class DeploymentForm(Camel):
         """As options of an actor."""
         return {
             "runtime": self.runtime(), "image": image, "num_cpus": self.cpus,
-            "memory": self.memory, "priority": self.priority,
+            "memory": self.memory, "priority": self.priority, "preemption": self.preemption,
+            "min_runtime": self.min_runtime, "max_suspended": self.max_suspended,
+            "grace": self.grace,
         }  # fmt: skip
 
     def given(self) -> dict[str, Any]:

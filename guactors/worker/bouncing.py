@@ -11,13 +11,16 @@ calls. Who does not say it soon, because he is stopped himself, is not waited fo
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from guactors import messages as m
+from guactors.context import set_leaving
 from guactors.errors import GuactorsError
-from guactors.runtimes.program import pause_all, resume_all
+from guactors.runtimes.program import end_all, has_instances, pause_all, resume_all
 
 if TYPE_CHECKING:
     from guactors.worker.process import Worker
@@ -83,6 +86,33 @@ class Bouncing:
             with worker.lock:
                 worker.drain(time.monotonic())
         worker.control.tell_provider(m.Stood(number, error))
+
+    def quit(self, grace: float) -> None:
+        """It ends within so many seconds: what waits here goes back, what runs is asked to end.
+        The control thread."""
+        set_leaving()
+        with self._saying:
+            self._tell(self._change(retiring=True), retiring=True)
+        if not has_instances():
+            self._leave()
+            return
+        ending = threading.Thread(target=self._end_instances, args=(grace,), daemon=True)
+        ending.start()
+
+    @staticmethod
+    def _end_instances(grace: float) -> None:
+        """What they do at their end is no result of the call that they ran for."""
+        end_all(grace)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+    def _leave(self) -> None:
+        """After what runs."""
+        worker = self._worker
+        worker.leaving = True
+        worker.poller.wake()
+        worker.runner.wake()
 
     def halted(self, link: str) -> None:
         """Behind this nothing comes from the caller. The worker's lock is held."""

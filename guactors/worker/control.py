@@ -41,6 +41,7 @@ from guactors.messages import (
     Ping,
     Pong,
     ProviderToWorker,
+    Quit,
     ReadBlock,
     ReadValue,
     Release,
@@ -407,6 +408,8 @@ class Control:
             case LoadActor():
                 worker.to_load = message
                 worker.poller.wake()
+            case Quit(grace):
+                worker.bouncing.quit(grace)
             case Leave(graceful, if_unused):
                 if not graceful:
                     os._exit(0)

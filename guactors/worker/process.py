@@ -25,6 +25,7 @@ from guactors.context import Place, set_place
 from guactors.errors import ProtocolError
 from guactors.home import host_id
 from guactors.ids import fresh
+from guactors.options import inherited
 from guactors.refs import present_session, set_session_factory
 from guactors.session import Session
 from guactors.transport import open_transport
@@ -84,6 +85,7 @@ class Worker:
         self.spec: m.ActorSpec | None = None
         self.session_id = ""
         self.namespace = ""
+        self.terms: m.Terms | None = None
         self.to_load: m.LoadActor | None = None
         self.leaving = False
         self.exiting = False
@@ -187,6 +189,7 @@ class Worker:
         session.send_neighbour = self.send
         if self.setup.env is not None:
             session.environments.adopt(self.setup.env.word)
+        session.terms = inherited(self.terms)
         session.current_parent = lambda: getattr(running.get(), "key", None)
         session.lookout.link_owner = self.callers.name_of
         session.start()
@@ -358,6 +361,7 @@ class Worker:
         bind_code(self, message)
         take_assignment(message)
         self.namespace = message.namespace
+        self.terms = message.terms
         self.session_id = message.session
         self.poller.wake()
 

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from guactors import values
-from guactors.context import ActorExit, Place, present_place, running, set_place
+from guactors.context import ActorExit, Place, is_leaving, present_place, running, set_place
 from guactors.messages import LoadActor
 from guactors.payload import DEPLOYMENT, decode_payload
 from guactors.worker import execution
@@ -122,6 +122,8 @@ class SyncRunner:
         except ActorExit:
             raise
         except SystemExit as error:
+            if is_leaving():
+                raise ActorExit(0) from None
             self._worker.exit_status = error.code if isinstance(error.code, int) else 1
             self._worker.leaving = True
             return execution.failure(item, error, name)

@@ -472,6 +472,24 @@ def test_an_agent_that_never_answers(bad: list[BadAgent]) -> None:
         bad[0].line.ask(wire.HELLO, 0.2)
 
 
+def test_the_time_of_an_answer_stands_still_with_the_guest(bad: list[BadAgent]) -> None:
+    bad.append(BadAgent())
+    line, told = bad[0].line, threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(InstanceLost, match=r"did not answer within 0\.2 s"):
+            line.ask(wire.HELLO, 0.2)
+        told.set()
+
+    line.pause()
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert not told.wait(0.4)
+    line.resume()
+    assert told.wait(PROMPTLY)
+    asking.join()
+
+
 @pytest.mark.parametrize(
     "answer",
     [

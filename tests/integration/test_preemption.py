@@ -280,3 +280,74 @@ def test_programs_of_the_machine_stand_still(grid: None, tmp_path: Path) -> None
     gu.get(held, timeout=WITHIN)
     until(lambda: not _rests(path))
     gu.cancel(running)
+
+
+@gu.remote(max_retries=0, preemption=["requeue"], grace=10, num_cpus=2)
+def leaves(path: str, how: str) -> str:
+    """Notes each beginning and each wish that it end, and does then what ``how`` says."""
+    begins = Path(path)
+    with begins.open("a", encoding="utf-8") as file:
+        file.write("begun\n")
+    context = gu.get_runtime_context()
+    while not context.is_leaving():
+        if begins.with_suffix(".end").exists():
+            return "ended"
+        time.sleep(0.005)
+    with begins.open("a", encoding="utf-8") as file:
+        file.write("asked\n")
+    if how == "exit":
+        sys.exit()
+    return "done in its grace"
+
+
+def test_a_task_with_a_grace_may_end_by_itself_and_begins_again(grid: None, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    running = leaves.remote(str(path), "exit")
+    until(path.exists)
+    gu.get(urgent.remote(), timeout=5.0)
+    until(lambda: path.read_text().split() == ["begun", "asked", "begun"])
+    path.with_suffix(".end").touch()
+    assert gu.get(running, timeout=WITHIN) == "ended"
+
+
+def test_what_is_done_within_the_grace_is_done(grid: None, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    running = leaves.remote(str(path), "return")
+    until(path.exists)
+    gu.get(urgent.remote(), timeout=5.0)
+    assert gu.get(running, timeout=WITHIN) == "done in its grace"
+    assert path.read_text().split() == ["begun", "asked"]
+
+
+def test_it_is_ended_when_its_grace_is_over_and_not_before(busy_with_grace: Busy) -> None:
+    busy = busy_with_grace
+    pids = {busy.read(path)[0] for path in busy.paths}
+    began = time.monotonic()
+    gu.get(urgent.options(num_cpus=2).remote(), timeout=WITHIN)
+    assert time.monotonic() - began >= 0.5
+    until(lambda: not pids & {busy.read(path)[0] for path in busy.paths})
+
+
+@pytest.fixture
+def busy_with_grace(tmp_path: Path) -> Iterator[Busy]:
+    found = Busy(tmp_path, preemption=["requeue"], grace=0.5)
+    yield found
+    found.end()
+
+
+def test_a_program_is_asked_to_end_before_it_is_ended(grid: None, tmp_path: Path) -> None:
+    """It saves, says so and ends well; and begins again all the same."""
+    from guactors.runtimes.program import run_program
+
+    path = tmp_path / "log"
+    script = f"exec 2>/dev/null; echo begun >> {path}; trap 'echo saved >> {path}; exit 0' TERM; "
+    script += f"while [ ! -e {path}.end ]; do sleep 0.02; done"
+    run = gu.remote(run_program).options(
+        num_cpus=2, num_returns="streaming", preemption=["requeue"], grace=10, max_retries=0
+    )
+    stream = run.remote(["sh", "-c", script], {}, "")
+    until(path.exists)
+    gu.get(urgent.remote(), timeout=5.0)
+    until(lambda: path.read_text().split() == ["begun", "saved", "begun"])
+    Path(f"{path}.end").touch()
+    assert gu.get(list(stream), timeout=WITHIN) == [("exit", 0)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -291,3 +293,42 @@ def test_containers_of_refs_may_be_huge_and_contain_themselves(embedded: Any) ->
     while deep:
         deep = deep[0]  # or its end would recurse, too
     assert gu.get(same.remote(1)) == 1
+
+
+@gu.remote(max_retries=0)
+def attempts(path: str) -> int:
+    """Notes its process, until the neighbour of ``path`` is there."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()}\n")
+    while not Path(f"{path}.end").exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@gu.remote(num_cpus=0, max_retries=0)
+def parent(path: str) -> int:
+    return gu.get(attempts.remote(path))
+
+
+def test_what_a_session_says_counts_for_what_its_calls_call(
+    permanent_threads: None, tmp_path: Path
+) -> None:
+    """The child may be made to begin again, as the session says, and for one that says otherwise it
+    is."""
+    path = tmp_path / "tries"
+    with gu.init(num_cpus=1, priority=-20, preemption=["requeue"]):
+        running = parent.remote(str(path))
+        until(path.exists)
+        gu.get(add.options(priority=0).remote(1, 2), timeout=20)
+        until(lambda: len(path.read_text().split()) == 2)
+        Path(f"{path}.end").touch()
+        assert str(gu.get(running, timeout=20)) == path.read_text().split()[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["priority", "preemption", "min_runtime", "max_suspended", "grace"]
+)
+def test_absurd_terms_of_a_session_are_refused_by_their_names(name: str) -> None:
+    with pytest.raises(errors.UnknownOption, match=name):
+        gu.init(num_cpus=1, **{name: 1e100})  # type: ignore[arg-type]
+    assert not gu.is_initialized()

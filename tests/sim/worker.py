@@ -216,6 +216,8 @@ class SimWorker:
             case m.LoadActor():
                 self._to_load = message
                 self._nudge()
+            case m.Quit():
+                self._quit()
             case m.Leave(graceful, if_unused):
                 if not graceful:
                     self.vanish(Death("exited", exit_code=0))
@@ -458,6 +460,17 @@ class SimWorker:
         for link in self._unhalted:
             self._doorway.send(link, m.Bounced(bounced.get(link, []), True, False, True))
         self._look_for_halted(number, self.clock.now + PATIENCE)
+
+    def _quit(self) -> None:
+        """What waits goes back, and it leaves after what runs, if it has the time."""
+        self._leaving = True
+        if self.spec is None:
+            self._standing = self._standing or -1
+            self._drain()
+            bounced = self._intake.bounce_all()
+            for link in list(self._doorway.peers):
+                self._doorway.send(link, m.Bounced(bounced.get(link, []), True, True))
+        self._nudge()
 
     def _look_for_halted(self, number: int, until: float) -> None:
         if self._standing != number or self.dead:

@@ -38,6 +38,10 @@ WAYS: tuple[tuple[str, ...], ...] = (
 IMAGES = tuple(f"sha3-256:{number:064x}" for number in (1, 2))
 
 
+GRACED = (("requeue",), ("suspend", "stop"))
+"""Ways of those that are asked to end before they are ended."""
+
+
 @dataclass
 class Options:
     """Of one call."""
@@ -309,6 +313,7 @@ class Driver:
         shape = Shape(
             held, options.priority, image=options.image, preemption=list(options.preemption),
             max_suspended=0.5 if options.preemption[:1] == ("suspend",) else 0.0,
+            grace=0.2 if options.preemption in GRACED else 0.0,
         )  # fmt: skip
         if options.reservation:
             shape = reservations.shape(options.reservation)

@@ -14,8 +14,13 @@ from guactors.options import (
     ACTOR,
     METHOD,
     TASK,
+    TERMS,
     check_options,
+    check_terms,
+    inherited,
     max_calls_of,
+    shape_in,
+    shape_of,
     tighter,
     window_of,
 )
@@ -114,3 +119,30 @@ def test_how_it_gives_way_is_checked_and_named(who: str, name: str, bad: object)
 @pytest.mark.parametrize("good", [[], ["suspend"], ("requeue", "stop"), ["never"]])
 def test_ways_to_give_way(good: list[str]) -> None:
     check_options({"preemption": good, "min_runtime": 0, "max_suspended": 600.0}, TASK)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("priority", 1.5), ("priority", 10**100), ("priority", math.nan), ("priority", True),
+        ("preemption", "suspend"), ("preemption", ["pause"]), ("preemption", ["never", "stop"]),
+        ("preemption", ["stop", "stop"]), ("preemption", [1]),
+        ("min_runtime", -1), ("min_runtime", math.nan), ("min_runtime", 1e100),
+        ("max_suspended", -0.1), ("max_suspended", math.inf), ("max_suspended", "1"),
+        ("grace", -1), ("grace", math.nan), ("grace", 10**100),
+    ],
+)  # fmt: skip
+def test_what_a_session_may_not_say(name: str, value: Any) -> None:
+    with pytest.raises(UnknownOption, match=f"^{name}="):
+        check_terms(*(value if name == one else None for one in TERMS))
+
+
+def test_what_a_session_says_counts_where_a_call_says_nothing() -> None:
+    terms = check_terms(-20, ("requeue",), None, None, 2.5)
+    shape = shape_in(terms, {"num_cpus": 2, "min_runtime": 5}, 1.0)
+    assert (shape.resources, shape.priority, shape.preemption) == ({"CPU": 2.0}, -20, ["requeue"])
+    assert shape.min_runtime == 5.0
+    assert inherited(shape.terms) == terms
+    other = shape_in(terms, {"priority": 0, "preemption": ["never"]}, 1.0)
+    assert (other.priority, other.preemption, other.terms) == (0, ["never"], shape.terms)
+    assert shape_in({}, {}, 1.0) == shape_of({}, 1.0) and inherited(None) == {}

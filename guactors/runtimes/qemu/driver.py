@@ -308,7 +308,7 @@ class QemuInstance:
     def pause(self) -> None:
         """QEMU stops it."""
         guest = self.guest
-        guest.vm.line.watched = False
+        guest.vm.line.pause()
         guest.vm.qmp.execute("stop")
         self._paused = True
 
@@ -317,7 +317,7 @@ class QemuInstance:
         guest = self.guest
         guest.vm.qmp.execute("cont")
         self._paused = False
-        guest.vm.line.watched = True
+        guest.vm.line.resume()
 
     def save(self, path: str) -> None:
         """Its agent falls silent, QEMU writes its memory, we write its disk."""

@@ -80,6 +80,8 @@ class Line:
         self._closed = False
         self.watched = False
         """Whether silence is a fault: not while it boots, nor while it is paused."""
+        self._paused_at: float | None = None
+        self._paused_for = 0.0
         self._waking, self._wake = socket.socketpair()
         for one in (agent, *others):
             one.setblocking(False)
@@ -87,25 +89,50 @@ class Line:
         self._thread = threading.Thread(target=self._read_all, name="guest line", daemon=True)
         self._thread.start()
 
+    def pause(self) -> None:
+        """The guest is about to stand still: its time to answer does too."""
+        with self._changed:
+            self.watched = False
+            if self._paused_at is None:
+                self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """It runs again."""
+        with self._changed:
+            if self._paused_at is not None:
+                self._paused_for += time.monotonic() - self._paused_at
+                self._paused_at = None
+            self.watched = True
+            self._changed.notify_all()
+
+    def _guest_time(self) -> float:
+        """Seconds, without those in which the guest stood still."""
+        now = self._paused_at if self._paused_at is not None else time.monotonic()
+        return now - self._paused_for
+
+    def _await_answer(self, until: float, within: float) -> None:
+        """A change, until this guest time. The lock is held."""
+        self._check()
+        left = until - self._guest_time()
+        if left <= 0:
+            raise InstanceLost(f"its agent did not answer within {within:g} s")
+        self._changed.wait(left if self._paused_at is None else None)
+
     # --- asking ---------------------------------------------------------------------------------
 
     def ask(self, kind: int, within: float = ASK_WITHIN, **fields: Any) -> dict[str, object]:
         """The answer to a question. Raises UsageError where the guest says that it is wrong,
         InstanceLost where it does not answer."""
-        until = time.monotonic() + within
         with self._lock:
             self._check()
+            until = self._guest_time() + within
             channel, data = self._talk.ask(kind, **fields)
             self._answers[channel] = None
         try:
-            self._send(data, until)
+            self._send(data, within)
             with self._changed:
                 while (found := self._answers[channel]) is None:
-                    self._check()
-                    left = until - time.monotonic()
-                    if left <= 0:
-                        raise InstanceLost(f"its agent did not answer within {within:g} s")
-                    self._changed.wait(left)
+                    self._await_answer(until, within)
         finally:
             with self._lock:
                 del self._answers[channel]
@@ -117,21 +144,17 @@ class Line:
     def begin(self, kind: int, within: float = ASK_WITHIN, **fields: Any) -> tuple[int, Remote]:
         """A program that was started, or a transfer. Raises ProgramNotStarted, UsageError,
         InstanceLost."""
-        until = time.monotonic() + within
         remote = Remote()
         with self._lock:
             self._check()
+            until = self._guest_time() + within
             channel, data = self._talk.begin(kind, **fields)
             self._remotes[channel] = remote
         try:
-            self._send(data, until)
+            self._send(data, within)
             with self._changed:
                 while not remote.started and remote.fault is None:
-                    self._check()
-                    left = until - time.monotonic()
-                    if left <= 0:
-                        raise InstanceLost(f"its agent did not answer within {within:g} s")
-                    self._changed.wait(left)
+                    self._await_answer(until, within)
         except BaseException:
             self.forget(channel)
             raise
@@ -148,7 +171,7 @@ class Line:
         with self._lock:
             data = b"" if self._over else self._talk.tell(channel, kind, **fields)
         with suppress(InstanceLost):
-            self._send(data, time.monotonic() + ASK_WITHIN)
+            self._send(data, ASK_WITHIN)
 
     def give(self, channel: int, remote: Remote, data: memoryview) -> int:
         """Send as much input as there is room for, waiting for the first of it; how much it was, 0
@@ -162,7 +185,7 @@ class Line:
                 return 0
             piece = data[: min(room, wire.PIECE)]
             sent = self._talk.give(channel, piece)
-        self._send(sent, time.monotonic() + SICK_AFTER)
+        self._send(sent, SICK_AFTER)
         return len(piece)
 
     def took(self, channel: int, stream: int, size: int) -> None:
@@ -170,7 +193,7 @@ class Line:
         with self._lock:
             data = b"" if self._over else self._talk.took(channel, stream, size)
         with suppress(InstanceLost):
-            self._send(data, time.monotonic() + SICK_AFTER)
+            self._send(data, SICK_AFTER)
 
     def forget(self, channel: int) -> None:
         """Nobody wants to hear of that program any more."""
@@ -178,7 +201,7 @@ class Line:
             self._remotes.pop(channel, None)
             data = b"" if self._over else self._talk.forget(channel)
         with suppress(InstanceLost):
-            self._send(data, time.monotonic() + ASK_WITHIN)
+            self._send(data, ASK_WITHIN)
 
     def wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
         """Until ``ready``, which is asked under the lock, or the line is over, or so many seconds
@@ -223,10 +246,11 @@ class Line:
 
     # --- the socket -----------------------------------------------------------------------------
 
-    def _send(self, data: bytes, until: float) -> None:
+    def _send(self, data: bytes, within: float) -> None:
         """Whole frames only, one after another."""
         if not data:
             return
+        until = self._guest_time() + within
         with self._sending:
             left = memoryview(data)
             while left:
@@ -234,7 +258,7 @@ class Line:
                 try:
                     left = left[self._agent.send(left) :]
                 except BlockingIOError:
-                    if time.monotonic() > until:
+                    if self._guest_time() > until:
                         self.finish("its agent takes nothing any more")
                     select.select([], [self._agent], [], 0.1)
                 except OSError as error:

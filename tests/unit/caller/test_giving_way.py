@@ -95,7 +95,7 @@ def test_a_caller_in_a_loop_keeps_it() -> None:
     assert not bench.told(m.ReturnLease)
 
 
-def lose(bench: Bench, cause: str) -> None:
+def ends(bench: Bench, cause: str) -> None:
     bench.hub(m.LeaseLost("l-1", m.DeathReport(cause, "it gave way to work of priority 10")))
 
 
@@ -103,7 +103,7 @@ def test_what_is_to_begin_anew_does_so_at_no_charge() -> None:
     bench = Bench()
     id = bench.call(retries=0)
     bench.grant()
-    lose(bench, "requeued")
+    ends(bench, "requeued")
     bench.hub(m.LeaseGranted(KEY, "l-2", "w-2", "p-2", endpoints("w-2")))
     assert bench.calls("w-2") == [id]
     bench.reply("w-2", id, attempt=1)
@@ -116,7 +116,7 @@ def test_the_end_of_its_worker_may_be_seen_first(retries: int) -> None:
     id = bench.call(retries=retries)
     bench.grant()
     bench.lose("w-1")
-    lose(bench, "requeued")
+    ends(bench, "requeued")
     bench.hub(m.LeaseGranted(KEY, "l-2", "w-2", "p-2", endpoints("w-2")))
     assert bench.calls("w-2") == [id]
     entry = bench.core.objects.entries[id]
@@ -128,7 +128,7 @@ def test_it_is_told_though_the_end_of_its_worker_was_seen_first() -> None:
     id = bench.call(retries=0)
     bench.grant()
     bench.lose("w-1")
-    lose(bench, "preempted")
+    ends(bench, "preempted")
     assert isinstance(bench.failure(id), Preempted)
 
 
@@ -137,7 +137,7 @@ def test_what_was_cancelled_does_not_begin_anew() -> None:
     id = bench.call()
     bench.grant()
     bench.cancel(id)
-    lose(bench, "requeued")
+    ends(bench, "requeued")
     assert isinstance(bench.failure(id), TaskCancelled)
 
 
@@ -145,7 +145,7 @@ def test_what_is_stopped_for_good_is_not_tried_again() -> None:
     bench = Bench()
     id = bench.call(retries=5)
     bench.grant()
-    lose(bench, "preempted")
+    ends(bench, "preempted")
     error = bench.failure(id)
     assert isinstance(error, Preempted) and isinstance(error, WorkerDied)
     assert "priority 10" in str(error)
@@ -159,3 +159,37 @@ def test_what_was_sent_to_one_that_just_stood_still_comes_back_and_goes_out_agai
     bench.says("w-1", m.Unblocked())
     bench.pass_time(0.0)
     assert bench.calls("w-1")[:1] == ids[:1]
+
+
+@pytest.mark.parametrize("retries", [0, 5])
+@pytest.mark.parametrize("cause", ["requeued", "preempted"])
+def test_one_that_was_asked_to_end_and_whose_end_is_seen_before_it_is_told(
+    retries: int, cause: str
+) -> None:
+    bench = Bench()
+    id = bench.call(retries=retries)
+    bench.grant()
+    bench.says("w-1", m.Bounced([], True, True))
+    bench.lose("w-1")
+    bench.pass_time(0.01)
+    bench.hub(m.LeaseGranted(KEY, "l-2", "w-2", "p-2", endpoints("w-2")))
+    assert bench.calls("w-2") == [], "nobody knows why"
+    ends(bench, cause)
+    if cause == "preempted":
+        assert isinstance(bench.failure(id), Preempted)
+    else:
+        assert bench.calls("w-2") == [id]
+
+
+def test_one_that_is_to_go_back_and_dies_is_tried_again_when_that_is_known() -> None:
+    bench = Bench()
+    id = bench.call(retries=1)
+    bench.grant()
+    bench.says("w-1", m.Bounced([], True, True))
+    bench.lose("w-1")
+    bench.hub(m.LeaseGranted(KEY, "l-2", "w-2", "p-2", endpoints("w-2")))
+    ends(bench, "signal")
+    assert bench.calls("w-2") == [id]
+    bench.lose("w-2")
+    bench.hub(m.LeaseLost("l-2", m.DeathReport("signal")))
+    assert isinstance(bench.failure(id), WorkerDied)

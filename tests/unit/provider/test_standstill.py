@@ -12,6 +12,7 @@ from guactors.messages import (
     LeaseEnded,
     LeaseStarted,
     Ping,
+    Quit,
     Resume,
     Resumed,
     Stand,
@@ -230,3 +231,32 @@ def test_suspended_twice_is_suspended_once() -> None:
     assert len(bench.told(worker, Stand)) == 1
     bench.says(worker, Stood(1))
     assert bench.said(Suspended) == [Suspended("l-1", 2)]
+
+
+def test_one_with_a_grace_is_asked_and_ended_when_that_is_over() -> None:
+    bench, worker = busy()
+    bench.hub(StopLease("l-1", True, 3.0, "requeued"))
+    assert bench.told(worker, Quit) == [Quit(3.0)] and not bench.killed
+    urgent(bench)
+    assert bench.said(LeaseStarted) == [], "it has its room until it is gone"
+    bench.pass_time(2.9)
+    assert not bench.killed
+    bench.pass_time(0.2)
+    assert bench.killed == {worker: "requeued"}
+    bench.ends(worker)
+    (ended,) = bench.said(LeaseEnded)
+    assert (ended.lease, ended.death.cause) == ("l-1", "requeued")
+    assert [one.lease for one in bench.said(LeaseStarted)] == ["l-9"]
+
+
+def test_one_that_stands_still_goes_on_to_end_by_itself() -> None:
+    bench, worker = busy()
+    bench.hub(Suspend("l-1", 5))
+    bench.says(worker, Stood(5))
+    assert halts(bench) == [HaltWorker(worker, stop=True)]
+    bench.hub(StopLease("l-1", True, 3.0, "preempted"))
+    assert halts(bench) == [HaltWorker(worker, stop=False)]
+    assert bench.told(worker, Quit) == [Quit(3.0)]
+    assert not bench.killed
+    bench.hub(StopLease("l-1", kill=True))
+    assert worker in bench.killed, "nobody wants to know any more"

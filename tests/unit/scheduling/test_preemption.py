@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guactors import messages as m
+from guactors.scheduling.departing import LATE
 from guactors.scheduling.preemption import GAP, make_plan, spared
 from tests.unit.hub.bench import Bench, death, spec
 
@@ -502,3 +503,66 @@ def test_an_actor_begins_anew_at_no_cost_to_its_restarts() -> None:
     bench.say("c-2", m.ReturnLease(order.lease))
     assert bench.start_actors()[0].incarnation == 1
     assert bench.one("c-1", m.ActorUpdate).state == "alive"
+
+
+def grace(bench: Bench) -> m.StopLease:
+    """The order to end the first one's lease."""
+    (stop,) = bench.heard("p-1", m.StopLease)
+    return stop
+
+
+def test_one_with_a_grace_is_told_of_when_it_has_ended() -> None:
+    bench, (low,) = full(1.0, preemption=["requeue"], grace=3.0)
+    urgent(bench)
+    assert grace(bench) == m.StopLease(low, True, 3.0, "requeued")
+    (order,) = bench.heard("p-1", m.StartLease)
+    assert [word.key for word in order.displaces] == [low], "its provider waits for the end"
+    assert not bench.heard("c-1", m.LeaseLost), "it may still be done"
+    bench.say("p-1", m.LeaseEnded(low, death("exited")))
+    assert bench.one("c-1", m.LeaseLost).death.cause == "requeued"
+    bench.say("p-1", m.LeaseEnded(low, death("exited")))
+    assert not bench.heard("c-1", m.LeaseLost)
+
+
+def test_of_one_with_a_grace_nothing_is_heard() -> None:
+    bench, (low,) = full(1.0, preemption=["stop"], grace=3.0)
+    urgent(bench)
+    bench.pass_time(3.0)
+    assert not bench.heard("c-1", m.LeaseLost)
+    bench.pass_time(LATE + 1.0)
+    told = bench.one("c-1", m.LeaseLost)
+    assert (told.lease, told.death.cause) == (low, "preempted")
+
+
+def test_a_provider_or_a_caller_that_leaves_within_the_grace() -> None:
+    bench, (low,) = full(1.0, preemption=["requeue"], grace=3.0)
+    urgent(bench)
+    grace(bench)
+    bench.say("p-1", m.Goodbye("stops"))
+    assert [lost.lease for lost in bench.heard("c-1", m.LeaseLost)] == [low]
+    bench, (low,) = full(1.0, preemption=["requeue"], grace=3.0)
+    urgent(bench)
+    grace(bench)
+    bench.say("c-1", m.Goodbye("done"))
+    assert grace(bench) == m.StopLease(low, kill=True), "nobody wants what it does"
+
+
+def test_an_actor_with_a_grace_does_not_begin_beside_itself() -> None:
+    bench = Bench()
+    bench.caller("c-1", "s-1")
+    bench.caller("c-2", "s-2")
+    bench.provider("p-1", 1.0)
+    made = spec(shape=m.Shape({"CPU": 1.0}, preemption=["requeue"], grace=3.0))
+    bench.actor(made)
+    bench.provider("p-2", 1.0)
+    bench.demand("c-2", "d-8", 1, priority=HIGH)
+    bench.start_leases()
+    urgent(bench, count=1)
+    stop = bench.one("p-1", m.StopActor)
+    assert (stop.cause, stop.grace) == ("requeued", 3.0)
+    bench.demand("c-2", "d-8", 0)
+    (grant, *_) = bench.heard("c-2", m.LeaseGranted)
+    bench.say("c-2", m.ReturnLease(grant.lease))
+    assert not bench.heard("p-2", m.StartActor)
+    bench.pass_time(3.1)
+    assert [order.incarnation for order in bench.heard("p-2", m.StartActor)] == [1]

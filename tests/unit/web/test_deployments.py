@@ -126,7 +126,8 @@ def test_golems_words_become_ours(door: Door) -> None:
     form = {
         **FORM, "envType": "vm", "tags": ["a"], "note": "n", "options": {"autostart": True},
         "limits": {"mem": 100, "cpus": 0.5, "pids": 3, "disk": 0, "wall": 2.5}, "env": {"A": "1"},
-        "cpus": 2, "priority": 3, "seconds": 5,
+        "cpus": 2, "priority": 3, "seconds": 5, "preemption": ["suspend", "stop"], "minRuntime": 4,
+        "maxSuspended": 9.5, "grace": 2,
     }  # fmt: skip
     form["image"] = {"url": "http://hub/repo/x", "hash": IMAGE.upper().replace("SHA3-256", "SHA3")}
     reply = door("POST", AT, form)
@@ -136,6 +137,8 @@ def test_golems_words_become_ours(door: Door) -> None:
     assert (kind, node, note, within) == ("vm", ("p-1", "box"), "n", 5.0)
     assert options == {
         "runtime": "qemu", "image": IMAGE, "num_cpus": 2.0, "memory": 0.0, "priority": 3,
+        "preemption": ["suspend", "stop"], "min_runtime": 4.0, "max_suspended": 9.5,
+        "grace": 2.0,
     }  # fmt: skip
     limits = {"memory": 100, "cpu": 0.5, "pids": 3, "wall": 2.5}
     assert given == {"limits": limits, "env": {"A": "1"}, "name": "w", "tags": ["a"]}
@@ -171,6 +174,18 @@ def test_what_prevents_it_has_its_status(door: Door, error: Exception, status: i
 )  # fmt: skip
 def test_a_bad_form_is_refused(door: Door, changes: dict[str, Any]) -> None:
     assert door("POST", AT, {**FORM, **changes}).status == 400
+    assert not of(door).asked
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("priority", 10**100), ("priority", 1.5), ("preemption", ["pause"]),
+     ("preemption", ["never", "stop"]), ("minRuntime", -1), ("minRuntime", 1e100),
+     ("maxSuspended", -0.5), ("maxSuspended", "9"), ("grace", -2)],
+)  # fmt: skip
+def test_absurd_terms_are_refused_by_their_names(door: Door, field: str, value: Any) -> None:
+    reply = door("POST", AT, {**FORM, field: value})
+    assert reply.status == 400 and field in reply.json()["detail"]
     assert not of(door).asked
 
 
