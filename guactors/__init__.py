@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from guactors.deployment import Deployment, deploy
     from guactors.foresight import explain, plan
     from guactors.integrations.mapping import map  # noqa: A004 - Python's, on a grid
+    from guactors.reservations import Reservation, reserve
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
+    "Reservation",
     "actor",
     "available_resources",
     "cancel",
@@ -78,6 +80,7 @@ __all__ = [
     "plan",
     "put",
     "remote",
+    "reserve",
     "shutdown",
     "timeline",
     "util",
@@ -87,10 +90,12 @@ __all__ = [
 
 _ELSEWHERE = {
     "Deployment": "guactors.deployment",
+    "Reservation": "guactors.reservations",
     "deploy": "guactors.deployment",
     "explain": "guactors.foresight",
     "map": "guactors.integrations.mapping",
     "plan": "guactors.foresight",
+    "reserve": "guactors.reservations",
 }
 """Homes of the names that are not in ``api``."""
 _MODULES = frozenset({"actor", "exceptions", "util"})

@@ -12,7 +12,8 @@
     │   ├── NoSuchActor            no live actor has that name (also ValueError)
     │   ├── ProgramNotStarted      a program that does not exist, or cannot be run
     │   ├── ProgramFailed          a program that was to end well did not
-    │   └── NoSuchGroup            no live placement group has that name (also ValueError)
+    │   ├── NoSuchGroup            no live placement group has that name (also ValueError)
+    │   └── NoSuchReservation      no reservation of that name is known (also ValueError)
     ├── TaskError                  the user's own code raised; also an instance of the raised type
     ├── Stopped                    somebody asked for the end of it
     │   ├── TaskCancelled          cancel() reached it first
@@ -21,6 +22,7 @@
     │   ├── Preempted              it gave way to work of a higher priority (also WorkerDied)
     │   └── ActorKilled            kill(), or its last handle went away (also ActorDied)
     ├── CallTimeout                timeout= of the call passed (also TimeoutError)
+    │   └── DeadlineMissed         deadline= of the call passed
     ├── GetTimeout                 timeout= of get() passed; the call goes on (also TimeoutError)
     ├── Suspended                  it stands still for others, and on_suspended="raise"
     ├── PeerLost                   a process or the wire between went away
@@ -99,6 +101,10 @@ class NoSuchGroup(UsageError, ValueError):
     """No live placement group of that name is in the namespace."""
 
 
+class NoSuchReservation(UsageError, ValueError):
+    """No reservation of that name is to come or stands, or not for who asks."""
+
+
 class ProgramNotStarted(UsageError):
     """A program does not exist or cannot be run; ``code`` is what a shell would exit with: 127 or
     126."""
@@ -141,6 +147,19 @@ class PlacementGroupRemoved(Stopped):
 
 class CallTimeout(GuactorsError, TimeoutError):
     """The ``timeout=`` of the call passed: a queued call never ran, a running one was stopped."""
+
+
+class DeadlineMissed(CallTimeout):
+    """The ``deadline=`` of the call passed. ``late``: seconds since then, when that was seen;
+    ``where``: what it waited for or did then, for people."""
+
+    def __init__(self, message: str = "", late: float = 0.0, where: str = "") -> None:
+        super().__init__(message)
+        self.late = late
+        self.where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.late, self.where)
 
 
 class GetTimeout(GuactorsError, TimeoutError):

@@ -212,7 +212,7 @@ def _session(what: str) -> Session:
 def _subject(session: Session, what: Any) -> tuple[str, str]:
     """The name under which the hub knows what is meant, or why it does not."""
     from guactors.caller.actors import RemoteActor
-    from guactors.caller.leases import Demand
+    from guactors.caller.demands import Demand
     from guactors.remote_actor import ActorHandle
 
     if isinstance(what, ActorHandle):

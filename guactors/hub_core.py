@@ -9,13 +9,13 @@ own. Used by the simulation and by tests; the hub process runs the same rooms in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from guactors.config import Timing
 from guactors.gatekeeper_state import GatekeeperState
 from guactors.hub_state import HubState
 from guactors.ids import LinkKey
-from guactors.messages import AuditLines, Fault, Message, Versions
+from guactors.messages import AuditLines, Fault, Message, ReservationSpec, Versions
 from guactors.scheduling import events as e
 from guactors.scheduling.state import SchedulerState
 from guactors.security.marks import Mark, no_mark
@@ -32,7 +32,8 @@ class HubCore:
     """``fresh`` draws ids (:func:`guactors.ids.fresh` in the field, a seeded one in a simulation);
     ``now`` is when the hub starts. Without a ``gatekeeper`` only local processes can take part.
 
-    ``ops`` and ``decisions``: what the gatekeeper had stored and written to the audit log."""
+    ``ops`` and ``decisions``: what the gatekeeper had stored and written to the audit log;
+    ``reservations``: those kept for the next hub, of which it is made with those of the last."""
 
     def __init__(
         self,
@@ -46,10 +47,14 @@ class HubCore:
         key: str = "",
         wall: Callable[[float], float] = float,
         mark: Mark = no_mark,
+        reservations: Sequence[ReservationSpec] = (),
     ) -> None:
         self.timing = timing
         self.hub = HubState(hub_id, timing, versions, now, key=key, wall=wall, mark=mark)
-        self.scheduler = SchedulerState(timing, fresh, now, wall=wall, mark=mark)
+        self.scheduler = SchedulerState(
+            timing, fresh, now, wall=wall, mark=mark, reservations=reservations
+        )
+        self.reservations = list(reservations)
         self.gatekeeper = gatekeeper or GatekeeperState(
             None, [], Snapshot(), random=bytes, wall=wall
         )
@@ -125,6 +130,8 @@ class HubCore:
                     out.append(effect)
                 case e.Persist(ops):
                     self.ops += ops
+                case e.KeepReservations(reservations):
+                    self.reservations = reservations
                 case e.Record(decisions):
                     self.decisions += decisions
                 case e.ReadAudit(peer, question):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import NewType
+from typing import Final, NewType
 
 PeerId = NewType("PeerId", str)
 """A process linked to the hub: hub ``h-``, provider ``p-``, caller ``c-``, worker ``w-``."""
@@ -50,3 +50,12 @@ def fresh(kind: str) -> str:
 def demand_id(caller: str, key: str) -> str:
     """The grid-wide name of what a caller wants under a key of its own: ``d-``."""
     return f"d-{hashlib.blake2b(f'{caller}/{key}'.encode(), digest_size=8).hexdigest()}"
+
+
+RESERVED: Final = "reservation-"
+"""The beginning of the ids of placement groups that hold the room of reservations."""
+
+
+def reservation_id(name: str) -> str:
+    """The id of the group in which its room is."""
+    return RESERVED + name

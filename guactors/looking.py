@@ -36,6 +36,9 @@ BRIEF: Final[dict[str, tuple[str, ...]]] = {
     "placement-groups": (
         "placement_group_id", "state", "name", "creator_job_id", "strategy", "bundles", "node_ids",
     ),
+    "reservations": (
+        "name", "state", "start", "end", "required_resources", "priority", "node_id", "leases",
+    ),
     "demand": ("required_resources", "waiting", "kind", "priority", "infeasible"),
     "providers": ("node_name", "state", "reason", "until", "leases", "actors", "suspended"),
 }  # fmt: skip

@@ -277,6 +277,24 @@ class GroupSpec(Word, frozen=True):
     priority: int = 0
 
 
+class ReservationSpec(Word, frozen=True):
+    """Room on one provider from ``start`` to ``end`` (epoch seconds) for what names it. ``labels``
+    and ``provider`` as in Shape; ``priority``: what is lower by enough gives way for it. ``allow``:
+    principals that may use it beside ``principal``, which made it (the hub fills that in); ``*``
+    for all. ``home``: the provider that has it, kept by the hub for its successor."""
+
+    name: Id
+    resources: Amounts
+    start: float
+    end: float
+    priority: int = 0
+    labels: Labels = {}
+    provider: Name = ""
+    allow: Annotated[list[Name], Meta(max_length=1000)] = []
+    principal: Name = ""
+    home: Id = ""
+
+
 class GroupUpdate(Word, frozen=True):
     """How a group fares. ``state``: pending, created, rescheduling (bundles were lost and are put
     elsewhere), removed, or unknown to this hub. ``providers``: of each bundle, empty where it has
@@ -702,12 +720,14 @@ class Proof(Message, frozen=True, tag=8):
 class SetDemand(Message, frozen=True, tag=20):
     """I could use ``count`` leases' worth of work of this shape now. Absolute and repeatable: the
     last one counts. ``key`` names the demand within the caller. ``prefer``: providers that have
-    what the work needs, the one with most of it first; where they have no room, others do."""
+    what the work needs, the one with most of it first; where they have no room, others do.
+    ``due``: seconds until the first of the calls that wait must have ended, 0 for no such."""
 
     key: Id
     shape: Shape
     count: Count
     prefer: Annotated[list[Id], Meta(max_length=8)] = []
+    due: Amount = 0.0
 
 
 class ReturnLease(Message, frozen=True, tag=21):
@@ -766,6 +786,13 @@ class HeldLeases(Message, frozen=True, tag=28):
     """After a reconnect: the leases the caller still holds; the hub revokes those it must."""
 
     leases: list[Id]
+
+
+class LeaseDue(Message, frozen=True, tag=236):
+    """What the lease runs must have ended in ``due`` seconds, 0 for no such. The last counts."""
+
+    lease: Id
+    due: Amount = 0.0
 
 
 class Relay(Message, frozen=True, tag=29):
@@ -1848,6 +1875,21 @@ class GroupList(Message, frozen=True, tag=206):
     groups: list[GroupRow]
 
 
+class Reserve(Message, frozen=True, tag=237):
+    """Keep this room. Answered by Done, or by Fault(kind NameTaken, UsageError, PermissionDenied or
+    Unschedulable)."""
+
+    request: Count
+    reservation: ReservationSpec
+
+
+class Unreserve(Message, frozen=True, tag=238):
+    """It is needed no more. Answered by Done, or by Fault(kind NoSuchReservation)."""
+
+    request: Count
+    name: Id
+
+
 class KeepGroups(Message, frozen=True, tag=207):
     """Hub -> provider: groups that outlive who made them and have room there; ``homes`` says where
     all of it is. Provider -> hub, before its Offer: those that it was told of."""
@@ -1969,15 +2011,17 @@ ImageQuestion = (
     OfferImage | PutChunk | SealImage | AskImages | AskImage | AskChunk | RemoveImage
 )  # fmt: skip
 ImageAnswer = WantChunks | ImageList | ImageIs | ChunkIs
-GroupQuestion = CreateGroups | RemoveGroups | WatchGroups | FindGroup | AskGroups
+GroupQuestion = (
+    CreateGroups | RemoveGroups | WatchGroups | FindGroup | AskGroups | Reserve | Unreserve
+)
 ToQuestion = (
     Found | Grid | Info | Sources | Page | PlanIs | GroupList | AuthorityAnswer | ImageAnswer
 )
 """Answers to what a caller asked the hub, by the ``request`` of the question."""
 CallerToHub = (
-    Common | Proof | SetDemand | ReturnLease | CreateActor | WatchActor | FindActor | KillActor
-    | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion | GroupQuestion
-    | AskSources | Inquire | Findings | Tally | AskPlan
+    Common | Proof | SetDemand | ReturnLease | LeaseDue | CreateActor | WatchActor | FindActor
+    | KillActor | AskGrid | AskInfo | HeldLeases | Relay | Report | Authority | ImageQuestion
+    | GroupQuestion | AskSources | Inquire | Findings | Tally | AskPlan
 )  # fmt: skip
 HubToCaller = (
     Common | Challenge | LeaseGranted | LeaseRecalled | LeaseLost | LeaseSuspended | LeaseResumed

@@ -23,6 +23,7 @@ from guactors.placing import (
     is_labels,
     is_selector,
     is_strategy,
+    name_of_reservation,
     where,
 )
 from guactors.runtime_env.options import check_runtime_env
@@ -91,6 +92,10 @@ def _alternatives(value: Any) -> bool:
                     f"{where}: {name}={amount!r} is impossible: it takes {_WHO[name][2]}"
                 )
     return True
+
+
+def _reservation(value: Any) -> bool:
+    return value is None or bool(name_of_reservation(value))
 
 
 def _errors(value: Any) -> bool:
@@ -182,6 +187,7 @@ _WHO = {
     "accelerator_type": ({TASK, ACTOR}, _text, "a kind of accelerator"),
     "provider": ({TASK, ACTOR}, _text, "a provider's id or name"),
     "priority": ({TASK, ACTOR, METHOD}, _whole(-(2**31)), "an integer, bigger goes first"),
+    "reservation": ({TASK, ACTOR}, _reservation, "a reservation, or its name"),
     "runtime": ({TASK, ACTOR}, _runtime, f"{', '.join(RUNTIMES)}, or that of a driver"),
     "image": ({TASK, ACTOR}, _image, "an image id, sha3-256: and 64 hex digits (gu image list)"),
     "limits": ({TASK, ACTOR}, _limits, "a dict of cpu (processors) and memory (bytes), above 0"),
@@ -197,6 +203,7 @@ _WHO = {
     "timeout": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "count_suspended": ({TASK, METHOD}, _flag, "a bool"),
     "on_suspended": ({TASK, ACTOR, METHOD}, _on_suspended, "'wait' or 'raise'"),
+    "deadline": ({TASK, METHOD}, _seconds, "seconds above 0, or None"),
     "num_returns": ({TASK, METHOD}, _returns, "an integer of 0 or more, 'streaming' or 'dynamic'"),
     "max_calls": ({TASK}, _whole(0), "an integer of 0 or more, 0 for no limit"),
     "_generator_backpressure_num_objects": (

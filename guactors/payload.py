@@ -36,6 +36,7 @@ class MethodInfo(Struct, array_like=True, frozen=True):
     window: int = 0
     raises: bool | None = None
     counts: bool = True
+    deadline: float | None = None
 
 
 class RawValue(Struct, array_like=True, frozen=True):

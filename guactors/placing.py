@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from guactors.errors import UnknownOption
+from guactors.ids import reservation_id
 from guactors.messages import Company, Placing
 from guactors.scheduling.selectors import in_order, met
 from guactors.util.scheduling_strategies import (
@@ -25,6 +26,8 @@ ACCELERATOR = "accelerator_type"
 LONGEST = 256
 COMPANY = ("labels", "affinity", "anti_affinity", "preferred_affinity", "preferred_anti_affinity")
 """Options that make a Company, in the order of its fields."""
+LONGEST_NAME = 48
+"""Of a reservation."""
 Strategy = (
     PlacementGroupSchedulingStrategy | NodeAffinitySchedulingStrategy | NodeLabelSchedulingStrategy
 )
@@ -48,6 +51,12 @@ def is_selector(value: Any) -> bool:
         and 0 < len(text) <= LONGEST
         for name, text in value.items()
     )
+
+
+def name_of_reservation(value: Any) -> str:
+    """Of a name or a handle; empty where it is neither."""
+    name = getattr(value, "name", value)
+    return name if isinstance(name, str) and 0 < len(name) <= LONGEST_NAME else ""
 
 
 def is_fallback(value: Any) -> bool:
@@ -105,7 +114,12 @@ def where(options: Mapping[str, Any], choices: Sequence[Mapping[str, float]]) ->
     if options.get("accelerator_type"):
         for selector in (labels, *fallback):
             selector.setdefault(ACCELERATOR, options["accelerator_type"])
-    if strategy == SPREAD:
+    if options.get("reservation") is not None:
+        if strategy not in (None, DEFAULT):
+            raise UnknownOption("reservation and scheduling_strategy exclude each other")
+        name = name_of_reservation(options["reservation"])
+        place = Placing(fallback=fallback, group=reservation_id(name))
+    elif strategy == SPREAD:
         place = Placing(spread=True, fallback=fallback)
     elif isinstance(strategy, PlacementGroupSchedulingStrategy):
         place = _in_group(strategy, choices, fallback)

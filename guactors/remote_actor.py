@@ -80,6 +80,7 @@ def _methods_of(cls: type) -> dict[str, MethodInfo]:
             window_of(options, streams=returns == STREAM, whose=whose),
             raises_of(options),
             options.get("count_suspended", True),
+            options.get("deadline"),
         )
     return methods
 
@@ -327,7 +328,7 @@ class ActorMethod:
         self._options = options
         self._label = options.get("name") or f"{handle._info.class_name}.{name}"
         self._how = how = _how(handle._info, info, options, self._label)
-        special = how["timeout"] or how["group"] or how["raises"]
+        special = how["timeout"] or how["deadline"] or how["group"] or how["raises"]
         self._plain = how["returns"] == 1 and how["events"] and not special
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -396,6 +397,7 @@ def _how(
         "window": tighter(window, actor.window) if streams else 0,
         "priority": options.get("priority", method.priority),
         "timeout": options.get("timeout", method.timeout),
+        "deadline": options.get("deadline", method.deadline),
         "retries": actor.retries if retries is None else retries,
         "retry_errors": options.get("retry_exceptions", method.retry_errors) or None,
         "group": options.get("concurrency_group") or method.group,

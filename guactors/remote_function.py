@@ -92,6 +92,7 @@ def submit(
     method: str = "",
     priority: int = 0,
     timeout: float | None = None,
+    deadline: float | None = None,
     retries: int = 0,
     retry_errors: object = None,
     group: str = "",
@@ -103,10 +104,12 @@ def submit(
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``. ``raises`` and
     ``counts``: see Stillness."""
-    if returns == 1 and events and not (args or kwargs or timeout or group or raises):
+    special = timeout or deadline or group or raises
+    if returns == 1 and events and not (args or kwargs or special):
         id = session.submit_plain(home, fn, method, name, priority, retries, retry_errors)
         return ObjectRef(id, session)
     packed, deps = pack_call(args, kwargs, name)
+    now = time.monotonic()
     with session.lock:
         id = session.new_ids(returns)
         task = Task(
@@ -121,7 +124,8 @@ def submit(
             returns=STREAM if returns == GATHERED else returns,
             gather=returns == GATHERED,
             priority=priority,
-            deadline=time.monotonic() + timeout if timeout else 0.0,
+            deadline=now + timeout if timeout else 0.0,
+            due=now + deadline if deadline else 0.0,
             retries=retries,
             retry_errors=retry_errors,
             group=group,
@@ -174,6 +178,7 @@ class RemoteFunction:
         self._timeout = self._options.get("timeout")
         self._raises = bool(raises_of(self._options))
         self._counts = self._options.get("count_suspended", True)
+        self._deadline = self._options.get("deadline")
         self._retries = self._options.get("max_retries", DEFAULT_RETRIES)
         self._retry_errors = self._options.get("retry_exceptions") or None
         self._events = self._options.get("enable_task_events", True)
@@ -215,6 +220,7 @@ class RemoteFunction:
             name=self._name,
             fn=self._fn,
             timeout=self._timeout,
+            deadline=self._deadline,
             retries=self._retries,
             retry_errors=self._retry_errors,
             events=self._events,

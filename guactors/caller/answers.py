@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from guactors.caller.actors import ActorBook, RemoteActor
+from guactors.caller.deadlines import missed
 from guactors.caller.endings import Endings
 from guactors.caller.leases import LeaseBook
 from guactors.caller.objects import ObjectTable
@@ -17,10 +18,13 @@ from guactors.caller.remote_values import RemoteValues
 from guactors.caller.targets import Target
 from guactors.caller.task_log import TaskLog
 from guactors.caller.tasks import Buffers, Task
+from guactors.errors import CallTimeout
 from guactors.messages import Replies, Reply
 
 MOST_MISSED: Final = 3
 """Times a call goes out again because a worker found a value gone."""
+TOO_LATE: Final = CallTimeout.__name__
+"""What a worker says that saw the time of a call pass before we did."""
 
 
 class Answers:
@@ -68,6 +72,11 @@ class Answers:
                 fn, first_sent = task.fn, task.sent_at
             count += 1
             if reply.missing and self._miss(task):
+                ended.append(None)
+                continue
+            if task.due and reply.fault == TOO_LATE and now >= task.due:
+                position += sum(value.buffers for value in reply.values)
+                self._endings.fail(task, missed(task, self._leases.by_peer.get(peer), now))
                 ended.append(None)
                 continue
             if task.retry_errors is not None and self._retry_error(task, reply):

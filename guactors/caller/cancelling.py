@@ -9,9 +9,11 @@ import heapq
 from collections.abc import Callable
 
 from guactors.caller.actors import RemoteActor
+from guactors.caller.deadlines import missed
+from guactors.caller.demands import Lease
 from guactors.caller.effects import SendHub, SendPeer
 from guactors.caller.endings import Endings
-from guactors.caller.leases import Lease, LeaseBook
+from guactors.caller.leases import LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
 from guactors.caller.tasks import Task
@@ -39,8 +41,10 @@ class Cancelling:
         self._deadlines: list[tuple[float, int]] = []
 
     def watch(self, task: Task) -> None:
-        """The task has a deadline."""
-        heapq.heappush(self._deadlines, (task.deadline, task.id))
+        """The task has a time-out, a deadline, or both."""
+        for at in (task.deadline, task.due):
+            if at:
+                heapq.heappush(self._deadlines, (at, task.id))
 
     def on_tick(self, now: float) -> None:
         """Time out what is due."""
@@ -51,8 +55,10 @@ class Cancelling:
                 continue
             task = entry.task
             stopped = task.stillness is not None and task.stillness.since > 0
-            if not stopped and task.deadline <= due:  # else it is said again when its clock goes on
-                self._time_out(task)
+            missed = 0 < task.due <= due
+            # A stopped time-out is said again when its clock goes on.
+            if missed or (not stopped and task.deadline <= due):
+                self._time_out(task, now)
 
     def next_wake(self) -> float | None:
         """The next deadline."""
@@ -65,8 +71,7 @@ class Cancelling:
         if task is None or self._endings.settled(task):
             return
         error = TaskCancelled(f"{task.name or task.method} was cancelled")
-        if self._unqueue(task):
-            self._endings.fail(task, error)
+        if self._withdraw(task, error):
             return
         task.cancelled = True
         lease = self._leases.by_peer.get(task.peer)
@@ -98,6 +103,15 @@ class Cancelling:
         self._objects.effects.append(SendHub(ReturnLease(lease.id, dead=True)))
         self._leases.requeue(self._leases.demands[lease.key], again, now)
 
+    def _withdraw(self, task: Task, error: Exception) -> bool:
+        """End a call that waits on this side; False when it is on the wire."""
+        if not self._unqueue(task):
+            return False
+        self._endings.fail(task, error)
+        if type(task.home) is not RemoteActor:
+            self._leases.wants_less(task.home)
+        return True
+
     def _unqueue(self, task: Task) -> bool:
         """Take a call out of wherever it waits on this side; False when it is on the wire."""
         home = task.home
@@ -109,7 +123,6 @@ class Cancelling:
                 self._make_way(task)
         elif task in home.queue:
             home.queue.remove(task)
-            self._leases.wants_less(home)
         return True
 
     def cancel_children(self, parent: object, now: float) -> None:
@@ -118,11 +131,20 @@ class Cancelling:
             if entry.task is not None and entry.task.parent == parent:
                 self.cancel(entry.id, now)
 
-    def _time_out(self, task: Task) -> None:
+    def _time_out(self, task: Task, now: float) -> None:
+        lease = self._leases.by_peer.get(task.peer)
         error = CallTimeout(f"{task.name or task.method} did not finish within its timeout")
-        if self._unqueue(task):
-            self._endings.fail(task, error)
+        if task.due and task.due <= now:
+            error = missed(task, lease, now)
+        if self._withdraw(task, error):
             return
         task.cancelled = True
         self._cancel_on_wire(task, timeout=True)
         self._endings.fail(task, error, finish=False)
+        if lease is not None and lease.standing is not None and _in_vain(lease):
+            self._abandon(lease, now)
+
+
+def _in_vain(lease: Lease) -> bool:
+    """Whether nobody waits any more for what it has."""
+    return all(task.cancelled for task in lease.target.in_flight.values())

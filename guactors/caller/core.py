@@ -13,12 +13,14 @@ from guactors.caller.actors import ActorBook, RemoteActor, death_of
 from guactors.caller.answers import Answers
 from guactors.caller.away import Away
 from guactors.caller.cancelling import Cancelling
+from guactors.caller.deadlines import left
+from guactors.caller.demands import Demand
 from guactors.caller.doubts import Doubts
 from guactors.caller.effects import Effect, SendHub
 from guactors.caller.endings import Endings
 from guactors.caller.entries import Entry
 from guactors.caller.groups import GroupBook
-from guactors.caller.leases import Demand, LeaseBook
+from guactors.caller.leases import LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.patience import Patience
 from guactors.caller.remote_values import RemoteValues
@@ -38,6 +40,7 @@ from guactors.messages import (
     GroupsAre,
     HeldLeases,
     KillActor,
+    LeaseDue,
     LeaseGranted,
     LeaseLost,
     LeaseRecalled,
@@ -49,7 +52,6 @@ from guactors.messages import (
     Release,
     Replies,
     ReturnLease,
-    SetDemand,
     Shape,
     StreamItem,
     Unblocked,
@@ -93,6 +95,7 @@ class CallerCore:
             self.objects, self.actors, self.endings, self._resubmit, lambda: self._now
         )
         self.leases.gather = self.remote.gather
+        self.leases.now = lambda: self._now
         self.actors.gather = self.remote.gather_firmly
         self.answers = Answers(
             self.objects, self.leases, self.actors, self.endings, self.remote, self.log,
@@ -125,7 +128,8 @@ class CallerCore:
             self.actors.check_room(home, task)
         objects = self.objects
         objects.entries[task.id].task = task
-        if task.returns == 1 and not (task.deadline or task.lent or task.deps or task.stillness):
+        special = task.deadline or task.due or task.lent or task.deps or task.stillness
+        if task.returns == 1 and not special:
             # The common case, spared the questions below.
             if type(home) is RemoteActor:
                 self.actors.submit(home, task, now)
@@ -136,7 +140,7 @@ class CallerCore:
             self.endings.streams[task.id] = Stream(
                 task.window, gather=task.gather, goes_on=task.goes_on
             )
-        if task.deadline:
+        if task.deadline or task.due:
             self.cancelling.watch(task)
         for id in task.lent:
             objects.hold(id)
@@ -259,13 +263,14 @@ class CallerCore:
 
     def on_hub_up(self, now: float) -> None:
         """A fresh link: tell everything again, in absolute terms."""
-        self.hub_up = True
+        self.hub_up, self._now = True, now
         self.standing.on_hub_up()
         send = [*self.groups.told_again(), SendHub(HeldLeases(list(self.leases.by_id)))]
         send += [
-            SendHub(SetDemand(demand.key, demand.shape, demand.told))
+            SendHub(self.leases.told(demand))
             for demand in self.leases.demands.values()  # a zero, too, may have been lost
         ]
+        send += [SendHub(LeaseDue(x.id, left(x.due, now))) for x in self.leases.due()]
         for actor in self.actors.actors.values():
             if actor.creation is not None:
                 send.append(SendHub(actor.creation))
@@ -425,14 +430,7 @@ class CallerCore:
         self.objects.check()
         self.groups.check()
         self.standing.check()
-        for peer, lease in self.leases.by_peer.items():
-            assert lease.target.peer == peer
-            assert self.leases.by_id[lease.id] is lease
-            for task in lease.target.in_flight.values():
-                assert task.peer == peer, task
-        for demand in self.leases.demands.values():
-            for task in demand.queue:
-                assert task.unmet == 0, task
+        self.leases.check()
 
 
 def _must_say(effect: SendHub) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from guactors.caller.demands import Lease
 from guactors.caller.effects import Hangup, SendHub
 from guactors.caller.endings import Endings
-from guactors.caller.leases import Lease, LeaseBook
+from guactors.caller.leases import LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.caller.tasks import Task
 from guactors.errors import (

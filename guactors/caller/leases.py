@@ -11,11 +11,13 @@ takes its time waits for another lease.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from math import ceil
 
+from guactors.caller.deadlines import joined, left, moved, parted, put_back, put_in
+from guactors.caller.demands import Demand, Lease
 from guactors.caller.effects import Dial, Effect, Hangup, Hurry, SendHub, SendPeer
 from guactors.caller.objects import ObjectTable
 from guactors.caller.targets import Target
@@ -27,7 +29,6 @@ from guactors.messages import (
     LeaseGranted,
     ReturnLease,
     SetDemand,
-    Shape,
     Standing,
     TakeBack,
 )
@@ -52,45 +53,6 @@ OVERDUE = 2 * PREFETCH_BELOW
 """Seconds without an answer after which calls do not wait behind the one that runs."""
 
 
-class Lease:
-    """A worker that runs our tasks of one shape. ``slow``: what it runs takes so long that nothing
-    is sent behind it. ``linger``: seconds that it stays without work. ``standing``: why it stands
-    still, while it does."""
-
-    __slots__ = (
-        "id", "idle_since", "key", "linger", "listed", "recalled", "slow", "standing",
-        "taking_back", "target",
-    )  # fmt: skip
-
-    def __init__(self, id: str, key: str, target: Target, now: float, linger: float) -> None:
-        self.id = id
-        self.key = key
-        self.target = target
-        self.idle_since = now
-        self.recalled = False
-        self.slow = False
-        self.listed = False
-        self.taking_back = False
-        self.linger = linger
-        self.standing: Standing | None = None
-
-
-class Demand:
-    """The queue of one shape, the leases that drain it, and what the hub was told last."""
-
-    __slots__ = ("infeasible_since", "key", "leases", "queue", "ready", "reason", "shape", "told")
-
-    def __init__(self, key: str, shape: Shape) -> None:
-        self.key = key
-        self.shape = shape
-        self.queue: deque[Task] = deque()
-        self.leases: dict[str, Lease] = {}
-        self.ready: deque[Lease] = deque()
-        self.told = 0
-        self.infeasible_since = 0.0
-        self.reason = ""
-
-
 class LeaseBook:
     """All demands and leases of one caller."""
 
@@ -103,6 +65,8 @@ class LeaseBook:
         self.by_id: dict[str, Lease] = {}
         self.service: dict[bytes, float] = {}
         self.dirty: list[Target] = []
+        self.now: Callable[[], float] = lambda: 0.0
+        """Of the present event."""
         self.linked: set[str] = set()
         """Workers without a lease whose link stays for what they keep for us, or we for them: to
         dial one again would end that."""
@@ -119,12 +83,17 @@ class LeaseBook:
 
     def submit(self, demand: Demand, task: Task, now: float) -> None:
         """A task whose dependencies are there."""
-        demand.queue.append(task)
+        if not task.due:
+            demand.queue.append(task)
+            self.dispatch(demand, now)
+            return
+        put_in(demand.queue, task)
         self.dispatch(demand, now)
+        self._tell(demand, demand.told)
 
     def requeue(self, demand: Demand, tasks: list[Task], now: float) -> None:
         """Tasks that did not run after all, to the front, in their order."""
-        demand.queue.extendleft(reversed(tasks))
+        put_back(demand.queue, tasks)
         self.dispatch(demand, now)
 
     def on_granted(self, message: LeaseGranted, now: float) -> None:
@@ -169,6 +138,8 @@ class LeaseBook:
                 return
             if lease.linger < self.linger and not demand.queue:
                 self.effects.append(Hurry(now + lease.linger))
+        if lease.due:
+            self.effects.extend(parted(lease, now))
         self._list(demand, lease)
         if demand.queue:
             self.dispatch(demand, now)
@@ -204,6 +175,9 @@ class LeaseBook:
         if lease.standing is not None:
             self.on_left(back)
         cancelled = [task for task in back if task.cancelled]
+        if lease.due:
+            lease.due_said = 0.0  # this is rare enough to be told at once
+            self.effects.extend(parted(lease, now))
         if not target.in_flight:
             lease.idle_since, lease.slow = now, False
             if lease.recalled or lease.standing is not None or message.halt:
@@ -250,8 +224,7 @@ class LeaseBook:
 
     def wants_less(self, demand: Demand) -> None:
         """Calls were taken out of its queue: what nobody waits for is not asked for."""
-        if not demand.queue:
-            self._tell(demand, len(demand.leases))
+        self._tell(demand, demand.told if demand.queue else len(demand.leases))
 
     def on_tick(self, now: float) -> None:
         """Return leases that lingered long enough; rebalance; update demand."""
@@ -276,7 +249,7 @@ class LeaseBook:
                 if len(lease.target.in_flight) > 1:
                     busy = True
                     if not (lease.taking_back or lease.slow or lease.target.blocked):
-                        wakes.append(_moved(lease) + OVERDUE)
+                        wakes.append(lease.moved_at() + OVERDUE)
                 elif not lease.target.in_flight:
                     idle = True
                     wakes.append(lease.idle_since + lease.linger)
@@ -334,6 +307,8 @@ class LeaseBook:
                 if task.deps and not self._can_go(task, demand, lease, now):
                     continue
                 target.add(task, self.objects, self.blobs, now)
+                if task.due or lease.due:
+                    self.effects.extend(joined(lease, task, now))
             if not target.in_flight:
                 ready.rotate(-1)  # what it got waits for values of other machines
         if queue:
@@ -368,6 +343,8 @@ class LeaseBook:
                 if not other.target.outbox:
                     self.dirty.append(other.target)
                 other.target.add(task, objects, self.blobs, now)
+                if task.due or other.due:
+                    self.effects.extend(joined(other, task, now))
                 return False
         self.gather(task, lease.target.peer)
         return False
@@ -381,13 +358,24 @@ class LeaseBook:
 
     def _tell(self, demand: Demand, count: int) -> None:
         """Tell the hub the number of leases wanted, held ones included, when it is news: less than
-        before is, when nothing waits or half would do."""
-        if count > demand.told or (
-            count < demand.told and (not demand.queue or 2 * count < demand.told)
+        before is, when nothing waits or half would do; another deadline is, too."""
+        if (
+            count > demand.told
+            or (count < demand.told and (not demand.queue or 2 * count < demand.told))
+            or (demand.queue and moved(demand.due, demand.queue[0].due))
         ):
             demand.told = count
-            wanted = SetDemand(demand.key, demand.shape, count, self._near(demand))
-            self.effects.append(SendHub(wanted))
+            self.effects.append(SendHub(self.told(demand)))
+
+    def told(self, demand: Demand) -> SetDemand:
+        """What the hub is to know of it."""
+        demand.due = demand.queue[0].due if demand.queue else 0.0
+        seconds = left(demand.due, self.now())
+        return SetDemand(demand.key, demand.shape, demand.told, self._near(demand), seconds)
+
+    def due(self) -> list[Lease]:
+        """Those of which the hub was told when they are due."""
+        return [lease for lease in self.by_id.values() if lease.due]
 
     def _near(self, demand: Demand) -> list[str]:
         """Providers whose machines have what the next calls need, the most of it first."""
@@ -415,6 +403,17 @@ class LeaseBook:
             if now - max(last.sent_at, lease.target.last_reply) >= TAKE_BACK_AFTER:
                 self._take_back(lease, len(flight) // 2)
 
+    def check(self) -> None:
+        """Invariants, for tests and the simulation."""
+        for peer, lease in self.by_peer.items():
+            assert lease.target.peer == peer
+            assert self.by_id[lease.id] is lease
+            for task in lease.target.in_flight.values():
+                assert task.peer == peer, task
+        for demand in self.demands.values():
+            for task in demand.queue:
+                assert task.unmet == 0, task
+
     def _take_back(self, lease: Lease, count: int) -> None:
         lease.taking_back = True
         for effect in lease.target.flush():
@@ -422,14 +421,8 @@ class LeaseBook:
         self.effects.append(SendPeer(lease.target.peer, TakeBack(count)))
 
 
-def _moved(lease: Lease) -> float:
-    """When it last answered, or got the call that it runs."""
-    first = next(iter(lease.target.in_flight.values()))
-    return max(first.sent_at, lease.target.last_reply)
-
-
 def _overdue(lease: Lease, now: float) -> bool:
     """Whether calls have waited for too long behind the one that it runs."""
     if lease.taking_back or lease.slow or lease.target.blocked:
         return False
-    return len(lease.target.in_flight) > 1 and now - _moved(lease) >= OVERDUE
+    return len(lease.target.in_flight) > 1 and now - lease.moved_at() >= OVERDUE

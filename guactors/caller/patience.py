@@ -9,13 +9,15 @@ from __future__ import annotations
 import pickle
 
 from guactors.caller.actors import ActorBook
+from guactors.caller.demands import Demand
 from guactors.caller.effects import SendHub
 from guactors.caller.endings import Endings
-from guactors.caller.leases import Demand, LeaseBook
+from guactors.caller.leases import LeaseBook
 from guactors.caller.objects import ObjectTable
 from guactors.errors import (
     ActorUnschedulable,
     GuactorsError,
+    NoSuchReservation,
     PermissionDenied,
     PlacementGroupRemoved,
     RuntimeEnvSetupError,
@@ -24,7 +26,8 @@ from guactors.errors import (
 from guactors.messages import KillActor, SetDemand
 
 FINAL: dict[str, type[GuactorsError]] = {
-    kind.__name__: kind for kind in (PermissionDenied, PlacementGroupRemoved, RuntimeEnvSetupError)
+    kind.__name__: kind
+    for kind in (PermissionDenied, PlacementGroupRemoved, NoSuchReservation, RuntimeEnvSetupError)
 }
 """What no provider that joins later would change."""
 

@@ -59,8 +59,8 @@ class Target:
         self.in_flight[task.id] = task
         args = task.args
         if (
-            task.deps or task.lent or task.buffers or task.deadline or task.group or task.window
-            or type(args) is not bytes
+            task.deps or task.lent or task.buffers or task.deadline or task.due or task.group
+            or task.window or type(args) is not bytes
         ):  # fmt: skip
             self.outbox.append(self._laden(task, objects, now))
             return
@@ -81,12 +81,9 @@ class Target:
             deps.append(dep)
             self.buffers.extend(dep_frames)
         refs = objects.lend(task.lent, self.peer) if task.lent else []
-        remaining = max(task.deadline - now, 1e-3) if task.deadline else 0.0
-        if task.stillness is not None and not task.stillness.counts:
-            remaining = 0.0  # the worker does not know for how long it stood still
         return Call(
             task.id, task.fn, task.method, args, len(frames), deps, task.returns,
-            task.priority, remaining, task.attempt, task.group, refs, stored, task.window,
+            task.priority, task.remaining(now), task.attempt, task.group, refs, stored, task.window,
         )  # fmt: skip
 
     def urgent(self) -> bool:

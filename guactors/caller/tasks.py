@@ -38,12 +38,14 @@ class Task(Struct, eq=False, gc=False):
     in a circle with, a queue of its home, is emptied by :meth:`CallerCore.close`.
 
     ``id`` is the object id of its first result, ``id .. id+returns-1`` are all. ``deps`` are local
-    object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline`` is
-    absolute, 0 for none. ``retries`` counts down on lost workers, -1 is endless; ``retry_errors``
-    says whether the user's own errors count too, ``spared`` counts the lost workers that were not
-    charged to it (the predicate lives in the shell). ``home`` is the demand or the actor it waits
-    for, ``parent`` the call that made it, ``peer`` where it was sent; ``missed`` counts the workers
-    that found a value gone which it needs. ``group``: the concurrency group of the actor.
+    object ids that replace placeholders in ``args``, ``lent`` those inside it. ``deadline``: when
+    its timeout passes, absolute, 0 for none; ``due``: the same of its deadline, by which it goes
+    before others of its caller. ``retries`` counts down on lost workers, -1 is endless;
+    ``retry_errors`` says whether the user's own errors count too (the predicate lives in the
+    shell), ``spared`` counts the lost workers that were not charged to it. ``home`` is the demand
+    or the actor it waits for, ``parent`` the call that made it, ``peer`` where it was sent;
+    ``missed`` counts the workers that found a value gone which it needs. ``group``: the
+    concurrency group of the actor.
     ``made``: when it was submitted; ``fault``: the type of the error it ended with, for listings;
     ``events``: whether it is to be listed once it has ended. ``window``: unread items before its
     stream pauses, 0 for any number. ``gather``: the items of its stream become references in its
@@ -80,6 +82,14 @@ class Task(Struct, eq=False, gc=False):
     spared: int = 0
     stillness: Stillness | None = None
     goes_on: bool = False
+    due: float = 0.0
+
+    def remaining(self, now: float) -> float:
+        """Seconds in which it must end, 0 for any number. Where its time-out does not count
+        standstill the worker is not told of that: it does not know of its own."""
+        counts = self.stillness is None or self.stillness.counts
+        ends = [at for at in (self.deadline if counts else 0.0, self.due) if at]
+        return max(min(ends) - now, 1e-3) if ends else 0.0
 
     def results(self) -> range:
         """Object ids of its results; of a stream, the one that marks its end."""

@@ -24,7 +24,7 @@ from guactors.messages import Cell
 
 KNOWN = (
     "tasks", "actors", "objects", "leases", "placement-groups", "providers", "workers", "sessions",
-    "demand", "preemptions",
+    "demand", "preemptions", "reservations",
 )  # fmt: skip
 LIMIT = 100
 SUBJECTS = ("tasks",)

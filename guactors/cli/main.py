@@ -21,6 +21,7 @@ from guactors.cli import (
     keys,
     look,
     policies,
+    reservations,
     run,
     runtimes,
     serve,
@@ -51,6 +52,9 @@ app.command("inf")(show.inf)
 app.command("list")(look.list_rows)
 app.command("explain")(foresight.explain)
 app.command("plan")(foresight.plan)
+app.command("reserve")(reservations.reserve)
+app.command("reservations")(reservations.reservations)
+app.command("unreserve")(reservations.unreserve)
 app.command("summary")(look.summary)
 app.command("timeline")(look.timeline)
 app.command("stack")(look.stack)

@@ -33,7 +33,7 @@ from guactors.transport.liveness import Lost, Recovered, SendPing, Silent
 
 _CALLER_WORDS = (
     m.SetDemand, m.ReturnLease, m.CreateActor, m.WatchActor, m.FindActor, m.KillActor, m.HeldLeases,
-    m.AskPlan,
+    m.AskPlan, m.LeaseDue,
 )  # fmt: skip
 _PROVIDER_WORDS = (
     m.LeaseStarted, m.LeaseEnded, m.WorkerBlocked, m.WorkerResumed, m.ActorStarted, m.ActorEnded,

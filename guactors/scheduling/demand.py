@@ -6,6 +6,7 @@ know providers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -261,13 +262,13 @@ class DemandBook:
         turn = self._turn_of.get(caller, 0) if not more else last
         first = self.shares.rank_after(session, currency(need.best or need.hold), more, last)
         held = self._held_of.get(caller, 0) + more, turn, self._order_of.get(caller, last)
-        return first, held, (more, turn if more else 0, last)
+        return first, held, (math.inf, more, turn if more else 0, last)
 
     def head(self, queue: Queue) -> Demand:
         """The demand whose turn it is in a queue, which holds at least one."""
         ranks = queue.peek()
         assert ranks is not None, f"{queue.waiting} wait for {queue.need} but none can be served"
-        return self._by_order[ranks[2][2]]
+        return self._by_order[ranks[2][-1]]
 
     def waiting_inside(self, group: str) -> list[Demand]:
         """Everybody who waits for room in this group."""

@@ -1,7 +1,7 @@
 """Everything the scheduler knows, in one place, for the rules that work on it.
 
-Owns: callers, providers, leases, demands, actors, the agenda, and the effects collected so far; and
-the few operations that must keep several of them in step. Must never: decide anything.
+Owns: callers, providers, leases, demands, actors, the agenda, effects collected so far; and the few
+operations that must keep several of them in step. Must never: decide anything.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Caller:
     """Of a worker's: the worker."""
     epoch: int = 0
     """Counts its links: what was sent on an earlier one may be lost."""
-    claims: set[str] = field(default_factory=set)
-    """Leases it says it holds, which no provider has reported yet."""
+    claims: dict[str, float] = field(default_factory=dict)
+    """Leases it says it holds, which no provider has reported yet, and when each is due."""
 
     @property
     def who(self) -> str:
@@ -82,12 +82,12 @@ class Caller:
 
 
 def sees(caller: Caller, record: ActorRecord | Group) -> bool:
-    """Whether the actor or group exists for the caller: its principal's do; for who may do
-    everything all do, but not for workers, in whose process other people's code may run."""
-    standing = caller.standing
+    """Whether the actor or group exists for the caller: its principal's do; for who may do all
+    everything does, but not for workers, in whose process other people's code may run."""
+    standing, who = caller.standing, caller.principal
     if standing.rights.everything and standing.kind != WORKER:
         return True
-    return caller.principal == record.spec.principal
+    return who == record.spec.principal or (isinstance(record, Group) and record.open_to(who))
 
 
 class EndedSession(NamedTuple):
@@ -356,6 +356,8 @@ class Desk:
             return
         slot.pool.give(units)
         self.demands.use(session, units, -1)
+        if slot.forced:  # part of what came back may have been owed to a reservation
+            self.demands.stir(*(x.group.id for x in slot.bundles if x.group.reservation))
         slot.forced = slot.forced and slot.pool.overbooked()
         self.roomier[slot.peer] = slot
         self.index.eased(slot)

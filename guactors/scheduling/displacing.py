@@ -10,7 +10,7 @@ stand still when the newcomer may begin. Where one does not stand still the newc
 (``not_displaced``), its room comes back, and the others go on.
 
 Who stands still is the first in line: before everybody of its own priority or a lower one, the one
-that has stood longest before the others.
+whose deadline is the next, or that has stood longest, before the others.
 """
 
 from __future__ import annotations
@@ -36,7 +36,16 @@ from guactors.scheduling.groups import Bundle
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, contends
-from guactors.scheduling.preemption import CHECKPOINT, GAP, Plan, make_plan, since
+from guactors.scheduling.preemption import (
+    CHECKPOINT,
+    GAP,
+    Plan,
+    Victim,
+    clearing,
+    due,
+    make_plan,
+    since,
+)
 from guactors.scheduling.queues import Demand, Queue
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.seats import MODES, SUSPEND
@@ -122,7 +131,7 @@ class Displacing:
     def _displace(self, demand: Demand, plan: Plan, now: float) -> None:
         priority = demand.need.priority
         displaces, events = [], []
-        for victim, mode, _ in plan.victims:
+        for victim, mode, *_ in plan.victims:
             number = next(self._numbers)
             displaces.append(Displaced(victim.id, number, mode))
             events.append(self._note(victim, mode, PRIORITY, priority, now))
@@ -141,7 +150,7 @@ class Displacing:
             started.displaces = tuple(word.key for word in displaces)
         for event in events:
             event.by = winner
-        for victim, _, _ in plan.victims:
+        for victim, *_ in plan.victims:
             if victim.suspension is not None:
                 victim.suspension.by = winner
 
@@ -160,6 +169,41 @@ class Displacing:
         desk.thrash.gave_way(tenant, event, since(tenant))
         desk.out.append(ToRoom(RoomName.STATS, GaveWay(where, mode, reason, event.cycle)))
         return event
+
+    def clear(self, slot: Slot, need: Need, by: str, now: float) -> None:
+        """Have others give way for room that was set aside for ``by`` and that they still hold, as
+        far as that goes."""
+        desk = self._desk
+        victims, _ = clearing(desk, slot, need, now, slot.pool.shortage())
+        self._make_way(slot, victims, by, need.priority, now)
+
+    def reclaim(self, slot: Slot, now: float) -> None:
+        """What stands still has room again before work of so low a priority that it would have had
+        to give way: such work has lost what protected it."""
+        desk = self._desk
+        for tenant in sorted(desk.standing.on(slot.peer), key=lambda x: -x.need.priority):
+            if tenant.bundle is not None or not slot.open:
+                continue
+            need = tenant.need._replace(hold=() if _blocked(tenant) else yielded(tenant.need.hold))
+            if not slot.pool.fits(need.hold):
+                victims, missing = clearing(desk, slot, need, now)
+                if missing:
+                    continue
+                self._make_way(slot, victims, tenant.id, need.priority, now)
+            self._resume(tenant, slot, now)
+
+    def _make_way(
+        self, slot: Slot, victims: list[Victim], by: str, priority: int, now: float
+    ) -> None:
+        for victim, mode, *_ in victims:
+            self._note(victim, mode, PRIORITY, priority, now).by = by
+            if mode == SUSPEND:
+                number = next(self._numbers)
+                suspend(self._desk, victim, Suspension(number, by, priority, now))
+                self._desk.say(slot.peer, Suspend(victim.id, number))
+                self._look_later(victim, number, now)
+            else:
+                self.end(victim, mode, f"it gave way to work of priority {priority}", now)
 
     def close(self, tenant: Tenant, slot: Slot, now: float) -> None:
         """It stands still because its provider is not lent."""
@@ -213,11 +257,11 @@ class Displacing:
         return found
 
     def bring_back(self, tenants: list[Tenant], now: float) -> list[Slot]:
-        """Let go on those that find room again, the longest suspended first; the providers on which
-        some do."""
+        """Let go on those that find room again, the next to be due and then the longest suspended
+        first; the providers on which some do."""
         found: list[Slot] = []
         kept: dict[Slot | Bundle, list[Need]] = {}
-        for tenant in sorted(tenants, key=_since):
+        for tenant in sorted(tenants, key=lambda x: (due(self._desk, x), _since(x))):
             slot = tenant.slot
             if slot is None or tenant.suspension is None or tenant.suspension.ending:
                 continue

@@ -25,6 +25,7 @@ from guactors.messages import (
     Inquire,
     Message,
     Proof,
+    ReservationSpec,
     Revoked,
     WarrantWord,
 )
@@ -395,6 +396,13 @@ class Persist(Effect, frozen=True):
     """Have the store take these in, before any effect that comes after."""
 
     ops: list[Op]
+
+
+class KeepReservations(Effect, frozen=True):
+    """Have all reservations that are to come or stand kept for the next hub, before any effect that
+    comes after."""
+
+    reservations: list[ReservationSpec]
 
 
 class ReadAudit(Effect, frozen=True):

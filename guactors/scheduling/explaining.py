@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from guactors.scheduling import placement
-from guactors.scheduling.company import in_the_way
 from guactors.scheduling.desk import Caller, Desk
 from guactors.scheduling.groups import Bundle
 from guactors.scheduling.keepers import Keepers
-from guactors.scheduling.naming import named, names
+from guactors.scheduling.naming import named, names, time_text
+from guactors.scheduling.obstacles import reserved, unwelcome
 from guactors.scheduling.placement import (
     Misfit,
     Need,
@@ -29,7 +29,7 @@ from guactors.scheduling.placement import (
     welcomes,
     written,
 )
-from guactors.scheduling.preemption import GAP, Spared, Survey, since, survey
+from guactors.scheduling.preemption import DUE_SOON, GAP, Spared, Survey, since, survey
 from guactors.scheduling.queues import Demand
 from guactors.scheduling.resources import LIGHT, STEP, Pool, Units
 from guactors.scheduling.standing import Tenant
@@ -74,6 +74,8 @@ class Why(enum.StrEnum):
     that it is to be near to."""
     SHORT = "short"
     """What it needs is taken."""
+    RESERVED = "reserved"
+    """Its room is that of a reservation; or the time of the one it names has not come."""
     BEHIND = "behind"
     """There is room, kept for work of a higher priority."""
     KEPT = "kept"
@@ -173,8 +175,11 @@ def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     if why is not None:
         return Miss(slot, *why)
     if not welcomes(slot, need):
-        return _unwelcome(desk, slot, question)
+        return Miss(slot, Why.APART, unwelcome(desk, slot, need, question.viewer))
     if choose([slot], need) is None:
+        kept = reserved(slot, need)
+        if kept:
+            return Miss(slot, Why.RESERVED, kept)
         return _short(desk, slot, question, now)
     keeper = question.keeper(slot)
     if keeper is not None:
@@ -247,21 +252,6 @@ def _closed_to(desk: Desk, slot: Slot, question: Question, now: float) -> tuple[
     if excess is not None:
         return Why.QUOTA, str(excess)
     return None
-
-
-def _unwelcome(desk: Desk, slot: Slot, question: Question) -> Miss:
-    """What is there is in the way, or what should be there is not."""
-    need, own = question.need, question.need.company
-    assert own is not None, f"{need} is welcome everywhere"
-    there = [x for x in map(desk.tenant, sorted({*slot.leases, *slot.actors})) if x is not None]
-    others = [
-        x for x in there
-        if x.need.who == need.who and x.need.company and in_the_way(own, x.need.company)
-    ]  # fmt: skip
-    if others:
-        who = names(desk, question.viewer, others)
-        return Miss(slot, Why.APART, f"{who} is there, from which it is to be apart")
-    return Miss(slot, Why.APART, f"no work of labels {written(own.near)} is there to be near to")
 
 
 # --- no room --------------------------------------------------------------------------------------
@@ -362,6 +352,7 @@ _SENTENCES: Final = {
     Spared.STEADY: "could not be suspended a moment ago",
     Spared.NEAR: "what it is to be near to",
     Spared.SERVES: "others work for it",
+    Spared.DEADLINE: f"to have ended within {DUE_SOON:g} s",
     Spared.NOT_ALLOWED: "no grant allows to push it aside in a way that would help",
     Spared.NO_HELP: "would not free what is missing",
 }
@@ -399,6 +390,10 @@ def _in_group(desk: Desk, question: Question, now: float) -> list[Miss]:
 
 def _bundle(desk: Desk, bundle: Bundle, question: Question, now: float) -> Miss:
     slot, need = bundle.slot, question.need
+    spec = bundle.group.reservation
+    if spec is not None and not bundle.group.begun:
+        text = f"the reservation {spec.name} begins at {time_text(spec.start)}"
+        return Miss(None, Why.RESERVED, text)
     if slot is None:
         return Miss(None, Why.GROUP, f"bundle {bundle.index} waits for room itself")
     wrong = misfit(slot, need)
@@ -408,8 +403,8 @@ def _bundle(desk: Desk, bundle: Bundle, question: Question, now: float) -> Miss:
     if why is not None:
         return Miss(slot, *why)
     if not welcomes(slot, need):
-        return _unwelcome(desk, slot, question)
-    if bundle.pool.fits(need.hold):
+        return Miss(slot, Why.APART, unwelcome(desk, slot, need, question.viewer))
+    if bundle.has_room(need.hold):
         return Miss(slot, Why.NOTHING, f"bundle {bundle.index} has room, and its turn comes next")
     inside = map(desk.tenant, sorted({*bundle.leases, *bundle.actors}))
     found = _missing(desk, slot, bundle.pool, [x for x in inside if x is not None], question)

@@ -10,10 +10,13 @@ and the providers that it could have then are kept from others (``claims``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from guactors import messages as m
 from guactors.group_sizes import LARGEST, parts, size_of, size_of_update
+from guactors.ids import RESERVED
 from guactors.scheduling.actor_rules import ActorRules
 from guactors.scheduling.bundles import STRATEGIES, Want, arrange, free_ever
 from guactors.scheduling.desk import SETTLING, Caller, Desk, sees
@@ -28,7 +31,7 @@ from guactors.scheduling.groups import (
 )
 from guactors.scheduling.lease_rules import LeaseRules
 from guactors.scheduling.placement import Slot, bundle_need, explain, feasible
-from guactors.scheduling.reserving import free_again, move_in, set_aside
+from guactors.scheduling.reserving import free_again, move_in, seize, set_aside
 from guactors.scheduling.resources import to_units
 from guactors.security.marks import group_mark
 
@@ -46,6 +49,8 @@ class GroupRules:
         self._leases = leases
         self._actors = actors
         self._news: dict[str, dict[str, Group]] = {}
+        self.seize: Callable[[Group, float], bool] = lambda group, now: False
+        """Sets the room of a reservation aside, on which others may still be."""
 
     # --- callers --------------------------------------------------------------------------------
 
@@ -95,6 +100,8 @@ class GroupRules:
         groups = self._desk.groups
         if (spec.session, spec.owner) != (caller.session, caller.peer) or not spec.session:
             return f"{caller.peer} cannot make {spec.group} in session {spec.session}: not its own"
+        if spec.group.startswith(RESERVED):
+            return f"{spec.group}: such ids are those of reservations"
         if spec.group in groups.live or spec.group in groups.gone:
             return f"{spec.group} is somebody else's"
         if spec.strategy not in STRATEGIES:
@@ -129,7 +136,7 @@ class GroupRules:
         desk = self._desk
         for id in message.groups:
             group = desk.groups.live.get(id)
-            if group is not None and sees(caller, group):
+            if group is not None and group.reservation is None and sees(caller, group):
                 self.end(group, f"it was removed by {caller.peer}")
             elif now < desk.rejoined_at():
                 desk.groups.end_early(id, caller)
@@ -201,6 +208,8 @@ class GroupRules:
     def _gained(self, key: tuple[object, ...]) -> bool:
         """Whether a provider that has more room now has enough for one of the bundles."""
         group = next(iter(self._desk.groups.waiting[key].values()))
+        if group.reservation is not None:
+            return True  # it takes room on which others are
         roomier = self._desk.roomier.values()
         return any(
             slot.pool.fits(bundle.need.hold) and slot in self._desk.candidates(bundle.need)
@@ -211,9 +220,14 @@ class GroupRules:
     def _put(self, group: Group, now: float) -> bool:
         """Place all that is missing of the group, or nothing of it."""
         desk = self._desk
+        if group.reservation is not None:
+            if not self.seize(group, now):
+                return False
+            self._placed(group)
+            return True
         young = now < desk.rejoined_at()
         for bundle in group.unplaced():
-            self._go_home(bundle)
+            self.go_home(bundle)
         missing = group.unplaced()
         if missing and not (young and any(bundle.home for bundle in missing)):
             found = self._arranged(group, missing, now)
@@ -224,12 +238,16 @@ class GroupRules:
                 set_aside(desk, bundle, slot)
         elif missing:
             return False
+        self._placed(group)
+        return True
+
+    def _placed(self, group: Group) -> None:
+        desk = self._desk
         desk.groups.settled(group)
         group.state, group.reason, group.kind, group.blocked_since = CREATED, "", "", None
         desk.demands.stir(group.id)
         self._tell(group)
         self._keep(group)
-        return True
 
     def _arranged(self, group: Group, missing: list[Bundle], now: float) -> list[Slot] | None:
         desk = self._desk
@@ -240,14 +258,13 @@ class GroupRules:
             return None
         return arrange(wants, group.spec.strategy, group.beside())
 
-    def _go_home(self, bundle: Bundle) -> None:
+    def go_home(self, bundle: Bundle) -> None:
         """Where it was before the hub was replaced its room is still in use: it goes back there,
         fitting or not."""
         slot = self._desk.slots.get(bundle.home) if bundle.home else None
         if slot is None or not slot.offered or not feasible(slot, bundle.need):
             return
-        set_aside(self._desk, bundle, slot)
-        slot.forced = slot.forced or slot.pool.overbooked()
+        seize(self._desk, bundle, slot)
         for lease in [self._desk.leases.by_id[x] for x in sorted(slot.leases)]:
             if lease.bundle is None and self._is_for(lease.need.wish, bundle):
                 move_in(self._desk, lease, bundle)
@@ -307,7 +324,6 @@ class GroupRules:
     def end(self, group: Group, reason: str, kind: str = "PlacementGroupRemoved") -> None:
         """It is gone for good, and what runs in it ends."""
         desk = self._desk
-        group.state, group.reason, group.kind = REMOVED, reason, kind
         death = m.DeathReport(ENDED, f"its placement group {group.id} is gone: {reason}"[:4000])
         peers = {slot.peer for slot in group.beside()}
         for bundle in group.bundles:
@@ -324,8 +340,13 @@ class GroupRules:
         if group.kept:
             for peer in sorted(peers):
                 desk.say(peer, m.DropGroups([group.id]))
+        self.bury(group, reason, kind)
+
+    def bury(self, group: Group, reason: str, kind: str = "PlacementGroupRemoved") -> None:
+        """Nothing of it is in use any more."""
+        group.state, group.reason, group.kind = REMOVED, reason, kind
         self._tell(group)
-        desk.groups.bury(group)
+        self._desk.groups.bury(group)
 
     def provider_left(self, slot: Slot) -> None:
         """Its bundles are put elsewhere; the others stay where they are."""
@@ -392,7 +413,7 @@ class GroupRules:
 
     def _keep(self, group: Group) -> None:
         """Have its providers keep in mind what nobody else would tell a new hub."""
-        if not group.spec.detached:
+        if not group.spec.detached or group.reservation is not None:
             return
         group.kept = True
         seal = group_mark(self._desk.mark, group.spec)

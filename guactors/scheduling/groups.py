@@ -12,9 +12,9 @@ from heapq import nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from guactors.messages import GroupRow, GroupSpec, GroupUpdate
+from guactors.messages import GroupRow, GroupSpec, GroupUpdate, ReservationSpec
 from guactors.scheduling.placement import Need, Slot
-from guactors.scheduling.resources import Pool
+from guactors.scheduling.resources import Pool, Units
 
 if TYPE_CHECKING:
     from guactors.scheduling.desk import Caller
@@ -43,6 +43,20 @@ class Bundle:
     """More may be taken than there is: workers resumed, or were there before the hub was."""
     _pool: Pool | None = None
 
+    def has_room(self, hold: Units) -> bool:
+        """Whether more may run inside now. Of a reservation not all need be free yet: of what
+        others still hold of it nothing is given away."""
+        if not self.pool.fits(hold):
+            return False
+        if self.group.reservation is None or self.slot is None:
+            return True
+        owed = self.slot.pool.shortage()
+        pool = self.pool
+        return all(
+            pool.total.get(name, 0) - pool.used.get(name, 0) - owed.get(name, 0) >= amount
+            for name, amount in hold
+        )
+
     @property
     def pool(self) -> Pool:
         """What runs inside takes from here."""
@@ -70,6 +84,10 @@ class Group:
     blocked_since: float | None = None
     kept: bool = False
     """Its providers were told to keep it in mind."""
+    reservation: ReservationSpec | None = None
+    """It is the room of this reservation, which others than its maker may use."""
+    begun: bool = True
+    """The time of its reservation has come."""
 
     @property
     def id(self) -> str:
@@ -81,6 +99,11 @@ class Group:
         if any(bundle.slot is not None or bundle.home for bundle in self.bundles):
             return (self.id,)
         return (self.spec.strategy, tuple(bundle.need for bundle in self.bundles))
+
+    def open_to(self, principal: str) -> bool:
+        """Whether it is a reservation that this principal, too, may use."""
+        allowed = self.reservation.allow if self.reservation is not None else ()
+        return principal in allowed or "*" in allowed
 
     def unplaced(self) -> list[Bundle]:
         """Those that have no provider."""
@@ -241,7 +264,7 @@ class GroupBook:
                 assert len(placed) == len(group.bundles), f"{group} has only {placed}"
                 assert group.id not in waiting
             else:
-                assert group.id in waiting, f"{group} is forgotten"
+                assert (group.id in waiting) == group.begun, f"{group} is forgotten"
             if group.state == PENDING:
                 assert not placed, f"{group} has {placed} and not all"
             for bundle in group.bundles:

@@ -12,9 +12,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 Rank = tuple[float, int, int]
 """(held or used, last turn, order of arrival)."""
-Turn = tuple[Rank, Rank, Rank]
+DemandRank = tuple[float, int, int, int]
+"""(when it must have ended, held, last turn, order of arrival)."""
+Turn = tuple[Rank, Rank, DemandRank]
 """Of the session, of the caller, and of its demand."""
-R = TypeVar("R", Rank, Turn)
+R = TypeVar("R", Rank, DemandRank, Turn)
 
 
 class Heap(Generic[T, R]):

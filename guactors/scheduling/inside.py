@@ -69,7 +69,7 @@ class Inside:
         best_rank = (0.0, 0)
         for bundle in self._desk.bundles_for(need):
             slot = bundle.slot
-            if slot is None or not (slot.up and slot.open) or not bundle.pool.fits(need.hold):
+            if slot is None or not (slot.up and slot.open) or not bundle.has_room(need.hold):
                 continue
             rank = (bundle.pool.load_with(need.hold), len(bundle.leases) + len(bundle.actors))
             if best is not None and rank >= best_rank:

@@ -6,6 +6,7 @@ serves it, and its caller decides whether to wait for one.
 
 from __future__ import annotations
 
+from guactors.ids import RESERVED
 from guactors.messages import DemandInfeasible
 from guactors.scheduling.desk import SETTLING, Desk, sees
 from guactors.scheduling.events import Decision
@@ -18,6 +19,7 @@ from guactors.security.rights import Verdict
 OVERTAKEN = 2.0
 """Seconds for which a demand waits for the creation of the group that it overtook."""
 GONE = "PlacementGroupRemoved"
+NO_RESERVATION = "NoSuchReservation"
 
 
 class Judge:
@@ -77,7 +79,14 @@ class Judge:
             if group.state != REMOVED:
                 self._judge_bundles(demand, group, now)
                 return
+            if group.reservation is not None:
+                text = f"the reservation {group.reservation.name} is over: {group.reason}"
+                self._refuse(demand, text, NO_RESERVATION)
+                return
             self._refuse(demand, f"its placement group {group.id} is gone: {group.reason}", GONE)
+            return
+        if need.wish.group.startswith(RESERVED):
+            self._refuse(demand, _no_reservation(need.wish.group), NO_RESERVATION)
             return
         if not demand.unknown_until:
             demand.unknown_until = now + OVERTAKEN
@@ -108,7 +117,10 @@ class Judge:
         group, caller = desk.groups.live.get(id), desk.callers.get(demand.caller)
         if group is None or caller is None or sees(caller, group):
             return True
-        self._refuse(demand, _unknown(id), GONE)
+        if group.reservation is not None:
+            self._refuse(demand, _no_reservation(id), NO_RESERVATION)
+        else:
+            self._refuse(demand, _unknown(id), GONE)
         return False
 
     def _refuse(self, demand: Demand, why: str, kind: str) -> None:
@@ -143,6 +155,11 @@ class Judge:
 
 def _unknown(group: str) -> str:
     return f"no placement group {group} is known to this hub"
+
+
+def _no_reservation(id: str) -> str:
+    name = id.removeprefix(RESERVED)
+    return f"no reservation {name!r} that you may use is to come or stands: gu list reservations"
 
 
 def _bundles(group: Group) -> str:

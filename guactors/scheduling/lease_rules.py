@@ -6,6 +6,7 @@ Owns: what is said to callers and providers about leases. Must never: choose a p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from guactors.alternatives import taking
@@ -14,6 +15,7 @@ from guactors.messages import (
     DemandInfeasible,
     Displaced,
     Fault,
+    LeaseDue,
     LeaseEnded,
     LeaseGranted,
     LeaseLost,
@@ -92,6 +94,7 @@ class LeaseRules:
             demand.count, demand.infeasible = message.count, False
             desk.demands.move(demand, needs, message.shape)
         demand.prefer = _weights(message.prefer)
+        demand.due = now + message.due if message.due else math.inf
         if message.count != demand.count:
             demand.count = message.count
         if demand.given_up:
@@ -112,9 +115,18 @@ class LeaseRules:
     def give_back(self, caller: Caller, message: ReturnLease) -> None:
         """The caller is done with it."""
         lease = self._desk.leases.by_id.get(message.lease)
-        caller.claims.discard(message.lease)
+        caller.claims.pop(message.lease, None)
         if lease is not None and lease.caller == caller.peer:
             self.end(lease, kill=message.dead)
+
+    def due(self, caller: Caller, message: LeaseDue, now: float) -> None:
+        """By when what it runs must have ended."""
+        at = now + message.due if message.due else math.inf
+        lease = self._desk.leases.by_id.get(message.lease)
+        if lease is not None and lease.caller == caller.peer:
+            lease.due = at
+        elif message.lease in caller.claims:
+            caller.claims[message.lease] = at
 
     def caller_left(self, peer: str) -> None:
         """Its demands are void and its workers may be busy."""

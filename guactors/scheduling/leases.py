@@ -7,6 +7,7 @@ does), or touch a pool.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -54,6 +55,8 @@ class Lease:
     worker: str = ""
     endpoints: list[Endpoint] = field(default_factory=list)
     blocked: bool = False
+    due: float = math.inf
+    """When what it runs must have ended, as its caller says."""
     recalled_at: float | None = None
     recalled_for: Need | None = None
     deadline: float = 0.0

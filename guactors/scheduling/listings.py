@@ -60,6 +60,10 @@ GROUP_COLUMNS: Final = (
 )  # fmt: skip
 USE_COLUMNS: Final = ("share", "using", "quota")
 """Of sessions, behind the columns that the hub knows."""
+RESERVATION_COLUMNS: Final = (
+    "name", "state", "start", "end", "required_resources", "priority", "node_id", "provider",
+    "labels", "leases", "actors", "owner", "allow",
+)  # fmt: skip
 PROVIDER_COLUMNS: Final = (
     "node_id", "node_name", "state", "reason", "until", "leases", "actors", "suspended",
     "resources", "labels",
@@ -295,6 +299,37 @@ def _group(group: Group) -> Row:
     )
 
 
+def _reservations(desk: Desk, caller: Caller) -> Listing:
+    return Listing(
+        RESERVATION_COLUMNS,
+        (
+            _reservation(group, group.reservation)
+            for group in sorted(desk.groups, key=lambda one: one.id)
+            if group.reservation is not None and sees(caller, group)
+        ),
+    )
+
+
+def _reservation(group: Group, spec: m.ReservationSpec) -> Row:
+    bundle = group.bundles[0]
+    state = "standing" if bundle.slot is not None else "looking for room"
+    return (
+        spec.name,
+        state if group.begun else "to come",
+        spec.start,
+        spec.end,
+        dict(spec.resources),
+        spec.priority,
+        bundle.slot.peer if bundle.slot is not None else None,
+        spec.provider or None,
+        dict(spec.labels),
+        len(bundle.leases),
+        len(bundle.actors),
+        spec.principal,
+        ", ".join(spec.allow)[:MOST_TEXT] or None,
+    )
+
+
 def _providers(desk: Desk, _caller: Caller) -> Listing:
     return Listing(PROVIDER_COLUMNS, [_provider(desk, slot) for slot in desk.slots.values()])
 
@@ -324,6 +359,7 @@ LISTINGS: Final[dict[str, Callable[[Desk, Caller], Listing]]] = {
     "leases": _leases,
     "placement-groups": _groups,
     "preemptions": _preemptions,
+    "reservations": _reservations,
     "providers": _providers,
 }
 """By name; a new listing of the scheduler is a line here."""

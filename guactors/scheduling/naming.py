@@ -7,6 +7,7 @@ its principal's: of others it hears the priority only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from guactors.scheduling.actors import ActorRecord
@@ -51,3 +52,8 @@ def names(desk: Desk, viewer: Caller, tenants: Sequence[Tenant]) -> str:
     found = list(dict.fromkeys(named(desk, viewer, tenant) for tenant in tenants))
     more = len(found) - MOST_NAMED
     return ", ".join(found[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def time_text(epoch: float) -> str:
+    """A time on the wall, for people."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

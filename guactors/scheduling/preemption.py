@@ -18,20 +18,22 @@ suspended:
 The first that helps is taken: where memory or a device is what is missing, suspending does not.
 
 The choice is the provider where the highest of the victims' priorities is the lowest; then the one
-where the least work is lost, they have given way the least often, are the fewest, and are the
-youngest. On one provider the lowest priority goes first; where a single victim is enough it is the
-smallest that is; and who turns out to be needless in the end is spared again.
+where the least work is lost, no deadline is near, they have given way the least often, are the
+fewest, and are the youngest. On one provider the lowest priority goes first; where a single victim
+is enough it is the smallest that is; and who turns out to be needless in the end is spared again.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.company import speaks_of
 from guactors.scheduling.desk import Desk
+from guactors.scheduling.leases import Lease
 from guactors.scheduling.placement import Need, Slot, welcomes
 from guactors.scheduling.resources import yielded
 from guactors.scheduling.seats import DEFAULT, MODES, SUSPEND, runs
@@ -40,6 +42,8 @@ from guactors.scheduling.standing import Tenant
 GAP: Final = 10
 """A victim's priority is lower by so much at the least; below it priority orders, and no more."""
 CHECKPOINT: Final = "checkpoint"
+DUE_SOON: Final = 1.0
+"""Seconds before its deadline from which work does not give way."""
 MOST_LOOKED: Final = 64
 """Providers that are looked at for each priority of victims."""
 
@@ -68,6 +72,8 @@ class Spared(enum.StrEnum):
     """Who asks is to be near it."""
     SERVES = "serves"
     """Others work for it."""
+    DEADLINE = "deadline"
+    """It must have ended so soon that to stand still would break that."""
     NOT_ALLOWED = "not_allowed"
     """No grant lets who asks push others aside in a way that would help."""
     NO_HELP = "no_help"
@@ -80,6 +86,8 @@ class Victim(NamedTuple):
     tenant: Tenant
     mode: str
     frees: dict[str, int]
+    due: float = math.inf
+    """When it must have ended."""
 
     @property
     def cost(self) -> int:
@@ -133,6 +141,7 @@ def make_plan(desk: Desk, need: Need, now: float, *, caller: str = "") -> Plan |
 def _rank(victims: list[Victim]) -> tuple[float, ...]:
     return (
         sum(x.cost for x in victims),
+        -min(x.due for x in victims),
         max(x.tenant.displaced for x in victims),
         len(victims),
         -min(since(x.tenant) for x in victims),
@@ -168,6 +177,8 @@ def spared(desk: Desk, tenant: Tenant, need: Need, caller: str, now: float) -> S
     peer = desk.caller_at.get(tenant.worker, "")
     if peer and (peer == caller or desk.leases.of_caller(peer)):
         return Spared.SERVES
+    if due(desk, tenant) < now + DUE_SOON:
+        return Spared.DEADLINE
     return None
 
 
@@ -175,6 +186,13 @@ def _is_sought(own: Need, need: Need) -> bool:
     if own.company is None or need.company is None or own.who != need.who:
         return False
     return speaks_of(need.company.near, own.company)
+
+
+def due(desk: Desk, tenant: Tenant) -> float:
+    """When it must have ended; infinite where there is no such time to come. Of the calls of actors
+    the hub knows nothing."""
+    found = tenant.due if isinstance(tenant, Lease) else math.inf
+    return found if found > desk.now else math.inf
 
 
 def _victims(
@@ -191,7 +209,7 @@ def _victims(
         if tenant is not None and spared(desk, tenant, need, caller, now) is None:
             victim = _as_victim(tenant, short, allowed)
             if victim is not None:
-                able.append(victim)
+                able.append(victim._replace(due=due(desk, tenant)))
     return _needed(_choose(able, short), short) if _enough(able, short) else []
 
 
@@ -209,9 +227,13 @@ def _allowed(desk: Desk, slot: Slot, need: Need, now: float) -> Sequence[str]:
     return [mode for mode in MODES if desk.permission.may_displace(need, slot, mode, now)]
 
 
-def survey(desk: Desk, slot: Slot, need: Need, caller: str, now: float) -> Survey:
-    """Who on this provider could give way for the need, and why the others do not."""
-    found = Survey(_short(slot, need), [], [])
+def survey(
+    desk: Desk, slot: Slot, need: Need, caller: str, now: float,
+    short: dict[str, int] | None = None,
+) -> Survey:  # fmt: skip
+    """Who on this provider could give way for the need, and why the others do not. ``short``: how
+    much is missing there; without a word what is not free."""
+    found = Survey(_short(slot, need) if short is None else short, [], [])
     if not found.short:
         return found
     allowed = _allowed(desk, slot, need, now)
@@ -220,12 +242,33 @@ def survey(desk: Desk, slot: Slot, need: Need, caller: str, now: float) -> Surve
         if why is None:
             victim = _as_victim(tenant, found.short, allowed)
             if victim is not None:
-                found.able.append(victim)
+                found.able.append(victim._replace(due=due(desk, tenant)))
                 continue
             helps = _as_victim(tenant, found.short, MODES) is not None
             why = Spared.NOT_ALLOWED if helps else Spared.NO_HELP
         found.spared.append((tenant, why))
     return found
+
+
+def clearing(
+    desk: Desk, slot: Slot, need: Need, now: float, short: dict[str, int] | None = None
+) -> tuple[list[Victim], dict[str, int]]:
+    """Who gives way for the need as far as that goes, and what is missing even then; ``short`` as
+    in ``survey``."""
+    found = survey(desk, slot, need, "", now, short=short)
+    # The order to take a state goes out with one to start, and nothing starts here.
+    allowed = [mode for mode in _allowed(desk, slot, need, now) if mode != CHECKPOINT]
+    able = [
+        other._replace(due=victim.due)
+        for victim in found.able
+        if (other := _as_victim(victim.tenant, found.short, allowed)) is not None
+    ]
+    victims = _needed(_choose(able, found.short), found.short)
+    missing = {
+        name: amount - sum(victim.frees.get(name, 0) for victim in victims)
+        for name, amount in found.short.items()
+    }
+    return victims, {name: amount for name, amount in missing.items() if amount > 0}
 
 
 def _tenants(desk: Desk, slot: Slot) -> Iterable[Tenant]:
@@ -269,7 +312,7 @@ def _choose(able: list[Victim], short: dict[str, int]) -> list[Victim]:
         level.sort(key=_dearness)
         while level and any(amount > 0 for amount in left.values()):
             enough = [x for x in level if _enough([x], left)]
-            victim = min(enough, key=lambda x: (x.cost, _size(x))) if enough else level[0]
+            victim = min(enough, key=lambda x: (x.cost, -x.due, _size(x))) if enough else level[0]
             level.remove(victim)
             if any(victim.frees.get(name) for name, amount in left.items() if amount > 0):
                 chosen.append(victim)
@@ -286,9 +329,9 @@ def _needed(chosen: list[Victim], short: dict[str, int]) -> list[Victim]:
     return chosen
 
 
-def _dearness(victim: Victim) -> tuple[int, int, float, str]:
+def _dearness(victim: Victim) -> tuple[int, float, int, float, str]:
     tenant = victim.tenant
-    return victim.cost, tenant.displaced, -since(tenant), tenant.id
+    return victim.cost, -victim.due, tenant.displaced, -since(tenant), tenant.id
 
 
 def _size(victim: Victim) -> int:

@@ -2,8 +2,8 @@
 
 Owns: demands, the queue of equal needs, and the order in it: first the session that uses least of
 what it is entitled to (see ``shares``), then that session's caller that holds the fewest leases,
-then that caller's demand with the fewest; each time whoever was served longest ago, then whoever
-asked first. Must never: know providers, or one queue of another.
+then of that caller's demands the one that is due first, or has the fewest; each time whoever was
+served longest ago, then whoever asked first. Must never: know providers, or one queue of another.
 
 A queue keeps a heap of sessions, per session one of callers and per caller one of demands, so that
 a grant costs a logarithm, not a walk over everybody who waits.
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from guactors.messages import Shape
-from guactors.scheduling.heap import Heap, Rank, Turn
+from guactors.scheduling.heap import DemandRank, Heap, Rank, Turn
 from guactors.scheduling.placement import Need, Needs
 from guactors.scheduling.thrash import Past
 
@@ -55,6 +55,8 @@ class Demand:
     """Its caller stands still."""
     preparing: set[str] = field(default_factory=set)
     """Those of ``held`` whose environment is being built: until it is there, more are no use."""
+    due: float = math.inf
+    """When the first of the calls that wait must have ended."""
     pasts: list[Past] | None = None
     """Of its leases that began anew and are not there again, see ``thrash``."""
 
@@ -119,7 +121,7 @@ class Queue:
         self._sessions: Heap[str, Rank] = Heap()
         self._callers: dict[str, Heap[str, Rank]] = {}
         """By session."""
-        self._demands: dict[str, Heap[int, Rank]] = {}
+        self._demands: dict[str, Heap[int, DemandRank]] = {}
         """By caller."""
 
     def __lt__(self, _other: Queue) -> bool:
@@ -132,7 +134,7 @@ class Queue:
         own = self._demands.get(demand.caller)
         if own is None:
             own = self._demands[demand.caller] = Heap()
-        own.put(demand.order, (len(demand.held), demand.turn, demand.order))
+        own.put(demand.order, (demand.due, len(demand.held), demand.turn, demand.order))
         if self.stirred is not None:
             self.stirred[self] = None
 

@@ -10,6 +10,8 @@ way on this one.
 
 from __future__ import annotations
 
+import math
+
 from guactors.messages import (
     ActorReport,
     DeathReport,
@@ -276,7 +278,7 @@ class Rejoin:
         desk = self._desk
         listed = set(message.leases)
         # What it gave back while its link was broken nobody was told.
-        caller.claims &= listed
+        caller.claims = {x: due for x, due in caller.claims.items() if x in listed}
         for lease_id in message.leases:
             lease = desk.leases.by_id.get(lease_id)
             if lease is None:
@@ -290,7 +292,7 @@ class Rejoin:
                 self._leases.revoke(lease, DeathReport("released", "its caller did not list it"))
 
     def _claim(self, caller: Caller, lease: Lease) -> None:
-        caller.claims.discard(lease.id)
+        lease.due = caller.claims.pop(lease.id, lease.due)
         lease.caller_epoch = caller.epoch
         if lease.state is LeaseState.UNCLAIMED:
             lease.state = LeaseState.GRANTED
@@ -309,7 +311,7 @@ class Rejoin:
 
     def _claim_unknown(self, caller: Caller, lease_id: str, now: float) -> None:
         desk = self._desk
-        caller.claims.add(lease_id)
+        caller.claims[lease_id] = math.inf
         deadline = max(now, desk.rejoined_at())
         if deadline > now:
             desk.agenda.put(deadline, lambda _: self._unreported(caller.peer, lease_id))
@@ -319,7 +321,7 @@ class Rejoin:
     def _unreported(self, peer: str, lease_id: str) -> None:
         caller = self._desk.callers.get(peer)
         if caller is not None and lease_id in caller.claims:
-            caller.claims.discard(lease_id)
+            del caller.claims[lease_id]
             text = "no provider has it any more"
             self._desk.say(peer, LeaseLost(lease_id, DeathReport("link_lost", text)))
 

@@ -32,6 +32,27 @@ def free_again(desk: Desk, bundle: Bundle) -> None:
         desk.allowance.freed(bundle.need.who)
 
 
+def seize(desk: Desk, bundle: Bundle, slot: Slot) -> None:
+    """Book the bundle, fitting or not: others get nothing more of it, and what they still hold of
+    it comes to it when they end."""
+    set_aside(desk, bundle, slot)
+    slot.forced = slot.forced or slot.pool.overbooked()
+
+
+def move_out(desk: Desk, thing: Lease | ActorRecord) -> None:
+    """What runs in a bundle goes on beside it, on the same provider."""
+    bundle = thing.bundle
+    if bundle is None or bundle.slot is None:
+        return
+    units = thing.taken()
+    (bundle.leases if isinstance(thing, Lease) else bundle.actors).discard(thing.id)
+    bundle.pool.give(units)
+    thing.bundle = None
+    desk.seats.update(thing)
+    bundle.slot.pool.take(units)
+    bundle.slot.forced = bundle.slot.forced or bundle.slot.pool.overbooked()
+
+
 def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
     """What already runs on the bundle's provider, and belongs into it, takes its room from it."""
     slot = bundle.slot

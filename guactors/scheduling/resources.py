@@ -115,6 +115,14 @@ class Pool:
             fullest = max(fullest, share)
         return fullest
 
+    def shortage(self) -> dict[str, int]:
+        """What is taken beyond what there is."""
+        return {
+            name: amount - self.total.get(name, 0)
+            for name, amount in self.used.items()
+            if amount > self.total.get(name, 0)
+        }
+
     def overbooked(self) -> bool:
         """Whether more is taken than there is."""
         return any(amount > self.total.get(name, 0) for name, amount in self.used.items())

@@ -12,7 +12,7 @@ never find room among small ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
@@ -22,7 +22,6 @@ from guactors.config import Timing
 from guactors.scheduling import closing
 from guactors.scheduling import events as e
 from guactors.scheduling.actor_rules import ActorRules
-from guactors.scheduling.aging import highest
 from guactors.scheduling.claims import Claims
 from guactors.scheduling.closing import Closing
 from guactors.scheduling.desk import Caller, Desk, EndedSession
@@ -31,13 +30,13 @@ from guactors.scheduling.group_rules import GroupRules
 from guactors.scheduling.inside import Inside
 from guactors.scheduling.judge import Judge
 from guactors.scheduling.lease_rules import LeaseRules
-from guactors.scheduling.lines import Level
 from guactors.scheduling.listings import Listings
 from guactors.scheduling.lookups import Lookups
 from guactors.scheduling.placement import Slot
-from guactors.scheduling.queues import Queue
 from guactors.scheduling.recall import LOOK_AGAIN, Victims
 from guactors.scheduling.rejoin import Rejoin
+from guactors.scheduling.reservations import Reservations
+from guactors.scheduling.rounds import Rounds
 from guactors.security.marks import Mark, no_mark
 from guactors.security.rights import Rights
 
@@ -56,7 +55,9 @@ class SchedulerState:
         *,
         wall: Callable[[float], float] = float,
         mark: Mark = no_mark,
+        reservations: Iterable[m.ReservationSpec] = (),
     ) -> None:
+        """``reservations``: those that the hub before this one had kept."""
         self.desk = Desk(timing, fresh, now, wall=wall, mark=mark)
         self._judge = judge = Judge(self.desk)
         self._leases = LeaseRules(self.desk, judge)
@@ -68,15 +69,20 @@ class SchedulerState:
         self._victims = Victims(self.desk)
         self._listings = Listings(self.desk, self._claims)
         self._displacing = Displacing(self.desk, self._leases, self._actors)
+        self._reservations = Reservations(
+            self.desk, self._groups, self._actors, self._displacing, reservations
+        )
         self._closing = Closing(self.desk, self._leases, self._actors, self._displacing)
+        self._rounds = Rounds(
+            self.desk, self._leases, self._actors, self._groups, self._inside, self._claims,
+            self._displacing,
+        )  # fmt: skip
         self._rejoin = Rejoin(self.desk, self._leases, self._actors, self._lookups)
         self._orders = 0
         self._looked = -math.inf
         """When leases to recall were looked for."""
         self._retried = -math.inf
         """When it was looked for room that is kept for nobody any more."""
-        self._news = False
-        """Somebody has begun to wait since."""
 
     def __repr__(self) -> str:
         desk = self.desk
@@ -118,14 +124,15 @@ class SchedulerState:
                 self._judge.judge(demand, now)
         if self.desk.orphaned:
             self._groups.orphaned(now)
-        tight = self._place(now)
+        tight = self._rounds.place(now)
         while self.desk.demands.fresh:
-            tight += self._place(now)  # what was served has not waited for long, and moved down
+            # What was served has not waited for long, and moved down.
+            tight += self._rounds.place(now)
         due = now >= self._look_at()
         if due:
             tight += self._displacing.retry()
         while tight and self._displacing.look(tight, now):
-            tight = self._place(now)  # what gave way may have given more than was needed
+            tight = self._rounds.place(now)  # what gave way may have given more than was needed
         if due and self._wanting():
             self._recall(now)
         self._groups.conclude()
@@ -139,69 +146,10 @@ class SchedulerState:
         desk.thrash.check([*desk.leases, *desk.actors], desk.demands)
         closing.check(desk)
 
-    # --- placing --------------------------------------------------------------------------------
-
-    def _place(self, now: float) -> list[Queue]:
-        """Returns queues that found no room just now."""
-        tight = self._place_once(now)
-        altered = self.desk.neighbours.altered
-        while altered:
-            for slot in altered:
-                # What came or went there is what others want to be near to, or apart from.
-                if self.desk.slots.get(slot.peer) is slot:
-                    closing.open_again(self.desk, slot)
-                    self.desk.seats.eased(slot)
-            altered.clear()
-            tight += self._place_once(now)
-        return tight
-
-    def _place_once(self, now: float) -> list[Queue]:
-        desk, tight = self.desk, list[Queue]()
-        if desk.groups.fresh or (desk.roomier and desk.groups.waiting):
-            self._groups.place(now)
-        if desk.demands.stirred and self._inside.serve(now):
-            self._news = True
-        roomier, desk.roomier = desk.roomier, {}
-        tries = desk.lines.round(roomier.values(), self._claims.kept, now)
-        if tries is None and not roomier:
-            return tight
-        stood = self._displacing.stood_on(roomier.values())
-        back = sorted(stood)
-        for level in tries.levels() if tries is not None else ():
-            while tries is not None and back and self._returns_at(back[-1]) >= level.priority:
-                for slot in self._displacing.bring_back(stood[back.pop()], now):
-                    tries.taken(slot)
-            tight += self._place_level(level, now)
-        while back:
-            self._displacing.bring_back(stood[back.pop()], now)
-        if tries is not None:
-            self._news = self._news or bool(desk.demands.queues)
-        return tight
-
-    def _returns_at(self, priority: int) -> int:
-        """What stands still comes back before its equals, however long these have waited."""
-        return highest(priority) if self.desk.demands.aging is not None else priority
-
-    def _place_level(self, level: Level, now: float) -> list[Queue]:
-        """Serve the queues of one priority in turn; returns those that found no room."""
-        desk, tight = self.desk, list[Queue]()
-        while (queue := level.next()) is not None:
-            allowed = desk.allowance.within(queue.need)
-            demand = desk.demands.head(queue)
-            slot = level.choose(queue, demand.prefer) if allowed else None
-            if slot is None:
-                tight += level.stuck()
-                continue
-            queue.blocked_since = None
-            desk.lines.recalled(queue, False)
-            rules = self._actors if demand.is_actor else self._leases
-            rules.start(demand, queue.need, slot, now)
-            level.placed(queue, slot)
-        level.conclude(now)
-        return tight
+    # --- asking leases back ---------------------------------------------------------------------
 
     def _recall(self, now: float) -> None:
-        self._looked, self._news = now, False
+        self._looked, self._rounds.news = now, False
         self._claims.look(now)
         if now >= self._retried + LOOK_AGAIN:
             self._retried = now
@@ -214,7 +162,7 @@ class SchedulerState:
         return self._claims.waits() or self._victims.wanted()
 
     def _look_at(self) -> float:
-        return self._looked + (self._victims.pause() if self._news else LOOK_AGAIN)
+        return self._looked + (self._victims.pause() if self._rounds.news else LOOK_AGAIN)
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -364,6 +312,8 @@ class SchedulerState:
                 self._leases.set_demand(caller, message, now)
             case m.ReturnLease():
                 self._leases.give_back(caller, message)
+            case m.LeaseDue():
+                self._leases.due(caller, message, now)
             case m.CreateActor():
                 self._create(caller, message, now)
             case m.KillActor():
@@ -375,6 +325,10 @@ class SchedulerState:
                 self._lookups.find(caller.peer, message, now)
             case m.HeldLeases():
                 self._rejoin.held(caller, message, now)
+            case m.Reserve():
+                self._reservations.reserve(caller, message, now)
+            case m.Unreserve():
+                self._reservations.unreserve(caller, message, now)
             case _ if isinstance(message, m.GroupQuestion):
                 self._groups.heard(caller, message, now)
             case m.Inquire() | m.AskPlan():

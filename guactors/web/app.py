@@ -33,6 +33,7 @@ from guactors.web.gate import Gate
 from guactors.web.guard import JSON, Refusal
 from guactors.web.hub_client import Hub
 from guactors.web.image_routes import download_routes, image_routes, upload_routes
+from guactors.web.reservation_routes import reservation_routes
 from guactors.web.session_routes import session_routes
 from guactors.web.settings import Limits
 
@@ -74,6 +75,7 @@ def make_app(hub: Hub, deputies: Deputies, names: Collection[str], limits: Limit
         file_routes(hub, deputies),
         peer_routes(hub, deputies),
         foresight_routes(hub, deputies),
+        reservation_routes(hub, deputies),
         upload_routes(hub),
         image_routes(hub),
         download_routes(hub),

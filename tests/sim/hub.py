@@ -46,6 +46,7 @@ class SimHub:
             versions=world.versions,
             now=clock.now,
             wall=world.wall,
+            reservations=world.reservations,
             **(world.keys.hub() if world.keys is not None else {}),
         )
         self._answers: list[Message] = []
@@ -115,6 +116,7 @@ class SimHub:
 
     def _settle(self, now: float) -> None:
         self.core.check()
+        self._world.reservations = self.core.reservations
         self._alarm.set(self.core.next_wake(now))
 
     # --- out ------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from guactors.caller.actors import RemoteActor
 from guactors.caller.groups import RemoteGroup
 from guactors.caller.tasks import STREAM, Task
 from guactors.messages import ActorSpec, Company, CreateActor, Shape
+from tests.sim import reservations
 from tests.sim.caller import SimCaller
 from tests.sim.groups import Groups, draw
 from tests.sim.ledger import Record
@@ -61,6 +62,7 @@ class Options:
     image: str = ""
     group: int = -1
     bundle: int = -1
+    reservation: str = ""
     gpus: float = 0.0
     priority: int = 0
     preemption: tuple[str, ...] = ()
@@ -93,7 +95,7 @@ class Planner:
             kinds += [(self._call, 10), (self._calls_in_a_row, 3), (self._end_actor, 2)]
         if self._calls:
             kinds += [(self._cancel, 3), (self._forget, 1)]
-        kinds.append((self._group, 3))
+        kinds += [(self._group, 3), (self._reservation, 3), (self._task_reserved, 5)]
         if self._groups:
             kinds += [(self._task_inside, 8), (self._actor_inside, 2)]
         makers, weights = zip(*kinds, strict=True)
@@ -209,6 +211,16 @@ class Planner:
         self._groups += 1
         return lambda driver: driver.groups.make(plan)
 
+    def _reservation(self) -> Step:
+        plan = reservations.draw(self._rng)
+        return lambda driver: driver.reserve(plan)
+
+    def _task_reserved(self) -> Step:
+        program, options = self._program(1), self._options()
+        options.reservation = self._rng.choice(reservations.NAMES)
+        self._calls += 1
+        return lambda driver: driver.call(program, options)
+
     def _task_inside(self) -> Step:
         program, options = self._program(1), self._options()
         options.group, options.bundle = self._rng.randrange(self._groups), self._rng.randint(-1, 2)
@@ -319,6 +331,9 @@ class Driver:
             # What waits for its own children would wait for ever for their being apart.
             company=APART if options.cpus == 0.5 and not program.children else None,
         )  # fmt: skip
+        if options.reservation:
+            shape = reservations.shape(options.reservation)
+            record.may_fail = True
         if options.group >= 0:
             record.group, shape = self.groups.shape(options.group, options.bundle, actor=False)
         elif actor is not None:
@@ -332,6 +347,9 @@ class Driver:
             self._world.clock.after(late, lambda: self._watch(record))
         else:
             self._watch(record)
+
+    def reserve(self, plan: reservations.Plan) -> None:
+        reservations.order(self._world, plan)
 
     def _watch(self, record: Record) -> None:
         if record.id in self.caller.core.objects.entries and not self.caller.closed:
@@ -357,7 +375,8 @@ class Driver:
             name=record.name,
             args=pack(program),
             buffers=[b"padding"] if program.wide else [],
-            deadline=record.deadline,
+            deadline=0.0 if program.uid % 2 else record.deadline,
+            due=record.deadline if program.uid % 2 else 0.0,
             retries=options.retries,
             retry_errors=True if options.retry_errors else None,
         )

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from guactors.caller.core import CallerCore
 from guactors.config import Timing
 from guactors.ids import KINDS
-from guactors.messages import Hello, Versions
+from guactors.messages import Hello, ReservationSpec, Versions
 from tests.sim import faults, terms
 from tests.sim.caller import SimCaller
 from tests.sim.clock import Clock
@@ -73,6 +73,8 @@ class World:
         self.keys = Keys(self) if keyed else None
         self.owners = Owners(self)
         self.hub: SimHub | None = None
+        self.reservations: list[ReservationSpec] = []
+        """What the hub keeps for its successor."""
         self.providers: dict[str, SimProvider] = {}
         self.workers: dict[str, SimWorker] = {}
         self.drivers: list[Driver] = []

@@ -48,8 +48,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "adapters": (
         "arrays", "enclosure", "enclosure.*", "transport", "transport.*", "runtimes", "runtimes.*",
-        "home", "machine", "memory", "values", "versions", "security.*", "images.*", "store",
-        "store.*", "runtime_env.*", "objects", "objects.*", "idle", "idle.*",
+        "home", "machine", "memory", "reservation_file", "values", "versions", "security.*",
+        "images.*", "store", "store.*", "runtime_env.*", "objects", "objects.*", "idle", "idle.*",
     ),
     "shells": (
         "*_actor", "actors", "actors.*", "assigned", "context", "credentials", "embedding",
@@ -64,6 +64,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "doors": (
         "", "actor", "api", "deployment", "exceptions", "foresight", "node",
+        "reservations",
         "cli", "cli.*", "integrations",
         "integrations.*",
         "util", "util.*", "web", "web.*",
@@ -241,6 +242,7 @@ def test_adapters_do_not_know_each_other() -> None:
 def test_hub_and_provider_share_messages_not_code() -> None:
     hub = (
         "hub_*", "gatekeeper_*", "image_actor", "image_state", "image_state.*", "scheduler_actor",
+        "reservation_file",
         "session_actor", "session_state", "stats_*", "scheduling.*",
     )  # fmt: skip
     provider = ("provider_*", "runtime_actor", "machine")

@@ -396,7 +396,7 @@ def routes() -> list[tuple[str, str]]:
 
 
 def test_the_document_has_every_route() -> None:
-    assert len(routes()) == 28
+    assert len(routes()) == 31
     assert set(routes()) >= guard.PUBLIC
 
 
@@ -442,6 +442,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/sessions/s-1/warrant"): {"statement": b64(b"x"), "signature": b64(bytes(64))},
     ("POST", f"{DEPLOYED}"): {"envType": "hd", "image": {"hash": IMAGE}, "name": "", "tags": []},
     ("POST", "/sessions/s-1/plan"): {},
+    ("POST", "/sessions/s-1/reservations"): {"name": "nightly", "seconds": 60},
     ("PATCH", f"{DEPLOYED}/hd::1"): ["open"],
     ("PUT", f"{DEPLOYED}/hd::1/files?path=x"): b"data",
 }
