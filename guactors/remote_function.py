@@ -104,8 +104,7 @@ def submit(
 ) -> Any:
     """Send one call; its ref, list of refs, generator, or None, by ``returns``. ``raises`` and
     ``counts``: see Stillness."""
-    special = timeout or deadline or group or raises
-    if returns == 1 and events and not (args or kwargs or special):
+    if returns == 1 and events and not (args or kwargs or timeout or deadline or group or raises):
         id = session.submit_plain(home, fn, method, name, priority, retries, retry_errors)
         return ObjectRef(id, session)
     packed, deps = pack_call(args, kwargs, name)

@@ -49,7 +49,7 @@ def move_out(desk: Desk, thing: Lease | ActorRecord) -> None:
     bundle.pool.give(units)
     thing.bundle = None
     desk.seats.update(thing)
-    bundle.slot.pool.take(units)
+    desk.take(bundle.slot, units, _session(thing))
     bundle.slot.forced = bundle.slot.forced or bundle.slot.pool.overbooked()
 
 
@@ -59,10 +59,13 @@ def move_in(desk: Desk, thing: Lease | ActorRecord, bundle: Bundle) -> None:
     if slot is None or thing.slot is not slot:
         return
     units = thing.taken()
-    session = thing.session if isinstance(thing, Lease) else thing.spec.session
-    desk.give(slot, units, session)
+    desk.give(slot, units, _session(thing))
     thing.bundle = bundle
     desk.seats.update(thing)
     bundle.pool.take(units)
     bundle.forced = bundle.forced or bundle.pool.overbooked()
     (bundle.leases if isinstance(thing, Lease) else bundle.actors).add(thing.id)
+
+
+def _session(thing: Lease | ActorRecord) -> str:
+    return thing.session if isinstance(thing, Lease) else thing.spec.session

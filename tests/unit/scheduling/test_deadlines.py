@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guactors import messages as m
-from guactors.scheduling.preemption import GAP, NEAR, due, spared
+from guactors.scheduling.preemption import DUE_SOON, GAP, due, spared
 from tests.unit.hub.bench import Bench
 
 CPU = {"CPU": 1.0}
@@ -82,7 +82,7 @@ def test_without_deadlines_the_youngest_goes(bench: Bench) -> None:
 
 
 def test_a_victim_whose_deadline_is_near_is_spared_and_explained(bench: Bench) -> None:
-    leases = busy(bench, NEAR, NEAR)
+    leases = busy(bench, DUE_SOON, DUE_SOON)
     assert victim(bench) == []
     desk = bench.core.scheduler.desk
     demand = desk.demands.find("c-2", "d-9")
