@@ -19,7 +19,7 @@ from typing import Any
 from guactors.actors import Actor, ActorRef, ActorSystem, Priority
 from guactors.actors.supervision import Cause, describe
 from guactors.config import HubConfig
-from guactors.errors import GuactorsError, InternalError
+from guactors.errors import ActorDied, GuactorsError, InternalError
 from guactors.gatekeeper_actor import Archive, GatekeeperActor
 from guactors.home import raise_file_limit
 from guactors.hub_state import HubState
@@ -113,7 +113,10 @@ class HubActor(RoomActor):
         priority = Priority.NORMAL if lane is Lane.DATA else Priority.HIGH
         if isinstance(event, e.Arrived) and isinstance(event.message, Output):
             priority = Priority.LOW
-        self.context.self_ref.tell(event, priority=priority)
+        try:
+            self.context.self_ref.tell(event, priority=priority)
+        except ActorDied:
+            self._pending -= 1  # it stops: everybody is told goodbye, and nobody listens any more
 
     def think(self, message: e.Event | Tick | list[e.Effect], now: float) -> list[e.Effect]:
         """An event from the wire, or effects from a room."""

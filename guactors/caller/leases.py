@@ -250,7 +250,8 @@ class LeaseBook:
                     busy = True
                     if not (lease.taking_back or lease.slow or lease.target.blocked):
                         wakes.append(lease.moved_at() + OVERDUE)
-                elif not lease.target.in_flight:
+                elif not (lease.target.in_flight or demand.queue):
+                    # Else what waits is about to go there: its arguments are on their way.
                     idle = True
                     wakes.append(lease.idle_since + lease.linger)
             if busy and idle:

@@ -153,9 +153,14 @@ def test_an_actor_waits_and_explain_says_why(owner: Owner) -> None:
             self.total += 1
             return self.total
 
+        def pid(self) -> int:
+            return os.getpid()
+
     counter = Counter.options(provider="attic").remote()
     assert gu.get(counter.add.remote(), timeout=WITHIN) == 1
+    process = psutil.Process(gu.get(counter.pid.remote(), timeout=WITHIN))
     owner.comes()
+    until(lambda: process.status() == psutil.STATUS_STOPPED)
     waiting = counter.add.remote()
     assert gu.wait([waiting], timeout=0.3)[0] == []
     other = count.options(provider="attic").remote("/nowhere")

@@ -134,7 +134,7 @@ def test_peers_do_not_list_the_command_itself(grid: dict[str, str]) -> None:
 def test_inf_has_the_roadmaps_fields(grid: dict[str, str]) -> None:
     name = provider_names()[0]
     everything = json.loads(gu("inf", name, "--json").stdout)
-    assert set(everything) == {"cpu", "mem", "storage", "os"}
+    assert {"cpu", "mem", "storage", "os"} <= set(everything)
     cpu = json.loads(gu("inf", name, "cpu", "--json").stdout)
     assert cpu["threads"] == psutil.cpu_count()
     assert cpu["bit"]

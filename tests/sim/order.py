@@ -15,7 +15,7 @@ from guactors.scheduling.actors import ActorRecord
 from guactors.scheduling.aging import highest
 from guactors.scheduling.desk import Desk
 from guactors.scheduling.events import Send
-from guactors.scheduling.placement import Need, Slot
+from guactors.scheduling.placement import Need, Slot, welcomes
 from guactors.scheduling.queues import Queue
 from guactors.scheduling.quotas import ACTORS
 from guactors.scheduling.standing import Tenant
@@ -137,4 +137,5 @@ class Order:
             return False
         total, used = slot.pool.total, slot.pool.used
         fits = all(total.get(x, 0) - used.get(x, 0) + had[x] >= n for x, n in asked.items())
-        return fits and slot.up and slot.open and slot in desk.candidates(need)
+        open_to = slot.up and slot.open and welcomes(slot, need)
+        return fits and open_to and slot in desk.candidates(need)

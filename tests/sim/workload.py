@@ -472,7 +472,7 @@ class Driver:
             world.clock.after(LONGEST_CPU, lambda: self._end(number, actor))
 
     def _end(self, number: int, actor: RemoteActor) -> None:
-        if not self.caller.closed and self.actors[number] is actor:
+        if not self.over and self.actors[number] is actor:
             self.kill(number, no_restart=True)
 
     def release(self, actor: int) -> None:

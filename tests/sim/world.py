@@ -224,6 +224,7 @@ class World:
 
     def end_caller(self, driver: Driver, *, polite: bool) -> None:
         """A root caller ends."""
+        driver.over = True
         if polite:
             driver.caller.close()
         driver.caller.transport.close()
