@@ -161,7 +161,7 @@ class LeaseBook:
         """Unstarted calls came back; they go to the front of the queue. Returns the cancelled ones
         among them, which nobody runs any more. Of a worker that is retiring the lease goes back
         with its last answer."""
-        target = lease.target
+        target, demand = lease.target, self.demands[lease.key]
         lease.recalled = lease.recalled or message.retiring
         lease.taking_back = False
         target.blocked = target.blocked or message.blocked
@@ -182,7 +182,9 @@ class LeaseBook:
             lease.idle_since, lease.slow = now, False
             if lease.recalled or lease.standing is not None or message.halt:
                 self.give_back(lease)
-        self.requeue(self.demands[lease.key], [t for t in back if not t.cancelled], now)
+            else:
+                self._list(demand, lease)
+        self.requeue(demand, [t for t in back if not t.cancelled], now)
         return cancelled
 
     def on_unblocked(self, lease: Lease, now: float) -> None:
@@ -251,7 +253,7 @@ class LeaseBook:
                     if not (lease.taking_back or lease.slow or lease.target.blocked):
                         wakes.append(lease.moved_at() + OVERDUE)
                 elif not (lease.target.in_flight or demand.queue):
-                    # Else what waits is about to go there: its arguments are on their way.
+                    # Else it is blocked, and what waits goes there when it is that no more.
                     idle = True
                     wakes.append(lease.idle_since + lease.linger)
             if busy and idle:
@@ -414,6 +416,9 @@ class LeaseBook:
         for demand in self.demands.values():
             for task in demand.queue:
                 assert task.unmet == 0, task
+            for lease in demand.leases.values() if demand.queue else ():
+                shut = lease.recalled or lease.target.blocked or lease.target.in_flight
+                assert shut or lease.listed, f"{lease.id} has nothing to do, and calls wait"
 
     def _take_back(self, lease: Lease, count: int) -> None:
         lease.taking_back = True

@@ -70,10 +70,14 @@ class Order:
         self._tally = tally
         self._step = step
         self._before: dict[Need, Waiting] = {}
+        self._seated: set[str] = set()
+        """Actors that had room before: an order to start one waits for the data lane of its
+        provider."""
 
     def before(self, desk: Desk) -> None:
         """An event is about to be handled."""
         if self._step:
+            self._seated = {key for key, one in desk.actors.live.items() if one.slot is not None}
             self._before = {
                 queue.need: Waiting(queue, next(iter(queue.since.values())))
                 for queue in desk.demands.queues.values()
@@ -91,7 +95,8 @@ class Order:
                     setattr(self._tally, field, getattr(self._tally, field) + 1)
                 if self._step and not message.displaces:
                     key = message.lease if isinstance(message, StartLease) else message.spec.actor
-                    self._placed(desk, desk.tenant(key), now)
+                    if key not in self._seated:
+                        self._placed(desk, desk.tenant(key), now)
 
     def _placed(self, desk: Desk, tenant: Tenant | None, now: float) -> None:
         """Something was given room: nobody who counts more than it, as much as it ever can, could

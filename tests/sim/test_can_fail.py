@@ -21,7 +21,7 @@ from guactors.worker.intake import Intake
 from tests.sim.network import Network, SimLink
 from tests.sim.replay import fails
 
-SEEDS = range(100)
+SEEDS = range(1000)
 
 
 def first_story(core: Callable[..., CallerCore] = CallerCore, *, keyed: bool = False) -> str:

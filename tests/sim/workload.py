@@ -284,6 +284,8 @@ class Driver:
 
     def __init__(self, world: World, caller: SimCaller) -> None:
         self.caller = caller
+        self.over = False
+        """Its process has ended."""
         self.calls: list[Record] = []
         self.actors: list[RemoteActor] = []
         self.groups = Groups(world, caller)

@@ -58,7 +58,7 @@ def test_what_comes_back_takes_its_place_again(bench: Bench) -> None:
     bench.grant()
     assert bench.calls("w-1") == [free]
     early, late = due(bench, 10.0), due(bench, 20.0)
-    bench.says("w-1", m.Bounced([free]))
+    bench.says("w-1", m.Bounced([free], True))
     bench.hub(m.LeaseGranted(KEY, "l-2", "w-2", "p-2", endpoints("w-2")))
     for id in (early, late, free):
         assert bench.calls("w-2") == [id]

@@ -429,3 +429,26 @@ def test_a_lease_that_nobody_waits_for_any_more_is_not_asked_for() -> None:
     assert not bench.told(m.SetDemand)
     bench.cancel(second)
     assert bench.told(m.SetDemand) == [m.SetDemand(KEY, ONE, 0)]
+
+
+def test_a_worker_whose_last_call_came_back_gets_what_waits() -> None:
+    """The answer of a long call made it one behind which nothing waits; the one behind it, taken
+    back, came later than that answer."""
+    bench = Bench()
+    first = bench.call()
+    bench.grant()
+    bench.pass_time(0.001)
+    bench.reply("w-1", first)
+    long, behind = bench.call(), bench.call()
+    bench.core.flush()
+    bench.pass_time(OVERDUE + 0.1)
+    assert bench.sent("w-1", m.TakeBack)
+    bench.calls("w-1")
+    late = bench.call()
+    bench.reply("w-1", long)
+    bench.says("w-1", m.Bounced([behind]))
+    bench.core.flush()
+    assert bench.calls("w-1")[:1] == [behind]
+    bench.core.check()
+    bench.reply("w-1", behind)
+    assert bench.calls("w-1") == [late]
