@@ -21,12 +21,14 @@ from guactors.worker.intake import Intake
 from tests.sim.network import Network, SimLink
 from tests.sim.replay import fails
 
-SEEDS = range(1000)
+SEEDS = range(100)
 
 
-def first_story(core: Callable[..., CallerCore] = CallerCore, *, keyed: bool = False) -> str:
+def first_story(
+    core: Callable[..., CallerCore] = CallerCore, *, keyed: bool = False, seeds: range = SEEDS
+) -> str:
     """Of the first seed that fails."""
-    return next((story for seed in SEEDS if (story := fails(seed, core, keyed=keyed))), "")
+    return next((story for seed in seeds if (story := fails(seed, core, keyed=keyed))), "")
 
 
 class Forgetful(CallerCore):
@@ -156,4 +158,5 @@ def test_a_device_that_is_given_out_twice_is_seen(monkeypatch: pytest.MonkeyPatc
 def test_it_finds_out_that_what_has_waited_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Aging, "_update", lambda *_: None)
     monkeypatch.setattr(Aging, "check", lambda *_: None)
-    assert "and was passed by" in first_story()
+    # One in a hundred or two has something that waits for so long.
+    assert "and was passed by" in first_story(seeds=range(1000))
