@@ -195,7 +195,7 @@ class Pump:
                 if host is not None:
                     timeout = min(timeout, BLOCK_AFTER)
                 ready = self._spin() if spins and timeout > 0.0 else None
-                spins = False
+                spins = ready == []  # woken, perhaps by ourselves: it looks on
                 if ready is None:
                     ready = wait(timeout)
                 with lock:
