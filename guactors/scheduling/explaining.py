@@ -168,14 +168,9 @@ def _as_one_of(miss: Miss, need: Need) -> Miss:
 def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     """Why this provider does not take it."""
     need = question.need
-    wrong = misfit(slot, need)
-    if wrong is not None:
-        return _misfit(slot, need, wrong)
-    why = _closed_to(desk, slot, question, now)
-    if why is not None:
-        return Miss(slot, *why)
-    if not welcomes(slot, need):
-        return Miss(slot, Why.APART, unwelcome(desk, slot, need, question.viewer))
+    barred = _barred(desk, slot, question, now)
+    if barred is not None:
+        return barred
     if choose([slot], need) is None:
         kept = reserved(slot, need)
         if kept:
@@ -185,6 +180,20 @@ def miss(desk: Desk, slot: Slot, question: Question, now: float) -> Miss:
     if keeper is not None:
         return _kept(desk, slot, question, keeper)
     return Miss(slot, Why.NOTHING, "it has room, and its turn comes next")
+
+
+def _barred(desk: Desk, slot: Slot, question: Question, now: float) -> Miss | None:
+    """What keeps it from there however much room there is."""
+    need = question.need
+    wrong = misfit(slot, need)
+    if wrong is not None:
+        return _misfit(slot, need, wrong)
+    why = _closed_to(desk, slot, question, now)
+    if why is not None:
+        return Miss(slot, *why)
+    if not welcomes(slot, need):
+        return Miss(slot, Why.APART, unwelcome(desk, slot, need, question.viewer))
+    return None
 
 
 def _hold_up(demand: Demand) -> tuple[Why, str] | None:
@@ -396,14 +405,9 @@ def _bundle(desk: Desk, bundle: Bundle, question: Question, now: float) -> Miss:
         return Miss(None, Why.RESERVED, text)
     if slot is None:
         return Miss(None, Why.GROUP, f"bundle {bundle.index} waits for room itself")
-    wrong = misfit(slot, need)
-    if wrong is not None:
-        return _misfit(slot, need, wrong)
-    why = _closed_to(desk, slot, question, now)
-    if why is not None:
-        return Miss(slot, *why)
-    if not welcomes(slot, need):
-        return Miss(slot, Why.APART, unwelcome(desk, slot, need, question.viewer))
+    barred = _barred(desk, slot, question, now)
+    if barred is not None:
+        return barred
     if bundle.has_room(need.hold):
         return Miss(slot, Why.NOTHING, f"bundle {bundle.index} has room, and its turn comes next")
     inside = map(desk.tenant, sorted({*bundle.leases, *bundle.actors}))

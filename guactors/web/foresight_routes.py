@@ -5,8 +5,7 @@ Owns: these routes and their forms. Must never: ask by the door's own rights, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
@@ -14,16 +13,13 @@ from pydantic import BaseModel, Field
 from guactors.alternatives import MOST_ALTERNATIVES
 from guactors.errors import UnknownOption
 from guactors.foresight import MOST_PLANNED, ask_plan, ask_why, shape_for
-from guactors.looking import Ask
 from guactors.web.answers import Refused
 from guactors.web.deputy import Deputies
 from guactors.web.forms import Form
-from guactors.web.gate import bearer_in
 from guactors.web.guard import Refusal
 from guactors.web.hub_client import Hub
-from guactors.web.session_routes import SessionPath, check_own
+from guactors.web.session_routes import SessionPath, ask_in
 
-T = TypeVar("T")
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=256)]
 Subject = Annotated[str, Query(max_length=64)]
@@ -136,19 +132,15 @@ def foresight_routes(hub: Hub, deputies: Deputies) -> APIRouter:
     """In one session, with the rights of its key."""
     routes = APIRouter(prefix="/sessions/{session}", tags=["foresight"])
 
-    async def ask(session: str, request: Request, question: Callable[[Ask], T]) -> T:
-        bearer = bearer_in(request.scope)
-        await check_own(hub, deputies, session, bearer)
-        deputy = await deputies.enter(session, bearer.key)
-        return await deputies.work(bearer.key, question, deputy.ask)
-
     @routes.get("/explanations")
     async def explanations(
         session: SessionPath, request: Request, subject: Subject = ""
     ) -> list[ExplanationRow]:
         """Why the work of the session waits, or that of one of its demands, leases or actors: a
         row for each provider."""
-        found = await ask(session, request, lambda asker: ask_why(asker, subject or session))
+        found = await ask_in(
+            hub, deputies, session, request, lambda asker: ask_why(asker, subject or session)
+        )
         return [ExplanationRow.model_validate(row) for row in found.rows]
 
     @routes.post("/plan")
@@ -159,7 +151,9 @@ def foresight_routes(hub: Hub, deputies: Deputies) -> APIRouter:
         except UnknownOption as error:
             detail = f"body: {error}"
             raise Refused(Refusal(400, "UsageError", "malformed", detail)) from None
-        found = await ask(session, request, lambda asker: ask_plan(asker, shape, form.count))
+        found = await ask_in(
+            hub, deputies, session, request, lambda asker: ask_plan(asker, shape, form.count)
+        )
         return PlanAnswer.model_validate(found.record())
 
     return routes

@@ -5,24 +5,20 @@ Owns: these routes and their forms. Must never: reserve by the door's own rights
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from guactors.errors import UnknownOption
-from guactors.looking import Ask
 from guactors.reservations import ask_end, ask_room, ask_rows, spec_of
 from guactors.web.answers import Refused
 from guactors.web.deputy import Deputies
 from guactors.web.forms import Form
-from guactors.web.gate import bearer_in
 from guactors.web.guard import Refusal
 from guactors.web.hub_client import Hub
-from guactors.web.session_routes import SessionPath, check_own
+from guactors.web.session_routes import SessionPath, ask_in
 
-T = TypeVar("T")
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=256)]
 ReservationName = Annotated[str, Field(min_length=1, max_length=48)]
@@ -76,16 +72,10 @@ def reservation_routes(hub: Hub, deputies: Deputies) -> APIRouter:
     """In one session, with the rights of its key."""
     routes = APIRouter(prefix="/sessions/{session}", tags=["reservations"])
 
-    async def ask(session: str, request: Request, question: Callable[[Ask], T]) -> T:
-        bearer = bearer_in(request.scope)
-        await check_own(hub, deputies, session, bearer)
-        deputy = await deputies.enter(session, bearer.key)
-        return await deputies.work(bearer.key, question, deputy.ask)
-
     @routes.get("/reservations")
     async def reservations(session: SessionPath, request: Request) -> list[ReservationRow]:
         """Those that the key of the session may use."""
-        rows = await ask(session, request, ask_rows)
+        rows = await ask_in(hub, deputies, session, request, ask_rows)
         return [ReservationRow.model_validate(row) for row in rows]
 
     @routes.post("/reservations", status_code=201)
@@ -98,12 +88,12 @@ def reservation_routes(hub: Hub, deputies: Deputies) -> APIRouter:
         except UnknownOption as error:
             detail = f"body: {error}"
             raise Refused(Refusal(400, "UsageError", "malformed", detail)) from None
-        await ask(session, request, lambda asker: ask_room(asker, spec))
+        await ask_in(hub, deputies, session, request, lambda asker: ask_room(asker, spec))
         return form
 
     @routes.delete("/reservations/{name}", status_code=204)
     async def unreserve(session: SessionPath, name: Named, request: Request) -> None:
         """End it; what runs in it goes on."""
-        await ask(session, request, lambda asker: ask_end(asker, name))
+        await ask_in(hub, deputies, session, request, lambda asker: ask_end(asker, name))
 
     return routes

@@ -6,12 +6,14 @@ Owns: these routes. Must never: tell anybody of sessions that the hub does not s
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request, Response
 
 from guactors import messages as m
 from guactors.errors import UsageError
+from guactors.looking import Ask
 from guactors.web import forms
 from guactors.web.answers import Refused, refusal_of
 from guactors.web.bearers import Bearer
@@ -20,6 +22,7 @@ from guactors.web.gate import bearer_in
 from guactors.web.hub_client import Hub
 
 SessionPath = Annotated[str, Path(max_length=64)]
+T = TypeVar("T")
 
 
 def session_routes(hub: Hub, deputies: Deputies) -> APIRouter:
@@ -76,6 +79,16 @@ def session_routes(hub: Hub, deputies: Deputies) -> APIRouter:
         await deputies.leave(session)
 
     return routes
+
+
+async def ask_in(
+    hub: Hub, deputies: Deputies, session: str, request: Request, question: Callable[[Ask], T]
+) -> T:
+    """The answer to a question of the grid, asked in the bearer's own session."""
+    bearer = bearer_in(request.scope)
+    await check_own(hub, deputies, session, bearer)
+    deputy = await deputies.enter(session, bearer.key)
+    return await deputies.work(bearer.key, question, deputy.ask)
 
 
 async def check_own(hub: Hub, deputies: Deputies, session: str, bearer: Bearer) -> None:
